@@ -1,0 +1,84 @@
+"""What can go wrong in a use case, in words a client may read. The HTTP layer turns each into problem+json."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: a JSON pointer into the request body and what is wrong with it."""
+
+    pointer: str
+    message: str
+
+
+class DomainError(Exception):
+    """Base of all refusals. `status` is the HTTP status, `code` the stable machine word, the message the detail."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self, code: str, detail: str, *, errors: tuple[FieldError, ...] = (), retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+
+
+class UnauthorizedError(DomainError):
+    status = 401
+    title = "Not authenticated"
+
+
+class ForbiddenError(DomainError):
+    status = 403
+    title = "Not allowed"
+
+
+class NotFoundError(DomainError):
+    status = 404
+    title = "Not found"
+
+    def __init__(self, noun: str, resource_id: str) -> None:
+        super().__init__("not_found", f"There is no {noun} {resource_id!r} in this project.")
+
+
+class ConflictError(DomainError):
+    status = 409
+    title = "Conflict with the current state"
+
+
+class TooLargeError(DomainError):
+    status = 413
+    title = "Content too large"
+
+
+class InvalidError(DomainError):
+    status = 422
+    title = "Invalid request"
+
+
+class UnsupportedError(DomainError):
+    status = 501
+    title = "Not implemented"
+
+
+class UpstreamError(DomainError):
+    """A sandbox or its provider failed; our own state is intact."""
+
+    status = 502
+    title = "Sandbox provider failed"
+
+
+class UnavailableError(DomainError):
+    status = 503
+    title = "Temporarily unavailable"
+
+
+def unavailable(pointer: str, value: object, what: str) -> InvalidError:
+    """The refusal of a value that the contract names but that has no mechanism yet."""
+    message = f"{value!r} has no mechanism in this version: {what}"
+    return InvalidError("not_available", message, errors=(FieldError(pointer, message),))

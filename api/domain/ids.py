@@ -1,0 +1,42 @@
+"""Identifiers: a readable prefix and a random part (a-z, 0-9) that cannot be guessed within a project's lifetime."""
+
+import secrets
+import string
+
+_ALPHABET = string.ascii_lowercase + string.digits
+_NODE_MARK = {"worker": "w", "aggregator": "ps", "validator": "v"}
+_AGGREGATION_MARK = {"ensemble": "ens", "majority": "maj", "weighted": "wgt", "mean": "mean", "global": "glob"}
+
+
+def random_part(length: int = 10) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def project_id() -> str:
+    return f"prj_{random_part()}"
+
+
+def key_id() -> str:
+    return f"key_{random_part()}"
+
+
+def cluster_id() -> str:
+    return f"cls_{random_part()}"
+
+
+def node_id(role: str, ordinal: int) -> str:
+    """`ordinal` counts the cluster's nodes of this role from 1; an aggregator carries none, as there is one."""
+    mark = _NODE_MARK[role]
+    return f"node_{mark}{'' if role == 'aggregator' else ordinal}_{random_part()}"
+
+
+def training_id(federated: bool) -> str:
+    return f"train_{'fed' if federated else 'ddp'}_{random_part()}"
+
+
+def prediction_id(aggregation: str) -> str:
+    return f"pred_{_AGGREGATION_MARK[aggregation]}_{random_part()}"
+
+
+def model_id() -> str:
+    return f"mdl_{random_part()}"

@@ -1,0 +1,26 @@
+"""Paths inside a sandbox, as clients may name them."""
+
+from pathlib import PurePosixPath
+
+from api.domain.errors import FieldError, InvalidError
+
+MAX_PATH = 1024
+_GLOB = frozenset("*?[")
+
+
+def check_path(path: str, pointer: str, *, glob: bool = False) -> str:
+    """Return an absolute, plain path, or raise InvalidError naming `pointer`. `glob` allows `*`, `?` and `[…]`."""
+    problem = None
+    if not path or len(path) > MAX_PATH:
+        problem = f"a path has 1 to {MAX_PATH} characters"
+    elif not path.startswith("/"):
+        problem = "the path must be absolute inside the sandbox, such as /data/train.json"
+    elif ".." in PurePosixPath(path).parts:
+        problem = "the path must not contain '..'"
+    elif any(ord(char) < 32 or ord(char) == 127 for char in path):
+        problem = "the path must not contain control characters"
+    elif not glob and _GLOB & set(path):
+        problem = "the path must not contain the wildcards * ? ["
+    if problem:
+        raise InvalidError("invalid_path", problem, errors=(FieldError(pointer, problem),))
+    return str(PurePosixPath(path))

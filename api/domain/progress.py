@@ -1,0 +1,64 @@
+"""How far a training is: epochs, time left and convergence, all from measured rounds."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+_RECENT_ROUNDS = 5
+
+
+def total_rounds(total_epochs: int, local_epochs: int) -> int:
+    return -(-total_epochs // local_epochs)
+
+
+def epochs_of_round(number: int, total_epochs: int, local_epochs: int) -> int:
+    """Local epochs that round `number` (from 1) trains: `local_epochs`, less in a last round that would overshoot."""
+    return min(local_epochs, total_epochs - (number - 1) * local_epochs)
+
+
+def epoch(completed_rounds: int, total_epochs: int, local_epochs: int) -> int:
+    """Completed rounds times local epochs, never more than `total_epochs`."""
+    return min(completed_rounds * local_epochs, total_epochs)
+
+
+def remaining_seconds(recent_round_seconds: Sequence[float], rounds_left: int) -> float | None:
+    """Rounds left times the mean of the last five rounds' seconds; None before a round is done."""
+    if rounds_left <= 0:
+        return 0.0
+    if not recent_round_seconds:
+        return None
+    return fmean(recent_round_seconds[-_RECENT_ROUNDS:]) * rounds_left
+
+
+def convergence_rate(losses: Sequence[float]) -> float | None:
+    """1 minus the last round's fall in loss as a share of the largest fall between two rounds, clipped to 0..1.
+
+    0 = falling as fast as ever, 1 = the loss has stopped falling (or rises). None until three rounds are known, as one
+    fall has nothing to be compared with.
+    """
+    if len(losses) < 3:
+        return None
+    falls = [a - b for a, b in pairwise(losses)]
+    largest = max(falls)
+    if largest <= 0:
+        return 1.0
+    return min(1.0, max(0.0, 1.0 - falls[-1] / largest))
+
+
+def weighted_mean(pairs: Sequence[tuple[float | None, int | None]]) -> float | None:
+    """Mean of values weighted by sample counts; None where nothing was measured."""
+    known = [(value, weight) for value, weight in pairs if value is not None and weight]
+    weight_sum = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / weight_sum if weight_sum else None
+
+
+def clock(seconds: float | None) -> str | None:
+    """Seconds as people read them: `45s`, `8m 30s`, `2h 5m`."""
+    if seconds is None:
+        return None
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    return f"{whole // 3600}h {whole % 3600 // 60}m"

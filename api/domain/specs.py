@@ -1,0 +1,116 @@
+"""What a client may ask for, after its form was checked. Plain values; the wire shapes live in api.schemas."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from api.domain.errors import ConflictError, unavailable
+from api.domain.topology import Topology
+
+Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
+Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
+NodeType = Literal["worker", "parameter_server", "validator"]
+Role = Literal["worker", "aggregator", "validator"]
+Template = Literal["python", "nodejs"]
+Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
+
+ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
+DEFAULT_CAPABILITIES: Final[dict[Role, tuple[Capability, ...]]] = {
+    "worker": ("training", "inference"),
+    "aggregator": ("aggregation", "synchronization"),
+    "validator": ("validation",),
+}
+_MODEL_SIZE: Final = {"base": 0, "large": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    name: str
+    topology: Topology
+    architecture: Architecture
+    daa_enabled: bool
+    consensus: Consensus
+    wasm_optimization: bool
+
+    def check_available(self) -> None:
+        """Refuse what the contract names and no agent can do yet."""
+        if self.architecture != "transformer":
+            raise unavailable("/architecture", self.architecture, "only 'transformer' is built")
+        if self.consensus not in ("none", "proof-of-learning"):
+            raise unavailable("/consensus", self.consensus, "'none' and 'proof-of-learning' are built")
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "daa_enabled": self.daa_enabled,
+            "consensus": self.consensus,
+            "wasm_optimization": self.wasm_optimization,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    node_type: NodeType
+    role: Role
+    model: str
+    template: Template
+    autonomy: float
+    capabilities: tuple[Capability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """`dataset` is a path or glob in each worker's sandbox, `validation` one in the aggregator's and the validators'."""
+
+    dataset: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Optimizer
+    federated: bool
+    local_epochs: int
+    seed: int
+    strategy: str
+    weight_decay: float
+    max_length: int
+    validation: str
+
+    def check_available(self) -> None:
+        if not self.federated:
+            raise unavailable("/federated", self.federated, "only federated training is built")
+        if self.strategy != "fedavg":
+            raise unavailable("/strategy", self.strategy, "only 'fedavg' is built")
+
+    def config(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSpec:
+    """Exactly one of `inputs` (texts) and `input_data` (a path in the aggregator's sandbox)."""
+
+    aggregation: Aggregation
+    inputs: tuple[str, ...] | None
+    input_data: str | None
+    training_id: str | None
+
+
+def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:
+    """The one model of a training. The aggregator's own `model` says the largest it was deployed to hold.
+
+    Raises ConflictError when the workers differ, or are larger than the aggregator.
+    """
+    models = sorted(set(worker_models))
+    if len(models) > 1:
+        raise ConflictError("models_differ", f"The workers were deployed with different models: {', '.join(models)}.")
+    model = models[0]
+    if model in _MODEL_SIZE and _MODEL_SIZE.get(aggregator_model, -1) >= _MODEL_SIZE[model]:
+        return model
+    if aggregator_model in (model, "large"):
+        return model
+    raise ConflictError(
+        "aggregator_too_small",
+        f"The aggregator was deployed for model {aggregator_model!r} and cannot hold the workers' {model!r}.",
+    )

@@ -1,0 +1,64 @@
+"""The states of every noun and the table of legal moves between them. Nothing else decides what may follow what."""
+
+from collections.abc import Mapping
+from typing import Final
+
+CLUSTER_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "initializing": frozenset({"connected", "terminating"}),
+    "connected": frozenset({"initializing", "training", "terminating"}),
+    "training": frozenset({"connected", "terminating"}),
+    "terminating": frozenset({"terminated"}),
+    "terminated": frozenset(),
+}
+NODE_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "provisioning": frozenset({"running", "failed", "terminating"}),
+    "running": frozenset({"lost", "terminating"}),
+    "lost": frozenset({"running", "terminating"}),
+    "failed": frozenset({"terminating"}),
+    "terminating": frozenset({"terminated"}),
+    "terminated": frozenset(),
+}
+TRAINING_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"training", "refused", "stopping", "stopped", "failed"}),
+    "training": frozenset({"stopping", "completed", "stopped", "failed"}),
+    "stopping": frozenset({"stopped", "completed", "failed"}),
+    "completed": frozenset(),
+    "refused": frozenset(),
+    "stopped": frozenset({"pending"}),
+    "failed": frozenset({"pending"}),
+}
+ROUND_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "running": frozenset({"completed", "failed", "stopped"}),
+    "completed": frozenset(),
+    "failed": frozenset({"running"}),
+    "stopped": frozenset({"running"}),
+}
+PREDICTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"completed", "failed"}),
+    "completed": frozenset(),
+    "failed": frozenset(),
+}
+MODEL_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"completed", "failed"}),
+    "completed": frozenset(),
+    "failed": frozenset(),
+}
+
+ACTIVE_TRAINING: Final = frozenset({"pending", "training", "stopping"})
+LIVE_NODE: Final = frozenset({"provisioning", "running", "lost", "failed"})
+SETTLED: Final[Mapping[str, frozenset[str]]] = {
+    "node": frozenset({"running", "failed", "lost", "terminated"}),
+    "training": frozenset({"training", "completed", "refused", "stopped", "failed"}),
+    "prediction": frozenset({"completed", "failed"}),
+    "model": frozenset({"completed", "failed"}),
+    "cluster": frozenset({"terminated"}),
+}
+
+
+class IllegalMoveError(Exception):
+    """A state change that the table does not know: a bug or a lost race, never a client's fault."""
+
+
+def check_move(moves: Mapping[str, frozenset[str]], noun: str, old: str, new: str) -> None:
+    if new not in moves[old]:
+        raise IllegalMoveError(f"a {noun} cannot go from {old} to {new}")

@@ -1,0 +1,52 @@
+"""Which nodes talk to which, for each topology: pure functions from ordered worker ids to edges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import isqrt
+from typing import Literal
+
+Topology = Literal["mesh", "ring", "star", "hierarchical"]
+TOPOLOGIES: tuple[Topology, ...] = ("mesh", "ring", "star", "hierarchical")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    source: str
+    target: str
+
+
+def groups(workers: Sequence[str]) -> list[list[str]]:
+    """Split workers into about sqrt(n) groups of nearly equal size; the first of each group is its head."""
+    if not workers:
+        return []
+    count = max(1, isqrt(len(workers)))
+    return [list(workers[i::count]) for i in range(count)]
+
+
+def edges(topology: Topology, workers: Sequence[str], aggregator: str | None) -> list[Edge]:
+    """The edges of a topology.
+
+    mesh: every unordered pair of workers, n(n-1)/2 edges. ring: each worker to the next, the last to the first
+    (two workers: one edge). star: the aggregator to each worker. hierarchical: each group's members to its head, the
+    heads to the aggregator. In a mesh and a ring the aggregator adds one edge to "all".
+    """
+    result: list[Edge] = []
+    match topology:
+        case "mesh":
+            result = [Edge(a, b) for a, b in combinations(workers, 2)]
+        case "ring":
+            result = [Edge(a, b) for a, b in pairwise(workers)]
+            if len(workers) > 2:
+                result.append(Edge(workers[-1], workers[0]))
+        case "star":
+            return [Edge(aggregator, worker) for worker in workers] if aggregator else []
+        case "hierarchical":
+            for head, *members in groups(workers):
+                result += [Edge(member, head) for member in members]
+                if aggregator:
+                    result.append(Edge(head, aggregator))
+            return result
+    if aggregator:
+        result.append(Edge(aggregator, "all"))
+    return result

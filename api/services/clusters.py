@@ -1,0 +1,101 @@
+"""Use cases of a cluster."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.domain import ids, topology
+from api.domain.errors import ConflictError
+from api.domain.specs import ClusterSpec
+from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services.lookup import owned, owned_locked_cluster
+from api.services.pages import Cursor, Page, fetch
+from api.store import events, leases, transitions
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, NodeRow, TrainingRow
+
+_ENDED = ("terminating", "terminated")
+
+
+def create(uow: UnitOfWork, project_id: str, spec: ClusterSpec) -> ClusterRow:
+    spec.check_available()
+    row = ClusterRow(
+        id=ids.cluster_id(),
+        project_id=project_id,
+        name=spec.name,
+        topology=spec.topology,
+        config=spec.config(),
+        status="initializing",
+    )
+    transitions.created(uow.session, row)
+    return row
+
+
+def get(session: Session, project_id: str, cluster_id: str) -> ClusterRow:
+    return owned(session, ClusterRow, project_id, cluster_id)
+
+
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ClusterRow]:
+    return fetch(session, select(ClusterRow).where(ClusterRow.project_id == project_id), ClusterRow, limit, after)
+
+
+def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.Topology | None) -> ClusterRow:
+    """Draw the edges between the running nodes. Between trainings a cluster may be connected again, differently."""
+    session = uow.session
+    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    refuse_ended(cluster)
+    if cluster.status == "training":
+        raise ConflictError("training_active", "The cluster cannot be connected anew while a training runs.")
+    nodes = session.scalars(
+        select(NodeRow)
+        .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("running", "provisioning")))
+        .order_by(NodeRow.created_at, NodeRow.id)
+    ).all()
+    starting = [node.id for node in nodes if node.status == "provisioning"]
+    if starting:
+        raise ConflictError("nodes_not_ready", f"These nodes are still starting: {', '.join(starting)}.")
+    workers = [node.id for node in nodes if node.role == "worker"]
+    if not workers:
+        raise ConflictError("no_workers", "The cluster has no running worker to connect.")
+    aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
+    if wanted:
+        cluster.topology = wanted
+    if aggregator is None and cluster.topology in ("star", "hierarchical"):
+        raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
+    drawn = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
+    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn]
+    cluster.members = [node.id for node in nodes]
+    if cluster.status == "initializing":
+        transitions.move(session, cluster, "connected", topology=cluster.topology)
+    else:
+        events.emit(session, cluster.id, "cluster.connected", {"cluster_id": cluster.id, "topology": cluster.topology})
+    return cluster
+
+
+def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
+    """Stop everything that costs. Safe to ask twice."""
+    session = uow.session
+    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    if cluster.status in _ENDED:
+        return cluster
+    active = session.scalars(
+        select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
+    ).all()
+    for training in active:
+        if training.status != "stopping":
+            transitions.move(session, training, "stopping", reason="the cluster is being terminated")
+        leases.wake(training)
+        uow.ring("trainings.advance", training.id)
+    transitions.move(session, cluster, "terminating")
+    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
+    for node in nodes:
+        transitions.move(session, node, "terminating")
+        leases.wake(node)
+        uow.ring("nodes.terminate", node.id)
+    leases.wake(cluster)
+    uow.ring("clusters.advance", cluster.id)
+    return cluster
+
+
+def refuse_ended(cluster: ClusterRow) -> None:
+    if cluster.status in _ENDED:
+        raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")

@@ -1,0 +1,38 @@
+"""One key, one resource: a POST sent again gives what the first one made."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from api.domain.errors import ConflictError
+from api.store.database import UnitOfWork
+from api.store.models import IdempotencyRow
+
+
+def find(uow: UnitOfWork, project_id: str, key: str, fingerprint: str) -> str | None:
+    """The id of the resource that this key has made, or None. Holds the key until the transaction ends, so that a
+    second request with it waits for the first. ConflictError when the key came with another request before."""
+    uow.session.execute(
+        insert(IdempotencyRow)
+        .values(project_id=project_id, key=key, fingerprint=fingerprint, resource_id="")
+        .on_conflict_do_nothing()
+    )
+    row = _row(uow.session, project_id, key)
+    if row.fingerprint != fingerprint:
+        raise ConflictError("idempotency_key_reused", "This Idempotency-Key was used before with another request.")
+    return row.resource_id or None
+
+
+def store(uow: UnitOfWork, project_id: str, key: str, resource_id: str) -> None:
+    _row(uow.session, project_id, key).resource_id = resource_id
+
+
+def forget(uow: UnitOfWork, project_id: str, key: str) -> None:
+    """Free a key whose request was refused."""
+    uow.session.delete(_row(uow.session, project_id, key))
+
+
+def _row(session: Session, project_id: str, key: str) -> IdempotencyRow:
+    return session.execute(
+        select(IdempotencyRow).where(IdempotencyRow.project_id == project_id, IdempotencyRow.key == key).with_for_update()
+    ).scalar_one()

@@ -1,0 +1,37 @@
+"""Rows by id within a project: what belongs to another project does not exist."""
+
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.domain.errors import NotFoundError
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+
+T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow)
+
+_NOUN = {
+    ClusterRow: "cluster",
+    NodeRow: "node",
+    TrainingRow: "training",
+    PredictionRow: "prediction",
+    ModelRow: "model",
+}
+
+
+def owned(session: Session, table: type[T], project_id: str, row_id: str) -> T:
+    row = session.scalar(select(table).where(table.id == row_id, table.project_id == project_id))
+    if row is None:
+        raise NotFoundError(_NOUN[table], row_id)
+    return row
+
+
+def locked_cluster(session: Session, cluster_id: str) -> ClusterRow:
+    """Lock a cluster before anything in it is written: one lock order for requests and steps, so no deadlock."""
+    return session.execute(
+        select(ClusterRow).where(ClusterRow.id == cluster_id).with_for_update().execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def owned_locked_cluster(session: Session, project_id: str, cluster_id: str) -> ClusterRow:
+    return locked_cluster(session, owned(session, ClusterRow, project_id, cluster_id).id)

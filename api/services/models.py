@@ -1,0 +1,64 @@
+"""Use cases of an exported model."""
+
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import ids
+from api.domain.errors import ConflictError
+from api.services.clusters import refuse_ended
+from api.services.lookup import locked_cluster, owned
+from api.services.pages import Cursor, Page, fetch
+from api.settings import Settings
+from api.store import transitions
+from api.store.database import UnitOfWork
+from api.store.models import ModelRow, TrainingRow
+
+
+def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> ModelRow:
+    """Export the training's newest global model to /export/<name> in the aggregator's sandbox, and keep a copy."""
+    session = uow.session
+    training = owned(session, TrainingRow, project_id, training_id)
+    cluster = locked_cluster(session, training.cluster_id)
+    refuse_ended(cluster)
+    session.refresh(training)
+    if not training.completed_rounds or training.digest is None:
+        raise ConflictError("no_model", "The training has no global model yet: no round is finished.")
+    taken = session.scalar(
+        select(ModelRow.id).where(ModelRow.training_id == training.id, ModelRow.name == name, ModelRow.status != "failed")
+    )
+    if taken:
+        raise ConflictError("name_taken", f"Model {taken} of this training already has the name {name!r}.")
+    row = ModelRow(
+        id=ids.model_id(),
+        project_id=project_id,
+        cluster_id=cluster.id,
+        training_id=training.id,
+        status="pending",
+        name=name,
+        digest=training.digest,
+        due_at=func.clock_timestamp(),
+    )
+    transitions.created(session, row, name=name)
+    uow.ring("models.advance", row.id)
+    return row
+
+
+def get(session: Session, project_id: str, model_id: str) -> ModelRow:
+    return owned(session, ModelRow, project_id, model_id)
+
+
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ModelRow]:
+    return fetch(session, select(ModelRow).where(ModelRow.project_id == project_id), ModelRow, limit, after)
+
+
+def archive(settings: Settings, row: ModelRow) -> Path:
+    """Where the kept copy lies: a tar of the exported folder."""
+    return settings.models_dir / f"{row.id}.tar"
+
+
+def downloadable(settings: Settings, row: ModelRow) -> Path:
+    if row.status != "completed":
+        raise ConflictError("model_not_ready", f"The model is {row.status}.")
+    return archive(settings, row)

@@ -1,0 +1,88 @@
+"""Use cases of a node: a role in a cluster, in a sandbox of its own."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import ids
+from api.domain.errors import ConflictError
+from api.domain.specs import NodeSpec
+from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services.clusters import refuse_ended
+from api.services.lookup import locked_cluster, owned, owned_locked_cluster
+from api.services.pages import Cursor, Page, fetch
+from api.settings import Settings
+from api.store import leases, transitions
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, NodeRow, TrainingRow
+
+
+def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str, spec: NodeSpec) -> NodeRow:
+    session = uow.session
+    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    refuse_ended(cluster)
+    if spec.role == "aggregator":
+        _refuse_second_aggregator(session, cluster)
+    ordinal = cluster.node_counts.get(spec.role, 0) + 1
+    cluster.node_counts = {**cluster.node_counts, spec.role: ordinal}
+    price = settings.price_aggregator_per_minute if spec.role == "aggregator" else settings.price_worker_per_minute
+    node = NodeRow(
+        id=ids.node_id(spec.role, ordinal),
+        project_id=project_id,
+        cluster_id=cluster.id,
+        node_type=spec.node_type,
+        role=spec.role,
+        model=spec.model,
+        template=spec.template,
+        autonomy=spec.autonomy,
+        capabilities=list(spec.capabilities),
+        status="provisioning",
+        price_per_minute=price,
+        due_at=func.clock_timestamp(),
+    )
+    transitions.created(session, node, role=node.role)
+    uow.ring("nodes.advance", node.id)
+    return node
+
+
+def get(session: Session, project_id: str, node_id: str) -> NodeRow:
+    return owned(session, NodeRow, project_id, node_id)
+
+
+def page(session: Session, project_id: str, cluster_id: str, limit: int, after: Cursor | None) -> Page[NodeRow]:
+    cluster = owned(session, ClusterRow, project_id, cluster_id)
+    return fetch(session, select(NodeRow).where(NodeRow.cluster_id == cluster.id), NodeRow, limit, after)
+
+
+def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
+    """Terminate one node. Refused while a training counts on it; safe to ask twice."""
+    session = uow.session
+    node = owned(session, NodeRow, project_id, node_id)
+    cluster = locked_cluster(session, node.cluster_id)
+    session.refresh(node)
+    if node.status not in LIVE_NODE:
+        return node
+    busy = session.scalar(
+        select(TrainingRow.id).where(
+            TrainingRow.cluster_id == cluster.id,
+            TrainingRow.status.in_(ACTIVE_TRAINING),
+            TrainingRow.workers.contains([node.id]) | (TrainingRow.aggregator_id == node.id),
+        )
+    )
+    if busy and node.status == "running":
+        raise ConflictError("node_in_use", f"Training {busy} uses this node; stop it first.")
+    transitions.move(session, node, "terminating")
+    cluster.connections = [edge for edge in cluster.connections if node.id not in (edge["from"], edge["to"])]
+    cluster.members = [member for member in cluster.members if member != node.id]
+    leases.wake(node)
+    uow.ring("nodes.terminate", node.id)
+    return node
+
+
+def _refuse_second_aggregator(session: Session, cluster: ClusterRow) -> None:
+    other = session.scalar(
+        select(NodeRow.id).where(
+            NodeRow.cluster_id == cluster.id, NodeRow.role == "aggregator", NodeRow.status.in_(("provisioning", "running"))
+        )
+    )
+    if other:
+        raise ConflictError("aggregator_exists", f"The cluster already has an aggregator: {other}.")

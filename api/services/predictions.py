@@ -1,0 +1,55 @@
+"""Use cases of a prediction: the last global model of a training, asked by all nodes together."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import ids
+from api.domain.errors import ConflictError
+from api.domain.specs import PredictionSpec
+from api.services.clusters import refuse_ended
+from api.services.lookup import owned, owned_locked_cluster
+from api.store import transitions
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, PredictionRow, TrainingRow
+
+
+def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpec) -> PredictionRow:
+    session = uow.session
+    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    refuse_ended(cluster)
+    training = _trained(session, project_id, cluster, spec.training_id)
+    row = PredictionRow(
+        id=ids.prediction_id(spec.aggregation),
+        project_id=project_id,
+        cluster_id=cluster.id,
+        training_id=training.id,
+        status="pending",
+        aggregation=spec.aggregation,
+        request={"inputs": list(spec.inputs)} if spec.inputs is not None else {"input_data": spec.input_data},
+        due_at=func.clock_timestamp(),
+    )
+    transitions.created(session, row)
+    uow.ring("predictions.advance", row.id)
+    return row
+
+
+def get(session: Session, project_id: str, prediction_id: str) -> PredictionRow:
+    return owned(session, PredictionRow, project_id, prediction_id)
+
+
+def _trained(session: Session, project_id: str, cluster: ClusterRow, training_id: str | None) -> TrainingRow:
+    """The named training, or the newest with a finished round."""
+    if training_id is not None:
+        training = owned(session, TrainingRow, project_id, training_id)
+        if training.cluster_id == cluster.id and training.completed_rounds:
+            return training
+        raise ConflictError("no_model", f"Training {training_id} has no global model in this cluster.")
+    newest = session.scalar(
+        select(TrainingRow)
+        .where(TrainingRow.cluster_id == cluster.id, TrainingRow.completed_rounds > 0)
+        .order_by(TrainingRow.created_at.desc(), TrainingRow.id.desc())
+        .limit(1)
+    )
+    if newest is None:
+        raise ConflictError("no_model", "The cluster has no trained model yet: no training has finished a round.")
+    return newest

@@ -1,0 +1,33 @@
+"""The log of what happened, and the notification that wakes whoever waits for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from api.store.models import ClusterRow, EventRow
+
+CHANNEL = "flow_nexus"
+
+
+def emit(
+    session: Session, cluster_id: str, event_type: str, data: Mapping[str, Any], *, training_id: str | None = None
+) -> None:
+    """Append an event. The cluster's row lock orders writers, so a reader never sees a number before a lower one."""
+    seq = session.scalar(
+        update(ClusterRow)
+        .where(ClusterRow.id == cluster_id)
+        .values(event_seq=ClusterRow.event_seq + 1)
+        .returning(ClusterRow.event_seq)
+        .execution_options(synchronize_session=False)
+    )
+    session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=event_type, data=dict(data)))
+    session.execute(select(func.pg_notify(CHANNEL, cluster_id)))
+
+
+def read(session: Session, cluster_id: str, after: int, *, training_id: str | None = None, limit: int = 500) -> list[EventRow]:
+    query = select(EventRow).where(EventRow.cluster_id == cluster_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+    if training_id:
+        query = query.where(EventRow.training_id == training_id)
+    return list(session.scalars(query))

@@ -1,0 +1,286 @@
+"""The tables. A row is the queue: `due_at` says when it wants a step, the lease who holds it."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from api.domain import status
+
+_JSON = JSONB(none_as_null=True)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: _JSON,
+        list[Any]: _JSON,
+        list[str]: _JSON,
+        float: Float(53),
+    }
+
+
+def _states(moves: Any, name: str) -> Enum:
+    """Text with a CHECK: readable in psql, and a new state is one ordinary migration."""
+    return Enum(*moves, name=name, native_enum=False, create_constraint=True, length=32)
+
+
+class Leased:
+    """Work that a step does: due on the database's clock, held by one worker at a time under a fencing token."""
+
+    due_at: Mapped[datetime | None]
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+
+
+class ProjectRow(Base):
+    __tablename__ = "projects"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKeyRow(Base):
+    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class IdempotencyRow(Base):
+    __tablename__ = "idempotency_keys"
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    resource_id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ClusterRow(Leased, Base):
+    __tablename__ = "clusters"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    topology: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    connections: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    members: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
+    node_counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    terminated_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_clusters_page", "project_id", "created_at", "id"),)
+
+
+class NodeRow(Leased, Base):
+    __tablename__ = "nodes"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    node_type: Mapped[str]
+    role: Mapped[str]
+    model: Mapped[str]
+    template: Mapped[str]
+    autonomy: Mapped[float]
+    capabilities: Mapped[list[str]]
+    status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
+    sandbox_id: Mapped[str | None] = mapped_column(unique=True)
+    sandbox_expires_at: Mapped[datetime | None]
+    resources: Mapped[dict[str, Any] | None]
+    price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_nodes_page", "project_id", "created_at", "id"),
+        Index("ix_nodes_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "uq_nodes_one_aggregator",
+            "cluster_id",
+            unique=True,
+            postgresql_where=text("role = 'aggregator' AND status IN ('provisioning', 'running')"),
+        ),
+        CheckConstraint("status != 'running' OR sandbox_id IS NOT NULL", name="running_has_sandbox"),
+        CheckConstraint("autonomy BETWEEN 0 AND 1", name="autonomy_range"),
+    )
+
+
+class TrainingRow(Leased, Base):
+    __tablename__ = "trainings"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    status: Mapped[str] = mapped_column(_states(status.TRAINING_MOVES, "training_status"))
+    config: Mapped[dict[str, Any]]
+    model: Mapped[str]
+    workers: Mapped[list[str]]
+    aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    labels: Mapped[list[str] | None]
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    digest: Mapped[str | None]
+    completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    paused_seconds: Mapped[float] = mapped_column(server_default=text("0"), default=0.0)
+
+    __table_args__ = (
+        Index("ix_trainings_page", "project_id", "created_at", "id"),
+        Index("ix_trainings_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "uq_trainings_one_active",
+            "cluster_id",
+            unique=True,
+            postgresql_where=text("status IN ('pending', 'training', 'stopping')"),
+        ),
+    )
+
+
+class RoundRow(Base):
+    __tablename__ = "rounds"
+    training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    status: Mapped[str] = mapped_column(_states(status.ROUND_MOVES, "round_status"))
+    base_digest: Mapped[str]
+    digest: Mapped[str | None]
+    global_loss: Mapped[float | None]
+    global_accuracy: Mapped[float | None]
+    validation_loss: Mapped[float | None]
+    validation_accuracy: Mapped[float | None]
+    validation_samples: Mapped[int | None]
+    validation_source: Mapped[str | None]
+    bytes_received: Mapped[int | None] = mapped_column(BigInteger)
+    seconds: Mapped[float | None]
+    train_seconds: Mapped[float | None]
+    aggregate_seconds: Mapped[float | None]
+    consensus_seconds: Mapped[float | None]
+    evaluate_seconds: Mapped[float | None]
+    votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    error: Mapped[dict[str, Any] | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class RoundNodeRow(Base):
+    """One worker in one round. `state`: training, done, rejected, failed or lost."""
+
+    __tablename__ = "round_nodes"
+    training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    state: Mapped[str] = mapped_column(
+        Enum("training", "done", "rejected", "failed", "lost", name="round_node_state", native_enum=False,
+             create_constraint=True, length=32)
+    )  # fmt: skip
+    samples: Mapped[int | None]
+    local_loss: Mapped[float | None]
+    local_accuracy: Mapped[float | None]
+    train_seconds: Mapped[float | None]
+    bytes_sent: Mapped[int | None] = mapped_column(BigInteger)
+    reason: Mapped[str | None]
+    commitment: Mapped[dict[str, Any] | None]
+    decisions: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+
+
+class PredictionRow(Leased, Base):
+    __tablename__ = "predictions"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id"))
+    status: Mapped[str] = mapped_column(_states(status.PREDICTION_MOVES, "prediction_status"))
+    aggregation: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    results: Mapped[dict[str, Any] | None]
+    seconds: Mapped[float | None]
+    nodes_used: Mapped[int | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_predictions_page", "project_id", "created_at", "id"),
+        Index("ix_predictions_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+
+class ModelRow(Leased, Base):
+    """An exported model: a folder in the aggregator's sandbox, and a copy that outlives the sandbox."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id"))
+    status: Mapped[str] = mapped_column(_states(status.MODEL_MOVES, "model_status"))
+    name: Mapped[str]
+    digest: Mapped[str]
+    path: Mapped[str | None]
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    files: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_models_page", "project_id", "created_at", "id"),
+        Index("ix_models_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status != 'failed'")),
+    )
+
+
+class EventRow(Base):
+    """What happened in a cluster, in commit order: `seq` counts from 1 without gaps within a cluster."""
+
+    __tablename__ = "events"
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    training_id: Mapped[str | None] = mapped_column(index=True)
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

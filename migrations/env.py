@@ -1,0 +1,34 @@
+"""Alembic's entry: the database's URL comes from FLOW_NEXUS_DATABASE_URL, or from a caller through `-x url=…`."""
+
+import os
+
+from alembic import context
+from sqlalchemy import create_engine
+
+from api.store.models import Base
+
+
+def _url() -> str:
+    url = context.config.get_main_option("sqlalchemy.url") or os.environ.get("FLOW_NEXUS_DATABASE_URL")
+    if not url:
+        raise SystemExit("set FLOW_NEXUS_DATABASE_URL to the database to migrate")
+    return url
+
+
+def run() -> None:
+    if context.is_offline_mode():
+        context.configure(url=_url(), target_metadata=Base.metadata, literal_binds=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    engine = create_engine(_url(), connect_args={"connect_timeout": 5})
+    with engine.connect() as connection:
+        # Two processes that start together must not migrate together.
+        connection.exec_driver_sql("SELECT pg_advisory_lock(726_174)")
+        context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+run()

@@ -1,0 +1,310 @@
+"""The messages between the control plane and an agent, and between agents.
+
+Every request carries `Authorization: Bearer <cluster token>`. Tensors travel as safetensors bodies between agents only;
+the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors.
+
+    GET  /health                                     -> Health
+    POST /shards/check            ShardCheck         -> ShardReport           (worker: is the data usable?)
+    POST /trainings               TrainingInit       -> TrainingReady         (aggregator: first global model, or a restored one)
+    POST /rounds/aggregate        AggregateRound     -> AggregateReport       (aggregator: start to collect)
+    POST /rounds/train            TrainRound         -> TrainReport           (worker: start local training)
+    GET  /trainings/{t}/rounds/{n}?role=&wait=20     -> TrainReport | AggregateReport   (long poll: answers at the next change)
+    POST /trainings/{t}/rounds/{n}/drop  Drop        -> AggregateReport       (aggregator: do not wait for these)
+    POST /trainings/{t}/stop                         -> Stopped               (worker or aggregator: end the round in hand)
+    POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
+    POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
+    POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
+    POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
+    GET  /models/{digest}                            -> safetensors body      (any agent that has it)
+    PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
+
+Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
+`{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PORT = 8000
+HELD_OUT_FRACTION = 0.1
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AgentConfig(Message):
+    """Written to a file in the sandbox before the agent starts; the agent removes the file once it has read it."""
+
+    node_id: str
+    role: Literal["worker", "aggregator", "validator"]
+    token: str
+    port: int = PORT
+    threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
+
+
+class Peer(Message):
+    """Another agent, as it is reached from inside a sandbox."""
+
+    node_id: str
+    url: str
+    headers: dict[str, str] = {}
+    uds: str | None = None
+
+
+class Health(Message):
+    status: Literal["ok"] = "ok"
+    node_id: str
+    role: str
+    pid: int
+    uptime_seconds: float
+    threads: int
+    cpu_cores: int
+    memory_gb: float | None = Field(description="GiB that this sandbox may use; null when it cannot be read")
+    rss_mb: float
+    gpu: str | None = Field(description="Name of the CUDA device, null without one")
+
+
+class Problem(Message):
+    code: str
+    message: str
+
+
+class ModelSpec(Message):
+    """Which network: the same spec and seed give the same initial weights on every agent."""
+
+    architecture: str
+    model: str
+    labels: list[str] = Field(description="class names in output order, sorted")
+    max_length: int = Field(128, description="tokens; longer texts are cut")
+    seed: int = 0
+
+
+class ShardCheck(Message):
+    dataset: str = Field(description="absolute path or glob inside the sandbox")
+    labelled: bool = True
+
+
+class ShardReport(Message):
+    """What a shard holds, by counts only."""
+
+    node_id: str
+    files: int = 0
+    samples: int = 0
+    labels: dict[str, int] = {}
+    problem: Problem | None = None
+
+
+class TrainingInit(Message):
+    training_id: str
+    model: ModelSpec
+    base_digest: str | None = Field(None, description="continue from this global model; None starts a new one")
+    sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
+    validation: str | None = Field(None, description="path or glob of a labelled validation file; optional even when named")
+
+
+class TrainingReady(Message):
+    digest: str
+    parameters: int
+    bytes: int
+    validation_samples: int | None = None
+    problem: Problem | None = None
+
+
+class Hyperparameters(Message):
+    local_epochs: int = 1
+    batch_size: int
+    learning_rate: float
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+    weight_decay: float = 0.0
+    seed: int = 0
+
+
+class Autonomy(Message):
+    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
+
+    enabled: bool = False
+    level: float = 0.0
+
+
+class Decision(Message):
+    """One autonomous act of a node, with its reason in words (no data)."""
+
+    action: str
+    reason: str
+
+
+class TrainRound(Message):
+    training_id: str
+    round: int = Field(ge=1)
+    model: ModelSpec
+    base_digest: str
+    dataset: str
+    hyperparameters: Hyperparameters
+    aggregator: Peer
+    consensus: str = "none"
+    autonomy: Autonomy = Autonomy()
+
+
+class Commitment(Message):
+    """Proof-of-learning: a hash chain over base digest, batch-order seed, checkpoint digests and losses of one round."""
+
+    root: str
+    segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
+    losses: list[float] = Field(description="mean training loss of each segment")
+
+
+class TrainReport(Message):
+    node_id: str
+    training_id: str
+    round: int
+    state: Literal["running", "done", "failed", "stopped"]
+    progress: float = Field(0.0, description="0..1 of this round's steps")
+    samples: int | None = Field(None, description="training samples in the shard, held-out ones excluded")
+    loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
+    accuracy: float | None = Field(None, description="fraction right over the last local epoch, while training")
+    pull_seconds: float | None = None
+    train_seconds: float | None = None
+    push_seconds: float | None = None
+    bytes_sent: int | None = None
+    commitment: Commitment | None = None
+    decisions: list[Decision] = []
+    problem: Problem | None = None
+
+
+class AggregateRound(Message):
+    training_id: str
+    round: int = Field(ge=1)
+    model: ModelSpec
+    base_digest: str
+    workers: list[Peer]
+    quorum: int = Field(ge=1, description="fewest updates that make a round")
+    strategy: str = "fedavg"
+    consensus: str = "none"
+    deadline_s: float
+
+
+class Drop(Message):
+    node_ids: list[str]
+
+
+class Vote(Message):
+    """One committee member's finding on one update; `score` is its accuracy gain on the voter's held-out data."""
+
+    voter: str
+    candidate: str
+    accept: bool
+    score: float | None = None
+
+
+class Evaluation(Message):
+    node_id: str
+    digest: str
+    samples: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+class AggregateReport(Message):
+    node_id: str
+    training_id: str
+    round: int
+    state: Literal["collecting", "done", "failed", "stopped"]
+    received: list[TrainReport] = Field([], description="reports of the workers whose updates have arrived")
+    accepted: list[str] = []
+    rejected: dict[str, str] = Field({}, description="node id -> why its update does not count")
+    votes: list[Vote] = []
+    digest: str | None = None
+    aggregate_seconds: float | None = None
+    consensus_seconds: float | None = None
+    bytes_received: int | None = None
+    validation: Evaluation | None = Field(
+        None, description="new global model on the aggregator's validation file, if it has one"
+    )
+    problem: Problem | None = None
+
+
+class Stopped(Message):
+    stopped: bool
+
+
+class Receipt(Message):
+    accepted: bool
+    bytes: int
+    problem: Problem | None = None
+
+
+class Evaluate(Message):
+    training_id: str
+    model: ModelSpec
+    digest: str
+    source: Peer
+    dataset: str
+    held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
+
+
+class Predict(Message):
+    """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
+
+    model: ModelSpec
+    digest: str
+    aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
+    workers: list[Peer]
+    self_peer: Peer
+    inputs: list[str] | None = None
+    input_data: str | None = None
+    engine: Literal["torch", "onnx"] = "torch"
+
+
+class Prediction(Message):
+    text: str
+    sentiment: str
+    confidence: float
+
+
+class Predictions(Message):
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1_score: float | None = None
+    predictions: list[Prediction]
+    seconds: float
+    nodes_used: int
+    lost: list[str] = []
+
+
+class Infer(Message):
+    model: ModelSpec
+    digest: str
+    source: Peer
+    texts: list[str]
+    local: bool = Field(False, description="use this worker's own last local model where it has one")
+    engine: Literal["torch", "onnx"] = "torch"
+
+
+class Inference(Message):
+    node_id: str
+    probabilities: list[list[float]] = Field(description="texts x classes")
+    weight: float | None = Field(None, description="held-out accuracy of the model used, where measured")
+
+
+class Export(Message):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    model: ModelSpec
+    digest: str
+    onnx: bool = False
+    card: dict[str, object] = Field({}, description="facts for the model card; no data")
+
+
+class ExportedFile(Message):
+    path: str
+    size: int
+    sha256: str
+
+
+class Exported(Message):
+    path: str
+    bytes: int
+    files: list[ExportedFile]
