@@ -42,6 +42,17 @@ def held(session: Session, table: type[T], row_id: str, token: str) -> T:
     return row
 
 
+def renew(session: Session, table: type[LeasedRow], row_id: str, token: str, seconds: float) -> bool:
+    """Hold the row longer; False when the lease is gone."""
+    kept = session.execute(
+        update(table)
+        .where(table.id == row_id, table.lease_token == token)
+        .values(lease_until=func.clock_timestamp() + timedelta(seconds=seconds))
+        .returning(table.id)
+    ).first()
+    return kept is not None
+
+
 def release(row: LeasedRow, due_in_s: float | None) -> None:
     """Give the row back, due again in so many seconds, or not at all (None)."""
     row.lease_token = None

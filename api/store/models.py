@@ -127,6 +127,7 @@ class NodeRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
     sandbox_expires_at: Mapped[datetime | None]
+    agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     error: Mapped[dict[str, Any] | None]

@@ -1,0 +1,151 @@
+"""One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
+
+import hashlib
+import hmac
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from api.domain.sandboxes import Endpoint
+from api.settings import Settings
+from workers.agent.protocol import (
+    AggregateReport,
+    AggregateRound,
+    Drop,
+    Evaluate,
+    Evaluation,
+    Export,
+    Exported,
+    Health,
+    Predict,
+    Predictions,
+    ShardCheck,
+    ShardReport,
+    Stopped,
+    TrainingInit,
+    TrainingReady,
+    TrainReport,
+    TrainRound,
+)
+
+_CONNECT_S = 5.0
+T = TypeVar("T", bound=BaseModel)
+
+
+class AgentError(Exception):
+    """An agent's call failed."""
+
+
+class AgentUnreachableError(AgentError):
+    """No answer from the agent: it is dead, its sandbox is gone, or the way there is cut."""
+
+
+class AgentRefusedError(AgentError):
+    """The agent answered with an error of its own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+def cluster_token(settings: Settings, cluster_id: str) -> str:
+    """The bearer token of a cluster's agents, derived from the deployment's secret so that it is stored nowhere."""
+    secret = settings.secret_key.get_secret_value().encode()
+    return hmac.new(b"cluster-token:" + secret, cluster_id.encode(), hashlib.sha256).hexdigest()
+
+
+class AgentClient:
+    """Async client of one agent; use it as a context manager."""
+
+    def __init__(self, node_id: str, endpoint: Endpoint, token: str) -> None:
+        self.node_id = node_id
+        self._client = httpx.AsyncClient(
+            base_url=endpoint.url,
+            headers={**endpoint.headers, "Authorization": f"Bearer {token}"},
+            transport=httpx.AsyncHTTPTransport(uds=endpoint.uds),
+            timeout=httpx.Timeout(30, connect=_CONNECT_S),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def health(self) -> Health:
+        return await self._call("GET", "/health", Health, timeout_s=5)
+
+    async def check_shard(self, request: ShardCheck) -> ShardReport:
+        return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
+
+    async def init_training(self, request: TrainingInit) -> TrainingReady:
+        return await self._call("POST", "/trainings", TrainingReady, request, timeout_s=300)
+
+    async def aggregate(self, request: AggregateRound) -> AggregateReport:
+        return await self._call("POST", "/rounds/aggregate", AggregateReport, request)
+
+    async def train(self, request: TrainRound) -> TrainReport:
+        return await self._call("POST", "/rounds/train", TrainReport, request)
+
+    async def train_report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
+        return await self._call(
+            "GET", f"/trainings/{training_id}/rounds/{number}?role=worker&wait={wait_s:g}", TrainReport, timeout_s=wait_s + 10
+        )
+
+    async def aggregate_report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
+        return await self._call(
+            "GET",
+            f"/trainings/{training_id}/rounds/{number}?role=aggregator&wait={wait_s:g}",
+            AggregateReport,
+            timeout_s=wait_s + 10,
+        )
+
+    async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
+        return await self._call(
+            "POST", f"/trainings/{training_id}/rounds/{number}/drop", AggregateReport, Drop(node_ids=node_ids)
+        )
+
+    async def stop(self, training_id: str) -> Stopped:
+        return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
+
+    async def evaluate(self, request: Evaluate) -> Evaluation:
+        return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
+
+    async def predict(self, request: Predict) -> Predictions:
+        return await self._call("POST", "/predictions", Predictions, request, timeout_s=600)
+
+    async def export(self, request: Export) -> Exported:
+        return await self._call("POST", "/exports", Exported, request, timeout_s=600)
+
+    async def _call(
+        self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
+    ) -> T:
+        try:
+            response = await self._client.request(
+                method,
+                path,
+                content=body.model_dump_json() if body else None,
+                headers={"Content-Type": "application/json"} if body else None,
+                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            )
+        except httpx.HTTPError as error:
+            raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from error
+        if response.is_success:
+            try:
+                return answer.model_validate_json(response.content)
+            except ValidationError as error:
+                raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from error
+        raise self._failure(response)
+
+    def _failure(self, response: httpx.Response) -> AgentError:
+        try:
+            body = response.json()
+            return AgentRefusedError(str(body["code"]), str(body["message"]))
+        except (ValueError, KeyError, TypeError):
+            # Not an agent's words: the way to it is broken.
+            return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")

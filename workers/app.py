@@ -1,0 +1,40 @@
+"""The Celery app: transport only. What is to be done stands in the rows; a message says which row to look at."""
+
+from celery import Celery
+
+from api.settings import Settings
+
+settings = Settings()
+
+app = Celery("flow_nexus", broker=settings.redis_url, include=["workers.tasks"])
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": 300,
+        "socket_connect_timeout": 2,
+        "socket_timeout": 10,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    task_default_queue="flow_nexus",
+    timezone="UTC",
+    beat_schedule={
+        "sweep": {
+            "task": "flow_nexus.sweep",
+            "schedule": settings.sweep_interval_s,
+            "options": {"expires": settings.sweep_interval_s},
+        },
+        "reconcile": {
+            "task": "flow_nexus.reconcile",
+            "schedule": settings.reconcile_interval_s,
+            "options": {"expires": settings.reconcile_interval_s},
+        },
+    },
+)

@@ -1,0 +1,30 @@
+"""What every step needs, made once per worker process."""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+
+from api.dispatch import CeleryBell
+
+from api.settings import Settings
+from api.store.database import Database, make_engine
+from workers.sandboxes.client import SandboxClient
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    settings: Settings
+    database: Database
+    provider: SandboxClient
+
+
+def make_context(settings: Settings) -> Context:
+    return Context(settings, Database(make_engine(settings), CeleryBell(settings)), SandboxClient(settings))
+
+
+@lru_cache(maxsize=1)
+def current() -> Context:
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return make_context(settings)

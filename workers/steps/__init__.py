@@ -1,0 +1,8 @@
+"""The reconciler: plain functions that load a row, act on the network, and apply what came of it.
+
+Each is safe to run twice and holds no database session while it waits for a sandbox.
+"""
+
+from workers.steps import clusters, models, nodes, predictions, sweep, trainings
+
+__all__ = ["clusters", "models", "nodes", "predictions", "sweep", "trainings"]

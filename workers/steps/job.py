@@ -1,0 +1,102 @@
+"""A training as its steps see it, and how one ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import progress
+from api.services.lookup import locked_cluster
+from api.store import leases, transitions
+from api.store.models import ClusterRow, NodeRow, RoundRow, TrainingRow
+from workers.agent.protocol import ModelSpec
+from workers.context import Context
+from workers.steps.members import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training as its step sees it: plain values, read in one transaction."""
+
+    training_id: str
+    cluster_id: str
+    status: str
+    config: dict[str, Any]
+    cluster_config: dict[str, Any]
+    model: str
+    labels: tuple[str, ...]
+    digest: str | None
+    completed_rounds: int
+    planned_workers: tuple[str, ...]
+    workers: tuple[Member, ...]
+    validators: tuple[Member, ...]
+    aggregator_id: str
+    aggregator: Member | None
+
+    @property
+    def total_rounds(self) -> int:
+        return progress.total_rounds(self.config["epochs"], self.config["local_epochs"])
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        return self.spec_for(self.labels)
+
+    def spec_for(self, labels: Sequence[str]) -> ModelSpec:
+        return ModelSpec(
+            architecture=self.cluster_config["architecture"],
+            model=self.model,
+            labels=list(labels),
+            max_length=self.config["max_length"],
+            seed=self.config["seed"],
+        )
+
+
+def load(session: Session, training: TrainingRow) -> Job:
+    cluster = session.execute(select(ClusterRow).where(ClusterRow.id == training.cluster_id)).scalar_one()
+    rows = session.scalars(
+        select(NodeRow)
+        .where(NodeRow.cluster_id == cluster.id, NodeRow.status == "running", NodeRow.sandbox_id.is_not(None))
+        .order_by(NodeRow.created_at, NodeRow.id)
+    ).all()
+    members = {row.id: Member.of(row) for row in rows}
+    return Job(
+        training_id=training.id,
+        cluster_id=cluster.id,
+        status=training.status,
+        config=training.config,
+        cluster_config=cluster.config,
+        model=training.model,
+        labels=tuple(training.labels or ()),
+        digest=training.digest,
+        completed_rounds=training.completed_rounds,
+        planned_workers=tuple(training.workers),
+        workers=tuple(members[node_id] for node_id in training.workers if node_id in members),
+        validators=tuple(member for member in members.values() if member.role == "validator"),
+        aggregator_id=training.aggregator_id,
+        aggregator=members.get(training.aggregator_id),
+    )
+
+
+def end(context: Context, job: Job, token: str, status: str, error: dict[str, Any] | None = None) -> None:
+    """Finish a training as `completed`, `stopped` or `failed`, and free its cluster for the next."""
+    with context.database.unit_of_work() as uow:
+        session = uow.session
+        cluster = locked_cluster(session, job.cluster_id)
+        training = leases.held(session, TrainingRow, job.training_id, token)
+        if training.status == "stopping" and status == "failed":
+            status, error = "stopped", None
+        open_round = session.scalar(select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.status == "running"))
+        if open_round is not None:
+            open_round.error = error
+            transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
+        training.error = error
+        training.finished_at = func.clock_timestamp()
+        transitions.move(session, training, status, **({"error": error} if error else {}))
+        leases.release(training, None)
+        if cluster.status == "training":
+            transitions.move(session, cluster, "connected")
+        if cluster.status == "terminating":
+            leases.wake(cluster)
+            uow.ring("clusters.advance", cluster.id)

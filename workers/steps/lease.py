@@ -1,0 +1,72 @@
+"""A step runs under a lease that it keeps alive while it acts, and gives the row back whatever happens."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from api.domain.sandboxes import SandboxError
+from api.store import leases
+from workers.agent_client import AgentError
+from workers.context import Context
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_LONGEST_BACKOFF_S = 60.0
+
+
+def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
+    """Claim the row and run `body(token)`. A failure gives the row back, due again after a growing pause."""
+    with context.database.unit_of_work() as uow:
+        token = leases.claim(uow.session, table, row_id, context.settings.lease_s)
+    if token is None:
+        return
+    try:
+        body(token)
+    except leases.LeaseLostError:
+        log.info("%s: another worker took it over", row_id)
+    except (SandboxError, AgentError) as error:
+        log.warning("%s: %s: %s", row_id, type(error).__name__, error)
+        _give_back(context, table, row_id, token)
+    except Exception:
+        log.exception("%s: the step failed", row_id)
+        _give_back(context, table, row_id, token)
+
+
+def act(
+    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """Run network work in an event loop of its own while the lease is renewed; LeaseLostError once it is gone."""
+    return asyncio.run(_with_heartbeat(context, table, row_id, token, work))
+
+
+async def _with_heartbeat(
+    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    task = asyncio.ensure_future(work())
+    try:
+        while True:
+            done, _ = await asyncio.wait({task}, timeout=context.settings.lease_s / 3)
+            if done:
+                return task.result()
+            if not await asyncio.to_thread(_renew, context, table, row_id, token):
+                raise leases.LeaseLostError(row_id)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _renew(context: Context, table: type[leases.LeasedRow], row_id: str, token: str) -> bool:
+    with context.database.unit_of_work() as uow:
+        return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
+
+
+def _give_back(context: Context, table: type[Any], row_id: str, token: str) -> None:
+    try:
+        with context.database.unit_of_work() as uow:
+            row = leases.held(uow.session, table, row_id, token)
+            leases.release(row, min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10)))
+    except Exception:
+        # The lease runs out by itself and the sweep finds the row.
+        log.exception("%s: could not be given back", row_id)

@@ -1,0 +1,243 @@
+"""A node's life: create its sandbox, start its agent, see that it answers; bring it back when lost; end it at the provider."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import func, select
+
+from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.services.lookup import locked_cluster
+from api.store import events, leases, transitions
+from api.store.models import NodeRow
+from workers.agent.protocol import AgentConfig, Health
+from workers.agent_client import AgentError, cluster_token
+from workers.context import Context
+from workers.steps.deployment import metadata
+from workers.steps.lease import act, under_lease
+from workers.steps.members import Member, agent_of
+
+log = logging.getLogger(__name__)
+_CONFIG_PATH = "/run/flow-nexus/agent.json"
+_AGENT_COMMAND = f"exec python -m workers.agent --config {_CONFIG_PATH}"
+_HEALTH_WAIT_S = 15.0
+_HEALTH_EVERY_S = 0.2
+_RESTART_AFTER = timedelta(seconds=45)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    node_id: str
+    cluster_id: str
+    role: str
+    template: str
+    status: str
+    sandbox_id: str | None
+    start_agent: bool
+    give_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    info: SandboxInfo
+    started_agent: bool
+    health: Health | None
+
+
+def advance(context: Context, node_id: str) -> None:
+    """Bring a provisioning or lost node to `running`, or say why it cannot."""
+    under_lease(context, NodeRow, node_id, partial(_advance, context, node_id))
+
+
+def _advance(context: Context, node_id: str, token: str) -> None:
+    plan = _load(context, node_id, token)
+    if plan is None:
+        return
+    try:
+        outcome = act(context, NodeRow, node_id, token, lambda: _bring_up(context, plan))
+    except SandboxNotFoundError:
+        _gone(context, plan, token)
+    except SandboxError as error:
+        if not plan.give_up:
+            raise
+        _fail(context, plan, token, "sandbox_failed", str(error))
+    else:
+        if outcome.health is None and plan.give_up:
+            _fail(context, plan, token, "agent_not_ready", "The node's agent did not answer in time.")
+        else:
+            _apply(context, plan, token, outcome)
+
+
+def _load(context: Context, node_id: str, token: str) -> _Plan | None:
+    with context.database.unit_of_work() as uow:
+        node = leases.held(uow.session, NodeRow, node_id, token)
+        if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
+            leases.release(node, None)
+            return None
+        now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
+        since = node.agent_started_at if node.status == "lost" else node.created_at
+        limit = timedelta(seconds=context.settings.node_start_timeout_s)
+        return _Plan(
+            node_id=node.id,
+            cluster_id=node.cluster_id,
+            role=node.role,
+            template=node.template,
+            status=node.status,
+            sandbox_id=node.sandbox_id,
+            start_agent=node.agent_started_at is None or now - node.agent_started_at > _RESTART_AFTER,
+            give_up=since is not None and now - since > limit and node.attempts > 2,
+        )
+
+
+async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
+    if plan.sandbox_id is None:
+        info = await context.provider.create(
+            SandboxSpec(
+                key=plan.node_id.replace("_", "-"),
+                template=plan.template,
+                timeout_s=context.settings.sandbox_timeout_s,
+                metadata=metadata(context.settings, cluster_id=plan.cluster_id, node_id=plan.node_id),
+            )
+        )
+    else:
+        info = await context.provider.get(plan.sandbox_id)
+    member = Member(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
+    health = None if plan.sandbox_id is None else await _health(context, member, 0.0)
+    start = health is None and plan.start_agent
+    if start:
+        await _start_agent(context, member)
+    return _Outcome(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
+
+
+async def _start_agent(context: Context, member: Member) -> None:
+    config = AgentConfig(
+        node_id=member.node_id,
+        role=member.role,
+        token=cluster_token(context.settings, member.cluster_id),
+    )
+    await context.provider.upload(member.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
+    await context.provider.start(member.sandbox_id, _AGENT_COMMAND)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _health(context: Context, member: Member, wait_s: float) -> Health | None:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            async with agent_of(context, member) as agent:
+                return await agent.health()
+        except AgentError:
+            if time.monotonic() >= end:
+                return None
+        await asyncio.sleep(_HEALTH_EVERY_S)
+
+
+def _apply(context: Context, plan: _Plan, token: str, outcome: _Outcome) -> None:
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, plan.cluster_id)
+        node = leases.held(uow.session, NodeRow, plan.node_id, token)
+        node.sandbox_id = outcome.info.sandbox_id
+        node.started_at = node.started_at or outcome.info.started_at
+        node.sandbox_expires_at = outcome.info.end_at
+        if outcome.started_agent:
+            node.agent_started_at = func.clock_timestamp()
+        if node.status not in ("provisioning", "lost"):
+            leases.release(node, 0)
+            uow.ring("nodes.terminate", node.id)
+            return
+        if outcome.health is None:
+            leases.release(node, 0)
+            uow.ring("nodes.advance", node.id)
+            return
+        node.resources = {
+            "cpu_cores": outcome.health.cpu_cores,
+            "memory_gb": outcome.health.memory_gb,
+            "gpu": outcome.health.gpu,
+        }
+        transitions.move(uow.session, node, "running", role=node.role, sandbox_id=node.sandbox_id)
+        leases.release(node, None)
+
+
+def _gone(context: Context, plan: _Plan, token: str) -> None:
+    """The provider no longer has the sandbox: what it cost ends now, and its node is lost for good."""
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, plan.cluster_id)
+        node = leases.held(uow.session, NodeRow, plan.node_id, token)
+        node.ended_at = func.clock_timestamp()
+        error = {"code": "sandbox_gone", "detail": "The node's sandbox no longer exists at its provider."}
+        node.error = error
+        if node.status == "provisioning":
+            transitions.move(uow.session, node, "failed", error=error)
+        else:
+            events.emit(uow.session, plan.cluster_id, "node.gone", {"node_id": node.id, **error})
+        leases.release(node, None)
+
+
+def _fail(context: Context, plan: _Plan, token: str, code: str, detail: str) -> None:
+    """Give up a node. Its sandbox is ended first, so that nothing goes on costing."""
+    log.warning("%s: %s: %s", plan.node_id, code, detail)
+    asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, plan.cluster_id)
+        node = leases.held(uow.session, NodeRow, plan.node_id, token)
+        node.error = {"code": code, "detail": detail}
+        node.ended_at = func.clock_timestamp() if node.started_at is not None else None
+        if node.status == "provisioning":
+            transitions.move(uow.session, node, "failed", error=node.error)
+        else:
+            events.emit(uow.session, plan.cluster_id, "node.gone", {"node_id": node.id, **node.error})
+        leases.release(node, None)
+
+
+def terminate(context: Context, node_id: str) -> None:
+    """End a node's sandbox at its provider, then say so."""
+    under_lease(context, NodeRow, node_id, partial(_terminate, context, node_id))
+
+
+def _terminate(context: Context, node_id: str, token: str) -> None:
+    with context.database.unit_of_work() as uow:
+        node = leases.held(uow.session, NodeRow, node_id, token)
+        if node.status != "terminating":
+            leases.release(node, None)
+            return
+        cluster_id, sandbox_id = node.cluster_id, node.sandbox_id
+    act(context, NodeRow, node_id, token, lambda: _kill_all(context, node_id, sandbox_id))
+    with context.database.unit_of_work() as uow:
+        cluster = locked_cluster(uow.session, cluster_id)
+        node = leases.held(uow.session, NodeRow, node_id, token)
+        if node.started_at is not None and node.ended_at is None:
+            node.ended_at = func.clock_timestamp()
+        transitions.move(uow.session, node, "terminated")
+        leases.release(node, None)
+        if cluster.status == "terminating":
+            leases.wake(cluster)
+            uow.ring("clusters.advance", cluster.id)
+
+
+async def _kill_all(context: Context, node_id: str, sandbox_id: str | None) -> None:
+    """Kill the node's sandbox, and any other that carries its name: a creation whose answer never reached us."""
+    found = await context.provider.list(metadata(context.settings, node_id=node_id))
+    for known in {info.sandbox_id for info in found} | ({sandbox_id} if sandbox_id else set()):
+        await context.provider.kill(known)
+
+
+def mark_lost(context: Context, node_id: str, reason: str) -> None:
+    """A running node that stopped answering: say so, and have its step look whether it can come back."""
+    with context.database.unit_of_work() as uow:
+        cluster_id = uow.session.execute(select(NodeRow.cluster_id).where(NodeRow.id == node_id)).scalar_one()
+        locked_cluster(uow.session, cluster_id)
+        node = uow.session.execute(select(NodeRow).where(NodeRow.id == node_id).with_for_update()).scalar_one()
+        if node.status != "running":
+            return
+        transitions.move(uow.session, node, "lost", reason=reason)
+        # The agent is restarted at once, and given up when it has not come back within the start timeout.
+        node.agent_started_at = func.clock_timestamp() - _RESTART_AFTER - timedelta(seconds=1)
+        leases.wake(node)
+        uow.ring("nodes.advance", node.id)

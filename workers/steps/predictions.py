@@ -1,0 +1,110 @@
+"""A prediction: the aggregator's agent splits the texts over the workers and combines what they answer."""
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import func
+
+from api.services.lookup import locked_cluster
+from api.store import leases, transitions
+from api.store.models import ClusterRow, PredictionRow, TrainingRow
+from workers.agent.protocol import ModelSpec, Predict, Predictions
+from workers.agent_client import AgentRefusedError
+from workers.context import Context
+from workers.steps.lease import act, under_lease
+from workers.steps.members import Member, agent_of, peers_of, running
+
+_TRIES = 3
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error = {"code": code, "detail": detail}
+
+
+def advance(context: Context, prediction_id: str) -> None:
+    """Run a pending prediction to its end."""
+    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id))
+
+
+def _advance(context: Context, prediction_id: str, token: str) -> None:
+    with context.database.unit_of_work() as uow:
+        row = leases.held(uow.session, PredictionRow, prediction_id, token)
+        if row.status != "pending":
+            leases.release(row, None)
+            return
+        training = uow.session.get_one(TrainingRow, row.training_id)
+        cluster = uow.session.get_one(ClusterRow, row.cluster_id)
+        members = running(uow.session, row.cluster_id)
+    try:
+        workers, aggregator = _parts(members, row)
+        answer = act(
+            context, PredictionRow, prediction_id, token, lambda: _predict(context, row, training, cluster, workers, aggregator)
+        )
+    except AgentRefusedError as error:
+        _finish(context, row, token, None, {"code": error.code, "detail": error.message})
+    except _RefusedError as error:
+        _finish(context, row, token, None, error.error)
+    except Exception:
+        if row.attempts < _TRIES:
+            raise
+        _finish(context, row, token, None, {"code": "nodes_unreachable", "detail": "The nodes did not answer."})
+    else:
+        _finish(context, row, token, answer, None)
+
+
+def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Member]:
+    workers = [member for member in members if member.role == "worker" and "inference" in member.capabilities]
+    aggregator = next((member for member in members if member.role == "aggregator"), None)
+    if not workers:
+        raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
+    if aggregator is None:
+        raise _RefusedError("no_aggregator", "The cluster has no running aggregator.")
+    return workers, aggregator
+
+
+async def _predict(
+    context: Context, row: PredictionRow, training: TrainingRow, cluster: ClusterRow, workers: list[Member], aggregator: Member
+) -> Predictions:
+    peers = await peers_of(context, [*workers, aggregator])
+    if aggregator.node_id not in peers:
+        raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
+    request = Predict(
+        model=ModelSpec(
+            architecture=cluster.config["architecture"],
+            model=training.model,
+            labels=training.labels or [],
+            max_length=training.config["max_length"],
+            seed=training.config["seed"],
+        ),
+        digest=training.digest or "",
+        aggregation=row.aggregation,
+        workers=[peers[member.node_id] for member in workers if member.node_id in peers],
+        self_peer=peers[aggregator.node_id],
+        inputs=row.request.get("inputs"),
+        input_data=row.request.get("input_data"),
+        engine="onnx" if cluster.config["wasm_optimization"] else "torch",
+    )
+    async with agent_of(context, aggregator) as agent:
+        return await agent.predict(request)
+
+
+def _finish(
+    context: Context, loaded: PredictionRow, token: str, answer: Predictions | None, error: dict[str, Any] | None
+) -> None:
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, loaded.cluster_id)
+        row = leases.held(uow.session, PredictionRow, loaded.id, token)
+        row.finished_at = func.clock_timestamp()
+        row.error = error
+        if answer is not None:
+            results = answer.model_dump(include={"accuracy", "precision", "recall", "f1_score", "predictions"})
+            row.results = {key: value for key, value in results.items() if value is not None}
+            row.seconds, row.nodes_used = answer.seconds, answer.nodes_used
+            # The texts stand in the results; the request's copy of them has done its work.
+            row.request = {key: value for key, value in row.request.items() if key != "inputs"}
+            transitions.move(uow.session, row, "completed", nodes_used=answer.nodes_used, seconds=answer.seconds)
+        else:
+            transitions.move(uow.session, row, "failed", error=error)
+        leases.release(row, None)

@@ -1,0 +1,133 @@
+"""Before the first round: every worker's data is looked at where it lies, and the first global model is made."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func
+
+from api.services.lookup import locked_cluster
+from api.store import leases, transitions
+from api.store.models import TrainingRow
+from workers.agent.protocol import Problem, ShardCheck, ShardReport, TrainingInit, TrainingReady
+from workers.agent_client import AgentRefusedError, AgentUnreachableError
+from workers.context import Context
+from workers.steps.job import Job
+from workers.steps.lease import act
+from workers.steps.members import Member, agent_of, peers_of
+
+# The state of a node is a conflict (409); what its owner uploaded is content that cannot be used (422).
+_UNREACHABLE = "node_unreachable"
+
+
+class RefusalError(Exception):
+    """Why a training cannot start, as problem+json's members."""
+
+    def __init__(self, status: int, code: str, detail: str, errors: Sequence[dict[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.error: dict[str, Any] = {"status": status, "code": code, "detail": detail, "errors": list(errors)}
+
+
+def prepare(context: Context, job: Job, token: str) -> None:
+    """Move a pending training to `training`, or to `refused` with which node and why."""
+    try:
+        labels, ready = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job))
+    except RefusalError as refusal:
+        _refuse(context, job, token, refusal.error)
+        return
+    with context.database.unit_of_work() as uow:
+        cluster = locked_cluster(uow.session, job.cluster_id)
+        training = leases.held(uow.session, TrainingRow, job.training_id, token)
+        if training.status == "pending":
+            training.labels = labels
+            training.digest = ready.digest
+            training.parameters = ready.parameters
+            training.started_at = training.started_at or func.clock_timestamp()
+            transitions.move(
+                uow.session, training, "training", parameters=ready.parameters, model_bytes=ready.bytes, labels=labels
+            )
+            if cluster.status == "connected":
+                transitions.move(uow.session, cluster, "training", training_id=training.id)
+        leases.release(training, 0)
+        uow.ring("trainings.advance", training.id)
+
+
+async def _prepare(context: Context, job: Job) -> tuple[list[str], TrainingReady]:
+    missing = [node_id for node_id in job.planned_workers if node_id not in {member.node_id for member in job.workers}]
+    if missing or job.aggregator is None:
+        raise RefusalError(409, _UNREACHABLE, f"Not running any more: {', '.join(missing or [job.aggregator_id])}.")
+    reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in job.workers))
+    labels = agreed_labels(reports)
+    if job.labels and labels != list(job.labels):
+        raise RefusalError(422, "labels_changed", "The labels differ from those this training began with.")
+    request = await init_request(context, job, labels)
+    try:
+        async with agent_of(context, job.aggregator) as agent:
+            ready = await agent.init_training(request)
+    except AgentUnreachableError as error:
+        raise RefusalError(409, _UNREACHABLE, f"The aggregator {job.aggregator_id} does not answer.") from error
+    except AgentRefusedError as error:
+        raise RefusalError(422, error.code, f"{job.aggregator_id}: {error.message}") from error
+    if ready.problem is not None:
+        raise RefusalError(422, ready.problem.code, f"{job.aggregator_id}: {ready.problem.message}")
+    return labels, ready
+
+
+async def init_request(context: Context, job: Job, labels: Sequence[str]) -> TrainingInit:
+    """What makes an aggregator ready: the first global model, or the last one, from whoever still has it."""
+    peers = await peers_of(context, job.workers)
+    return TrainingInit(
+        training_id=job.training_id,
+        model=job.spec_for(labels),
+        base_digest=job.digest,
+        sources=list(peers.values()),
+        validation=job.config["validation"],
+    )
+
+
+async def _check(context: Context, member: Member, dataset: str) -> ShardReport:
+    try:
+        async with agent_of(context, member) as agent:
+            return await agent.check_shard(ShardCheck(dataset=dataset))
+    except AgentUnreachableError:
+        problem = Problem(code=_UNREACHABLE, message="the node's agent does not answer")
+    except AgentRefusedError as error:
+        problem = Problem(code=error.code, message=error.message)
+    return ShardReport(node_id=member.node_id, problem=problem)
+
+
+def agreed_labels(reports: Sequence[ShardReport]) -> list[str]:
+    """The labels that every shard has, sorted; RefusalError when a shard is unusable or the shards disagree."""
+    bad = [(report.node_id, report.problem) for report in reports if report.problem is not None]
+    if bad:
+        status = 409 if any(problem.code == _UNREACHABLE for _, problem in bad) else 422
+        errors = [{"pointer": "/dataset", "message": f"{node_id}: {problem.message}"} for node_id, problem in bad]
+        codes = {problem.code for _, problem in bad}
+        code = codes.pop() if len(codes) == 1 else "shards_unusable"
+        raise RefusalError(status, code, "; ".join(error["message"] for error in errors), errors)
+    by_labels: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        by_labels.setdefault(tuple(sorted(report.labels)), []).append(report.node_id)
+    if len(by_labels) > 1:
+        # How many classes, not which: a class name is the data owner's to tell.
+        errors = [
+            {"pointer": "/dataset", "message": f"{', '.join(node_ids)}: {len(labels)} labels, unlike other workers'"}
+            for labels, node_ids in sorted(by_labels.items(), key=lambda item: len(item[1]))
+        ]
+        raise RefusalError(422, "labels_differ", "The workers' shards do not have the same labels.", errors)
+    return list(next(iter(by_labels)))
+
+
+def _refuse(context: Context, job: Job, token: str, error: dict[str, Any]) -> None:
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, job.cluster_id)
+        training = leases.held(uow.session, TrainingRow, job.training_id, token)
+        training.error = error
+        training.finished_at = func.clock_timestamp()
+        if training.status == "pending":
+            resumed = training.completed_rounds > 0
+            transitions.move(uow.session, training, "failed" if resumed else "refused", error=error)
+            leases.release(training, None)
+        else:
+            leases.release(training, 0)
+            uow.ring("trainings.advance", training.id)

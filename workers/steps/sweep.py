@@ -1,0 +1,104 @@
+"""What the bell missed, and what rows and provider do not agree on."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+
+from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
+from api.domain.status import LIVE_NODE
+from api.store import leases
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from workers.context import Context
+from workers.steps import nodes
+from workers.steps.deployment import metadata
+
+log = logging.getLogger(__name__)
+# A sandbox younger than this may belong to a row whose transaction is still on its way.
+_ORPHAN_AGE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    node_id: str
+    status: str
+    expires_at: datetime | None
+
+
+def ring_due(context: Context) -> None:
+    """Ring for every row that is due and that nobody holds."""
+    with context.database.unit_of_work() as uow:
+        for table, step in (
+            (TrainingRow, "trainings.advance"),
+            (PredictionRow, "predictions.advance"),
+            (ModelRow, "models.advance"),
+            (ClusterRow, "clusters.advance"),
+        ):
+            for row_id in leases.due(uow.session, table):
+                uow.ring(step, row_id)
+        due_nodes = leases.due(uow.session, NodeRow)
+        for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
+            uow.ring("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
+
+
+def reconcile(context: Context) -> None:
+    """Extend what is in use, end what nobody knows, and mark lost what the provider no longer has."""
+    with context.database.unit_of_work() as uow:
+        now = uow.session.execute(select(func.clock_timestamp())).scalar_one()
+        known = {
+            row.sandbox_id: _Known(row.id, row.status, row.sandbox_expires_at)
+            for row in uow.session.scalars(
+                select(NodeRow).where(NodeRow.sandbox_id.is_not(None), NodeRow.status.in_((*LIVE_NODE, "terminating")))
+            )
+            if row.sandbox_id is not None
+        }
+        starting = set(uow.session.scalars(select(NodeRow.id).where(NodeRow.status == "provisioning")))
+    try:
+        found = asyncio.run(_list(context))
+    except SandboxError as error:
+        log.warning("the provider's sandboxes could not be listed: %s", error)
+        return
+    present = {info.sandbox_id for info in found}
+    for sandbox_id, node in known.items():
+        if sandbox_id not in present and node.status == "running":
+            nodes.mark_lost(context, node.node_id, "its sandbox no longer exists at the provider")
+    orphans = [
+        info
+        for info in found
+        if info.sandbox_id not in known and info.metadata.get("node_id") not in starting and now - info.started_at > _ORPHAN_AGE
+    ]
+    renew_before = now + timedelta(seconds=context.settings.sandbox_timeout_s * 2 / 3)
+    expiring = [
+        sandbox_id
+        for sandbox_id, node in known.items()
+        if sandbox_id in present
+        and node.status in ("running", "provisioning", "lost")
+        and (node.expires_at is None or node.expires_at < renew_before)
+    ]
+    for sandbox_id, end_at in asyncio.run(_act(context, orphans, expiring)):
+        with context.database.unit_of_work() as uow:
+            uow.session.execute(update(NodeRow).where(NodeRow.sandbox_id == sandbox_id).values(sandbox_expires_at=end_at))
+
+
+async def _list(context: Context) -> Sequence[SandboxInfo]:
+    found: Sequence[SandboxInfo] = await context.provider.list(metadata(context.settings))
+    return found
+
+
+async def _act(context: Context, orphans: list[SandboxInfo], expiring: list[str]) -> list[tuple[str, datetime]]:
+    for orphan in orphans:
+        log.warning("ending orphan sandbox %s", orphan.sandbox_id)
+        await context.provider.kill(orphan.sandbox_id)
+    extended = []
+    for sandbox_id in expiring:
+        try:
+            await context.provider.extend(sandbox_id, context.settings.sandbox_timeout_s)
+            extended.append((sandbox_id, (await context.provider.get(sandbox_id)).end_at))
+        except SandboxNotFoundError:
+            continue
+        except SandboxError as error:
+            log.warning("sandbox %s could not be extended: %s", sandbox_id, error)
+    return extended
