@@ -3,7 +3,7 @@
 import os
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from api.store.models import Base
 
@@ -21,7 +21,7 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    engine = create_engine(_url(), connect_args={"connect_timeout": 5})
+    engine = create_engine(_url(), poolclass=NullPool, connect_args={"connect_timeout": 5})
     with engine.connect() as connection:
         # Two processes that start together must not migrate together.
         connection.exec_driver_sql("SELECT pg_advisory_lock(726_174)")

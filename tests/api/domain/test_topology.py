@@ -1,0 +1,66 @@
+from itertools import chain
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.domain.topology import TOPOLOGIES, edges, groups
+
+workers = st.integers(1, 40).map(lambda count: [f"w{i}" for i in range(count)])
+
+
+def pairs(topology: str, names: list[str], aggregator: str | None = "ps") -> list[tuple[str, str]]:
+    return [(edge.source, edge.target) for edge in edges(topology, names, aggregator)]  # type: ignore[arg-type]
+
+
+def test_mesh_of_four_is_the_contracts_example() -> None:
+    assert pairs("mesh", ["w1", "w2", "w3", "w4"]) == [
+        ("w1", "w2"),
+        ("w1", "w3"),
+        ("w1", "w4"),
+        ("w2", "w3"),
+        ("w2", "w4"),
+        ("w3", "w4"),
+        ("ps", "all"),
+    ]
+
+
+def test_ring_closes() -> None:
+    assert pairs("ring", ["w1", "w2", "w3"]) == [("w1", "w2"), ("w2", "w3"), ("w3", "w1"), ("ps", "all")]
+
+
+def test_ring_of_two_has_one_edge() -> None:
+    assert pairs("ring", ["w1", "w2"], None) == [("w1", "w2")]
+
+
+def test_star_links_the_aggregator_to_each_worker() -> None:
+    assert pairs("star", ["w1", "w2"]) == [("ps", "w1"), ("ps", "w2")]
+
+
+def test_hierarchy_of_nine_has_three_heads() -> None:
+    names = [f"w{i}" for i in range(9)]
+    drawn = pairs("hierarchical", names)
+    assert [edge for edge in drawn if edge[1] == "ps"] == [("w0", "ps"), ("w1", "ps"), ("w2", "ps")]
+    assert len(drawn) == 9
+
+
+@given(workers)
+def test_groups_partition_the_workers_evenly(names: list[str]) -> None:
+    parts = groups(names)
+    assert sorted(chain.from_iterable(parts)) == sorted(names)
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(workers, st.sampled_from(TOPOLOGIES))
+def test_every_worker_is_reached_and_no_edge_is_doubled(names: list[str], topology: str) -> None:
+    drawn = pairs(topology, names)
+    undirected = [frozenset(edge) for edge in drawn]
+    assert len(set(undirected)) == len(drawn)
+    assert all(a != b for a, b in drawn)
+    ends = {end for edge in drawn for end in edge}
+    assert "all" in ends or set(names) <= ends
+
+
+@given(workers)
+def test_mesh_has_every_pair(names: list[str]) -> None:
+    assert len(pairs("mesh", names, None)) == len(names) * (len(names) - 1) // 2

