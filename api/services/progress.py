@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from api.domain import cost, progress
@@ -124,20 +125,12 @@ def _workers(session: Session, training: TrainingRow) -> dict[str, dict[str, Any
     """Each worker's newest figures; a worker that has not finished a round yet has nulls."""
     newest = (
         select(RoundNodeRow)
-        .where(RoundNodeRow.training_id == training.id, RoundNodeRow.local_loss.is_not(None))
-        .distinct(RoundNodeRow.node_id)
+        .where(RoundNodeRow.training_id == training.id)
+        .ext(distinct_on(RoundNodeRow.node_id))
         .order_by(RoundNodeRow.node_id, RoundNodeRow.number.desc())
     )
-    measured = {row.node_id: row for row in session.scalars(newest)}
-    states = {
-        row.node_id: row
-        for row in session.scalars(
-            select(RoundNodeRow)
-            .where(RoundNodeRow.training_id == training.id)
-            .distinct(RoundNodeRow.node_id)
-            .order_by(RoundNodeRow.node_id, RoundNodeRow.number.desc())
-        )
-    }
+    states = {row.node_id: row for row in session.scalars(newest)}
+    measured = {row.node_id: row for row in session.scalars(newest.where(RoundNodeRow.local_loss.is_not(None)))}
     result: dict[str, dict[str, Any]] = {}
     for node_id in training.workers:
         figures, state = measured.get(node_id), states.get(node_id)
