@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     e2b_http_version: Literal["1.1", "2"] | None = Field(
         None, validation_alias=AliasChoices("FLOW_NEXUS_E2B_HTTP_VERSION", "E2B_HTTP_VERSION")
     )
+    sandbox_provider: str = Field(
+        "workers.sandboxes.client:SandboxClient", description="class that implements SandboxProvider, reached by name"
+    )
     template_prefix: str = Field("flow-nexus-", description="E2B template name = prefix + python|nodejs")
 
     database_pool_size: int = Field(20, ge=1)
@@ -45,5 +48,6 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
     lease_s: float = Field(60, gt=0)
+    max_streams: int = Field(200, ge=1, description="event streams that one API process serves at once")
     docs: bool = Field(True, description="serve /docs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

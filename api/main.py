@@ -1,0 +1,79 @@
+"""The API as an ASGI application."""
+
+import asyncio
+import contextlib
+import logging
+import pkgutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.deps import AppState, Work
+from api.dispatch import CeleryBell
+from api.domain.sandboxes import SandboxProvider
+from api.limits import Gate
+from api.listener import Listener
+from api.metrics import RowCollector, make_registry
+from api.routes import clusters, events, models, nodes, operations, predictions, sandboxes, trainings
+from api.settings import Settings
+from api.store.database import Database, make_engine
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the app. Connections are opened when it starts and closed when it ends."""
+    registry = make_registry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(make_engine(settings), CeleryBell(settings))
+        collector = RowCollector(database)
+        registry.register(collector)
+        # Reached by name: the API depends on what a provider does, not on who does it.
+        provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
+        listener = Listener(settings.database_url)
+        listening = asyncio.create_task(listener.run())
+        app.state.flow_nexus = AppState(
+            settings,
+            Work(database, settings.database_pool_size),
+            listener,
+            provider,
+            anyio.CapacityLimiter(settings.max_streams),
+        )
+        try:
+            yield
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await provider.aclose()
+            registry.unregister(collector)
+            database.dispose()
+
+    app = FastAPI(
+        title="Flow Nexus",
+        version=openapi.VERSION,
+        summary="Federated training across isolated sandboxes",
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        openapi_tags=openapi.TAGS,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.state.registry = registry
+    for module in (clusters, nodes, trainings, predictions, models, sandboxes, events, operations):
+        app.include_router(module.router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(Gate, max_body_bytes=settings.max_body_bytes, registry=registry)
+    return app
+
+
+def create_app_from_env() -> FastAPI:
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return create_app(settings)

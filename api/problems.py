@@ -1,0 +1,144 @@
+"""Every error as application/problem+json (RFC 9457), without a stack trace, SQL or what the client sent."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from api.domain import errors, sandboxes
+from api.domain.errors import DomainError, FieldError
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+_LONGEST_SEGMENT = 100
+_RETRY_AFTER_S = 2
+_OF_SANDBOX: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] = {
+    sandboxes.SandboxNotFoundError: (errors.ConflictError, "sandbox_gone"),
+    sandboxes.SandboxUnsupportedError: (errors.InvalidError, "unsupported_by_sandbox"),
+    sandboxes.SandboxPathError: (errors.InvalidError, "invalid_path"),
+    sandboxes.SandboxFullError: (errors.TooLargeError, "sandbox_full"),
+    sandboxes.SandboxUnavailableError: (errors.UnavailableError, "provider_unavailable"),
+}
+
+
+_OF_STATUS = {
+    400: ("malformed_json", "The body cannot be read."),
+    404: ("no_such_path", "There is nothing at this path."),
+    405: ("method_not_allowed", "This path does not take this method."),
+    413: ("body_too_large", "The JSON body is too large."),
+}
+
+
+class _FileMissingError(DomainError):
+    status = 404
+    title = "Not found"
+
+
+def response(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    title: str | None = None,
+    fields: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body: dict[str, Any] = {
+        "type": f"/problems/{code}",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": f"{request.url.path[:500]}#{request.scope.get('request_id', '')}",
+        "code": code,
+    }
+    if fields:
+        body["errors"] = [{"pointer": field.pointer, "message": field.message} for field in fields]
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(DomainError, _domain)  # type: ignore[arg-type]
+    app.add_exception_handler(sandboxes.SandboxError, _sandbox)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _validation)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(PoolTimeoutError, _database)
+    app.add_exception_handler(DBAPIError, _database_error)  # type: ignore[arg-type]
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _domain(request: Request, error: DomainError) -> JSONResponse:
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="flow-nexus"'
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
+    return response(request, error.status, error.code, error.detail, title=error.title, fields=error.errors, headers=headers)
+
+
+async def _sandbox(request: Request, error: sandboxes.SandboxError) -> JSONResponse:
+    if isinstance(error, sandboxes.SandboxFileNotFoundError):
+        return await _domain(request, _FileMissingError("file_not_found", str(error)))
+    kind, code = _OF_SANDBOX.get(type(error), (errors.UpstreamError, "provider_failed"))
+    fields = (FieldError("/path", str(error)),) if code == "invalid_path" else ()
+    return await _domain(request, kind(code, str(error), errors=fields))
+
+
+async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return response(request, 400, "malformed_json", "The body is not valid JSON.")
+    fields = [FieldError(_pointer(item["loc"]), _message(item)) for item in found[:100]]
+    detail = f"{fields[0].pointer or 'the body'}: {fields[0].message}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
+    return response(request, 422, "invalid_request", detail, title="Invalid request", fields=fields)
+
+
+def _message(item: dict[str, Any]) -> str:
+    words = str(item["msg"]).removeprefix("Value error, ")
+    return "this field is not known" if item["type"] == "extra_forbidden" else words[:500]
+
+
+def _pointer(location: Sequence[int | str]) -> str:
+    return "".join("/" + str(part)[:_LONGEST_SEGMENT].replace("~", "~0").replace("/", "~1") for part in location[1:])
+
+
+async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    status = HTTPStatus(error.status_code)
+    code = {404: "no_such_path", 405: "method_not_allowed", 400: "malformed_json"}.get(status, status.name.lower())
+    details = {
+        404: "There is nothing at this path.",
+        405: "This path does not take this method.",
+        400: "The body cannot be read.",
+    }
+    return response(request, status, code, details.get(status, status.phrase), headers=dict(error.headers or {}))
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    log.warning("%s: the database cannot be used: %s", request.scope.get("request_id"), type(error).__name__)
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return response(request, 503, "database_unavailable", "The database cannot be reached; try again.", headers=headers)
+
+
+async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
+    if error.connection_invalidated:
+        return await _database(request, error)
+    return await _unexpected(request, error)
+
+
+async def _disconnected(request: Request, _: Exception) -> JSONResponse:
+    return response(request, 400, "client_disconnected", "The connection ended before the request did.")
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s: %s %s failed", request.scope.get("request_id"), request.method, request.url.path, exc_info=error)
+    return response(request, 500, "internal", "Something went wrong here; the log has it under the request's id.")

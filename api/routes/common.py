@@ -1,0 +1,108 @@
+"""What several routes do the same way: make a thing once, wait for it, answer with its place, document its errors."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from api.deps import AppState
+from api.domain.status import SETTLED
+from api.problems import MEDIA_TYPE
+from api.services import idempotency
+from api.services.keys import Principal
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+
+Row = TypeVar("Row", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow)
+Loader = Callable[[Session, str, str], Row]
+_NOUN: dict[type, str] = {
+    ClusterRow: "cluster",
+    NodeRow: "node",
+    TrainingRow: "training",
+    PredictionRow: "prediction",
+    ModelRow: "model",
+}
+_DESCRIPTIONS = {
+    400: "The body is not valid JSON",
+    401: "No valid API key",
+    403: "The key lacks a scope",
+    404: "Not there, or another project's",
+    409: "Conflict with the current state",
+    413: "Too large",
+    415: "Not application/json",
+    422: "A field or parameter is wrong",
+    502: "The sandbox's provider failed",
+    503: "Temporarily unavailable; see Retry-After",
+}
+LOCATION = {"Location": {"description": "where the resource is", "schema": {"type": "string"}}}
+WAITED = {
+    **LOCATION,
+    "Preference-Applied": {"description": "`wait=N` when `Prefer` was honoured", "schema": {"type": "string"}},
+}
+
+
+def errors(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the problems that an operation can answer with."""
+    documented = sorted({401, 403, 422, 503, *statuses, *((400, 413, 415) if body else ())})
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in documented
+    }
+
+
+def answers(status: int, description: str, headers: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": description, **({"headers": headers} if headers else {})}}
+
+
+async def once(
+    state: AppState,
+    principal: Principal,
+    request: Request,
+    key: str | None,
+    body: BaseModel | None,
+    create: Callable[[UnitOfWork], Row],
+    load: Loader[Row],
+) -> Row:
+    """Make a resource, or find the one that this Idempotency-Key has made before."""
+    fingerprint = _fingerprint(request, body)
+
+    def use_case(uow: UnitOfWork) -> Row:
+        if key is None:
+            return create(uow)
+        found = idempotency.find(uow, principal.project_id, key, fingerprint)
+        if found is not None:
+            return load(uow.session, principal.project_id, found)
+        row = create(uow)
+        idempotency.store(uow, principal.project_id, key, row.id)
+        return row
+
+    return await state.work(use_case)
+
+
+def _fingerprint(request: Request, body: BaseModel | None) -> str:
+    asked = f"{request.method} {request.url.path}\n{body.model_dump_json() if body is not None else ''}"
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+async def settled(
+    state: AppState, principal: Principal, row: Row, load: Loader[Row], seconds: float, statuses: frozenset[str] | None = None
+) -> Row:
+    """Wait for the row to reach one of `statuses` (by default those in which its noun rests)."""
+    rests = statuses or SETTLED[_NOUN[type(row)]]
+    if seconds <= 0 or row.status in rests:
+        return row
+    cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
+
+    async def look() -> Row:
+        return await state.work(lambda uow: load(uow.session, principal.project_id, row.id))
+
+    return await state.listener.until(cluster_id, look, lambda found: found.status in rests, seconds)
+
+
+def place(response: Response, path: str, waited: int = 0) -> None:
+    response.headers["Location"] = path
+    if waited:
+        response.headers["Preference-Applied"] = f"wait={waited}"

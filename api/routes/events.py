@@ -1,0 +1,133 @@
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
+
+from api.auth import ClusterReader
+from api.deps import AppState, State
+from api.domain.errors import UnavailableError
+from api.listener import rest
+from api.routes.clusters import ClusterId
+from api.routes.common import errors
+from api.routes.trainings import TrainingId
+from api.schemas.base import Timestamp
+from api.services import clusters, trainings
+from api.store import events
+from api.store.models import EventRow
+
+router = APIRouter(prefix="/v1", tags=["events"])
+_KEEP_ALIVE_S = 15.0
+_BATCH = 500
+_TIME = TypeAdapter(Timestamp)
+_ENDED_TRAINING = frozenset({"completed", "refused", "stopped", "failed"})
+_DESCRIPTION = {
+    "description": "Server-sent events: `id` counts within the cluster, `event` is the type, `data` JSON",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+After = Annotated[int, Query(ge=0, le=2**62, description="only events after this id")]
+Follow = Annotated[bool, Query(description="false: what has happened so far, then end")]
+LastEventId = Annotated[str | None, Header(description="where a client that reconnects has got to", pattern=r"^\d{1,18}$")]
+
+
+@router.get(
+    "/clusters/{cluster_id}/events",
+    operation_id="stream_cluster_events",
+    summary="Follow everything in a cluster",
+    response_class=StreamingResponse,
+    responses={200: _DESCRIPTION, **errors(404)},
+)
+async def stream_cluster_events(
+    cluster_id: ClusterId,
+    caller: ClusterReader,
+    state: State,
+    after: After = 0,
+    follow: Follow = True,
+    last_event_id: LastEventId = None,
+) -> StreamingResponse:
+    """Ends when the cluster is terminated."""
+    row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
+
+    async def ended() -> bool:
+        found = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
+        return found.status == "terminated"
+
+    return _stream(_Source(state, row.id, None, int(last_event_id or after), follow, ended))
+
+
+@router.get(
+    "/trainings/{training_id}/events",
+    operation_id="stream_training_events",
+    summary="Follow a training",
+    response_class=StreamingResponse,
+    responses={200: _DESCRIPTION, **errors(404)},
+)
+async def stream_training_events(
+    training_id: TrainingId,
+    caller: ClusterReader,
+    state: State,
+    after: After = 0,
+    follow: Follow = True,
+    last_event_id: LastEventId = None,
+) -> StreamingResponse:
+    """Ends when the training has ended."""
+    row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
+
+    async def ended() -> bool:
+        found = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
+        return found.status in _ENDED_TRAINING
+
+    return _stream(_Source(state, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
+
+
+@dataclass(slots=True)
+class _Source:
+    state: AppState
+    cluster_id: str
+    training_id: str | None
+    after: int
+    follow: bool
+    ended: Callable[[], Awaitable[bool]]
+
+    async def lines(self) -> AsyncIterator[str]:
+        async with self.state.listener.bell(self.cluster_id) as bell:
+            while True:
+                bell.clear()
+                # Asked before reading: what ends the stream is itself an event that must still be sent.
+                last = not self.follow or await self.ended()
+                found = await self._read()
+                for event in found:
+                    self.after = event.seq
+                    yield _format(event)
+                if len(found) == _BATCH:
+                    continue
+                if last:
+                    return
+                if not found and not await rest(bell, _KEEP_ALIVE_S):
+                    yield ": still here\n\n"
+
+    async def _read(self) -> list[EventRow]:
+        return await self.state.work(
+            lambda uow: events.read(uow.session, self.cluster_id, self.after, training_id=self.training_id, limit=_BATCH)
+        )
+
+
+def _format(event: EventRow) -> str:
+    data = {"time": _TIME.dump_python(event.created_at, mode="json"), **event.data}
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+
+
+def _stream(source: _Source) -> StreamingResponse:
+    streams = source.state.streams
+    if streams.available_tokens < 1:
+        raise UnavailableError("too_many_streams", "This server serves as many event streams as it can.", retry_after_s=10)
+
+    async def body() -> AsyncIterator[str]:
+        async with streams:
+            async for line in source.lines():
+                yield line
+
+    return StreamingResponse(body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

@@ -1,0 +1,77 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import FileResponse
+
+from api.auth import ClusterWriter, ModelReader
+from api.deps import IdempotencyKey, Pages, State, Wait
+from api.domain.errors import ConflictError
+from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.trainings import TrainingId
+from api.schemas.base import Page
+from api.schemas.models import ExportCreate, Model
+from api.services import models
+from api.store.database import UnitOfWork
+from api.store.models import ModelRow
+
+router = APIRouter(prefix="/v1", tags=["models"])
+_TAR = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
+ModelId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["mdl_4k2j9x"])]
+
+
+@router.post(
+    "/trainings/{training_id}/exports",
+    operation_id="export_model",
+    summary="Export the newest global model",
+    status_code=202,
+    responses={**answers(202, "The model, pending or completed", WAITED), **errors(404, 409, body=True)},
+)
+async def export_model(
+    training_id: TrainingId,
+    body: ExportCreate,
+    caller: ClusterWriter,
+    state: State,
+    key: IdempotencyKey,
+    wait: Wait,
+    request: Request,
+    response: Response,
+) -> Model:
+    """Written to `/export/<name>` in the aggregator's sandbox as a Hugging Face folder; a copy outlives the cluster."""
+
+    def create(uow: UnitOfWork) -> ModelRow:
+        return models.export(uow, caller.project_id, training_id, body.name)
+
+    row = await once(state, caller, request, key, body, create, models.get)
+    row = await settled(state, caller, row, models.get, wait)
+    place(response, f"/v1/models/{row.id}", wait)
+    return Model.of(row)
+
+
+@router.get("/models", operation_id="list_models", summary="List exported models", responses=errors())
+async def list_models(caller: ModelReader, state: State, paging: Pages) -> Page[Model]:
+    page = await state.work(lambda uow: models.page(uow.session, caller.project_id, paging.limit, paging.after))
+    return Page(items=[Model.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+
+
+@router.get("/models/{model_id}", operation_id="get_model", summary="Get an exported model", responses=errors(404))
+async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Model:
+    return Model.of(await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id)))
+
+
+@router.get(
+    "/models/{model_id}/download",
+    operation_id="download_model",
+    summary="Download an exported model",
+    response_class=FileResponse,
+    responses={
+        200: {"description": "A tar of the model's folder", "content": _TAR},
+        **errors(404, 409),
+    },
+)
+async def download_model(model_id: ModelId, caller: ModelReader, state: State) -> FileResponse:
+    """Works after the cluster was terminated too."""
+    row = await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id))
+    archive = models.downloadable(state.settings, row)
+    if not archive.is_file():
+        raise ConflictError("archive_missing", "The model's archive is not in the models folder any more.")
+    return FileResponse(archive, media_type="application/x-tar", filename=f"{row.name}.tar")

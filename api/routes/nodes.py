@@ -1,0 +1,72 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.auth import ClusterReader, ClusterWriter
+from api.deps import IdempotencyKey, Pages, State, Wait
+from api.routes.clusters import ClusterId
+from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.schemas.base import Page
+from api.schemas.nodes import Node, NodeDeploy
+from api.services import nodes
+
+router = APIRouter(prefix="/v1", tags=["nodes"])
+NodeId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["node_w1_abc123"])]
+
+
+@router.post(
+    "/clusters/{cluster_id}/nodes",
+    operation_id="deploy_node",
+    summary="Deploy a node in a sandbox of its own",
+    status_code=202,
+    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409, body=True)},
+)
+async def deploy_node(
+    cluster_id: ClusterId,
+    body: NodeDeploy,
+    caller: ClusterWriter,
+    state: State,
+    key: IdempotencyKey,
+    wait: Wait,
+    request: Request,
+    response: Response,
+) -> Node:
+    """With `Prefer: wait=120` the answer is held until the node's agent runs."""
+    row = await once(
+        state,
+        caller,
+        request,
+        key,
+        body,
+        lambda uow: nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec()),
+        nodes.get,
+    )
+    row = await settled(state, caller, row, nodes.get, wait)
+    place(response, f"/v1/nodes/{row.id}", wait)
+    return Node.of(row)
+
+
+@router.get("/clusters/{cluster_id}/nodes", operation_id="list_nodes", summary="List a cluster's nodes", responses=errors(404))
+async def list_nodes(cluster_id: ClusterId, caller: ClusterReader, state: State, paging: Pages) -> Page[Node]:
+    page = await state.work(lambda uow: nodes.page(uow.session, caller.project_id, cluster_id, paging.limit, paging.after))
+    return Page(items=[Node.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+
+
+@router.get("/nodes/{node_id}", operation_id="get_node", summary="Get a node", responses=errors(404))
+async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node:
+    return Node.of(await state.work(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
+
+
+@router.delete(
+    "/nodes/{node_id}",
+    operation_id="remove_node",
+    summary="Remove a node and end its sandbox",
+    status_code=202,
+    responses={**answers(202, "Terminating, or terminated", WAITED), **errors(404, 409)},
+)
+async def remove_node(node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, response: Response) -> Node:
+    """Refused while a training uses the node. Safe to ask twice."""
+    row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id))
+    row = await settled(state, caller, row, nodes.get, wait, frozenset({"terminated"}))
+    place(response, f"/v1/nodes/{row.id}", wait)
+    return Node.of(row)

@@ -1,0 +1,71 @@
+"""What all shapes share."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+T = TypeVar("T")
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _printable(text: str) -> str:
+    """Refuse what Postgres cannot store and terminals should not see."""
+    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in text):
+        raise ValueError("must not contain control characters or lone surrogates")
+    return text
+
+
+def storable(text: str) -> str:
+    if any(char == "\x00" or 0xD800 <= ord(char) <= 0xDFFF for char in text):
+        raise ValueError("must not contain NUL or lone surrogates")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return _printable(text)
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2025-11-02T14:30:00.000Z"]}),
+]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
+Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+Prose = Annotated[str, Field(max_length=20_000), AfterValidator(storable)]
+
+
+class Request(BaseModel):
+    """A body that a client sends: no unknown fields, no coercion, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Shape(BaseModel):
+    """Something that a client is shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Shape, Generic[T]):
+    """One page of a list, newest first."""
+
+    items: list[T]
+    next_cursor: str | None = Field(description="give it as ?cursor= for the next page; null on the last")
+
+
+class Failure(Shape):
+    """Why something failed."""
+
+    code: str = Field(description="stable, snake_case")
+    detail: str
+
+    @classmethod
+    def of(cls, error: dict[str, Any] | None) -> "Failure | None":
+        return cls(code=error["code"], detail=error["detail"]) if error else None

@@ -1,0 +1,189 @@
+"""Shapes of clusters, their connections and their status."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from api.domain import progress as clock
+from api.domain.specs import Architecture, ClusterSpec, Consensus
+from api.domain.topology import Topology
+from api.schemas.base import Failure, Name, Request, Shape, Timestamp
+from api.services.progress import ClusterStatusView, SessionView
+from api.store.models import ClusterRow
+
+
+class ClusterCreate(Request):
+    name: Name
+    topology: Topology = "mesh"
+    architecture: Architecture = "transformer"
+    daa_enabled: bool = Field(False, description="nodes may act on their own, as far as each node's `autonomy` allows")
+    consensus: Consensus = Field("none", description="how updates are judged before they count")
+    wasm_optimization: bool = Field(False, description="predict with the exported ONNX graph, and put it into exports")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "sentiment-analyzer-cluster",
+                    "topology": "mesh",
+                    "architecture": "transformer",
+                    "daa_enabled": True,
+                    "consensus": "proof-of-learning",
+                    "wasm_optimization": True,
+                }
+            ]
+        }
+    )
+
+    def spec(self) -> ClusterSpec:
+        return ClusterSpec(**self.model_dump())
+
+
+class ClusterConfig(Shape):
+    architecture: Architecture
+    daa_enabled: bool
+    consensus: Consensus
+    wasm_optimization: bool
+
+
+class Cluster(Shape):
+    cluster_id: str = Field(examples=["cls_9x7k3m2p"])
+    name: str
+    topology: Topology
+    status: str = Field(description="initializing, connected, training, terminating or terminated")
+    created_at: Timestamp
+    config: ClusterConfig
+
+    @classmethod
+    def of(cls, row: ClusterRow) -> "Cluster":
+        return cls(
+            cluster_id=row.id,
+            name=row.name,
+            topology=row.topology,
+            status=row.status,
+            created_at=row.created_at,
+            config=ClusterConfig(**row.config),
+        )
+
+
+class ClusterConnect(Request):
+    topology: Topology | None = Field(None, description="null or absent: the one that the cluster was created with")
+
+
+class Connection(Shape):
+    source: Annotated[str, Field(alias="from", examples=["node_w1_abc123"])]
+    target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="a node id, or `all`")]
+
+
+class Connections(Shape):
+    cluster_id: str
+    topology: Topology
+    connections: list[Connection]
+    status: str = Field(examples=["connected"])
+
+    @classmethod
+    def of(cls, row: ClusterRow) -> "Connections":
+        return cls(
+            cluster_id=row.id,
+            topology=row.topology,
+            connections=[Connection(**edge) for edge in row.connections],
+            status=row.status,
+        )
+
+
+class Metrics(Shape):
+    """Figures of the last completed round; null before there is one."""
+
+    global_loss: float | None = Field(
+        description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k: n_k training samples, loss_k the mean"
+        " cross-entropy (nats) of the worker's last local epoch"
+    )
+    global_accuracy: float | None = Field(
+        description="sum(n_k * accuracy_k) / sum(n_k): fraction of training samples right during the last local epoch, 0..1"
+    )
+    validation_accuracy: float | None = Field(
+        description="fraction right, 0..1, of the new global model on data that no worker trained on: the aggregator's"
+        " validation file and the validators' data, else the workers' held-out splits (10 %)"
+    )
+    convergence_rate: float | None = Field(
+        description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1; 1 = the loss has"
+        " stopped falling; null until three rounds are done"
+    )
+
+
+class WorkerProgress(Shape):
+    local_loss: float | None = Field(description="mean cross-entropy (nats) of the worker's last local epoch")
+    local_accuracy: float | None
+    samples: int | None = Field(description="training samples of its shard, held-out ones excluded")
+    state: str | None = Field(description="in the newest round: training, done, rejected, failed or lost")
+    reason: str | None = Field(description="why it was rejected, failed or lost")
+
+
+class TrainingSession(Shape):
+    training_id: str
+    status: str
+    epoch: int = Field(description="completed rounds times local_epochs, never more than total_epochs")
+    total_epochs: int
+    metrics: Metrics
+    workers: dict[str, WorkerProgress]
+    time_elapsed: str | None = Field(description="as people read it", examples=["8m 30s"])
+    estimated_completion: str | None = Field(
+        description="time left: rounds left times the mean of the last five rounds; null before the first", examples=["12m 15s"]
+    )
+    elapsed_seconds: float | None
+    remaining_seconds: float | None
+    cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
+    cost_per_epoch_usd: float | None
+    cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
+    error: Failure | None
+
+    @classmethod
+    def of(cls, view: SessionView) -> "TrainingSession":
+        return cls(
+            training_id=view.training.id,
+            status=view.training.status,
+            epoch=view.epoch,
+            total_epochs=view.total_epochs,
+            metrics=Metrics(**view.metrics),
+            workers={node_id: WorkerProgress(**figures) for node_id, figures in view.workers.items()},
+            time_elapsed=clock.clock(view.elapsed_seconds),
+            estimated_completion=clock.clock(view.remaining_seconds),
+            elapsed_seconds=view.elapsed_seconds,
+            remaining_seconds=view.remaining_seconds,
+            cost_usd=float(view.cost_usd),
+            cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
+            cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
+            error=Failure.of(view.training.error),
+        )
+
+
+class NodeSummary(Shape):
+    node_id: str
+    role: str
+    status: str
+    sandbox_id: str | None
+
+
+class ClusterStatus(Shape):
+    cluster_id: str
+    status: str
+    training_sessions: list[TrainingSession] = Field(description="newest first, at most 50; finished ones stay listed")
+    nodes: list[NodeSummary]
+    cost_usd: float = Field(description="all sandbox-seconds of the cluster so far, times their price")
+
+    @classmethod
+    def of(cls, view: ClusterStatusView) -> "ClusterStatus":
+        return cls(
+            cluster_id=view.cluster.id,
+            status=view.cluster.status,
+            training_sessions=[TrainingSession.of(session) for session in view.sessions],
+            nodes=[
+                NodeSummary(node_id=node.id, role=node.role, status=node.status, sandbox_id=node.sandbox_id)
+                for node in view.nodes
+            ],
+            cost_usd=float(view.cost_usd),
+        )
+
+
+def _usd(amount: Any) -> float | None:
+    return None if amount is None else float(amount)

@@ -1,0 +1,54 @@
+"""Shapes of exported models."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from api.schemas.base import Failure, Request, Shape, Timestamp
+from api.store.models import ModelRow
+
+
+class ExportCreate(Request):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        description="letters, digits, dot, dash and underscore", examples=["sentiment_model_v1.0"]
+    )
+
+
+class ModelFile(Shape):
+    path: str
+    size: int = Field(description="bytes")
+    sha256: str
+
+
+class Model(Shape):
+    model_id: str = Field(examples=["mdl_4k2j9x"])
+    training_id: str
+    cluster_id: str
+    name: str
+    status: str = Field(description="pending, completed or failed")
+    digest: str = Field(description="sha256 of the global model's tensors file")
+    path: str | None = Field(description="folder in the aggregator's sandbox", examples=["/export/sentiment_model_v1.0"])
+    size: int | None = Field(description="bytes of the archive that can be downloaded")
+    sha256: str | None = Field(description="of that archive")
+    files: list[ModelFile]
+    created_at: Timestamp
+    finished_at: Timestamp | None
+    error: Failure | None
+
+    @classmethod
+    def of(cls, row: ModelRow) -> "Model":
+        return cls(
+            model_id=row.id,
+            training_id=row.training_id,
+            cluster_id=row.cluster_id,
+            name=row.name,
+            status=row.status,
+            digest=row.digest,
+            path=row.path,
+            size=row.size,
+            sha256=row.sha256,
+            files=[ModelFile(**file) for file in row.files],
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            error=Failure.of(row.error),
+        )

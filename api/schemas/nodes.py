@@ -1,0 +1,89 @@
+"""Shapes of nodes."""
+
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
+from api.schemas.base import Failure, Request, Shape, Timestamp, Word
+from api.store.models import NodeRow
+
+
+class NodeDeploy(Request):
+    node_type: NodeType = "worker"
+    role: Role | None = Field(
+        None, description="by default the node type's: worker, aggregator (parameter_server) or validator"
+    )
+    model: Word = Field("base", description="base, large, a Hugging Face id, or an absolute path in the sandbox")
+    template: Template = "python"
+    autonomy: float = Field(0.0, ge=0, le=1, description="how much the node decides by itself when daa_enabled")
+    capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "node_type": "worker",
+                    "role": "worker",
+                    "model": "base",
+                    "template": "nodejs",
+                    "autonomy": 0.8,
+                    "capabilities": ["training", "inference"],
+                }
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        expected = ROLE_OF_TYPE[self.node_type]
+        if self.role is not None and self.role != expected:
+            raise ValueError(f"a {self.node_type} has the role {expected}")
+        return self
+
+    def spec(self) -> NodeSpec:
+        role = ROLE_OF_TYPE[self.node_type]
+        capabilities = DEFAULT_CAPABILITIES[role] if self.capabilities is None else tuple(dict.fromkeys(self.capabilities))
+        return NodeSpec(self.node_type, role, self.model, self.template, self.autonomy, capabilities)
+
+
+class Resources(Shape):
+    """Measured inside the sandbox."""
+
+    cpu_cores: int | None
+    memory_gb: float | None = Field(description="GiB that the sandbox may use")
+    gpu: str | None = Field(description="name of the CUDA device; null without one")
+
+
+class Node(Shape):
+    node_id: str = Field(examples=["node_w1_abc123"])
+    cluster_id: str
+    sandbox_id: str | None = Field(description="null until the provider has made it")
+    status: str = Field(description="provisioning, running, lost, failed, terminating or terminated")
+    role: Role
+    capabilities: list[str]
+    autonomy_level: float
+    resources: Resources | None = Field(description="null until the node's agent has measured them")
+    node_type: NodeType
+    model: str
+    template: Template
+    created_at: Timestamp
+    error: Failure | None
+
+    @classmethod
+    def of(cls, row: NodeRow) -> "Node":
+        return cls(
+            node_id=row.id,
+            cluster_id=row.cluster_id,
+            sandbox_id=row.sandbox_id,
+            status=row.status,
+            role=row.role,
+            capabilities=row.capabilities,
+            autonomy_level=row.autonomy,
+            resources=Resources(**row.resources) if row.resources else None,
+            node_type=row.node_type,
+            model=row.model,
+            template=row.template,
+            created_at=row.created_at,
+            error=Failure.of(row.error),
+        )

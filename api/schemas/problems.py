@@ -1,0 +1,20 @@
+"""Errors as RFC 9457 problem details."""
+
+from pydantic import Field
+
+from api.schemas.base import Shape
+
+
+class ProblemField(Shape):
+    pointer: str = Field(description="JSON pointer (RFC 6901) to the wrong field, or /name of a query parameter")
+    message: str
+
+
+class Problem(Shape):
+    type: str = Field(description="a URI reference that names the kind of problem", examples=["/problems/not_found"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="the request's path and id", examples=["/v1/clusters/cls_9x7k3m2p#req_1f0c"])
+    code: str = Field(description="stable, snake_case; what programs should look at", examples=["not_found"])
+    errors: list[ProblemField] | None = Field(None, description="with 422: each wrong field")

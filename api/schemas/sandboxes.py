@@ -1,0 +1,122 @@
+"""Shapes of sandboxes, their files, logs and executions."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
+from api.schemas.base import Request, Shape, Timestamp, storable
+from api.schemas.nodes import Resources
+from api.store.models import NodeRow
+
+
+class SandboxUse(Shape):
+    """Measured at the provider just now; null where it cannot be."""
+
+    cpu_used_percent: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    disk_used_bytes: int | None
+    disk_total_bytes: int | None
+
+    @classmethod
+    def of(cls, metrics: SandboxMetrics) -> "SandboxUse":
+        return cls(
+            cpu_used_percent=metrics.cpu_used_pct,
+            memory_used_bytes=metrics.memory_used_bytes,
+            memory_total_bytes=metrics.memory_total_bytes,
+            disk_used_bytes=metrics.disk_used_bytes,
+            disk_total_bytes=metrics.disk_total_bytes,
+        )
+
+
+class Sandbox(Shape):
+    sandbox_id: str = Field(examples=["sbx4f0c2a9d1e7b"])
+    node_id: str
+    cluster_id: str
+    role: str
+    template: str
+    status: str = Field(description="its node's: running, lost, failed, terminating or terminated")
+    health: Literal["ok", "unreachable", "ended"] | None = Field(description="asked at the provider; null in lists")
+    resources: Resources | None
+    uptime_seconds: float | None = Field(description="from its start to its end, or to now")
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    expires_at: Timestamp | None = Field(description="when the provider ends it if no step extends it")
+    usage: SandboxUse | None = Field(description="null in lists, and where the provider has no measurement")
+
+    @classmethod
+    def of(
+        cls,
+        row: NodeRow,
+        health: Literal["ok", "unreachable", "ended"] | None = None,
+        metrics: SandboxMetrics | None = None,
+    ) -> "Sandbox":
+        end = row.ended_at or datetime.now(UTC)
+        return cls(
+            sandbox_id=row.sandbox_id or "",
+            node_id=row.id,
+            cluster_id=row.cluster_id,
+            role=row.role,
+            template=row.template,
+            status=row.status,
+            health=health,
+            resources=Resources(**row.resources) if row.resources else None,
+            uptime_seconds=(end - row.started_at).total_seconds() if row.started_at else None,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            expires_at=row.sandbox_expires_at,
+            usage=SandboxUse.of(metrics) if metrics else None,
+        )
+
+
+class File(Shape):
+    path: str = Field(examples=["/data/train_shard_1.json"])
+    size: int = Field(description="bytes that arrived")
+    sha256: str = Field(description="of the bytes that arrived")
+
+    @classmethod
+    def of(cls, stored: StoredFile) -> "File":
+        return cls(path=stored.path, size=stored.size, sha256=stored.sha256)
+
+
+class Execute(Request):
+    code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
+    language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
+        None, description="by default the template's language"
+    )
+    timeout_s: float | None = Field(None, gt=0, le=600, description="by default the server's limit for executions")
+
+
+class Execution(Shape):
+    stdout: str
+    stderr: str
+    exit_code: int | None = Field(description="null when the command was ended by a limit")
+    duration_ms: int
+    limit: Literal["timeout", "output"] | None = Field(description="the limit that ended it, if one did")
+
+    @classmethod
+    def of(cls, result: CommandResult) -> "Execution":
+        return cls(
+            stdout=result.stdout,
+            stderr=result.stderr,
+            exit_code=result.exit_code,
+            duration_ms=result.duration_ms,
+            limit=result.limit,
+        )
+
+
+class Line(Shape):
+    time: Timestamp
+    stream: str = Field(examples=["stdout"])
+    line: str
+
+
+class Logs(Shape):
+    sandbox_id: str
+    lines: list[Line] = Field(description="oldest first")
+
+    @classmethod
+    def of(cls, sandbox_id: str, lines: list[LogLine]) -> "Logs":
+        return cls(sandbox_id=sandbox_id, lines=[Line(time=item.time, stream=item.stream, line=item.line) for item in lines])
