@@ -1,4 +1,4 @@
-"""One real Postgres for the whole run; a fresh, migrated database for each module that asks for one."""
+"""One real Postgres and one real embedded stack for the whole run; a fresh, migrated database for each module that asks."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,14 +10,16 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, make_url
 
+from api.cli.embedded.stack import EmbeddedStack
+from api.paths import ALEMBIC_INI
 from api.store.database import Database
+from tests.e2e.walk import Trained, Walk
 
-ROOT = Path(__file__).parent.parent
 TEMPLATE = "flow_nexus_template"
 
 
 def migrate(url: str) -> None:
-    config = Config(ROOT / "alembic.ini")
+    config = Config(ALEMBIC_INI)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     command.upgrade(config, "head")
 
@@ -54,3 +56,22 @@ def database(postgres_url: str) -> Iterator[Database]:
     engine = create_engine(postgres_url, pool_size=10)
     yield Database(engine, lambda _step, _row_id: None)
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API."""
+    home: Path = tmp_path_factory.mktemp("stack")
+    with EmbeddedStack(home, port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def walk(stack: EmbeddedStack) -> Walk:
+    return Walk(stack.url, stack.api_key)
+
+
+@pytest.fixture(scope="session")
+def trained(stack: EmbeddedStack) -> Trained:
+    """A cluster of two workers that has trained four epochs on small data; tests leave it as it is."""
+    return Trained.make(Walk(stack.url, stack.api_key))

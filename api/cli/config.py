@@ -1,0 +1,106 @@
+"""Where the API is and which key opens it: flags, environment, the user's file, the folder's embedded stack, in that order."""
+
+import os
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from api.cli.errors import UsageError
+
+URL_VARIABLE = "FLOW_NEXUS_URL"
+KEY_VARIABLE = "FLOW_NEXUS_API_KEY"
+DEFAULT_URL = "http://127.0.0.1:8000"
+STACK_FILE = Path(".flow-nexus/env")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    url: str | None
+    api_key: str | None = field(repr=False)
+
+
+def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str], folder: Path) -> Target:
+    """Choose URL and key, each from the first place that names it.
+
+    A key from a file goes nowhere but to that file's own URL (or, if the file names none, to the URL of the flag, the
+    environment or the default), so a folder's settings can never draw out a key that was meant for another server.
+    """
+    sources = [*_user_file(environment), *_stack_file(folder)]
+    asked = url or environment.get(URL_VARIABLE)
+    from_file = None if asked else next((source.url for source in sources if source.url), None)
+    chosen = _checked(asked or from_file or DEFAULT_URL)
+    keys = [api_key, environment.get(KEY_VARIABLE)]
+    keys += [source.api_key for source in sources if (_checked(source.url) == chosen if source.url else not from_file)]
+    key = next((key for key in keys if key), None)
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError("the API key contains characters that no key has")
+    return Target(chosen, key)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError("the URL of the API must look like http://host:port")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError("the URL of the API must not carry credentials, a query or a fragment; use --api-key for the key")
+    return url.rstrip("/")
+
+
+def _user_file(environment: Mapping[str, str]) -> Iterator[_Source]:
+    home = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or Path.home(), ".config")
+    path = Path(home, "flow-nexus", "config.toml")
+    if (text := _read(path)) is None:
+        return
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        # The parser's message may quote the line, and the line may hold the key.
+        raise UsageError(f"{path} is not valid TOML") from None
+    values = {name: content.get(name) for name in ("url", "api_key")}
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} in {path} must be a string")
+    yield _Source(values["url"], values["api_key"])
+
+
+def _stack_file(folder: Path) -> Iterator[_Source]:
+    """The file that `flow-nexus up` writes. It must be the user's alone: a folder from elsewhere chooses no server."""
+    path = folder / STACK_FILE
+    if (text := _read(path)) is None:
+        return
+    state = path.stat()
+    if os.name == "posix" and (state.st_uid != os.getuid() or state.st_mode & 0o077):
+        print(f"note: {STACK_FILE} is ignored: it must belong to you, with mode 0600", file=sys.stderr)
+        return
+    values = dict(_assignments(text))
+    yield _Source(values.get(URL_VARIABLE), values.get(KEY_VARIABLE))
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            yield name, "".join(shlex.split(value))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None

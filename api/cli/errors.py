@@ -1,0 +1,26 @@
+"""How a command fails: a line for people on stderr and an exit code for scripts."""
+
+from typing import Final
+
+USAGE: Final = 2
+FAILURE: Final = 1
+
+
+class CliError(Exception):
+    """Ends the command. `details` are further lines, one per wrong field.
+
+    Exit code 2: the request was wrong (flags, or a 4xx of the API). 1: the server, the network or the work itself failed.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = FAILURE, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+        self.details = details
+
+
+class UsageError(CliError):
+    """The command was given something that cannot work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=USAGE)

@@ -1,0 +1,31 @@
+"""Commands whose modules are imported when they run, not when their names are shown."""
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from api.cli.errors import CliError
+
+
+class LazyCommand(TyperCommand):
+    """Stands for the typer application, or the function, `attribute` of `module` until somebody calls it."""
+
+    def __init__(self, name: str, module: str, attribute: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self._module, self._attribute = module, attribute
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self._load().make_context(info_name, args, parent=parent, **extra)
+
+    def _load(self) -> Any:
+        try:
+            target = getattr(importlib.import_module(self._module), self._attribute)
+        except ModuleNotFoundError as error:
+            raise CliError(f"`{self.name}` needs the Python package {error.name!r}, which is not installed") from None
+        if isinstance(target, typer.Typer):
+            return typer.main.get_command(target)
+        single = typer.Typer(add_completion=False)
+        single.command(self.name)(target)
+        return typer.main.get_command(single)

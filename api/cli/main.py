@@ -1,0 +1,64 @@
+"""The `flow-nexus` command: a client of the HTTP API, in the words of the walkthrough.
+
+Exit codes: 0 done; 1 the server, the network or the work failed; 2 bad usage or refused by the API; 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperGroup
+
+from api.cli.errors import CliError
+from api.cli.lazy import LazyCommand
+from api.cli.output import plain
+from api.cli.session import common_options
+
+_INTERRUPTED = 130
+_COMMANDS = (
+    LazyCommand("up", "api.cli.up", "up", "Start the whole service on this machine."),
+    LazyCommand("demo", "api.cli.demo", "demo", "Run the walkthrough from start to end."),
+    LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, predictions, models."),
+    LazyCommand("sandbox", "api.cli.sandboxes", "app", "Sandboxes: files, commands, logs."),
+    LazyCommand("data", "api.cli.data", "app", "Example data to train on."),
+    LazyCommand("keys", "api.cli.keys", "app", "API keys, for whoever runs the service."),
+)
+
+
+class _Root(TyperGroup):
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        for command in _COMMANDS:
+            self.add_command(command)
+
+
+app = typer.Typer(
+    cls=_Root,
+    callback=common_options,
+    help="Train neural networks across isolated sandboxes with federated learning.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; what goes wrong is a line on stderr, not a traceback."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="flow-nexus", standalone_mode=False)
+    except CliError as error:
+        return _complain(error.exit_code, error.message, *error.details)
+    except typer.TyperException as error:
+        return _complain(error.exit_code, error.format_message())
+    except typer.Abort:
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _complain(exit_code: int, message: str, *details: str) -> int:
+    if message:
+        print(f"error: {plain(message)}", *(f"  {plain(detail)}" for detail in details), sep="\n", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

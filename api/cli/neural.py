@@ -1,0 +1,12 @@
+"""`flow-nexus neural`: everything about clusters, nodes, trainings, predictions and models."""
+
+from api.cli import clusters, models, nodes, predictions, trainings
+from api.cli.session import group
+
+app = group("Clusters, nodes, trainings, predictions, models.")
+app.add_typer(clusters.app, name="cluster")
+app.add_typer(nodes.app, name="node")
+app.add_typer(trainings.app, name="train")
+app.add_typer(predictions.app, name="predict")
+app.command("export")(models.export)
+app.add_typer(models.app, name="models")

@@ -1,0 +1,66 @@
+"""The walkthrough's own script, unchanged but for the command's name, against the embedded stack."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from api.cli.embedded.stack import EmbeddedStack
+
+from tests.e2e.walk import Walk, samples
+
+SCRIPT = Path(__file__).parent / "seed" / "train_distributed.sh"
+pytestmark = [
+    pytest.mark.timeout(420),
+    pytest.mark.skipif(not (shutil.which("jq") and shutil.which("bash")), reason="the script needs bash and jq"),
+]
+
+
+def test_the_script_runs_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(1, 5):
+        shard = tmp_path / "data" / f"customer_feedback_shard_{number}.json"
+        shard.write_text(json.dumps(samples(60, number * 10_000)))
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "FLOW_NEXUS_URL": stack.url,
+        "FLOW_NEXUS_API_KEY": stack.api_key,
+    }
+    walk = Walk(stack.url, stack.api_key)
+    before = {item["cluster_id"] for item in walk.call("GET", "/v1/clusters", params={"limit": 100})["items"]}
+    log = tmp_path / "log.txt"
+    with log.open("wb") as out:
+        script = subprocess.Popen(["bash", SCRIPT], cwd=tmp_path, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            cluster_id = _upload_the_test_file(walk, before)
+            assert script.wait(timeout=400) == 0, log.read_text()
+        finally:
+            script.kill()
+            script.wait()
+    text = log.read_text()
+    assert "Epoch 50/50" in text
+    assert '"aggregation": "ensemble"' in text
+    assert "Distributed training workflow complete!" in text
+    session = walk.session(cluster_id)
+    assert (session["epoch"], session["status"]) == (50, "completed")
+    walk.terminate(cluster_id)
+
+
+def _upload_the_test_file(walk: Walk, before: set[str]) -> str:
+    """Step 5.1 of the walkthrough, which its script leaves out: the test file goes to the parameter server."""
+    end = time.monotonic() + 200
+    while time.monotonic() < end:
+        found = [item for item in walk.call("GET", "/v1/clusters")["items"] if item["cluster_id"] not in before]
+        for cluster in found:
+            nodes = walk.call("GET", f"/v1/clusters/{cluster['cluster_id']}/nodes")["items"]
+            for node in nodes:
+                if node["role"] == "aggregator" and node["status"] == "running":
+                    walk.upload(node["node_id"], "/data/test.json", samples(40, 95_000), status=201)
+                    return str(cluster["cluster_id"])
+        time.sleep(0.5)
+    raise AssertionError("the script's parameter server did not come up")

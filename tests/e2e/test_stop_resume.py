@@ -1,0 +1,24 @@
+"""Stop gives up the round in hand; resume goes on after the last one that was finished."""
+
+import pytest
+
+from tests.e2e.walk import Walk
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_stop_then_resume_finishes_every_epoch_once(walk: Walk) -> None:
+    cluster_id, workers, _ = walk.cluster(2)
+    walk.shards(workers, 300)
+    training = walk.train(cluster_id, epochs=8)
+    walk.until(cluster_id, "training", epoch=2)
+    walk.call("POST", f"/v1/trainings/{training['training_id']}/stop")
+    stopped = walk.until(cluster_id, "stopped", within_s=30)
+    assert 2 <= stopped["epoch"] < 8
+    assert walk.call("POST", f"/v1/trainings/{training['training_id']}/stop")["status"] == "stopped"
+    assert walk.call("GET", f"/v1/clusters/{cluster_id}")["status"] == "connected"
+    walk.call("POST", f"/v1/trainings/{training['training_id']}/resume")
+    walk.until(cluster_id, "completed", epoch=8)
+    rounds = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds")["items"]
+    assert [row["round"] for row in rounds] == list(range(1, 9))
+    walk.terminate(cluster_id)
