@@ -1,0 +1,56 @@
+# Everything runs in .venv, made here from the locked dependencies. `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+SHELL := /bin/bash
+
+.PHONY: help demo up test check bench openapi lock clean
+
+help:
+	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
+	@echo "make up       the service, until Ctrl-C"
+	@echo "make test     all tests"
+	@echo "make check    lint, types, import contracts, migrations, openapi.json"
+	@echo "make bench    the benchmarks that README quotes"
+	@echo "make openapi  write openapi.json anew"
+	@echo "make lock     resolve the dependencies anew (needs uv)"
+	@echo "make clean    remove .venv, caches and demo state"
+
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r lock/torch.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/all.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f .venv/installed-*
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/flow-nexus demo $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS))
+
+up: $(INSTALLED)
+	$(BIN)/flow-nexus up
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict api workers tests migrations
+	$(BIN)/lint-imports
+	$(BIN)/python migrations/check.py
+	$(BIN)/python -m api.openapi --check
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.round_overhead
+	$(BIN)/python -m tests.benchmarks.agent_accuracy
+
+openapi: $(INSTALLED)
+	$(BIN)/python -m api.openapi
+
+lock:
+	lock/update.sh
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Resolves pyproject.toml into hash-locked files for Python 3.11 and newer on every platform. Needs uv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# torch's CUDA dependencies, which its CPU build does not use; torch itself stands in torch.txt.
+without=(torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc
+  nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse
+  nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx)
+
+compile() {
+  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links "${without[@]/#/--no-emit-package=}" "$@"
+}
+
+compile pyproject.toml --output-file lock/api.txt
+compile pyproject.toml --extra embedded --extra agent --extra test --extra dev --constraint lock/api.txt --output-file lock/all.txt
+if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
+  echo "lock/all.txt holds CUDA packages: name them in lock/update.sh" >&2
+  exit 1
+fi
