@@ -18,7 +18,7 @@ from api.store.database import Database, UnitOfWork
 
 T = TypeVar("T")
 MAX_WAIT_S = 300
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 

@@ -34,12 +34,14 @@ class CeleryBell:
         self._silent_until = 0.0
 
     def __call__(self, step: str, row_id: str) -> None:
-        with self._lock:
-            if time.monotonic() < self._silent_until:
-                return
+        # One at a time: a crowd that meets a silent broker waits for the first to find out, not each for itself.
+        if not self._lock.acquire(timeout=_TIMEOUT_S):
+            return
         try:
-            self._app.send_task(f"flow_nexus.{step}", args=[row_id], retry=False, ignore_result=True)
+            if time.monotonic() >= self._silent_until:
+                self._app.send_task(f"flow_nexus.{step}", args=[row_id], retry=False, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - whatever the broker's trouble is, the row is committed and will be found
-            with self._lock:
-                self._silent_until = time.monotonic() + _SILENT_S
+            self._silent_until = time.monotonic() + _SILENT_S
             log.warning("the broker did not take %s: %s; the sweep will find it", step, type(error).__name__)
+        finally:
+            self._lock.release()

@@ -1,5 +1,8 @@
-"""What holds for every request: an id, a bounded body of the right type, careful headers, a measurement."""
+"""What holds for every request: an id, a bounded body of the right type in bounded time, careful headers, a measurement,
+and an answer whatever happens."""
 
+import asyncio
+import logging
 import secrets
 import time
 
@@ -11,6 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import response
 
+log = logging.getLogger(__name__)
+# All of a JSON body; an upload may take longer, but must not stand still.
+_BODY_TIMEOUT_S = 60.0
+_IDLE_TIMEOUT_S = 30.0
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -44,42 +51,46 @@ class Gate:
             return
         scope["request_id"] = f"req_{secrets.token_hex(8)}"
         started = time.perf_counter()
+        answered = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
+                answered = True
                 self._dress(scope, message)
                 self._measure(scope, message["status"], time.perf_counter() - started)
             await send(message)
 
-        request = Request(scope)
+        try:
+            await self._admit(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
+            # Half an answer must not look whole: the server cuts the connection when the error reaches it.
+            if answered:
+                raise
+            detail = "Something went wrong here; the log has it under the request's id."
+            await response(Request(scope), 500, "internal", detail)(scope, receive, send_with_headers)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            await self._app(scope, receive, send)
+        elif scope["method"] == "PUT" and scope["path"].endswith("/files"):
+            await self._app(scope, _never_idle(receive), send)
+        elif refusal := self._refusal(scope):
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive, self._max_body), send)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        """What can be refused by the headers alone."""
         headers = Headers(scope=scope)
-        streamed = scope["method"] == "PUT" and scope["path"].endswith("/files")
-        if scope["method"] in ("POST", "PUT", "PATCH") and not streamed:
-            length = headers.get("content-length", "")
-            has_body = length not in ("", "0") or "transfer-encoding" in headers
-            if has_body and not _is_json(headers.get("content-type", "")):
-                refusal = response(request, 415, "unsupported_media_type", "Send the body as application/json.")
-                await refusal(scope, receive, send_with_headers)
-                return
-            if length.isdecimal() and int(length) > self._max_body:
-                refusal = response(request, 413, "body_too_large", "The JSON body is too large.")
-                await refusal(scope, receive, send_with_headers)
-                return
-            receive = self._counted(receive)
-        await self._app(scope, receive, send_with_headers)
-
-    def _counted(self, receive: Receive) -> Receive:
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body:
-                raise HTTPException(413)
-            return message
-
-        return counted
+        length = headers.get("content-length", "")
+        has_body = length not in ("", "0") or "transfer-encoding" in headers
+        if has_body and not _is_json(headers.get("content-type", "")):
+            return response(Request(scope), 415, "unsupported_media_type", "Send the body as application/json.")
+        if length.isdecimal() and int(length) > self._max_body:
+            return response(Request(scope), 413, "body_too_large", "The JSON body is too large.")
+        return None
 
     def _dress(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)
@@ -93,6 +104,47 @@ class Gate:
         operation = getattr(scope.get("route"), "operation_id", None) or "none"
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """A JSON body: so many bytes at most, and all of them before the deadline."""
+    taken = 0
+    complete = False
+    deadline = asyncio.get_running_loop().time() + _BODY_TIMEOUT_S
+
+    async def bounded() -> Message:
+        nonlocal taken, complete
+        # After the body comes only the news that the client has left, which may take as long as the answer.
+        message = await receive() if complete else await _before(deadline, receive)
+        taken += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if taken > most:
+            raise HTTPException(413)
+        return message
+
+    return bounded
+
+
+def _never_idle(receive: Receive) -> Receive:
+    """An upload: any number of bytes, none later than the timeout after the one before."""
+    complete = False
+
+    async def never_idle() -> Message:
+        nonlocal complete
+        deadline = asyncio.get_running_loop().time() + _IDLE_TIMEOUT_S
+        message = await receive() if complete else await _before(deadline, receive)
+        complete = not message.get("more_body", False)
+        return message
+
+    return never_idle
+
+
+async def _before(deadline: float, receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await receive()
+    except TimeoutError:
+        raise HTTPException(408) from None
 
 
 def _is_json(content_type: str) -> bool:

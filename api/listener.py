@@ -18,6 +18,8 @@ T = TypeVar("T")
 # Notifications are a hint: what waits looks again by itself after so long.
 _LOOK_AGAIN_S = 2.0
 _RECONNECT_S = 1.0
+_CHECK_S = 15.0
+_ANSWER_S = 5.0
 
 
 class Listener:
@@ -32,7 +34,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, TimeoutError) as error:
                 log.warning("the notification connection broke: %s", type(error).__name__)
             self._wake_all()
             await asyncio.sleep(_RECONNECT_S)
@@ -42,14 +44,23 @@ class Listener:
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             self._wake_all()
-            async for notification in connection.notifies():
-                for event in self._waiting.get(notification.payload, ()):
-                    event.set()
+            while True:
+                async for notification in connection.notifies(timeout=_CHECK_S):
+                    for event in self._waiting.get(notification.payload, ()):
+                        event.set()
+                # Silence is also what a dead connection sounds like.
+                async with asyncio.timeout(_ANSWER_S):
+                    await connection.execute("SELECT 1")
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():
             for event in events:
                 event.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now: held answers and event streams."""
+        return sum(len(events) for events in self._waiting.values())
 
     @asynccontextmanager
     async def bell(self, cluster_id: str) -> AsyncIterator[asyncio.Event]:
@@ -63,8 +74,15 @@ class Listener:
             if not self._waiting[cluster_id]:
                 del self._waiting[cluster_id]
 
-    async def until(self, cluster_id: str, look: Callable[[], Awaitable[T]], done: Callable[[T], bool], seconds: float) -> T:
-        """Look until `done`, or until the time is over; returns the last look."""
+    async def until(
+        self,
+        cluster_id: str,
+        look: Callable[[], Awaitable[T]],
+        done: Callable[[T], bool],
+        seconds: float,
+        given_up: Callable[[], Awaitable[bool]],
+    ) -> T:
+        """Look until `done`, until the time is over or until nobody waits any more; returns the last look."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         async with self.bell(cluster_id) as event:
@@ -72,7 +90,7 @@ class Listener:
                 event.clear()
                 found = await look()
                 left = end - loop.time()
-                if done(found) or left <= 0:
+                if done(found) or left <= 0 or await given_up():
                     return found
                 await rest(event, min(left, _LOOK_AGAIN_S))
 

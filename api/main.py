@@ -29,12 +29,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(make_engine(settings), CeleryBell(settings))
-        collector = RowCollector(database)
-        registry.register(collector)
         # Reached by name: the API depends on what a provider does, not on who does it.
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
         listening = asyncio.create_task(listener.run())
+        collector = RowCollector(database, listener)
+        registry.register(collector)
         app.state.flow_nexus = AppState(
             settings,
             Work(database, settings.database_pool_size),
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_tags=openapi.TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )

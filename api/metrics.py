@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.listener import Listener
 from api.store.database import Database
 from api.store.models import ClusterRow, NodeRow, PredictionRow, TrainingRow
 
@@ -20,15 +21,18 @@ _TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[P
 
 
 class RowCollector(Collector):
-    """Counts by status, how late the work is, and whether the database could be asked."""
+    """Counts by status, how late the work is, whether the database could be asked, and who waits."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, listener: Listener) -> None:
         self._database = database
+        self._listener = listener
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return []
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
+        held = GaugeMetricFamily("flow_nexus_held_requests", "Answers and event streams that wait for something to happen")
+        held.add_metric([], self._listener.waiting)
         up = GaugeMetricFamily("flow_nexus_database_up", "1 when the database answered this scrape")
         families = []
         try:
@@ -49,7 +53,7 @@ class RowCollector(Collector):
         except SQLAlchemyError:
             families = []
             up.add_metric([], 0)
-        return [up, *families]
+        return [held, up, *families]
 
 
 def make_registry() -> CollectorRegistry:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,7 @@ from api.domain.errors import DomainError, FieldError
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_SEGMENT = 100
+_LONGEST_PATH = 300
 _RETRY_AFTER_S = 2
 _OF_SANDBOX: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] = {
     sandboxes.SandboxNotFoundError: (errors.ConflictError, "sandbox_gone"),
@@ -27,12 +29,11 @@ _OF_SANDBOX: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] =
     sandboxes.SandboxFullError: (errors.TooLargeError, "sandbox_full"),
     sandboxes.SandboxUnavailableError: (errors.UnavailableError, "provider_unavailable"),
 }
-
-
 _OF_STATUS = {
     400: ("malformed_json", "The body cannot be read."),
     404: ("no_such_path", "There is nothing at this path."),
     405: ("method_not_allowed", "This path does not take this method."),
+    408: ("body_timeout", "The body did not arrive in time."),
     413: ("body_too_large", "The JSON body is too large."),
 }
 
@@ -57,7 +58,7 @@ def response(
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": f"{request.url.path[:500]}#{request.scope.get('request_id', '')}",
+        "instance": f"{quote(request.scope['path'][:_LONGEST_PATH])}#{request.scope['request_id']}",
         "code": code,
     }
     if fields:
@@ -74,7 +75,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeoutError, _database)
     app.add_exception_handler(DBAPIError, _database_error)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, _disconnected)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _domain(request: Request, error: DomainError) -> JSONResponse:
@@ -114,13 +114,8 @@ def _pointer(location: Sequence[int | str]) -> str:
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     status = HTTPStatus(error.status_code)
-    code = {404: "no_such_path", 405: "method_not_allowed", 400: "malformed_json"}.get(status, status.name.lower())
-    details = {
-        404: "There is nothing at this path.",
-        405: "This path does not take this method.",
-        400: "The body cannot be read.",
-    }
-    return response(request, status, code, details.get(status, status.phrase), headers=dict(error.headers or {}))
+    code, detail = _OF_STATUS.get(status, (status.name.lower(), status.phrase))
+    return response(request, status, code, detail, headers=dict(error.headers or {}))
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:
@@ -132,13 +127,8 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
     if error.connection_invalidated:
         return await _database(request, error)
-    return await _unexpected(request, error)
+    raise error
 
 
 async def _disconnected(request: Request, _: Exception) -> JSONResponse:
     return response(request, 400, "client_disconnected", "The connection ended before the request did.")
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s: %s %s failed", request.scope.get("request_id"), request.method, request.url.path, exc_info=error)
-    return response(request, 500, "internal", "Something went wrong here; the log has it under the request's id.")

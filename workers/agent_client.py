@@ -145,7 +145,9 @@ class AgentClient:
     def _failure(self, response: httpx.Response) -> AgentError:
         try:
             body = response.json()
-            return AgentRefusedError(str(body["code"]), str(body["message"]))
-        except (ValueError, KeyError, TypeError):
-            # Not an agent's words: the way to it is broken.
-            return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")
+        except ValueError:
+            body = None
+        if isinstance(body, dict) and isinstance(body.get("code"), str) and isinstance(body.get("message"), str):
+            return AgentRefusedError(body["code"], body["message"])
+        # Not an agent's words (a provider's codes are numbers): the way to it is broken.
+        return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")

@@ -17,8 +17,8 @@ def check_path(path: str, pointer: str, *, glob: bool = False) -> str:
         problem = "the path must be absolute inside the sandbox, such as /data/train.json"
     elif ".." in PurePosixPath(path).parts:
         problem = "the path must not contain '..'"
-    elif any(ord(char) < 32 or ord(char) == 127 for char in path):
-        problem = "the path must not contain control characters"
+    elif any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in path):
+        problem = "the path must not contain control characters or lone surrogates"
     elif not glob and _GLOB & set(path):
         problem = "the path must not contain the wildcards * ? ["
     if problem:

@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 
 from api.auth import ClusterReader, ClusterWriter
 from api.deps import IdempotencyKey, Pages, State, Wait
@@ -48,7 +48,9 @@ async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, state: State
     summary="Connect the running nodes in a topology",
     responses=errors(404, 409, body=True),
 )
-async def connect_cluster(cluster_id: ClusterId, body: ClusterConnect, caller: ClusterWriter, state: State) -> Connections:
+async def connect_cluster(
+    cluster_id: ClusterId, caller: ClusterWriter, state: State, body: Annotated[ClusterConnect, Body()] = ClusterConnect()
+) -> Connections:
     """Mesh: every pair of workers. Ring: each to the next. Star: the aggregator to each. Hierarchical: groups of about √n,
     their heads to the aggregator. May be asked again between trainings, also for another topology."""
     row = await state.work(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology))
@@ -74,10 +76,10 @@ async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, state
     responses={**answers(202, "Terminating, or terminated", WAITED), **errors(404)},
 )
 async def terminate_cluster(
-    cluster_id: ClusterId, caller: ClusterWriter, state: State, wait: Wait, response: Response
+    cluster_id: ClusterId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
 ) -> Cluster:
     """Stops trainings and ends every sandbox at its provider. Safe to ask twice."""
     row = await state.work(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id))
-    row = await settled(state, caller, row, clusters.get, wait)
+    row = await settled(state, caller, request, row, clusters.get, wait)
     place(response, f"/v1/clusters/{row.id}", wait)
     return Cluster.of(row)

@@ -83,14 +83,23 @@ async def once(
 
 
 def _fingerprint(request: Request, body: BaseModel | None) -> str:
-    asked = f"{request.method} {request.url.path}\n{body.model_dump_json() if body is not None else ''}"
+    asked = f"{request.method} {request.scope['path']}\n{body.model_dump_json() if body is not None else ''}"
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
 async def settled(
-    state: AppState, principal: Principal, row: Row, load: Loader[Row], seconds: float, statuses: frozenset[str] | None = None
+    state: AppState,
+    principal: Principal,
+    request: Request,
+    row: Row,
+    load: Loader[Row],
+    seconds: float,
+    statuses: frozenset[str] | None = None,
 ) -> Row:
-    """Wait for the row to reach one of `statuses` (by default those in which its noun rests)."""
+    """Wait for the row to reach one of `statuses` (by default those in which its noun rests), or for the client to leave.
+
+    Holds neither a thread nor a session while it waits.
+    """
     rests = statuses or SETTLED[_NOUN[type(row)]]
     if seconds <= 0 or row.status in rests:
         return row
@@ -99,7 +108,7 @@ async def settled(
     async def look() -> Row:
         return await state.work(lambda uow: load(uow.session, principal.project_id, row.id))
 
-    return await state.listener.until(cluster_id, look, lambda found: found.status in rests, seconds)
+    return await state.listener.until(cluster_id, look, lambda found: found.status in rests, seconds, request.is_disconnected)
 
 
 def place(response: Response, path: str, waited: int = 0) -> None:

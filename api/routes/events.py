@@ -3,9 +3,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
+from starlette.types import Receive, Scope, Send
 
 from api.auth import ClusterReader
 from api.deps import AppState, State
@@ -55,7 +57,7 @@ async def stream_cluster_events(
         found = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
         return found.status == "terminated"
 
-    return _stream(_Source(state, row.id, None, int(last_event_id or after), follow, ended))
+    return _EventStream(_Source(state, row.id, None, int(last_event_id or after), follow, ended))
 
 
 @router.get(
@@ -80,7 +82,7 @@ async def stream_training_events(
         found = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
         return found.status in _ENDED_TRAINING
 
-    return _stream(_Source(state, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
+    return _EventStream(_Source(state, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
 
 
 @dataclass(slots=True)
@@ -116,18 +118,24 @@ class _Source:
 
 
 def _format(event: EventRow) -> str:
-    data = {"time": _TIME.dump_python(event.created_at, mode="json"), **event.data}
+    data = {"time": _TIME.dump_python(event.created_at, mode="json"), "training_id": event.training_id, **event.data}
     return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
-def _stream(source: _Source) -> StreamingResponse:
-    streams = source.state.streams
-    if streams.available_tokens < 1:
-        raise UnavailableError("too_many_streams", "This server serves as many event streams as it can.", retry_after_s=10)
+class _EventStream(StreamingResponse):
+    """One of at most `max_streams` at once. Ends with its client: the server's news of that cancels the reading."""
 
-    async def body() -> AsyncIterator[str]:
-        async with streams:
-            async for line in source.lines():
-                yield line
+    def __init__(self, source: _Source) -> None:
+        super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._streams = source.state.streams
 
-    return StreamingResponse(body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._streams.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            detail = "This server serves as many event streams as it can."
+            raise UnavailableError("too_many_streams", detail, retry_after_s=10) from None
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.release_on_behalf_of(self)

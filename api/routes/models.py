@@ -42,7 +42,7 @@ async def export_model(
         return models.export(uow, caller.project_id, training_id, body.name)
 
     row = await once(state, caller, request, key, body, create, models.get)
-    row = await settled(state, caller, row, models.get, wait)
+    row = await settled(state, caller, request, row, models.get, wait)
     place(response, f"/v1/models/{row.id}", wait)
     return Model.of(row)
 

@@ -41,7 +41,7 @@ async def deploy_node(
         lambda uow: nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec()),
         nodes.get,
     )
-    row = await settled(state, caller, row, nodes.get, wait)
+    row = await settled(state, caller, request, row, nodes.get, wait)
     place(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)
 
@@ -64,9 +64,11 @@ async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node
     status_code=202,
     responses={**answers(202, "Terminating, or terminated", WAITED), **errors(404, 409)},
 )
-async def remove_node(node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, response: Response) -> Node:
+async def remove_node(
+    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
+) -> Node:
     """Refused while a training uses the node. Safe to ask twice."""
     row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id))
-    row = await settled(state, caller, row, nodes.get, wait, frozenset({"terminated"}))
+    row = await settled(state, caller, request, row, nodes.get, wait, frozenset({"terminated"}))
     place(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)

@@ -45,7 +45,7 @@ async def predict(
         lambda uow: predictions.start(uow, caller.project_id, cluster_id, spec),
         predictions.get,
     )
-    row = await settled(state, caller, row, predictions.get, wait)
+    row = await settled(state, caller, request, row, predictions.get, wait)
     place(response, f"/v1/predictions/{row.id}", wait)
     if row.status == "completed":
         response.status_code = 200

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -77,7 +78,7 @@ async def upload_file(
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
     stored = await state.provider.upload(node, target, _bounded(request.stream(), limit))
-    place(response, str(request.url.include_query_params(path=stored.path).replace(scheme="", netloc="")))
+    place(response, f"/v1/sandboxes/{sandbox_id}/files?path={quote(stored.path)}")
     return File.of(stored)
 
 
@@ -106,8 +107,7 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataReade
     target = check_path(path, "/path")
     node = sandboxes.running(await _find(state, caller, sandbox_id))
     download = await state.provider.download(node, target)
-    name = download.filename.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_").replace("\\", "_")
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename, safe='')}"}
     if download.size is not None:
         headers["Content-Length"] = str(download.size)
     return StreamingResponse(download.chunks, media_type=download.media_type, headers=headers)

@@ -10,6 +10,7 @@ from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
 from api.services import idempotency, trainings
+from api.store.database import UnitOfWork
 from api.store.models import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
@@ -46,10 +47,10 @@ async def start_training(
         lambda uow: trainings.start(uow, caller.project_id, cluster_id, spec),
         trainings.get,
     )
-    row = await settled(state, caller, row, trainings.get, max(wait, state.settings.training_check_wait_s))
+    row = await settled(state, caller, request, row, trainings.get, max(wait, state.settings.training_check_wait_s))
     if row.status == "refused":
         if key is not None:
-            await state.work(lambda uow: idempotency.forget(uow, caller.project_id, key))
+            await state.work(lambda uow: idempotency.forget(uow, caller.project_id, key, row.id))
         raise _refusal(row)
     place(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
@@ -105,11 +106,11 @@ async def list_rounds(
     responses={**answers(202, "Stopping, or already ended", WAITED), **errors(404)},
 )
 async def stop_training(
-    training_id: TrainingId, caller: ClusterWriter, state: State, wait: Wait, response: Response
+    training_id: TrainingId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
 ) -> Training:
     """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
     row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id))
-    row = await settled(state, caller, row, trainings.get, wait, _STOPPED)
+    row = await settled(state, caller, request, row, trainings.get, wait, _STOPPED)
     place(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
 
@@ -122,9 +123,20 @@ async def stop_training(
     responses={**answers(202, "Going on after its last completed round", WAITED), **errors(404, 409)},
 )
 async def resume_training(
-    training_id: TrainingId, caller: ClusterWriter, state: State, wait: Wait, response: Response
+    training_id: TrainingId,
+    caller: ClusterWriter,
+    state: State,
+    key: IdempotencyKey,
+    wait: Wait,
+    request: Request,
+    response: Response,
 ) -> Training:
-    row = await state.work(lambda uow: trainings.resume(uow, caller.project_id, training_id))
-    row = await settled(state, caller, row, trainings.get, wait)
+    """With the workers that run now; epochs that were averaged before are not trained again."""
+
+    def resume(uow: UnitOfWork) -> TrainingRow:
+        return trainings.resume(uow, caller.project_id, training_id)
+
+    row = await once(state, caller, request, key, None, resume, trainings.get)
+    row = await settled(state, caller, request, row, trainings.get, wait)
     place(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)

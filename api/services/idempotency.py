@@ -1,6 +1,6 @@
 """One key, one resource: a POST sent again gives what the first one made."""
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,9 +27,13 @@ def store(uow: UnitOfWork, project_id: str, key: str, resource_id: str) -> None:
     _row(uow.session, project_id, key).resource_id = resource_id
 
 
-def forget(uow: UnitOfWork, project_id: str, key: str) -> None:
-    """Free a key whose request was refused."""
-    uow.session.delete(_row(uow.session, project_id, key))
+def forget(uow: UnitOfWork, project_id: str, key: str, resource_id: str) -> None:
+    """Free a key whose request was refused, unless it stands for something newer by now."""
+    uow.session.execute(
+        delete(IdempotencyRow).where(
+            IdempotencyRow.project_id == project_id, IdempotencyRow.key == key, IdempotencyRow.resource_id == resource_id
+        )
+    )
 
 
 def _row(session: Session, project_id: str, key: str) -> IdempotencyRow:

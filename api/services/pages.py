@@ -35,6 +35,7 @@ class Cursor:
             moment = datetime.fromisoformat(created_at)
             if moment.tzinfo is None or not isinstance(row_id, str) or "\x00" in row_id:
                 raise ValueError
+            row_id.encode()
             return cls(moment, row_id)
         except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
             message = "this is not a cursor that a list has returned"

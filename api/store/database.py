@@ -61,6 +61,8 @@ def make_engine(settings: Settings) -> Engine:
         max_overflow=0,
         pool_timeout=settings.database_statement_timeout_s,
         pool_pre_ping=True,
+        # Errors reach the log, and what clients send must not.
+        hide_parameters=True,
         connect_args={
             "connect_timeout": 5,
             "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={3 * milliseconds}"

@@ -82,7 +82,9 @@ def test_an_idempotency_key_stands_for_one_request(database: Database) -> None:
     with pytest.raises(ConflictError), database.unit_of_work() as uow:
         idempotency.find(uow, project, "k", "body two")
     with database.unit_of_work() as uow:
-        idempotency.find(uow, project, "k", "body one")
-        idempotency.forget(uow, project, "k")
+        idempotency.forget(uow, project, "k", "cls_another")
+        assert idempotency.find(uow, project, "k", "body one") == "cls_1"
+        idempotency.forget(uow, project, "k", "cls_1")
+        idempotency.forget(uow, project, "k", "cls_1")
     with database.unit_of_work() as uow:
         assert idempotency.find(uow, project, "k", "body two") is None

@@ -1,0 +1,116 @@
+"""How hard the generated feedback is: a bag of words against a small transformer that sees the order of the words.
+
+Run as a script (about two minutes on two cores): python tests/api/cli/feedback_difficulty.py [epochs]
+"""
+
+import re
+import sys
+import time
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+from api.cli.feedback.generator import LABELS, Recipe, Sample, generate
+
+BUCKETS = 16_384
+WIDTH, LENGTH, BATCH = 128, 48, 32
+WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def hashed(text: str) -> list[int]:
+    return [1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in WORD.findall(text.lower())]
+
+
+def bags(samples: list[Sample]) -> Tensor:
+    matrix = torch.zeros(len(samples), BUCKETS)
+    for row, sample in enumerate(samples):
+        matrix[row, hashed(sample.text)] = 1.0
+    return matrix
+
+
+def labels(samples: list[Sample]) -> Tensor:
+    return torch.tensor([LABELS.index(sample.sentiment) for sample in samples])
+
+
+def tokens(samples: list[Sample]) -> Tensor:
+    rows = [[0, *hashed(sample.text)[: LENGTH - 1]] for sample in samples]
+    return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
+
+
+class SmallTransformer(nn.Module):
+    """Two encoder layers of width 128 over hashed words, with the mean of the outputs as the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(BUCKETS, WIDTH)
+        self.places = nn.Embedding(LENGTH, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 4 * WIDTH, dropout=0.1, activation="gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, len(LABELS))
+        for table in (self.words, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (batch, length) -> logits (batch, labels); 0 pads, and marks the start in the first place."""
+        used = ids != 0
+        used[:, 0] = True
+        hidden = self.encoder(self.words(ids) + self.places.weight[: ids.shape[1]], src_key_padding_mask=~used)
+        mean = (hidden * used.unsqueeze(-1)).sum(1) / used.sum(1, keepdim=True)
+        return self.head(mean)
+
+
+def accuracy(logits: Tensor, truth: Tensor) -> float:
+    return (logits.argmax(1) == truth).float().mean().item()
+
+
+def bag_of_words(train: list[Sample], test: list[Sample]) -> float:
+    """Multinomial logistic regression with L2, fitted by L-BFGS; the best of four penalties ON THE TEST SET, so generous."""
+    x, y, x_test, y_test = bags(train), labels(train), bags(test), labels(test)
+    best = 0.0
+    for penalty in (1e-5, 1e-4, 1e-3, 1e-2):
+        model = nn.Linear(BUCKETS, len(LABELS))
+        nn.init.zeros_(model.weight)
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+
+        def closure(model: nn.Linear = model, penalty: float = penalty, optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y) + penalty * model.weight.square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        best = max(best, accuracy(model(x_test), y_test))
+    return best
+
+
+def transformer(train: list[Sample], test: list[Sample], epochs: int) -> None:
+    torch.manual_seed(0)
+    model = SmallTransformer()
+    x, y, x_test, y_test = tokens(train), labels(train), tokens(test), labels(test)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    started = time.monotonic()
+    for epoch in range(1, epochs + 1):
+        model.train()
+        for batch in torch.randperm(len(x)).split(BATCH):
+            longest = int((x[batch] != 0).sum(1).max()) + 1
+            loss = nn.functional.cross_entropy(model(x[batch, :longest]), y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            reached = accuracy(torch.cat([model(part) for part in x_test.split(500)]), y_test)
+        print(f"transformer, epoch {epoch}: {reached:.1%} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def main(epochs: int) -> None:
+    torch.set_num_threads(2)
+    parts = dict(generate(Recipe(shards=4, samples=2500, test=1000, validation=500, seed=0, label_noise=0.02, typo_rate=0.03)))
+    train = [sample for name, samples in parts.items() if name.startswith("shard") for sample in samples]
+    print(f"bag of words: {bag_of_words(train, parts['test']):.1%}", flush=True)
+    transformer(train, parts["test"], epochs)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)

@@ -1,0 +1,181 @@
+"""Event streams: every event once and in order, from where the client got to, until the end."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from api.routes import events as routes
+from api.store import events
+from api.store.database import Database
+from tests.api.routes.user import User, held_requests, problem
+
+END = "cluster.terminated"
+
+
+def parse(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    event: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            if event:
+                yield event
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            event[name] = value
+
+
+@contextmanager
+def stream(user: User, path: str, **options: Any) -> Iterator[Iterator[dict[str, str]]]:
+    with httpx.stream(
+        "GET", f"{user.http.base_url}{path}", headers={**user.http.headers, **options.pop("headers", {})}, timeout=30, **options
+    ) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield parse(answer.iter_lines())
+
+
+def numbers(found: list[dict[str, str]]) -> list[int]:
+    return [int(event["id"]) for event in found]
+
+
+def emit(rows: Database, cluster_id: str, count: int, event_type: str = "test.tick") -> None:
+    for number in range(count):
+        with rows.unit_of_work() as uow:
+            events.emit(uow.session, cluster_id, event_type, {"number": number})
+
+
+def everything(user: User, cluster_id: str, **params: Any) -> list[dict[str, str]]:
+    with stream(user, f"/v1/clusters/{cluster_id}/events", params={"follow": "false", **params}) as found:
+        return list(found)
+
+
+def test_what_has_happened_is_told_in_order(user: User) -> None:
+    cluster_id = user.ready()
+    found = everything(user, cluster_id)
+    assert numbers(found) == list(range(1, len(found) + 1))
+    assert [event["event"] for event in found] == [
+        "cluster.initializing",
+        "node.provisioning",
+        "node.running",
+        "node.provisioning",
+        "node.running",
+        "cluster.connected",
+    ]
+    data = json.loads(found[2]["data"])
+    assert data["time"].endswith("Z")
+    assert data["status"] == "running"
+    assert data["training_id"] is None
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+def test_a_client_goes_on_where_it_got_to(user: User, by_header: bool) -> None:
+    cluster_id = user.ready()
+    options: dict[str, Any] = {"headers": {"Last-Event-ID": "4"}} if by_header else {"params": {"after": 4}}
+    with stream(user, f"/v1/clusters/{cluster_id}/events", **options) as found:
+        assert [int(next(found)["id"]) for _ in range(2)] == [5, 6]
+        emit(user.rows, cluster_id, 1)
+        assert int(next(found)["id"]) == 7
+
+
+def test_more_events_than_one_reading_holds(user: User) -> None:
+    cluster_id = user.cluster()
+    with user.rows.unit_of_work() as uow:
+        for number in range(1100):
+            events.emit(uow.session, cluster_id, "test.tick", {"number": number})
+    assert numbers(everything(user, cluster_id)) == list(range(1, 1102))
+
+
+def test_none_is_lost_or_doubled_while_many_write(user: User) -> None:
+    cluster_id = user.cluster()
+    writers = [threading.Thread(target=emit, args=(user.rows, cluster_id, 100)) for _ in range(4)]
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
+        for writer in writers:
+            writer.start()
+        read = [next(found) for _ in range(401)]
+        for writer in writers:
+            writer.join()
+        emit(user.rows, cluster_id, 1, "test.last")
+        read.append(next(found))
+    assert numbers(read) == list(range(1, 403))
+    assert read[-1]["event"] == "test.last"
+
+
+def test_a_trainings_stream_ends_with_it(user: User) -> None:
+    training_id = user.training(user.ready())
+    with stream(user, f"/v1/trainings/{training_id}/events") as found:
+        assert next(found)["event"] == "training.pending"
+        user.training_becomes(training_id, "training")
+        assert next(found)["event"] == "training.training"
+        user.training_becomes(training_id, "completed")
+        rest = list(found)
+    assert [event["event"] for event in rest] == ["training.completed"]
+    assert json.loads(rest[0]["data"])["training_id"] == training_id
+    with stream(user, f"/v1/trainings/{training_id}/events") as found:
+        assert [event["event"] for event in found] == ["training.pending", "training.training", "training.completed"]
+
+
+def test_a_clusters_stream_ends_when_it_is_terminated(user: User) -> None:
+    cluster_id = user.cluster()
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
+        assert next(found)["event"] == "cluster.initializing"
+        user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
+        user.cluster_ends(cluster_id)
+        assert [event["event"] for event in found] == ["cluster.terminating", END]
+
+
+def test_a_stream_outlives_the_connection_that_listens(user: User) -> None:
+    cluster_id = user.cluster()
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
+        next(found)
+        with user.rows.unit_of_work() as uow:
+            killed = uow.session.scalars(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+                )
+            ).all()
+        assert killed == [True]
+        emit(user.rows, cluster_id, 3)
+        assert [int(next(found)["id"]) for _ in range(3)] == [2, 3, 4]
+        time.sleep(2)
+        emit(user.rows, cluster_id, 1)
+        assert int(next(found)["id"]) == 5
+
+
+def test_a_silent_stream_shows_that_it_lives(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_KEEP_ALIVE_S", 0.1)
+    with user.http.stream("GET", f"/v1/clusters/{user.cluster()}/events") as answer:
+        comments = (line for line in answer.iter_lines() if line.startswith(":"))
+        assert [next(comments) for _ in range(3)]
+
+
+def test_streams_are_counted_and_given_back(user: User, url: str) -> None:
+    """The server of these tests serves five at once."""
+    path = f"/v1/clusters/{user.cluster()}/events"
+    for _ in range(3):
+        answers = [user.http.stream("GET", path) for _ in range(5)]
+        opened = [answer.__enter__() for answer in answers]
+        assert [answer.status_code for answer in opened] == [200] * 5
+        sixth = user.http.get(path)
+        assert problem(sixth, 503)["code"] == "too_many_streams"
+        assert int(sixth.headers["retry-after"]) > 0
+        for answer in answers:
+            answer.__exit__(None, None, None)
+        end = time.monotonic() + 20
+        while held_requests(url):
+            assert time.monotonic() < end, "a stream outlives its client"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("name", "value"), [("after", "-1"), ("after", "x"), ("after", str(2**63)), ("follow", "maybe")])
+def test_wrong_places_to_go_on_from(user: User, name: str, value: str) -> None:
+    path = f"/v1/clusters/{user.cluster()}/events"
+    assert user.refused("GET", path, 422, params={name: value})["errors"][0]["pointer"] == f"/{name}"
+    user.refused("GET", path, 422, headers={"Last-Event-ID": "x"})

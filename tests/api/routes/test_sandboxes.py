@@ -1,0 +1,226 @@
+"""Files, code and logs through the API, in a real sandbox of the local host."""
+
+import asyncio
+import hashlib
+import io
+import shutil
+import socket
+import tarfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from api.domain.sandboxes import SandboxSpec
+from api.settings import Settings
+from api.store import transitions
+from api.store.models import NodeRow
+from tests.api.routes.conftest import make_settings
+from tests.api.routes.user import User, problem
+from tests.workers.sandboxes.hosting import API_KEY, Host
+from workers.sandboxes.client import SandboxClient
+
+LIMIT = 300_000
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    addresses = {"E2B_API_KEY": API_KEY, "E2B_API_URL": host.url, "E2B_SANDBOX_URL": host.url}
+    return make_settings(
+        postgres_url, tmp_path_factory.mktemp("models"), max_upload_bytes=LIMIT, execute_max_output=2000, **addresses
+    )
+
+
+def start(settings: Settings, user: User, template: str = "python") -> str:
+    """A node whose sandbox is real; returns the node's id."""
+    node_id = user.deploy(user.cluster(), template=template)
+    key = node_id.replace("_", "-")
+    spec = SandboxSpec(key=key, template=template, timeout_s=300, metadata={"node_id": node_id})
+    info = asyncio.run(SandboxClient(settings).create(spec))
+    with user.rows.unit_of_work() as uow:
+        row = uow.session.get_one(NodeRow, node_id)
+        row.sandbox_id, row.started_at = info.sandbox_id, info.started_at
+        transitions.move(uow.session, row, "running")
+    return node_id
+
+
+@pytest.fixture(scope="module")
+def node_id(settings: Settings, user: User) -> str:
+    return start(settings, user)
+
+
+@pytest.fixture
+def sandbox(node_id: str) -> str:
+    return f"/v1/sandboxes/{node_id}"
+
+
+def names(user: User, sandbox: str, folder: str) -> list[str]:
+    found = user.call("POST", f"{sandbox}/execute", 200, json={"code": f"ls -A {folder}", "language": "bash"})
+    return sorted(found["stdout"].split())
+
+
+def test_a_file_goes_in_and_comes_back(user: User, sandbox: str) -> None:
+    content = bytes(range(256)) * 1000
+    answer = user.http.put(f"{sandbox}/files", params={"path": "/data/in.bin"}, content=content)
+    assert answer.status_code == 201
+    assert answer.json() == {"path": "/data/in.bin", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    back = user.http.get(answer.headers["location"])
+    assert back.content == content
+    assert back.headers["content-type"] == "application/octet-stream"
+    assert back.headers["content-length"] == str(len(content))
+    assert back.headers["content-disposition"] == "attachment; filename*=UTF-8''in.bin"
+    assert "in.bin" in names(user, sandbox, "/data")
+
+
+def test_an_empty_file_and_one_in_another_alphabet(user: User, sandbox: str) -> None:
+    for path, content in (("/data/names/empty", b""), ("/data/names/müşteri yorumu.json", "çok iyi".encode())):
+        assert user.call("PUT", f"{sandbox}/files", 201, params={"path": path}, content=content)["path"] == path
+        assert user.http.get(f"{sandbox}/files", params={"path": path}).content == content
+
+
+def test_a_folder_comes_as_a_tar(user: User, sandbox: str) -> None:
+    for name in ("a.txt", "deep/b.txt"):
+        user.call("PUT", f"{sandbox}/files", 201, params={"path": f"/data/folder/{name}"}, content=name.encode())
+    answer = user.http.get(f"{sandbox}/files", params={"path": "/data/folder"})
+    assert answer.headers["content-type"] == "application/x-tar"
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        assert {member.name for member in archive if member.isfile()} == {"folder/a.txt", "folder/deep/b.txt"}
+
+
+@pytest.mark.parametrize(
+    "path", ["", "data/x", "/data/../x", "/../../etc/passwd", "/a\nb", "/", "/data/*.json", "/" + "a" * 3000]
+)
+def test_paths_that_leave_or_name_nothing(user: User, sandbox: str, path: str) -> None:
+    for method in ("GET", "PUT"):
+        body = user.refused(method, f"{sandbox}/files", 422, params={"path": path})
+        assert body["errors"][0]["pointer"] == "/path"
+    user.refused("PUT", f"{sandbox}/files", 422, content=b"x")
+
+
+def test_what_is_not_there(user: User, sandbox: str) -> None:
+    assert user.refused("GET", f"{sandbox}/files", 404, params={"path": "/data/none"})["code"] == "file_not_found"
+
+
+def test_a_file_where_a_folder_is_needed(user: User, sandbox: str) -> None:
+    user.call("PUT", f"{sandbox}/files", 201, params={"path": "/data/plain"}, content=b"x")
+    answer = user.http.put(f"{sandbox}/files", params={"path": "/data/plain/below"}, content=b"x")
+    assert problem(answer, 422)["code"] == "invalid_path"
+
+
+def test_an_upload_over_the_limit_leaves_nothing(user: User, sandbox: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(LIMIT // 1000 + 2):
+            yield b"x" * 1000
+
+    body = user.refused("PUT", f"{sandbox}/files", 413, params={"path": "/data/large/file"}, content=pieces())
+    assert body["code"] == "upload_too_large"
+    assert names(user, sandbox, "/data/large || true") == []
+
+
+def raw(user: User, sandbox: str, path: str, length: int) -> socket.socket:
+    """A connection on which an upload's headers were sent, and nothing else."""
+    url = httpx.URL(user.http.base_url)
+    connection = socket.create_connection((url.host, url.port or 80), timeout=20)
+    head = f"PUT {sandbox}/files?path={path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {user.secret}\r\n"
+    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+    return connection
+
+
+def test_a_large_upload_is_refused_before_its_body(user: User, sandbox: str) -> None:
+    with raw(user, sandbox, "/data/large/file", LIMIT + 1) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(user: User, sandbox: str) -> None:
+    with raw(user, sandbox, "/data/cut/file", 200_000) as connection:
+        connection.sendall(b"x" * 100_000)
+        end = time.monotonic() + 20
+        while not names(user, sandbox, "/data/cut || true"):
+            assert time.monotonic() < end, "the upload did not begin"
+            time.sleep(0.05)
+    while names(user, sandbox, "/data/cut"):
+        assert time.monotonic() < end, "something is left of the upload"
+        time.sleep(0.05)
+
+
+def test_code_runs_in_the_templates_language(user: User, sandbox: str) -> None:
+    answer = user.call("POST", f"{sandbox}/execute", 200, json={"code": "import sys; print(6 * 7); sys.exit(3)"})
+    assert (answer["stdout"], answer["stderr"], answer["exit_code"], answer["limit"]) == ("42\n", "", 3, None)
+    assert answer["duration_ms"] > 0
+    answer = user.call("POST", f"{sandbox}/execute", 200, json={"code": "echo oh >&2", "language": "bash"})
+    assert (answer["stdout"], answer["stderr"], answer["exit_code"]) == ("", "oh\n", 0)
+
+
+def test_the_limits_of_an_execution_are_named(user: User, sandbox: str) -> None:
+    slow = user.call("POST", f"{sandbox}/execute", 200, json={"code": "while True: pass", "timeout_s": 1})
+    assert (slow["limit"], slow["exit_code"]) == ("timeout", None)
+    wide = user.call("POST", f"{sandbox}/execute", 200, json={"code": "print('x' * 10_000_000)"})
+    assert wide["limit"] == "output"
+    assert 0 < len(wide["stdout"]) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({}, "/code"),
+        ({"code": ""}, "/code"),
+        ({"code": "1\x00"}, "/code"),
+        ({"code": "1", "language": "perl"}, "/language"),
+        ({"code": "1", "timeout_s": 0}, "/timeout_s"),
+        ({"code": "1", "timeout_s": 601}, "/timeout_s"),
+    ],
+)
+def test_wrong_executions(user: User, sandbox: str, fields: dict[str, Any], pointer: str) -> None:
+    body = user.refused("POST", f"{sandbox}/execute", 422, json=fields)
+    assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def test_a_language_that_the_machine_has_not(user: User, sandbox: str) -> None:
+    asked = {"code": "console.log(6 * 7)", "language": "nodejs"}
+    if shutil.which("node"):
+        assert user.call("POST", f"{sandbox}/execute", 200, json=asked)["stdout"] == "42\n"
+    else:
+        assert user.refused("POST", f"{sandbox}/execute", 422, json=asked)["code"] == "unsupported_by_sandbox"
+
+
+def test_health_use_and_uptime(user: User, sandbox: str, node_id: str) -> None:
+    found = user.call("GET", sandbox, 200)
+    assert (found["node_id"], found["status"], found["health"]) == (node_id, "running", "ok")
+    assert found["uptime_seconds"] > 0
+    assert found["usage"]["memory_used_bytes"] > 0
+    by_own_id = user.call("GET", f"/v1/sandboxes/{found['sandbox_id']}", 200)
+    assert by_own_id["node_id"] == node_id
+
+
+def test_logs(user: User, sandbox: str) -> None:
+    logs = user.call("GET", f"{sandbox}/logs", 200, params={"lines": 5})
+    assert len(logs["lines"]) <= 5
+    assert all(line.keys() == {"time", "stream", "line"} for line in logs["lines"])
+    for lines in ("0", "10001", "x"):
+        assert user.refused("GET", f"{sandbox}/logs", 422, params={"lines": lines})["errors"][0]["pointer"] == "/lines"
+
+
+def test_a_sandbox_that_died_is_told_from_one_that_runs(settings: Settings, user: User) -> None:
+    node_id = start(settings, user)
+    sandbox_id = user.call("GET", f"/v1/sandboxes/{node_id}", 200)["sandbox_id"]
+    assert asyncio.run(SandboxClient(settings).kill(sandbox_id))
+    assert user.call("GET", f"/v1/sandboxes/{node_id}", 200)["health"] == "ended"
+    path = f"/v1/sandboxes/{node_id}/files"
+    assert user.refused("PUT", path, 409, params={"path": "/data/x"}, content=b"x")["code"] == "sandbox_gone"
+
+
+def test_a_node_that_does_not_run_takes_no_work(user: User) -> None:
+    node_id = user.running(user.cluster())
+    with user.rows.unit_of_work() as uow:
+        transitions.move(uow.session, uow.session.get_one(NodeRow, node_id), "lost")
+    for method, path in (("GET", "files?path=/x"), ("PUT", "files?path=/x"), ("GET", "logs")):
+        assert user.refused(method, f"/v1/sandboxes/{node_id}/{path}", 409)["code"] == "sandbox_not_running"
+    assert user.refused("POST", f"/v1/sandboxes/{node_id}/execute", 409, json={"code": "1"})["code"] == "sandbox_not_running"
+
+
+def test_the_host_is_named_with_its_isolation(settings: Settings, user: User) -> None:
+    found = httpx.get(f"{user.http.base_url}/readyz", timeout=30).json()["sandboxes"]
+    assert (found["ok"], found["kind"]) == (True, "local")
+    assert found["isolation"]

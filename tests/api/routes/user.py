@@ -1,0 +1,147 @@
+"""One caller of the API, and the hands of the workers that it waits for."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+from api.store import transitions
+from api.store.database import Database
+from api.store.models import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
+
+PROBLEM = "application/problem+json"
+CLUSTER = {"name": "tests"}
+TRAINING = {"dataset": "/data/train_*.json", "epochs": 4}
+
+
+@dataclass(frozen=True)
+class User:
+    http: httpx.Client
+    rows: Database
+    project: str
+    project_id: str
+    secret: str
+
+    def call(self, method: str, path: str, status: int, **options: Any) -> Any:
+        """The JSON of an answer that has this status."""
+        answer = self.http.request(method, path, **options)
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
+        return answer.json()
+
+    def refused(self, method: str, path: str, status: int, **options: Any) -> dict[str, Any]:
+        """The problem of an answer that has this status; checks what every problem has."""
+        answer = self.http.request(method, path, **options)
+        return problem(answer, status)
+
+    def cluster(self, **fields: Any) -> str:
+        return str(self.call("POST", "/v1/clusters", 201, json={**CLUSTER, **fields})["cluster_id"])
+
+    def deploy(self, cluster_id: str, **fields: Any) -> str:
+        return str(self.call("POST", f"/v1/clusters/{cluster_id}/nodes", 202, json=fields)["node_id"])
+
+    def node_runs(self, node_id: str) -> None:
+        """What a worker does once the node's agent answers."""
+        with self.rows.unit_of_work() as uow:
+            row = uow.session.get_one(NodeRow, node_id)
+            row.sandbox_id = f"sbx{node_id[-10:]}"
+            row.resources = {"cpu_cores": 2, "memory_gb": 1.5, "gpu": None}
+            transitions.move(uow.session, row, "running")
+
+    def running(self, cluster_id: str, **fields: Any) -> str:
+        node_id = self.deploy(cluster_id, **fields)
+        self.node_runs(node_id)
+        return node_id
+
+    def ready(self) -> str:
+        """A connected cluster of one worker and an aggregator."""
+        cluster_id = self.cluster()
+        self.running(cluster_id)
+        self.running(cluster_id, node_type="parameter_server")
+        self.call("POST", f"/v1/clusters/{cluster_id}/connect", 200, json={})
+        return cluster_id
+
+    def training(self, cluster_id: str) -> str:
+        """A training that nobody has looked at yet."""
+        return str(self.call("POST", f"/v1/clusters/{cluster_id}/trainings", 202, json=TRAINING)["training_id"])
+
+    def nodes(self, cluster_id: str) -> list[str]:
+        """Ids of all nodes, over all pages."""
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = self.call(
+                "GET", f"/v1/clusters/{cluster_id}/nodes", 200, params={"limit": 50, **({"cursor": cursor} if cursor else {})}
+            )
+            found += [item["node_id"] for item in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    def newest_training(self, cluster_id: str) -> str:
+        """The id of a training whose POST is still waiting for its check."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            sessions = self.call("GET", f"/v1/clusters/{cluster_id}/status", 200)["training_sessions"]
+            if sessions:
+                return str(sessions[0]["training_id"])
+            time.sleep(0.02)
+        raise AssertionError("no training was made")
+
+    def cluster_ends(self, cluster_id: str) -> None:
+        """What a worker does once a terminating cluster's sandboxes are gone."""
+        with self.rows.unit_of_work() as uow:
+            transitions.move(uow.session, uow.session.get_one(ClusterRow, cluster_id), "terminated")
+
+    def training_becomes(self, training_id: str, status: str, error: dict[str, Any] | None = None) -> None:
+        with self.rows.unit_of_work() as uow:
+            row = uow.session.get_one(TrainingRow, training_id)
+            row.error = error
+            transitions.move(uow.session, row, status)
+
+    def prediction_done(self, cluster_id: str, besides: str) -> None:
+        """What a worker does with the one prediction that is not `besides`."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with self.rows.unit_of_work() as uow:
+                row = uow.session.scalar(
+                    select(PredictionRow).where(PredictionRow.cluster_id == cluster_id, PredictionRow.id != besides)
+                )
+                if row is not None:
+                    row.results = {
+                        "predictions": [
+                            {"text": text, "sentiment": "positive", "confidence": 0.9} for text in row.request["inputs"]
+                        ]
+                    }
+                    row.seconds, row.nodes_used = 1.25, 2
+                    transitions.move(uow.session, row, "completed")
+                    return
+            time.sleep(0.02)
+        raise AssertionError("no prediction was made")
+
+    def round_done(self, training_id: str, number: int) -> None:
+        with self.rows.unit_of_work() as uow:
+            row = uow.session.get_one(TrainingRow, training_id)
+            row.completed_rounds = number
+            row.digest = f"{number:064d}"
+            uow.session.add(RoundRow(training_id=training_id, number=number, status="completed", base_digest="0" * 64))
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, f"{answer.request.url}: {answer.status_code} {answer.text[:1000]}"
+    assert answer.headers["content-type"] == PROBLEM
+    body: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "detail", "instance", "code"} <= body.keys()
+    assert body["status"] == status
+    assert all(isinstance(body[name], str) and body[name] for name in ("type", "title", "detail", "instance", "code"))
+    assert body["instance"].endswith(answer.headers["x-request-id"])
+    assert len(answer.content) < 20_000, "a problem does not echo what was sent"
+    return body
+
+
+def held_requests(url: str) -> int:
+    """How many answers and event streams the server holds, as it tells Prometheus."""
+    lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
+    (value,) = [line.partition(" ")[2] for line in lines if line.startswith("flow_nexus_held_requests ")]
+    return int(float(value))

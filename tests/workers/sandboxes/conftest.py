@@ -1,0 +1,3 @@
+from tests.workers.sandboxes.hosting import host
+
+__all__ = ["host"]

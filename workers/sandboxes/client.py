@@ -1,0 +1,287 @@
+"""The sandbox provider by way of the E2B SDK: E2B itself, our local host, or any other host that speaks its protocol.
+
+Only this package knows the SDK. Its connections live in a runtime of their own, so one client serves every event loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Literal
+
+import e2b
+import httpx
+from e2b import AsyncSandbox
+from e2b.api.client.api.sandboxes import get_v_2_sandboxes_sandbox_id_logs as read_logs
+from e2b.api.client.models import LogsDirection, SandboxLogEntry
+from e2b.api.client.models.error import Error
+from e2b.api.client_async import get_api_client
+from e2b.connection_config import ApiParams, ConnectionConfig
+
+from api.domain.sandboxes import (
+    CommandResult,
+    Download,
+    Endpoint,
+    LogLine,
+    ProviderStatus,
+    SandboxError,
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxNotFoundError,
+    SandboxSpec,
+    SandboxUnsupportedError,
+    StoredFile,
+)
+from api.settings import Settings
+from workers.sandboxes import transfer
+from workers.sandboxes.commands import run_command, start_command
+from workers.sandboxes.errors import translated
+
+_REQUEST_S = 30.0
+_CREATE_S = 120.0
+_HEALTH_S = 3.0
+# Connecting extends a sandbox that would end sooner; it never shortens one.
+_CONNECT_TIMEOUT_S = 15
+_PAGE = 100
+_MAX_CONNECTED = 1000
+_MAX_LINES = 1000
+_INTERPRETERS = {
+    "python": "python -",
+    "nodejs": "node --input-type=module -",
+    "javascript": "node --input-type=module -",
+    "bash": "bash -s",
+}
+_ROUTE_ID = "E2b-Sandbox-Id"
+_ROUTE_PORT = "E2b-Sandbox-Port"
+_TRAFFIC_TOKEN = "e2b-traffic-access-token"  # noqa: S105 (a header's name)
+_PEER_URL = "http://peer"
+
+
+class SandboxClient:
+    """Implements `SandboxProvider`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.template_prefix
+        self._sandbox_url = settings.e2b_sandbox_url.rstrip("/") if settings.e2b_sandbox_url else None
+        self._options: ApiParams = {
+            "api_key": settings.e2b_api_key.get_secret_value(),
+            "api_url": settings.e2b_api_url,
+            "sandbox_url": self._sandbox_url,
+            "domain": settings.e2b_domain,
+            "http_version": settings.e2b_http_version or ("1.1" if self._sandbox_url else None),
+            "request_timeout": _REQUEST_S,
+        }
+        self._connected: dict[str, AsyncSandbox] = {}
+        self._templates: dict[str, str] = {}
+        self._interpreters: set[tuple[str, str]] = set()
+        self._gateway: tuple[str | None] | None = None
+
+    async def create(self, spec: SandboxSpec) -> SandboxInfo:
+        """Start a sandbox that nobody reaches without its tokens."""
+        options: ApiParams = {**self._options, "request_timeout": _CREATE_S}
+        with translated("start a sandbox"):
+            sandbox = await AsyncSandbox.create(
+                self._prefix + spec.template,
+                timeout=spec.timeout_s,
+                metadata=dict(spec.metadata),
+                network={"allow_public_traffic": False},
+                idempotency_key=spec.key.lower(),
+                **options,
+            )
+        return await self.get(self._remember(sandbox).sandbox_id)
+
+    async def get(self, sandbox_id: str) -> SandboxInfo:
+        with translated("describe the sandbox"):
+            return self._info(await AsyncSandbox.get_info(sandbox_id, **self._options))
+
+    async def list(self, metadata: Mapping[str, str]) -> Sequence[SandboxInfo]:
+        query = e2b.SandboxQuery(metadata=dict(metadata))
+        found: list[SandboxInfo] = []
+        with translated("list sandboxes"):
+            pages = AsyncSandbox.list(query=query, limit=_PAGE, **self._options)
+            while pages.has_next:
+                found += [self._info(info) for info in await pages.next_items()]
+        return found
+
+    async def extend(self, sandbox_id: str, timeout_s: int) -> None:
+        with translated("extend the sandbox"):
+            await AsyncSandbox.set_timeout(sandbox_id, timeout_s, **self._options)
+
+    async def kill(self, sandbox_id: str) -> bool:
+        """End a sandbox; False if there was none."""
+        self._forget(sandbox_id)
+        with translated("end the sandbox"):
+            return bool(await AsyncSandbox.kill(sandbox_id, **self._options))
+
+    async def metrics(self, sandbox_id: str) -> SandboxMetrics | None:
+        with translated("measure the sandbox"):
+            measured = await AsyncSandbox.get_metrics(sandbox_id, **self._options)
+        if not measured:
+            return None
+        last = measured[-1]
+        return SandboxMetrics(
+            time=last.timestamp,
+            cpu_count=last.cpu_count,
+            cpu_used_pct=last.cpu_used_pct,
+            memory_used_bytes=last.mem_used,
+            memory_total_bytes=last.mem_total,
+            disk_used_bytes=last.disk_used,
+            disk_total_bytes=last.disk_total,
+        )
+
+    async def logs(self, sandbox_id: str, lines: int) -> Sequence[LogLine]:
+        """The last lines, oldest first; at most 1,000."""
+        with translated("read the sandbox's log"):
+            answer = await read_logs.asyncio_detailed(
+                sandbox_id,
+                client=get_api_client(ConnectionConfig(**self._options)),
+                limit=min(lines, _MAX_LINES),
+                direction=LogsDirection.BACKWARD,
+            )
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise SandboxNotFoundError("the sandbox does not exist any more")
+        if answer.parsed is None or isinstance(answer.parsed, Error):
+            raise SandboxError("the sandbox provider could not read the sandbox's log")
+        return [_log_line(entry) for entry in reversed(answer.parsed.logs)]
+
+    async def start(self, sandbox_id: str, command: str) -> int:
+        """Start a service in the sandbox; what it prints goes to the sandbox's log."""
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translated("start the command"):
+            return await start_command(sandbox, command)
+
+    async def run(
+        self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
+    ) -> CommandResult:
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translated("run the command"):
+            return await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
+
+    async def execute(
+        self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
+    ) -> CommandResult:
+        """Run code in `language` (python, nodejs, javascript, bash), by default the template's."""
+        language = language or await self._template(sandbox_id)
+        command = _INTERPRETERS.get(language)
+        if command is None:
+            raise SandboxUnsupportedError(f"code in '{language[:50]}' cannot be executed; known are {', '.join(_INTERPRETERS)}")
+        await self._check_interpreter(sandbox_id, command.split()[0])
+        return await self.run(sandbox_id, command, timeout_s=timeout_s, max_output=max_output, stdin=code)
+
+    async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None) -> StoredFile:
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id):
+            return await transfer.upload(sandbox, path, chunks, mode)
+
+    async def download(self, sandbox_id: str, path: str) -> Download:
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id):
+            return await transfer.download(sandbox, path)
+
+    async def endpoint(self, sandbox_id: str, port: int) -> Endpoint:
+        sandbox = await self._sandbox(sandbox_id)
+        headers = {_TRAFFIC_TOKEN: sandbox.traffic_access_token} if sandbox.traffic_access_token else {}
+        if self._sandbox_url is None:
+            return Endpoint(f"https://{sandbox.get_host(port)}", headers)
+        return Endpoint(self._sandbox_url, {_ROUTE_ID: sandbox_id, _ROUTE_PORT: str(port), **headers})
+
+    async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
+        """The same port as another sandbox reaches it: an isolated local one has no network, but the host's gateway."""
+        seen = await self.endpoint(sandbox_id, port)
+        if self._sandbox_url is None:
+            return seen
+        gateway = await self._gateway_socket()
+        return Endpoint(_PEER_URL, seen.headers, gateway) if gateway else seen
+
+    async def status(self) -> ProviderStatus:
+        """Whether the provider answers, and how it isolates where it says so."""
+        try:
+            if (health := await self._host_health()) is not None:
+                return ProviderStatus(True, "local", health["isolation"], health.get("warning"))
+            with translated("list sandboxes"):
+                async with asyncio.timeout(_HEALTH_S):
+                    await AsyncSandbox.list(limit=1, **self._options).next_items()
+        except SandboxError as error:
+            return ProviderStatus(False, "local" if self._sandbox_url else "e2b", warning=str(error))
+        return ProviderStatus(True, "e2b", "microVM")
+
+    async def aclose(self) -> None:
+        """Drop what is remembered; the SDK keeps its connections for the whole process."""
+        self._connected.clear()
+
+    async def _sandbox(self, sandbox_id: str) -> AsyncSandbox:
+        sandbox = self._connected.get(sandbox_id)
+        if sandbox is None:
+            with translated("connect to the sandbox"):
+                sandbox = await AsyncSandbox.connect(sandbox_id, timeout=_CONNECT_TIMEOUT_S, **self._options)
+            self._remember(sandbox)
+        return sandbox
+
+    def _remember(self, sandbox: AsyncSandbox) -> AsyncSandbox:
+        while len(self._connected) >= _MAX_CONNECTED:
+            self._forget(next(iter(self._connected)))
+        self._connected[sandbox.sandbox_id] = sandbox
+        return sandbox
+
+    def _forget(self, sandbox_id: str) -> None:
+        self._connected.pop(sandbox_id, None)
+        self._templates.pop(sandbox_id, None)
+        self._interpreters -= {pair for pair in self._interpreters if pair[0] == sandbox_id}
+
+    @contextmanager
+    def _forgetting(self, sandbox_id: str) -> Iterator[None]:
+        """Forget a sandbox that turns out to be gone."""
+        try:
+            yield
+        except SandboxNotFoundError:
+            self._forget(sandbox_id)
+            raise
+
+    def _info(self, info: e2b.SandboxInfo) -> SandboxInfo:
+        template = (info.name or info.template_id).removeprefix(self._prefix)
+        self._templates[info.sandbox_id] = template
+        state: Literal["running", "paused"] = "paused" if info.state == e2b.SandboxState.PAUSED else "running"
+        return SandboxInfo(
+            sandbox_id=info.sandbox_id,
+            template=template,
+            state=state,
+            metadata=dict(info.metadata),
+            started_at=info.started_at,
+            end_at=info.end_at,
+            cpu_count=info.cpu_count,
+            memory_mb=info.memory_mb,
+        )
+
+    async def _template(self, sandbox_id: str) -> str:
+        return self._templates.get(sandbox_id) or (await self.get(sandbox_id)).template
+
+    async def _check_interpreter(self, sandbox_id: str, program: str) -> None:
+        if (sandbox_id, program) in self._interpreters:
+            return
+        found = await self.run(sandbox_id, f"command -v {program}", timeout_s=_REQUEST_S, max_output=1000)
+        if found.exit_code != 0:
+            raise SandboxUnsupportedError(f"this sandbox cannot execute that language: '{program}' is not installed in it")
+        self._interpreters.add((sandbox_id, program))
+
+    async def _gateway_socket(self) -> str | None:
+        if self._gateway is None:
+            health = await self._host_health()
+            self._gateway = (health.get("gateway") if health else None,)
+        return self._gateway[0]
+
+    async def _host_health(self) -> dict[str, Any] | None:
+        """What our own host says of itself; None for any other provider."""
+        if self._sandbox_url is None:
+            return None
+        with translated("report its health"):
+            async with httpx.AsyncClient(timeout=_HEALTH_S, trust_env=False) as client:
+                answer = await client.get(f"{self._sandbox_url}/health")
+        try:
+            body = answer.json()
+        except ValueError:
+            return None
+        return body if isinstance(body, dict) and "isolation" in body else None
+
+
+def _log_line(entry: SandboxLogEntry) -> LogLine:
+    return LogLine(entry.timestamp, str(entry.fields.additional_properties.get("stream", "system")), entry.message)

@@ -1,0 +1,124 @@
+"""`python -m workers.sandboxes.host`: serves until SIGTERM or SIGINT; then every sandbox's processes end with it."""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from workers.sandboxes.host.app import GATEWAY_SOCKET, GatewayApp, HostApp
+from workers.sandboxes.host.config import HostConfig, read_config
+from workers.sandboxes.host.fleet import Fleet
+from workers.sandboxes.host.isolation.cgroups import find_cgroups
+from workers.sandboxes.host.isolation.choose import choose_isolation
+
+_LOG = logging.getLogger(__name__)
+_KEEP_ALIVE_S = 75
+_DRAIN_S = 1
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it, since two run side by side."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> None:
+    config = read_config()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s sandbox-host %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Its warnings tell of clients that left early, which is theirs to do.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (config.home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another sandbox host runs on {config.home}")
+        try:
+            listener = socket.create_server((config.address, config.port), backlog=512)
+        except OSError as error:
+            sys.exit(f"cannot listen on {config.address}:{config.port}: {error.strerror}")
+        with listener:
+            asyncio.run(_serve(config, listener))
+
+
+async def _serve(config: HostConfig, listener: socket.socket) -> None:
+    gateway = config.home / "gateway"
+    gateway.mkdir(mode=0o755, exist_ok=True)
+    try:
+        isolation = choose_isolation(config.isolation, config.home / "shared", gateway)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    group = "flow-nexus-" + hashlib.sha256(str(config.home).encode()).hexdigest()[:12]
+    cgroups = find_cgroups(group) if isolation.isolated else None
+    fleet = Fleet(config.home, isolation, cgroups, config.limits)
+    limited_by = "cgroups" if cgroups else "rlimits"
+    host = HostApp(fleet, config.api_key, config.template_prefix, limited_by=limited_by)
+    servers = [_server(host), _server(GatewayApp(fleet))]
+    loop = asyncio.get_running_loop()
+    for number in (2, 15):
+        loop.add_signal_handler(number, _stop, servers)
+    if not isolation.isolated:
+        _LOG.warning("%s", "no isolation on this machine; see /health")
+    _LOG.info("isolation by %s, limits by %s", isolation.kind, limited_by)
+    running = asyncio.create_task(fleet.run())
+    with _gateway_socket(gateway) as inside:
+        # The one line on stdout tells whoever started the host where it listens.
+        address, port = listener.getsockname()[:2]
+        print(f"http://{address}:{port}", flush=True)
+        await asyncio.gather(servers[0].serve(sockets=[listener]), servers[1].serve(sockets=[inside]))
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    if cgroups is not None:
+        cgroups.remove_all()
+
+
+def _server(application: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+    )
+
+
+def _stop(servers: list[_Server]) -> None:
+    for server in servers:
+        server.should_exit = True
+
+
+@contextlib.contextmanager
+def _gateway_socket(folder: Path) -> Iterator[socket.socket]:
+    """The socket that every sandbox sees. Bound by a relative name: socket paths are short, home folders may not be."""
+    before = Path.cwd()
+    (folder / GATEWAY_SOCKET).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        os.chdir(folder)
+        try:
+            listener.bind(GATEWAY_SOCKET)
+        finally:
+            os.chdir(before)
+        (folder / GATEWAY_SOCKET).chmod(0o666)
+        listener.listen(512)
+        yield listener
+
+
+if __name__ == "__main__":
+    main()

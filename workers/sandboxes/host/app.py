@@ -1,0 +1,82 @@
+"""The host as one ASGI application: requests that name a sandbox go into it, all others are for the REST API."""
+
+import hmac
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workers.sandboxes.host.fleet import Fleet
+from workers.sandboxes.host.isolation.choose import WARNING
+from workers.sandboxes.host.isolation.plan import GATEWAY_ROOT
+from workers.sandboxes.host.proxy import SANDBOX_HEADER, SandboxProxy
+from workers.sandboxes.host.rest import RestApi, problem
+
+GATEWAY_SOCKET = "peers.sock"
+_OPEN_PATHS = {"/health"}
+
+
+class HostApp:
+    def __init__(self, fleet: Fleet, api_key: str, template_prefix: str, *, limited_by: str) -> None:
+        self._proxy = SandboxProxy(fleet, ports_only=False)
+        self._rest = _Keyed(_rest_app(fleet, template_prefix, limited_by), api_key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and any(name == SANDBOX_HEADER for name, _ in scope["headers"]):
+            await self._proxy(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
+class GatewayApp:
+    """What a sandbox reaches of the host: the ports of its peers, for whoever has their tokens, and nothing else."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._proxy = SandboxProxy(fleet, ports_only=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._proxy(scope, receive, send)
+
+
+class _Keyed:
+    """Lets through who has the API key, compared in constant time."""
+
+    def __init__(self, application: ASGIApp, key: str) -> None:
+        self._application = application
+        self._key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            given = dict(scope["headers"]).get(b"x-api-key", b"")
+            if not hmac.compare_digest(given, self._key):
+                await problem(401, "the header X-API-Key is missing or wrong")(scope, receive, send)
+                return
+        await self._application(scope, receive, send)
+
+
+def _rest_app(fleet: Fleet, template_prefix: str, limited_by: str) -> Starlette:
+    async def health(_request: Request) -> Response:
+        isolated = fleet.isolation.isolated
+        return JSONResponse(
+            {
+                "status": "ok",
+                "isolation": fleet.isolation.kind,
+                "warning": None if isolated else WARNING,
+                "limits": limited_by,
+                "gateway": f"{GATEWAY_ROOT}/{GATEWAY_SOCKET}" if isolated else None,
+            }
+        )
+
+    async def not_implemented(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        return problem(501, f"this host does not implement {request.method} {request.url.path[:200]}")
+
+    return Starlette(
+        routes=[Route("/health", health), *RestApi(fleet, template_prefix).routes()],
+        exception_handlers={404: not_implemented, 405: not_implemented},
+    )

@@ -1,0 +1,63 @@
+"""How a host is set up, from its command line and its environment."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY_VARIABLE = "E2B_API_KEY"
+_MIN_KEY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of each sandbox. Sizes in bytes."""
+
+    memory_bytes: int
+    disk_bytes: int
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    home: Path
+    address: str
+    port: int
+    api_key: str
+    limits: Limits
+    isolation: str
+    template_prefix: str
+
+
+def read_config(arguments: list[str] | None = None) -> HostConfig:
+    """Exit with a message on stderr when the command line or the key is not usable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workers.sandboxes.host",
+        description="Serve sandboxes on this machine over E2B's protocol. "
+        f"The API key is read from --api-key-file or the environment variable {_KEY_VARIABLE}.",
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder that keeps the sandboxes")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--api-key-file", type=Path)
+    parser.add_argument("--isolation", choices=["auto", "bubblewrap", "namespaces", "none"], default="auto")
+    parser.add_argument("--memory-mb", type=int, default=4096, help="memory limit of a sandbox, MiB")
+    parser.add_argument("--disk-mb", type=int, default=10240, help="disk limit of a sandbox, MiB")
+    parser.add_argument("--processes", type=int, default=512, help="limit of processes and threads of a sandbox")
+    parser.add_argument("--template-prefix", default="flow-nexus-", help="templates are known with and without it")
+    given = parser.parse_args(arguments)
+    try:
+        key = given.api_key_file.read_text().strip() if given.api_key_file else os.environ.get(_KEY_VARIABLE, "")
+    except OSError as error:
+        parser.error(f"cannot read the API key: {error.strerror}")
+    if len(key) < _MIN_KEY:
+        parser.error(f"the API key must have at least {_MIN_KEY} characters")
+    return HostConfig(
+        home=given.home.resolve(),
+        address=given.host,
+        port=given.port,
+        api_key=key,
+        limits=Limits(given.memory_mb << 20, given.disk_mb << 20, given.processes),
+        isolation=given.isolation,
+        template_prefix=given.template_prefix,
+    )

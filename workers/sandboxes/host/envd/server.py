@@ -1,0 +1,93 @@
+"""Puts envd together: its HTTP application, the connections the host asks for, and its duties as first process."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+
+import uvicorn
+from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
+from e2b.envd.process.process_connect import ProcessASGIApplication
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from uvicorn.server import ServerState
+
+from .dial import Dialer
+from .files import FileRoutes
+from .filesystem import FilesystemService
+from .log import SandboxLog
+from .paths import HOME, Paths
+from .process import ProcessService
+from .processes import ProcessTable
+from .usage import UsageWatch
+from .wire import Settings
+
+
+async def serve(settings: Settings, control: socket.socket, log_descriptor: int) -> None:
+    """Run until the host is gone, then take every process of the sandbox along."""
+    # Its warnings tell of clients that left early, which is theirs to do.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    log = SandboxLog(log_descriptor)
+    paths = Paths(settings.root)
+    _make_home(settings, paths)
+    table = ProcessTable(settings, paths, log)
+    usage = UsageWatch(settings, paths, table, log)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
+    connections = _Connections(_application(paths, table, usage))
+    watch = asyncio.create_task(usage.run())
+    try:
+        await Dialer(control, paths, connections.accept).run()
+    finally:
+        table.kill_all()
+        # Not an ordinary exit: open streams would keep the loop alive, and nothing is left to save.
+        os._exit(0 if not watch.done() else 1)
+
+
+def _make_home(settings: Settings, paths: Paths) -> None:
+    home = paths.resolve(HOME)
+    home.mkdir(parents=True, exist_ok=True)
+    if settings.root != "/":
+        # A login shell reads the machine's own profile, which may set another PATH.
+        (home / ".bash_profile").write_text(f"export PATH='{settings.path}'\n")
+
+
+def _application(paths: Paths, table: ProcessTable, usage: UsageWatch) -> Starlette:
+    async def health(_request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def metrics(_request: Request) -> Response:
+        return JSONResponse(await usage.measure())
+
+    files = FileRoutes(paths, usage)
+    process = ProcessASGIApplication(ProcessService(table))
+    filesystem = FilesystemASGIApplication(FilesystemService(paths))
+    routes: list[BaseRoute] = [
+        Route("/health", health),
+        Route("/metrics", metrics),
+        Route("/files", files.read, methods=["GET"]),
+        Route("/files", files.write, methods=["POST"]),
+        Mount(process.path, process),
+        Mount(filesystem.path, filesystem),
+    ]
+    return Starlette(routes=routes)
+
+
+class _Connections:
+    """Speaks HTTP on sockets that somebody else connected; uvicorn's own server would want to listen."""
+
+    def __init__(self, application: Starlette) -> None:
+        self._config = uvicorn.Config(application, lifespan="off", access_log=False, log_config=None)
+        self._config.load()
+        self._state = ServerState()
+
+    async def accept(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
+                config=self._config, server_state=self._state, app_state={}
+            )
+            return made
+
+        await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)

@@ -1,0 +1,239 @@
+"""All sandboxes of a host: created, found again, extended, ended, brought back after a restart."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from workers.sandboxes.host.config import Limits
+from workers.sandboxes.host.isolation.cgroups import Cgroups
+from workers.sandboxes.host.isolation.choose import Isolation
+from workers.sandboxes.host.machine import Machine, MachineGoneError, remove_folder
+from workers.sandboxes.host.record import STATE_FILE, Record, new_sandbox_id, new_token
+
+_LOG = logging.getLogger(__name__)
+_SWEEP_S = 0.5
+_REBOOT_PAUSE_S = 1.0
+_BOOTS_AT_ONCE = 4
+_HEARTBEAT = "alive"
+
+
+class NoSandboxError(LookupError):
+    """No live sandbox has that id."""
+
+
+class KeyConflictError(Exception):
+    """The idempotency key was used for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks for; `public` lets traffic in without a token."""
+
+    template: str
+    metadata: dict[str, str]
+    envs: dict[str, str]
+    timeout_s: int
+    public: bool
+    key: str | None
+
+    @property
+    def digest(self) -> str:
+        fields = [self.template, self.metadata, self.envs, self.timeout_s, self.public]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+class Fleet:
+    """Sandboxes outlive the host as machines outlive a power cut: files and tokens stay, processes do not."""
+
+    def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: Limits) -> None:
+        self.isolation = isolation
+        self.limits = limits
+        self._home = home
+        self._folder = home / "sandboxes"
+        self._cgroups = cgroups
+        self._records: dict[str, Record] = {}
+        self._machines: dict[str, asyncio.Future[Machine]] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._creating: dict[str, tuple[str, asyncio.Task[Record]]] = {}
+        self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
+
+    async def run(self) -> None:
+        """Bring back what lived, then end what expires, until cancelled."""
+        self._restore()
+        try:
+            while True:
+                await asyncio.sleep(_SWEEP_S)
+                now = datetime.now(UTC)
+                for sandbox_id in [record.sandbox_id for record in self._records.values() if record.end_at <= now]:
+                    _LOG.info("sandbox %s expired", sandbox_id)
+                    await self.kill(sandbox_id)
+                (self._home / _HEARTBEAT).touch()
+        finally:
+            await asyncio.gather(*(self._halt(sandbox_id) for sandbox_id in list(self._records)))
+
+    def list(self) -> list[Record]:
+        return list(self._records.values())
+
+    def get(self, sandbox_id: str) -> Record:
+        try:
+            return self._records[sandbox_id]
+        except KeyError:
+            raise NoSandboxError(sandbox_id) from None
+
+    def folder(self, sandbox_id: str) -> Path:
+        return self._folder / sandbox_id
+
+    async def machine(self, sandbox_id: str) -> Machine:
+        """The sandbox's running machine; waits while it boots. Raise NoSandboxError or MachineGoneError."""
+        self.get(sandbox_id)
+        try:
+            return await asyncio.shield(self._machines[sandbox_id])
+        except (KeyError, OSError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not self._given_up(sandbox_id):
+                raise
+            raise MachineGoneError from error
+
+    def _given_up(self, sandbox_id: str) -> bool:
+        future = self._machines.get(sandbox_id)
+        return future is None or future.cancelled()
+
+    async def create(self, wanted: Wanted) -> Record:
+        """Start a sandbox; a key that a live sandbox has gives that one again. Raise KeyConflictError or OSError."""
+        if wanted.key is None:
+            return await self._create(wanted)
+        for record in self._records.values():
+            if record.key == wanted.key:
+                if record.request_digest != wanted.digest:
+                    raise KeyConflictError(wanted.key)
+                await self.machine(record.sandbox_id)
+                return record
+        digest, task = self._creating.get(wanted.key, (wanted.digest, None))
+        if digest != wanted.digest:
+            raise KeyConflictError(wanted.key)
+        if task is None:
+            task = asyncio.create_task(self._create(wanted))
+            self._creating[wanted.key] = (digest, task)
+            task.add_done_callback(lambda _: self._creating.pop(wanted.key or "", None))
+        return await asyncio.shield(task)
+
+    async def _create(self, wanted: Wanted) -> Record:
+        now = datetime.now(UTC)
+        taken = {record.number for record in self._records.values()}
+        record = Record(
+            sandbox_id=new_sandbox_id(),
+            number=next(number for number in range(1, len(taken) + 2) if number not in taken),
+            template=wanted.template,
+            metadata=wanted.metadata,
+            envs=wanted.envs,
+            access_token=new_token(),
+            traffic_token=None if wanted.public else new_token(),
+            started_at=now,
+            end_at=now + timedelta(seconds=wanted.timeout_s),
+            key=wanted.key,
+            request_digest=wanted.digest,
+        )
+        self._records[record.sandbox_id] = record
+        folder = self.folder(record.sandbox_id)
+        folder.mkdir(mode=0o700, parents=True)
+        self._keep(record.sandbox_id)
+        try:
+            await self.machine(record.sandbox_id)
+        except MachineGoneError as error:
+            await self.kill(record.sandbox_id)
+            raise OSError("the sandbox did not start") from error
+        record.save(folder)
+        return record
+
+    def extend(self, sandbox_id: str, seconds: float, *, only_longer: bool = False) -> Record:
+        record = self.get(sandbox_id)
+        changed = record.ending_in(seconds)
+        if only_longer and changed.end_at <= record.end_at:
+            return record
+        self._records[sandbox_id] = changed
+        changed.save(self.folder(sandbox_id))
+        return changed
+
+    async def kill(self, sandbox_id: str) -> None:
+        """End a sandbox and remove its folder. Raise NoSandboxError when there is none."""
+        self.get(sandbox_id)
+        del self._records[sandbox_id]
+        await self._halt(sandbox_id)
+        # A crash from here on must not bring it back.
+        (self.folder(sandbox_id) / STATE_FILE).unlink(missing_ok=True)
+        await asyncio.to_thread(remove_folder, self.folder(sandbox_id))
+
+    async def _halt(self, sandbox_id: str) -> None:
+        keeper = self._keepers.pop(sandbox_id, None)
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        machine = self._machines.pop(sandbox_id, None)
+        if machine is not None:
+            machine.cancel()
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.remove, sandbox_id)
+
+    def _restore(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        now = datetime.now(UTC)
+        for folder in self._folder.iterdir():
+            try:
+                record = Record.load(folder)
+            except (OSError, ValueError):
+                remove_folder(folder)
+                continue
+            # The clock of a sandbox stands still while the host is down.
+            record = replace(record, end_at=record.end_at + self._downtime(now, record.started_at))
+            record.save(folder)
+            self._records[record.sandbox_id] = record
+            self._keep(record.sandbox_id)
+        (self._home / _HEARTBEAT).touch()
+        if self._records:
+            _LOG.info("%d sandboxes brought back", len(self._records))
+
+    def _downtime(self, now: datetime, started_at: datetime) -> timedelta:
+        try:
+            seen = datetime.fromtimestamp((self._home / _HEARTBEAT).stat().st_mtime, UTC)
+        except OSError:
+            return timedelta(0)
+        return max(timedelta(0), now - max(seen, started_at))
+
+    def _keep(self, sandbox_id: str) -> None:
+        self._machines[sandbox_id] = asyncio.get_running_loop().create_future()
+        self._keepers[sandbox_id] = asyncio.create_task(self._keep_running(sandbox_id))
+
+    async def _keep_running(self, sandbox_id: str) -> None:
+        """Boot the sandbox, and again whenever its first process ends: files stay, processes are gone."""
+        machine: Machine | None = None
+        try:
+            while True:
+                started = time.monotonic()
+                async with self._boots:
+                    machine = await Machine.boot(
+                        self._records[sandbox_id], self.folder(sandbox_id), self.isolation, self._cgroups, self.limits
+                    )
+                _LOG.info("sandbox %s started in %.2f s", sandbox_id, time.monotonic() - started)
+                self._machines[sandbox_id].set_result(machine)
+                await machine.wait()
+                self._machines[sandbox_id] = asyncio.get_running_loop().create_future()
+                _LOG.warning("sandbox %s lost its first process and is started again", sandbox_id)
+                await machine.stop()
+                await asyncio.sleep(_REBOOT_PAUSE_S)
+        except OSError as error:
+            _LOG.error("sandbox %s does not start: %s", sandbox_id, error.strerror)
+            self._machines[sandbox_id].set_exception(error)
+        finally:
+            if machine is not None:
+                await machine.stop()
+
+
+def matches(record: Record, metadata: Mapping[str, str]) -> bool:
+    return all(record.metadata.get(name) == value for name, value in metadata.items())

@@ -1,0 +1,1 @@
+"""What stands between a sandbox and the machine: namespaces, its own file tree, cgroups."""

@@ -1,0 +1,120 @@
+"""What a sandbox is to see: one list of mounts, which bubblewrap and our own launcher both know how to make."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from workers.sandboxes.host.envd.paths import HOME
+from workers.sandboxes.host.envd.usage import WRITABLE
+
+AGENT_ROOT = "/opt/flow-nexus"
+ENVD_ROOT = "/opt/envd"
+GATEWAY_ROOT = "/opt/gateway"
+_WORKERS = Path(__file__).parents[3]
+_ENVD = Path(__file__).parents[1] / "envd"
+_SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_FROM_ETC = ("/etc/alternatives", "/etc/ld.so.cache")
+_ETC = {
+    "passwd": f"user:x:1000:1000:user:{HOME}:/bin/bash\n",
+    "group": "user:x:1000:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "hostname": "sandbox\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """`read` and `write` bind `source`; `link` is a symbolic link to it; `tmpfs` takes `size` bytes."""
+
+    kind: Literal["read", "write", "link", "tmpfs", "proc", "dev"]
+    target: str
+    source: str = ""
+    size: int = 0
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def search_path() -> str:
+    """PATH inside a sandbox: this Python's programs, node's, the system's."""
+    folders = [str(Path(sys.executable).parent), *(str(folder / "bin") for folder in _node_prefix())]
+    return ":".join([*folders, "/usr/local/bin", "/usr/bin", "/bin"])
+
+
+def plan_mounts(root: Path, shared: Path, gateway: Path, shm_bytes: int, cgroups: dict[str, str]) -> list[Mount]:
+    """Mounts in the order they are made. `root` holds the sandbox's own folders, `cgroups` maps targets to sources."""
+    return [
+        Mount("read", "/usr", "/usr"),
+        *_system(),
+        Mount("read", "/etc", str(shared / "etc")),
+        *(Mount("read", path, path) for path in _FROM_ETC if Path(path).exists()),
+        Mount("proc", "/proc"),
+        Mount("dev", "/dev"),
+        Mount("tmpfs", "/dev/shm", size=shm_bytes),  # noqa: S108 (the sandbox's own)
+        Mount("read", "/sys/devices/system/cpu", "/sys/devices/system/cpu"),
+        *(Mount("read", target, source) for target, source in cgroups.items()),
+        *(Mount("write", folder, str(root) + folder) for folder in WRITABLE),
+        *(Mount("read", str(prefix), str(prefix)) for prefix in _prefixes()),
+        Mount("read", f"{AGENT_ROOT}/workers/__init__.py", str(_WORKERS / "__init__.py")),
+        Mount("read", f"{AGENT_ROOT}/workers/agent", str(_WORKERS / "agent")),
+        Mount("read", f"{ENVD_ROOT}/envd", str(_ENVD)),
+        Mount("read", GATEWAY_ROOT, str(gateway)),
+    ]
+
+
+def make_shared(shared: Path) -> None:
+    """Write the small /etc that every sandbox sees: nothing of the machine's own but what finds libraries."""
+    etc = shared / "etc"
+    shutil.rmtree(etc, ignore_errors=True)
+    etc.mkdir(parents=True)
+    for name, text in _ETC.items():
+        (etc / name).write_text(text)
+        (etc / name).chmod(0o644)
+    for path in map(Path, _FROM_ETC):
+        place = etc / path.name
+        if path.is_dir():
+            place.mkdir()
+        elif path.exists():
+            place.touch(0o644)
+    etc.chmod(0o755)
+
+
+def make_root(root: Path, owner: int | None) -> None:
+    """Make a sandbox's own folders, belonging to `owner` where that is another user than ours.
+
+    Nothing below them is touched from outside: the sandbox may have put a link there.
+    """
+    for folder in WRITABLE:
+        path = Path(str(root) + folder)
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o1777 if folder == "/tmp" else 0o755)  # noqa: S108 (the sandbox's own)
+        if owner is not None:
+            os.chown(path, owner, owner)
+
+
+def _system() -> Iterator[Mount]:
+    for path in map(Path, _SYSTEM):
+        if path.is_symlink():
+            yield Mount("link", str(path), str(path.readlink()))
+        elif path.is_dir():
+            yield Mount("read", str(path), str(path))
+
+
+def _prefixes() -> list[Path]:
+    """Folders outside /usr that Python and node live in, outer ones first."""
+    wanted = {Path(sys.base_prefix).resolve(), Path(sys.prefix), *_node_prefix()}
+    wanted |= {Path(sys.base_prefix)}
+    return sorted(prefix for prefix in wanted if not prefix.is_relative_to("/usr"))
+
+
+def _node_prefix() -> list[Path]:
+    node = shutil.which("node")
+    if node is None:
+        return []
+    real = Path(node).resolve()
+    return [real.parent.parent] if real.parent.name == "bin" and not real.is_relative_to("/usr") else []

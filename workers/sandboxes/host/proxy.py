@@ -1,0 +1,187 @@
+"""Passes HTTP on into sandboxes: bodies stream both ways in constant memory, and a client that leaves ends its request."""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterable
+
+import httpcore
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from workers.sandboxes.host.envd.wire import ENVD_PORT
+from workers.sandboxes.host.fleet import Fleet, NoSandboxError
+from workers.sandboxes.host.machine import MachineGoneError, PortClosedError
+from workers.sandboxes.host.record import Record
+from workers.sandboxes.host.stream import SocketStream
+
+_LOG = logging.getLogger(__name__)
+SANDBOX_HEADER = b"e2b-sandbox-id"
+PORT_HEADER = b"e2b-sandbox-port"
+ACCESS_HEADER = b"x-access-token"
+TRAFFIC_HEADER = b"e2b-traffic-access-token"
+_ROUTING = {SANDBOX_HEADER, PORT_HEADER, ACCESS_HEADER, TRAFFIC_HEADER}
+_HOP_BY_HOP = {
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+    b"upgrade", b"expect",
+}  # fmt: skip
+
+
+class _ClientGoneError(Exception):
+    pass
+
+
+class SandboxProxy:
+    """An ASGI application for requests that name a sandbox. `ports_only` leaves envd out, for the sandboxes' gateway."""
+
+    def __init__(self, fleet: Fleet, *, ports_only: bool) -> None:
+        self._fleet = fleet
+        self._ports_only = ports_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        sandbox_id = headers.get(SANDBOX_HEADER, b"").decode("latin-1")
+        try:
+            port = int(headers.get(PORT_HEADER, b""))
+            if not 0 < port < 65536:
+                raise ValueError
+        except ValueError:
+            await _problem(400, "the header E2b-Sandbox-Port must be a port number")(scope, receive, send)
+            return
+        refusal = self._refuse(sandbox_id, port, headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        try:
+            connection = await (await self._fleet.machine(sandbox_id)).dial(port)
+        except (NoSandboxError, MachineGoneError):
+            await _gone(sandbox_id)(scope, receive, send)
+        except PortClosedError:
+            closed = {"sandboxId": sandbox_id, "message": "The sandbox is running but port is not open", "port": port}
+            await JSONResponse(closed | {"code": 502}, 502)(scope, receive, send)
+        else:
+            await _forward(connection, scope, receive, send)
+
+    def _refuse(self, sandbox_id: str, port: int, headers: dict[bytes, bytes]) -> JSONResponse | None:
+        try:
+            record = self._fleet.get(sandbox_id)
+        except NoSandboxError:
+            return _gone(sandbox_id)
+        if b"upgrade" in headers:
+            return _problem(501, "this host does not pass on protocol upgrades")
+        if port == ENVD_PORT:
+            if self._ports_only:
+                return _problem(403, "only the ports of a sandbox's own servers can be reached from here")
+            if not _same(headers.get(ACCESS_HEADER), record.access_token):
+                return _problem(401, "the header X-Access-Token does not fit this sandbox")
+        elif not self._may_pass(record, headers):
+            return _problem(403, "the header e2b-traffic-access-token does not fit this sandbox")
+        return None
+
+    @staticmethod
+    def _may_pass(record: Record, headers: dict[bytes, bytes]) -> bool:
+        return record.traffic_token is None or _same(headers.get(TRAFFIC_HEADER), record.traffic_token)
+
+
+def _same(given: bytes | None, expected: str) -> bool:
+    return hmac.compare_digest(given or b"", expected.encode())
+
+
+def _problem(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"code": status, "message": message}, status)
+
+
+def _gone(sandbox_id: str) -> JSONResponse:
+    return JSONResponse({"sandboxId": sandbox_id, "message": "The sandbox was not found", "code": 502}, 502)
+
+
+async def _forward(connection: socket.socket, scope: Scope, receive: Receive, send: Send) -> None:
+    origin = httpcore.Origin(b"http", b"sandbox", 80)
+    upstream = httpcore.AsyncHTTP11Connection(origin, SocketStream(connection))
+    exchange = _Exchange(upstream, scope, receive, send)
+    try:
+        await exchange.run()
+    except _ClientGoneError:
+        pass
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        _LOG.info("a sandbox's connection failed: %s", type(error).__name__)
+        if exchange.answered:
+            # The status is out: only a broken connection can still say that the body is not whole.
+            raise
+        await _problem(502, "the connection to the sandbox was lost")(scope, receive, send)
+    finally:
+        await upstream.aclose()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, upstream: httpcore.AsyncHTTP11Connection, scope: Scope, receive: Receive, send: Send) -> None:
+        self._upstream = upstream
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._sent = asyncio.Event()
+        self.answered = False
+
+    async def run(self) -> None:
+        """Pass the request on; stop as soon as the client leaves."""
+        answer = asyncio.create_task(self._answer())
+        watch = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                answer.result()
+        finally:
+            for task in (answer, watch):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _watch(self) -> None:
+        """Wait for the client to leave. The body comes over the same channel, so that has to be through first."""
+        await self._sent.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _answer(self) -> None:
+        raw_path = self._scope.get("raw_path") or self._scope["path"].encode()
+        query = self._scope["query_string"]
+        target = raw_path + (b"?" + query if query else b"")
+        request = httpcore.Request(
+            self._scope["method"],
+            httpcore.URL(scheme=b"http", host=b"sandbox", port=80, target=target),
+            headers=[*_passed_on(self._scope["headers"], _ROUTING), (b"connection", b"close")],
+            content=self._body(),
+        )
+        response = await self._upstream.handle_async_request(request)
+        self._sent.set()
+        start: Message = {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": _passed_on(response.headers, {b"transfer-encoding"}),
+        }
+        self.answered = True
+        await self._send(start)
+        async for chunk in response.aiter_stream():
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGoneError
+            more = message.get("more_body", False)
+            if not more:
+                self._sent.set()
+            if body := message.get("body", b""):
+                yield body
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]], without: set[bytes]) -> list[tuple[bytes, bytes]]:
+    left_out = _HOP_BY_HOP | without
+    return [(name, value) for name, value in headers if name.lower() not in left_out]
