@@ -5,13 +5,14 @@ the control plane sees nothing but the JSON below. Shapes: a state dict maps par
 
     GET  /health                                     -> Health
     POST /shards/check            ShardCheck         -> ShardReport           (worker: is the data usable?)
-    POST /trainings               TrainingInit       -> TrainingReady         (aggregator: first global model, or a restored one)
+    POST /trainings               TrainingInit       -> TrainingReady         (aggregator: first global model, or the last)
     POST /rounds/aggregate        AggregateRound     -> AggregateReport       (aggregator: start to collect)
     POST /rounds/train            TrainRound         -> TrainReport           (worker: start local training)
     GET  /trainings/{t}/rounds/{n}?role=&wait=20     -> TrainReport | AggregateReport   (long poll: answers at the next change)
     POST /trainings/{t}/rounds/{n}/drop  Drop        -> AggregateReport       (aggregator: do not wait for these)
     POST /trainings/{t}/stop                         -> Stopped               (worker or aggregator: end the round in hand)
     POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
+    POST /scores                  Score              -> Scores                (worker, as a member of a committee)
     POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
     POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
     POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
@@ -150,9 +151,10 @@ class TrainRound(Message):
 class Commitment(Message):
     """Proof-of-learning: a hash chain over base digest, batch-order seed, checkpoint digests and losses of one round."""
 
-    root: str
+    seed: str = Field(description="what the batches' order was drawn from")
     segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
     losses: list[float] = Field(description="mean training loss of each segment")
+    root: str = Field(description="last link of the chain")
 
 
 class TrainReport(Message):
@@ -179,6 +181,8 @@ class AggregateRound(Message):
     model: ModelSpec
     base_digest: str
     workers: list[Peer]
+    self_peer: Peer = Field(description="how the workers reach this aggregator")
+    dataset: str
     quorum: int = Field(ge=1, description="fewest updates that make a round")
     strategy: str = "fedavg"
     consensus: str = "none"
@@ -189,8 +193,28 @@ class Drop(Message):
     node_ids: list[str]
 
 
+class Score(Message):
+    """Judge updates on your own held-out samples. `candidates` maps node ids to the digests of their updates."""
+
+    training_id: str
+    model: ModelSpec
+    base_digest: str
+    candidates: dict[str, str]
+    source: Peer
+    dataset: str
+    limit: int = Field(128, description="held-out samples to look at, at most")
+
+
+class Scores(Message):
+    node_id: str
+    samples: int
+    base: float = Field(description="accuracy of the round's base model")
+    candidates: dict[str, float] = Field(description="accuracy of each candidate")
+
+
 class Vote(Message):
-    """One committee member's finding on one update; `score` is its accuracy gain on the voter's held-out data."""
+    """One committee member's finding on one update; `score` is its accuracy less the base model's, on the voter's held-out
+    data."""
 
     voter: str
     candidate: str
@@ -248,8 +272,10 @@ class Evaluate(Message):
 class Predict(Message):
     """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
 
+    training_id: str
     model: ModelSpec
     digest: str
+    dataset: str = Field(description="the workers' shards: `weighted` measures on their held-out splits")
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
     self_peer: Peer
@@ -276,11 +302,13 @@ class Predictions(Message):
 
 
 class Infer(Message):
+    training_id: str
     model: ModelSpec
     digest: str
     source: Peer
     texts: list[str]
     local: bool = Field(False, description="use this worker's own last local model where it has one")
+    weigh: str | None = Field(None, description="also measure the model used on this dataset's held-out split")
     engine: Literal["torch", "onnx"] = "torch"
 
 
@@ -291,6 +319,7 @@ class Inference(Message):
 
 
 class Export(Message):
+    training_id: str
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     model: ModelSpec
     digest: str

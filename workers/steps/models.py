@@ -52,6 +52,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         _finish(context, row, token, None, None, {"code": "no_aggregator", "detail": "The cluster has no running aggregator."})
         return
     request = Export(
+        training_id=training.id,
         name=row.name,
         model=ModelSpec(
             architecture=cluster.config["architecture"],

@@ -71,6 +71,8 @@ async def _predict(
     if aggregator.node_id not in peers:
         raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
     request = Predict(
+        training_id=training.id,
+        dataset=training.config["dataset"],
         model=ModelSpec(
             architecture=cluster.config["architecture"],
             model=training.model,

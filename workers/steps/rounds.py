@@ -173,6 +173,8 @@ async def _collect(
         model=job.model_spec,
         base_digest=job.digest or "",
         workers=[peers[member.node_id] for member in workers],
+        self_peer=peers[job.aggregator_id],
+        dataset=job.config["dataset"],
         quorum=quorum,
         strategy=job.config["strategy"],
         consensus=job.cluster_config["consensus"],

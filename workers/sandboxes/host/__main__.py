@@ -82,7 +82,7 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     if cgroups is not None:
-        cgroups.remove_all()
+        cgroups.close()
 
 
 def _server(application: ASGIApp) -> _Server:

@@ -56,6 +56,13 @@ class Cgroups:
                 if group.is_dir():
                     self.remove(group.name)
 
+    def close(self) -> None:
+        """Remove all groups and their parents."""
+        self.remove_all()
+        for folder in {self.memory, self.pids}:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
 
 def find_cgroups(name: str) -> Cgroups | None:
     """Make `name` as parent of our groups, or return None where we may not."""

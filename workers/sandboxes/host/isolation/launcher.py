@@ -103,7 +103,11 @@ def _build_tree(wanted: dict[str, Any]) -> None:
     _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     for mount in wanted["mounts"]:
-        _make(mount, Path(str(scratch) + mount["target"]))
+        place = Path(str(scratch) + mount["target"])
+        # Below its own folders the sandbox may have put links, which here would still lead out of it.
+        if place.is_symlink() or not place.parent.resolve().is_relative_to(scratch.resolve()):
+            sys.exit(f"a link stands where {mount['target']} belongs")
+        _make(mount, place)
     os.chdir(scratch)
     # Stacks the old root on the new one, and then lets it go: no folder for it is needed.
     if _libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."):

@@ -1,0 +1,75 @@
+"""Builds the sandbox templates at E2B (or another host of its protocol): `python deploy/sandbox/build.py`.
+
+Reads E2B_API_KEY, and E2B_DOMAIN or E2B_API_URL where it is not E2B's own cloud. What goes in: Python with the `agent`
+extra of pyproject.toml, node, tar, and the agent's code below /opt/flow-nexus. Both templates have the same content; the
+name tells the control plane which language `execute` takes.
+"""
+
+import argparse
+import tomllib
+from pathlib import Path
+
+from e2b import Template, default_build_logger
+from e2b.template.main import TemplateBuilder
+
+ROOT = Path(__file__).resolve().parents[2]
+AGENT_ROOT = "/opt/flow-nexus"
+FOLDERS = "/data /model /export"
+TEMPLATES = ("python", "nodejs")
+# Python runs it at every start, whoever starts it; a template's environment ends with its build.
+PATH_FILE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')/flow_nexus.pth"
+
+
+def agent_requirements() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements: list[str] = project["optional-dependencies"]["agent"]
+    return requirements
+
+
+def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
+    """`torch_index` is the URL of a package index with CPU builds of torch, which are a tenth of the size."""
+    torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
+    others = [requirement for requirement in agent_requirements() if requirement not in torch]
+    index = f"--index-url '{torch_index}' " if torch_index else ""
+    return (
+        Template(file_context_path=ROOT, file_ignore_patterns=["**/__pycache__"])
+        .from_python_image(python)
+        .set_user("root")
+        .apt_install(["nodejs", "tar"])
+        .run_cmd(f"pip install --no-cache-dir {index}{' '.join(torch)}")
+        .run_cmd("pip install --no-cache-dir " + " ".join(f"'{requirement}'" for requirement in others))
+        .copy("workers/__init__.py", f"{AGENT_ROOT}/workers/")
+        .copy("workers/agent", f"{AGENT_ROOT}/workers/agent")
+        .run_cmd(f'echo {AGENT_ROOT} > "{PATH_FILE}"')
+        .run_cmd(f"mkdir -p {FOLDERS} && chown user:user {FOLDERS}")
+        .run_cmd("python -c 'import torch, transformers, workers.agent.protocol' && node --version")
+        .set_user("user")
+        .set_workdir("/home/user")
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the sandbox templates of Flow Nexus at E2B.")
+    parser.add_argument("--prefix", default="flow-nexus-", help="FLOW_NEXUS_TEMPLATE_PREFIX of the deployment")
+    parser.add_argument("--python", default="3.11-slim", help="tag of the Python image")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory-mb", type=int, default=4096)
+    parser.add_argument("--torch-index", help="package index with CPU builds of torch; by default pip's own")
+    parser.add_argument("--dry-run", action="store_true", help="print the Dockerfile and build nothing")
+    given = parser.parse_args()
+    template = make_template(given.python, given.torch_index)
+    if given.dry_run:
+        print(Template.to_dockerfile(template))
+        return
+    for name in TEMPLATES:
+        Template.build(
+            template,
+            given.prefix + name,
+            cpu_count=given.cpus,
+            memory_mb=given.memory_mb,
+            on_build_logs=default_build_logger(),
+        )
+
+
+if __name__ == "__main__":
+    main()

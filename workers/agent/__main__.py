@@ -1,0 +1,45 @@
+"""`python -m workers.agent --config FILE`: one agent, until it is killed."""
+
+import argparse
+import os
+from pathlib import Path
+
+from workers.agent import process
+from workers.agent.protocol import AgentConfig
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m workers.agent")
+    parser.add_argument("--config", type=Path, required=True, help="AgentConfig as JSON; the file is removed once read")
+    path: Path = parser.parse_args().config
+    config = AgentConfig.model_validate_json(path.read_bytes())
+    path.unlink()
+    process.harden()
+    process.limit_memory_arenas()
+    # Agents on one machine share its cores: the workers take one thread each, the aggregator works when they have finished.
+    threads = config.threads or (1 if config.role == "worker" else process.cpu_cores())
+    process.limit_threads(threads)
+    _serve(config, threads)
+
+
+def _serve(config: AgentConfig, threads: int) -> None:
+    # Imported late: the limits above must stand before torch reads them.
+    import torch
+    import uvicorn
+
+    from workers.agent.logs import Log
+    from workers.agent.paths import Root
+    from workers.agent.server import Agent
+
+    torch.set_num_threads(threads)
+    log = Log(config.node_id)
+    plain_root = os.environ.get("SANDBOX_ROOT")
+    app = Agent(config, Root(Path(plain_root or "/")), log).app()
+    log("ready", role=config.role, threads=threads, torch=torch.__version__)
+    # Without namespaces a sandbox has no ports of its own; its host then looks for this socket.
+    where = {"uds": f"{plain_root}/run/{config.port}.sock"} if plain_root else {"host": "0.0.0.0", "port": config.port}  # noqa: S104
+    uvicorn.run(app, **where, log_config=None, access_log=False, server_header=False)
+
+
+if __name__ == "__main__":
+    main()

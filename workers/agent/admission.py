@@ -1,0 +1,48 @@
+"""The door: what an update must be before anybody looks further at it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from workers.agent import tensors
+from workers.agent.errors import AgentError
+from workers.agent.protocol import TrainReport
+
+# Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
+LARGEST_STEP = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    report: TrainReport
+    state: tensors.State
+
+
+def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
+    """Read an update's file.
+
+    AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
+    """
+    try:
+        found = tensors.shapes(path)
+        report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
+    except (ValueError, KeyError):
+        raise AgentError("malformed_update", "the update is not a safetensors file with a report") from None
+    if report.node_id != node_id:
+        raise AgentError("wrong_author", "the update's report is another node's")
+    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
+        raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
+    if not report.samples or report.samples < 1:
+        raise AgentError("no_samples", "the update stands for no samples")
+    state = tensors.read(path)
+    moved = own = 0.0
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise AgentError("not_finite", "the update holds NaN or infinity")
+        moved += float((tensor - base[name]).double().pow(2).sum())
+        own += float(base[name].double().pow(2).sum())
+    if math.sqrt(moved) > LARGEST_STEP * max(1.0, math.sqrt(own)):
+        raise AgentError("norm_exceeded", "the update is too far from the global model")
+    return Admitted(report, state)

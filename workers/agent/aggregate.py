@@ -1,0 +1,314 @@
+"""The aggregator's rounds: updates are checked at the door, folded in as they come, and the new model is published."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workers.agent import tensors
+from workers.agent.admission import admit
+from workers.agent.consensus.commitment import fault_of
+from workers.agent.consensus.committee import committee, rejected, votes_of
+from workers.agent.errors import AgentError, DataError
+from workers.agent.evaluate import score
+from workers.agent.exchange import Exchange
+from workers.agent.logs import Log
+from workers.agent.protocol import (
+    AggregateReport,
+    AggregateRound,
+    Evaluation,
+    Problem,
+    Receipt,
+    Score,
+    Scores,
+    TrainingInit,
+    TrainingReady,
+    TrainReport,
+    Vote,
+)
+from workers.agent.rounds import Watched
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+from workers.agent.strategies.fedavg import FedAvg
+
+_VOTE_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class _Round:
+    request: AggregateRound
+    watched: Watched[AggregateReport]
+    waiting: set[str]
+    mean: FedAvg = field(default_factory=FedAvg)
+    held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    seconds: float = 0.0
+
+    @property
+    def report(self) -> AggregateReport:
+        return self.watched.report
+
+
+class Aggregator:
+    """One training at a time. With consensus `none` an update is folded in as it comes, so that memory holds one model
+    however many workers there are; with `proof-of-learning` updates wait on disk for the committee."""
+
+    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
+        self._node_id = node_id
+        self._exchange = exchange
+        self._store = store
+        self._shelf = shelf
+        self._log = log
+        self._training: TrainingInit | None = None
+        self._validates = False
+        self._key: tuple[str, int] | None = None
+        self._round: _Round | None = None
+        self._clock: asyncio.Task[None] | None = None
+
+    async def init(self, request: TrainingInit) -> TrainingReady:
+        """Publish the first global model, or find the last one here or at one of the sources."""
+        if request.base_digest is not None:
+            await self._restore(request)
+        ready = await asyncio.to_thread(self._init, request)
+        if ready.problem is None:
+            self._training, self._validates = request, ready.validation_samples is not None
+            if self._key is not None and self._key[0] != request.training_id:
+                self._round, self._key = None, None
+        return ready
+
+    def _init(self, request: TrainingInit) -> TrainingReady:
+        with self._shelf.lock:
+            network = self._shelf.network(request.model)
+            if request.base_digest is None:
+                saved = self._store.save(request.training_id, tensors.state_of(network.model))
+                digest, size = saved.digest, saved.bytes
+            else:
+                digest = request.base_digest
+                size = self._store.need(digest).stat().st_size
+            ready = TrainingReady(
+                digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
+            )
+            try:
+                samples = len(self._shelf.samples(request.model, request.validation)) if request.validation else None
+            except AgentError as error:
+                problem = None if error.code == "no_match" else error.problem
+                return ready.model_copy(update={"problem": problem})
+        return ready.model_copy(update={"validation_samples": samples})
+
+    async def _restore(self, request: TrainingInit) -> None:
+        digest = request.base_digest or ""
+        for peer in request.sources:
+            if self._store.find(digest) is not None:
+                return
+            try:
+                await self._exchange.pull(peer, digest, self._store.path(request.training_id, digest))
+            except AgentError as error:
+                self._log("no_copy", node=peer.node_id, problem=error.code)
+        self._store.need(digest)
+
+    async def start(self, request: AggregateRound) -> AggregateReport:
+        """Begin to collect, or report if that has begun. `unknown_training`, `unknown_model`, `strategy_unavailable`,
+        `consensus_unavailable`."""
+        key = (request.training_id, request.round)
+        if self._round is not None and self._key == key and self._round.report.state in ("collecting", "done"):
+            return self._round.report
+        if self._training is None or self._training.training_id != request.training_id:
+            raise AgentError("unknown_training", "this agent knows no such training", 404)
+        if request.strategy != "fedavg":
+            raise AgentError("strategy_unavailable", "only the strategy 'fedavg' is built")
+        if request.consensus not in ("none", "proof-of-learning"):
+            raise AgentError("consensus_unavailable", "only 'none' and 'proof-of-learning' are built")
+        self._store.need(request.base_digest)
+        self._store.clear_updates(request.training_id)
+        report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
+        made = _Round(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers})
+        self._key, self._round = key, made
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = asyncio.create_task(self._end_at(made, request.deadline_s))
+        return report
+
+    async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
+        return await self._known(training_id, number).watched.closed(wait_s)
+
+    def _known(self, training_id: str, number: int) -> _Round:
+        if self._round is None or self._key != (training_id, number):
+            raise AgentError("unknown_round", "this agent knows no such round", 404)
+        return self._round
+
+    async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
+        """Wait for these no longer."""
+        found = self._known(training_id, number)
+        async with found.turn:
+            found.waiting -= set(node_ids)
+            await self._close_if_complete(found)
+        return found.report
+
+    def stop(self, training_id: str) -> bool:
+        if self._round is None or self._key is None or self._key[0] != training_id or not self._round.watched.is_open:
+            return False
+        self._round.watched.change(state="stopped")
+        return True
+
+    async def _end_at(self, found: _Round, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        async with found.turn:
+            found.waiting.clear()
+            await self._close_if_complete(found)
+
+    def expects(self, training_id: str, number: int, node_id: str) -> bool:
+        """Whether an update may be sent at all; asked before its bytes are taken."""
+        found = self._round
+        return found is not None and self._key == (training_id, number) and node_id in found.waiting and found.watched.is_open
+
+    async def receive(self, training_id: str, number: int, node_id: str, path: Path) -> Receipt:
+        """Judge an update that has arrived as a file. A late, doubled or refused one changes nothing."""
+        size = await asyncio.to_thread(_size, path)
+        found = self._known(training_id, number)
+        async with found.turn:
+            if not self.expects(training_id, number, node_id):
+                problem = Problem(code="not_expected", message="no update of this node is waited for")
+                return Receipt(accepted=False, bytes=size, problem=problem)
+            found.waiting.discard(node_id)
+            started = time.perf_counter()
+            try:
+                report = await asyncio.to_thread(self._take, found, node_id, path)
+            except AgentError as error:
+                self._refuse(found, {node_id: error.message})
+                await self._close_if_complete(found)
+                return Receipt(accepted=False, bytes=size, problem=error.problem)
+            found.seconds += time.perf_counter() - started
+            found.watched.change(
+                received=[*found.report.received, report.model_copy(update={"bytes_sent": size})],
+                bytes_received=(found.report.bytes_received or 0) + size,
+            )
+            await self._close_if_complete(found)
+        return Receipt(accepted=True, bytes=size)
+
+    def _take(self, found: _Round, node_id: str, path: Path) -> TrainReport:
+        base = tensors.read(self._store.need(found.request.base_digest))
+        update = admit(path, node_id, base)
+        if found.request.consensus == "none":
+            found.mean.add(update.state, update.report.samples or 0)
+        else:
+            fault = fault_of(update.report.commitment, found.request.base_digest, tensors.state_digest(update.state))
+            if fault:
+                raise AgentError("no_evidence", fault)
+            kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
+            path.replace(kept)
+            found.held[node_id] = (update.report, kept)
+        return update.report
+
+    @staticmethod
+    def _refuse(found: _Round, reasons: dict[str, str]) -> None:
+        found.watched.change(rejected={**found.report.rejected, **reasons})
+
+    async def _close_if_complete(self, found: _Round) -> None:
+        """Called with the round's turn held."""
+        if found.waiting or not found.watched.is_open:
+            return
+        try:
+            await self._close(found)
+        except AgentError as error:
+            found.watched.change(state="failed", problem=error.problem)
+        report = found.report
+        self._log(
+            "aggregated",
+            round=report.round,
+            state=report.state,
+            accepted=len(report.accepted),
+            rejected=len(report.rejected),
+            seconds=report.aggregate_seconds,
+        )
+        if self._clock is not None and self._clock is not asyncio.current_task():
+            self._clock.cancel()
+
+    async def _close(self, found: _Round) -> None:
+        request = found.request
+        accepted = [report.node_id for report in found.report.received]
+        votes: list[Vote] = []
+        consensus_seconds = None
+        if found.held:
+            voting = time.perf_counter()
+            votes = await self._vote(found)
+            refused = rejected(list(found.held), votes)
+            self._refuse(found, dict(refused))
+            accepted = [node_id for node_id in found.held if node_id not in refused]
+            consensus_seconds = time.perf_counter() - voting
+        if not found.watched.is_open:
+            return
+        if len(accepted) < request.quorum:
+            message = f"{len(accepted)} updates were accepted; the quorum is {request.quorum}"
+            raise AgentError("quorum_not_met", message)
+        started = time.perf_counter()
+        digest = await asyncio.to_thread(self._publish, found, accepted)
+        seconds = found.seconds + time.perf_counter() - started
+        validation = await asyncio.to_thread(self._validate, request, digest) if self._validates else None
+        self._store.prune(request.training_id, {digest, request.base_digest})
+        self._store.clear_updates(request.training_id)
+        found.watched.change(
+            state="done",
+            digest=digest,
+            accepted=accepted,
+            votes=votes,
+            aggregate_seconds=seconds,
+            consensus_seconds=consensus_seconds,
+            validation=validation,
+        )
+
+    def _publish(self, found: _Round, accepted: list[str]) -> str:
+        for node_id in accepted if found.held else ():
+            report, path = found.held[node_id]
+            found.mean.add(tensors.read(path), report.samples or 0)
+        return self._store.save(found.request.training_id, found.mean.result()).digest
+
+    async def _vote(self, found: _Round) -> list[Vote]:
+        request = found.request
+        peers = {peer.node_id: peer for peer in request.workers if peer.node_id in found.held}
+        question = Score(
+            training_id=request.training_id,
+            model=request.model,
+            base_digest=request.base_digest,
+            candidates={node_id: path.stem for node_id, (_, path) in found.held.items()},
+            source=request.self_peer,
+            dataset=request.dataset,
+        )
+        voters = committee(list(peers), request.training_id, request.round)
+        answers = await asyncio.gather(
+            *(self._exchange.ask(peers[voter], "/scores", question, Scores, within_s=_VOTE_WITHIN_S) for voter in voters),
+            return_exceptions=True,
+        )
+        votes: list[Vote] = []
+        for voter, answer in zip(voters, answers, strict=True):
+            if isinstance(answer, Scores):
+                votes += votes_of(answer.model_copy(update={"node_id": voter}))
+            elif isinstance(answer, AgentError):
+                self._log("no_vote", node=voter, problem=answer.code)
+            else:
+                raise answer
+        return votes
+
+    def _validate(self, request: AggregateRound, digest: str) -> Evaluation | None:
+        training = self._training
+        if training is None or training.validation is None:
+            return None
+        started = time.perf_counter()
+        with self._shelf.lock:
+            try:
+                samples = self._shelf.samples(request.model, training.validation)
+            except DataError as error:
+                self._log("no_validation", problem=error.code)
+                return None
+            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(digest)), samples)
+        return Evaluation(
+            node_id=self._node_id,
+            digest=digest,
+            samples=len(samples),
+            loss=loss,
+            accuracy=accuracy,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

@@ -1,0 +1,99 @@
+"""A classifier as an ONNX graph, and ONNX Runtime to run it.
+
+Inputs `input_ids` and `attention_mask`, int64 (texts, tokens), both dynamic; output `logits`, fp32 (texts, classes).
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from workers.agent.batches import Encoded, by_length
+from workers.agent.errors import AgentError
+from workers.agent.model import Network
+
+_OPSET = 17
+_TOLERANCE = 1e-3
+_BATCH = 128
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return result
+
+
+def write(network: Network, target: Path) -> None:
+    """Export the network and prove the file against it. AgentError `onnx_failed` when the two disagree."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    example = (torch.tensor([[5, 6, 7], [8, 9, network.pad_id]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    dynamic = {0: "texts", 1: "tokens"}
+    module = _Logits(network.model).eval()
+    try:
+        with torch.no_grad():
+            torch.onnx.export(
+                module,
+                example,
+                str(part),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["logits"],
+                dynamic_axes={"input_ids": dynamic, "attention_mask": dynamic, "logits": {0: "texts"}},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+            probe = (torch.tensor([[5, 9, 6, 8, 7, 5, 6]]), torch.ones(1, 7, dtype=torch.int64))
+            expected = module(*probe).numpy()
+        found = Graph(part, threads=1).run(probe[0].numpy(), probe[1].numpy())
+        if float(np.abs(found - expected).max()) > _TOLERANCE:
+            raise AgentError("onnx_failed", "the ONNX graph does not compute what the model does", 500)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Graph:
+    """A graph loaded into ONNX Runtime."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, ids: Any, mask: Any) -> Any:
+        return self._session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
+
+    def probabilities(self, data: Encoded, classes: int) -> torch.Tensor:
+        """Shape (texts, classes), in the texts' order."""
+        result = torch.empty(len(data), classes)
+        for batch in by_length(data.lengths, _BATCH):
+            ids, mask = data.batch(batch)
+            result[torch.from_numpy(batch)] = torch.from_numpy(self.run(ids.numpy(), mask.numpy())).softmax(1)
+        return result
+
+
+class Graphs:
+    """The graph of the newest model that was asked for; exporting takes longer than predicting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: tuple[str, Graph] | None = None
+
+    def of(self, network: Network, digest: str, folder: Path) -> Graph:
+        with self._lock:
+            if self._known is None or self._known[0] != digest:
+                path = folder / f"{digest}.onnx"
+                if not path.exists():
+                    write(network, path)
+                self._known = (digest, Graph(path, torch.get_num_threads()))
+            return self._known[1]

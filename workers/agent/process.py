@@ -1,0 +1,67 @@
+"""This process and its machine: hardening, threads, and the figures that /health tells."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+_PR_SET_DUMPABLE = 4
+_M_ARENA_MAX = -8
+_GIB = 2**30
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def harden() -> None:
+    """Keep this process's memory, which holds the cluster's token, from other processes of the same user (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def limit_memory_arenas() -> None:
+    """Two malloc arenas instead of eight per core: threads that come and go otherwise each keep freed tensors (glibc)."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_ARENA_MAX, 2)
+
+
+def limit_threads(threads: int) -> None:
+    """Bound the pools that numeric libraries open when they are imported; call before torch is."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def cpu_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gb() -> float | None:
+    """GiB that this sandbox may use: the smallest of its cgroup limit, its address-space limit and the machine's memory."""
+    limits = [_cgroup_limit(path) for path in _CGROUP_LIMITS]
+    try:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError):
+        limits.append(None)
+    known = [limit for limit in limits if limit is not None]
+    return round(min(known) / _GIB, 2) if known else None
+
+
+def _cgroup_limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # absent, or the word "max"
+        return None
+
+
+def rss_mb() -> float:
+    """Resident memory in MiB, shared pages included."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+    except (OSError, ValueError, IndexError):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

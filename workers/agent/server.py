@@ -1,0 +1,190 @@
+"""The agent's HTTP face: routes, the token, and errors as JSON."""
+
+import asyncio
+import hmac
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workers.agent import data, process, protocol
+from workers.agent.aggregate import Aggregator
+from workers.agent.errors import AgentError
+from workers.agent.exchange import Exchange
+from workers.agent.export import export
+from workers.agent.logs import Log
+from workers.agent.onnx_graph import Graphs
+from workers.agent.paths import Root
+from workers.agent.predict import Predictor
+from workers.agent.protocol import AgentConfig
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+from workers.agent.worker import Worker
+
+_LONGEST_WAIT_S = 60.0
+_LARGEST_UPDATE = 8 * 2**30
+T = TypeVar("T", bound=BaseModel)
+
+
+class Token:
+    """Lets requests through that carry the cluster's token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not hmac.compare_digest(self._presented(scope), self._expected):
+            error = AgentError("unauthorized", "the cluster's token is missing or wrong", 401)
+            await _refusal(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    @staticmethod
+    def _presented(scope: Scope) -> bytes:
+        return next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+
+
+class Agent:
+    """The parts of one agent, and the endpoints over them."""
+
+    def __init__(self, config: AgentConfig, root: Root, log: Log) -> None:
+        self._config = config
+        self._root = root
+        self._log = log
+        self._started = time.monotonic()
+        self._store = Store(root.models)
+        self._shelf = Shelf(root)
+        exchange = Exchange(config.token)
+        self._worker = Worker(config.node_id, exchange, self._store, self._shelf, log)
+        self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log)
+        self._predictor = Predictor(config.node_id, exchange, root, self._store, self._shelf, Graphs(), self._worker)
+
+    def app(self) -> ASGIApp:
+        update = "/trainings/{training_id}/rounds/{number:int}/updates/{node_id}"
+        routes = [
+            Route("/health", self._health),
+            Route("/shards/check", _posted(protocol.ShardCheck, self._check), methods=["POST"]),
+            Route("/trainings", _posted(protocol.TrainingInit, self._aggregator.init), methods=["POST"]),
+            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregator.start), methods=["POST"]),
+            Route("/rounds/train", _posted(protocol.TrainRound, self._worker.start), methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}", self._report),
+            Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
+            Route(update, self._update, methods=["PUT"]),
+            Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
+            Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
+            Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
+            Route("/predictions", _posted(protocol.Predict, self._predictor.predict), methods=["POST"]),
+            Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
+            Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
+            Route("/models/{digest}", self._model),
+        ]
+        handlers = {AgentError: _refused, ValidationError: _invalid, ClientDisconnect: _left, Exception: self._failed}
+        return Token(Starlette(routes=routes, exception_handlers=handlers), self._config.token)  # type: ignore[arg-type]
+
+    async def _health(self, _: Request) -> Response:
+        return _json(
+            protocol.Health(
+                node_id=self._config.node_id,
+                role=self._config.role,
+                pid=os.getpid(),
+                uptime_seconds=round(time.monotonic() - self._started, 3),
+                threads=torch.get_num_threads(),
+                cpu_cores=process.cpu_cores(),
+                memory_gb=process.memory_gb(),
+                rss_mb=process.rss_mb(),
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            )
+        )
+
+    async def _check(self, body: protocol.ShardCheck) -> protocol.ShardReport:
+        return await asyncio.to_thread(data.check, self._root, body, self._config.node_id)
+
+    async def _report(self, request: Request) -> Response:
+        try:
+            wait_s = min(_LONGEST_WAIT_S, max(0.0, float(request.query_params.get("wait", "0"))))
+        except ValueError:
+            raise AgentError("invalid_message", "wait must be a number of seconds") from None
+        training_id, number = request.path_params["training_id"], request.path_params["number"]
+        if request.query_params.get("role") == "aggregator":
+            return _json(await self._aggregator.report(training_id, number, wait_s))
+        return _json(await self._worker.report(training_id, number, wait_s))
+
+    async def _drop(self, request: Request) -> Response:
+        body = protocol.Drop.model_validate_json(await request.body())
+        training_id, number = request.path_params["training_id"], request.path_params["number"]
+        return _json(await self._aggregator.drop(training_id, number, body.node_ids))
+
+    async def _stop(self, request: Request) -> Response:
+        training_id = request.path_params["training_id"]
+        stopped = [self._worker.stop(training_id), self._aggregator.stop(training_id)]
+        return _json(protocol.Stopped(stopped=any(stopped)))
+
+    async def _update(self, request: Request) -> Response:
+        training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
+        if not self._aggregator.expects(training_id, number, node_id):
+            problem = protocol.Problem(code="not_expected", message="no update of this node is waited for")
+            return _json(protocol.Receipt(accepted=False, bytes=0, problem=problem))
+        folder = self._store.updates(training_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as private:
+            path = Path(private) / "update"
+            size = 0
+            with path.open("wb") as file:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > _LARGEST_UPDATE:
+                        raise AgentError("too_large", "the update is too large", 413)
+                    file.write(chunk)
+            return _json(await self._aggregator.receive(training_id, number, node_id, path))
+
+    async def _model(self, request: Request) -> Response:
+        return FileResponse(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
+
+    async def _export(self, body: protocol.Export) -> protocol.Exported:
+        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
+        return _refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+
+
+def _json(message: BaseModel) -> Response:
+    return Response(message.model_dump_json(), media_type="application/json")
+
+
+def _refusal(error: AgentError) -> Response:
+    return JSONResponse({"code": error.code, "message": error.message}, error.status)
+
+
+def _posted(kind: type[T], use: Callable[[T], Awaitable[BaseModel]]) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that reads one message and answers with another."""
+    return partial(_answer, kind, use)
+
+
+async def _answer(kind: type[T], use: Callable[[T], Awaitable[BaseModel]], request: Request) -> Response:
+    return _json(await use(kind.model_validate_json(await request.body())))
+
+
+async def _refused(_: Request, error: AgentError) -> Response:
+    return _refusal(error)
+
+
+async def _invalid(_: Request, error: ValidationError) -> Response:
+    where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
+    return _refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+
+
+async def _left(_: Request, __: ClientDisconnect) -> Response:
+    return _refusal(AgentError("disconnected", "the sender went away", 400))

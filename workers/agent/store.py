@@ -1,0 +1,72 @@
+"""Where an agent keeps models: /model/<training_id>/<digest>.safetensors, named by what is in them."""
+
+import re
+import shutil
+from pathlib import Path
+
+from workers.agent import tensors
+from workers.agent.errors import AgentError
+from workers.agent.tensors import Saved, State
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_UPDATES = "updates"
+
+
+class Store:
+    """Models by digest. Safe to use from several threads: files appear whole, under their final name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, training_id: str) -> Path:
+        """The folder of one training; AgentError `bad_id` when the id could not be a folder's name."""
+        if not _NAME.fullmatch(training_id):
+            raise AgentError("bad_id", "not a training id")
+        return self._folder / training_id
+
+    def updates(self, training_id: str) -> Path:
+        """Where an aggregator holds updates until they are folded in."""
+        return self.folder(training_id) / _UPDATES
+
+    def path(self, training_id: str, digest: str) -> Path:
+        """Where a model of that digest belongs, whether it is there or not."""
+        if not _DIGEST.fullmatch(digest):
+            raise AgentError("bad_digest", "a digest is 64 hexadecimal digits")
+        return self.folder(training_id) / f"{digest}.safetensors"
+
+    def find(self, digest: str) -> Path | None:
+        """A file of that digest, from any training; held updates are found as well."""
+        if not _DIGEST.fullmatch(digest):
+            raise AgentError("bad_digest", "a digest is 64 hexadecimal digits")
+        for pattern in (f"*/{digest}.safetensors", f"*/{_UPDATES}/{digest}.safetensors"):
+            for path in self._folder.glob(pattern):
+                return path
+        return None
+
+    def need(self, digest: str) -> Path:
+        path = self.find(digest)
+        if path is None:
+            raise AgentError("unknown_model", "this agent has no model of that digest", 404)
+        return path
+
+    def training_of(self, digest: str) -> str | None:
+        """The training that a global model belongs to."""
+        path = self.find(digest)
+        return path.parent.name if path is not None and path.parent.name != _UPDATES else None
+
+    def save(self, training_id: str, state: State) -> Saved:
+        """Publish a state under its own digest."""
+        part = self.folder(training_id) / "unnamed.safetensors"
+        saved = tensors.write(part, state)
+        part.replace(self.path(training_id, saved.digest))
+        return saved
+
+    def prune(self, training_id: str, keep: set[str]) -> None:
+        """Delete the training's global models but those of the digests in `keep`. Open files stay readable."""
+        for path in self.folder(training_id).glob("*"):
+            if _DIGEST.fullmatch(path.name.split(".")[0]) and path.name.split(".")[0] not in keep:
+                path.unlink(missing_ok=True)
+
+    def clear_updates(self, training_id: str) -> None:
+        shutil.rmtree(self.updates(training_id), ignore_errors=True)

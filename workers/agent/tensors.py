@@ -1,0 +1,98 @@
+"""State dicts and their files. A state maps parameter names to fp32 tensors; a file is safetensors, named by its SHA-256."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    digest: str
+    bytes: int
+
+
+def state_of(model: nn.Module) -> State:
+    """The model's floating-point tensors; they share memory with the model. Tied weights appear under each name."""
+    return {name: tensor.detach() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a state of exactly the model's names and shapes; raises KeyError or RuntimeError otherwise."""
+    own = state_of(model)
+    if own.keys() != state.keys():
+        raise KeyError("the state's names are not the model's")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+def read(path: Path) -> State:
+    return load_file(path)
+
+
+def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Saved:
+    """Write a safetensors file, whole or not at all. Equal states and metadata give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    contiguous = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+    try:
+        save_file(_unshared(contiguous), part, {"format": "pt", **(metadata or {})})
+        saved = Saved(file_digest(part), part.stat().st_size)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return saved
+
+
+def _unshared(state: State) -> State:
+    """safetensors refuses tensors that share storage; tied weights are written once per name."""
+    seen: set[int] = set()
+    result: State = {}
+    for name, tensor in state.items():
+        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return result
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and values in the order of names: the same for any file that holds the same tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().to(torch.float32).contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).numpy().data)
+    return digest.hexdigest()
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from a file's header, fp32 only; ValueError when the file is no such thing."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            if any(part.get_dtype() != "F32" for part in found.values()):
+                raise ValueError("tensors are not all fp32")
+            return {name: tuple(part.get_shape()) for name, part in found.items()}
+    except SafetensorError:
+        raise ValueError("not a safetensors file") from None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError:
+        raise ValueError("not a safetensors file") from None

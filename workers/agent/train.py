@@ -1,0 +1,163 @@
+"""Local training: one client's epochs on its own shard, and what the client may decide while it trains."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from workers.agent import tensors
+from workers.agent.autonomy import EARLY_STOP, HALVE_RATE, may
+from workers.agent.batches import Encoded, shuffled
+from workers.agent.consensus.commitment import Chain
+from workers.agent.errors import AgentError, StoppedError
+from workers.agent.evaluate import score
+from workers.agent.model import RNG, Network
+from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+_SEGMENTS = 4
+_MOST_HALVINGS = 5
+_DIVERGED = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A worker's samples as token ids."""
+
+    training: Encoded
+    held_out: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`."""
+
+    number: int
+    wanted: Hyperparameters
+    autonomy: Autonomy
+    base_digest: str
+    commit: bool
+    stop: threading.Event
+    progress: Callable[[float], None]
+
+
+@dataclass(slots=True)
+class Trained:
+    """Loss (nats) and accuracy of the last local epoch, seconds of all."""
+
+    loss: float = math.nan
+    accuracy: float = math.nan
+    seconds: float = 0.0
+    commitment: Commitment | None = None
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class _DivergedError(Exception):
+    """The loss is not finite, or an epoch ended far above the first."""
+
+
+def train(network: Network, shard: Shard, job: Job) -> Trained:
+    """Train `network` in place. Deterministic for a seed, a round number and a number of threads.
+
+    Raises StoppedError between two batches once `job.stop` is set, AgentError `diverged` where the node may not, or could
+    not, mend a diverging loss by halving its learning rate.
+    """
+    started = time.perf_counter()
+    found = Trained()
+    base = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
+    rate = job.wanted.learning_rate
+    with RNG, torch.random.fork_rng(devices=[]):
+        while True:
+            torch.manual_seed(job.wanted.seed * 1_000_003 + job.number)
+            try:
+                _epochs(network, shard, job, rate, found)
+                break
+            except _DivergedError as error:
+                halvings = sum(decision.action == HALVE_RATE.action for decision in found.decisions)
+                if not may(HALVE_RATE, job.autonomy) or halvings == _MOST_HALVINGS:
+                    raise AgentError("diverged", f"{error}; try a lower learning rate") from None
+                rate /= 2
+                tensors.load_into(network.model, base)
+                found.decisions.append(HALVE_RATE.decision(f"{error}; trying again with {rate:g}"))
+            finally:
+                network.model.eval()
+    found.seconds = time.perf_counter() - started
+    return found
+
+
+def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Trained) -> None:
+    wanted = job.wanted
+    optimizer = _OPTIMIZERS[wanted.optimizer](network.model.parameters(), lr=rate, weight_decay=wanted.weight_decay)
+    chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
+    first_loss = best_held_out = math.inf
+    for epoch in range(wanted.local_epochs):
+        batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
+        found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain)
+        first_loss = min(first_loss, found.loss)
+        if found.loss > _DIVERGED * first_loss:
+            raise _DivergedError("the training loss more than doubled")
+        if may(EARLY_STOP, job.autonomy) and epoch + 1 < wanted.local_epochs:
+            held_out, _ = score(network, shard.held_out)
+            if held_out > best_held_out:
+                reason = f"the held-out loss rose from {best_held_out:.4f} to {held_out:.4f} after local epoch {epoch + 1}"
+                found.decisions.append(EARLY_STOP.decision(reason))
+                break
+            best_held_out = held_out
+    found.commitment = chain.commitment if chain else None
+
+
+def _epoch(
+    network: Network,
+    data: Encoded,
+    batches: list[NDArray[np.int64]],
+    optimizer: torch.optim.Optimizer,
+    job: Job,
+    epoch: int,
+    chain: Chain | None,
+) -> tuple[float, float]:
+    """(mean loss, accuracy) over one epoch; the state after each segment goes into the chain."""
+    network.model.train()
+    loss_of = nn.CrossEntropyLoss()
+    loss_sum, right, segment_loss, segment_size = 0.0, 0, 0.0, 0
+    ends = {round((index + 1) * len(batches) / _SEGMENTS) for index in range(_SEGMENTS)}
+    for step, batch in enumerate(batches, start=1):
+        if job.stop.is_set():
+            raise StoppedError
+        targets = data.targets(batch)
+        ids, mask = data.batch(batch)
+        logits = network.logits(_hide(network, ids), mask)
+        loss = loss_of(logits, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise _DivergedError("the training loss is not finite")
+        loss_sum += value * len(batch)
+        right += int((logits.detach().argmax(1) == targets).sum())
+        segment_loss, segment_size = segment_loss + value * len(batch), segment_size + len(batch)
+        if chain is not None and step in ends:
+            chain.add(tensors.state_digest(tensors.state_of(network.model)), segment_loss / segment_size)
+            segment_loss, segment_size = 0.0, 0
+        job.progress((epoch + step / len(batches)) / job.wanted.local_epochs)
+    network.model.eval()
+    return loss_sum / len(data), right / len(data)
+
+
+def _hide(network: Network, ids: torch.Tensor) -> torch.Tensor:
+    if not network.token_dropout:
+        return ids
+    words = ids >= network.first_word_id
+    return torch.where(words & (torch.rand(ids.shape) < network.token_dropout), network.unknown_id, ids)
