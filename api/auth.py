@@ -10,7 +10,7 @@ from api.domain.errors import ForbiddenError, UnauthorizedError
 from api.services import keys
 from api.services.keys import Principal
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, as `flow-nexus keys create` prints it.")
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, as `flow-nexus keys create` prints it.")
 
 
 async def authenticate(
@@ -37,6 +37,5 @@ def needs(scope: str) -> Any:
 ClusterReader = Annotated[Principal, needs("clusters:read")]
 ClusterWriter = Annotated[Principal, needs("clusters:write")]
 DataWriter = Annotated[Principal, needs("data:write")]
-DataReader = Annotated[Principal, needs("data:write")]
 Executor = Annotated[Principal, needs("sandboxes:execute")]
 ModelReader = Annotated[Principal, needs("models:read")]

@@ -78,7 +78,10 @@ Pages = Annotated[Paging, Depends(get_paging)]
 def get_wait(
     prefer: Annotated[
         str | None,
-        Header(description=f"`wait=N` (RFC 7240) holds the answer until it is done, at most N ≤ {MAX_WAIT_S} seconds"),
+        Header(
+            alias="Prefer",
+            description=f"`wait=N` (RFC 7240) holds the answer until it is done, at most N ≤ {MAX_WAIT_S} seconds",
+        ),
     ] = None,
 ) -> int:
     """Seconds to wait; a preference that cannot be read is ignored, as RFC 7240 asks."""
@@ -91,7 +94,11 @@ Wait = Annotated[int, Depends(get_wait)]
 
 def get_idempotency_key(
     idempotency_key: Annotated[
-        str | None, Header(description="the same key with the same body gives the same resource again; another body is a 409")
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="the same key with the same body gives the same resource again; another body is a 409",
+        ),
     ] = None,
 ) -> str | None:
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):

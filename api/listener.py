@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from api.store.events import CHANNEL
 
+NAME = "flow_nexus_listener"
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 # Notifications are a hint: what waits looks again by itself after so long.
@@ -40,7 +41,9 @@ class Listener:
             await asyncio.sleep(_RECONNECT_S)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, connect_timeout=5)
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, connect_timeout=5, application_name=NAME
+        )
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             self._wake_all()

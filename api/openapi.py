@@ -2,6 +2,7 @@
 
 import json
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.paths import OPENAPI_JSON
+from api.schemas.examples import EXAMPLES, PROBLEMS
 from api.schemas.problems import Problem
 
 VERSION = "0.1.0"
@@ -27,6 +29,11 @@ TAGS = [
     {"name": "events", "description": "Server-sent events"},
     {"name": "operations", "description": "Health, readiness, metrics"},
 ]
+_REQUEST_ID = {"description": "names this request in the server's log", "schema": {"type": "string"}}
+_HEADERS = {
+    "401": {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    "503": {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -50,10 +57,61 @@ def install(app: FastAPI) -> None:
             schemas["Problem"] = schema
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
+            asked = set()
+            for path, methods in made["paths"].items():
+                for operation in methods.values():
+                    _illustrate(path, operation, schemas)
+                    asked |= {_name(content) for content in operation.get("requestBody", {}).get("content", {}).values()}
+            # Fields may be added to what is answered, so that it is no error for a client to meet an unknown one.
+            for name in schemas.keys() - asked:
+                if schemas[name].get("additionalProperties") is False:
+                    del schemas[name]["additionalProperties"]
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _illustrate(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Give an operation's bodies their examples, and its problems the headers that come with them."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        name = _name(content)
+        if name in EXAMPLES:
+            content["example"] = EXAMPLES[name]
+        elif name:
+            content["example"] = schemas[name]["examples"][0]
+    for status, answer in operation["responses"].items():
+        answer.setdefault("headers", {})["X-Request-Id"] = _REQUEST_ID
+        if status in _HEADERS:
+            answer["headers"].update(_HEADERS[status])
+        for content in answer.get("content", {}).values():
+            name = _name(content)
+            if name == "Problem":
+                content["example"] = _problem(path, int(status))
+            elif name.startswith("Page_"):
+                content["example"] = {"items": [EXAMPLES[name.removeprefix("Page_").rstrip("_")]], "next_cursor": None}
+            elif name:
+                content["example"] = EXAMPLES[name]
+
+
+def _name(content: dict[str, Any]) -> str:
+    return str(content.get("schema", {}).get("$ref", "")).rpartition("/")[2]
+
+
+def _problem(path: str, status: int) -> dict[str, Any]:
+    code, detail = PROBLEMS[status]
+    example = {
+        "type": f"/problems/{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": f"{path.replace('{', '').replace('}', '')}#req_1f0c2a9d1e7b4f0c",
+        "code": code,
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        pointer, _, message = detail.partition(": ")
+        example["errors"] = [{"pointer": pointer, "message": message}]
+    return example
 
 
 def render() -> str:

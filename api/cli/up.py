@@ -1,14 +1,17 @@
 """`flow-nexus up`: the embedded stack in the foreground."""
 
+import shlex
 import signal
-import threading
+import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated
 
 import typer
 
-from api.cli.embedded.errors import StackError
-from api.cli.embedded.stack import EmbeddedStack, check_platform
+from api.cli.errors import UsageError
+
+_INTERRUPTED = 130
 
 
 def up(
@@ -21,22 +24,30 @@ def up(
 
     Ctrl-C stops all of it. FLOW_NEXUS_DATABASE_URL, FLOW_NEXUS_REDIS_URL and E2B_API_KEY replace the embedded parts.
     """
-    stop = threading.Event()
+    if sys.platform == "win32":
+        raise UsageError("the embedded stack needs Linux or macOS")
+    from api.cli.embedded.errors import StackInterruptedError
+    from api.cli.embedded.stack import EmbeddedStack
+
+    # Of all that threads wait for, only this may be used in a signal handler.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda caught, _: signals.put(caught))
+    stack = EmbeddedStack(
+        home, host=host, port=port, concurrency=concurrency, say=_say, interrupted=lambda: not signals.empty()
+    )
     try:
-        check_platform()
-        with EmbeddedStack(home, host=host, port=port, concurrency=concurrency, say=_say) as stack:
+        with stack:
             _say("")
             _say(f"url        {stack.url}")
             _say(f"key        {stack.api_key}")
-            _say(f"use it     set -a; . {home}/env; set +a; flow-nexus neural cluster list")
+            _say(f"use it     set -a; . {shlex.quote(str(stack.home.path / 'env'))}; set +a; flow-nexus neural cluster list")
             _say("stop it    Ctrl-C")
-            stop.wait()
+            signals.get()
             _say("stopping")
-    except StackError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    except StackInterruptedError:
+        raise typer.Exit(_INTERRUPTED) from None
+    _say("stopped")
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import cos, pi
 from statistics import fmean
 
 _RECENT_ROUNDS = 5
@@ -14,6 +15,17 @@ def total_rounds(total_epochs: int, local_epochs: int) -> int:
 def epochs_of_round(number: int, total_epochs: int, local_epochs: int) -> int:
     """Local epochs that round `number` (from 1) trains: `local_epochs`, less in a last round that would overshoot."""
     return min(local_epochs, total_epochs - (number - 1) * local_epochs)
+
+
+def learning_rate(initial: float, number: int, rounds: int, schedule: str) -> float:
+    """The rate of round `number` (from 1): `constant`, or `cosine`, which falls from `initial` to near 0 in the last round.
+
+    FedAvg with a constant rate stalls near the optimum, with a falling one it converges: Li et al., "On the Convergence of
+    FedAvg on Non-IID Data", ICLR 2020, arXiv:1907.02189. Cosine: Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983.
+    """
+    if schedule == "constant":
+        return initial
+    return initial * 0.5 * (1 + cos(pi * (number - 1) / rounds))
 
 
 def epoch(completed_rounds: int, total_epochs: int, local_epochs: int) -> int:

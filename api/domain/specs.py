@@ -14,6 +14,7 @@ Role = Literal["worker", "aggregator", "validator"]
 Template = Literal["python", "nodejs"]
 Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Schedule = Literal["cosine", "constant"]
 Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
 
 ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
@@ -68,6 +69,7 @@ class TrainingSpec:
     epochs: int
     batch_size: int
     learning_rate: float
+    schedule: Schedule
     optimizer: Optimizer
     federated: bool
     local_epochs: int

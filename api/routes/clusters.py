@@ -33,12 +33,14 @@ async def create_cluster(
 
 @router.get("", operation_id="list_clusters", summary="List clusters", responses=errors())
 async def list_clusters(caller: ClusterReader, state: State, paging: Pages) -> Page[Cluster]:
+    """Newest first, terminated ones included."""
     page = await state.work(lambda uow: clusters.page(uow.session, caller.project_id, paging.limit, paging.after))
     return Page(items=[Cluster.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
 
 
 @router.get("/{cluster_id}", operation_id="get_cluster", summary="Get a cluster", responses=errors(404))
 async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, state: State) -> Cluster:
+    """What it was created with, and its status."""
     return Cluster.of(await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id)))
 
 

@@ -30,6 +30,7 @@ _DESCRIPTIONS = {
     401: "No valid API key",
     403: "The key lacks a scope",
     404: "Not there, or another project's",
+    408: "The body did not arrive in time",
     409: "Conflict with the current state",
     413: "Too large",
     415: "Not application/json",
@@ -46,7 +47,7 @@ WAITED = {
 
 def errors(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that an operation can answer with."""
-    documented = sorted({401, 403, 422, 503, *statuses, *((400, 413, 415) if body else ())})
+    documented = sorted({401, 403, 422, 503, *statuses, *((400, 408, 413, 415) if body else ())})
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in documented

@@ -32,7 +32,9 @@ _DESCRIPTION = {
 }
 After = Annotated[int, Query(ge=0, le=2**62, description="only events after this id")]
 Follow = Annotated[bool, Query(description="false: what has happened so far, then end")]
-LastEventId = Annotated[str | None, Header(description="where a client that reconnects has got to", pattern=r"^\d{1,18}$")]
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="where a client that reconnects has got to", pattern=r"^\d{1,18}$")
+]
 
 
 @router.get(

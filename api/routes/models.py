@@ -49,12 +49,14 @@ async def export_model(
 
 @router.get("/models", operation_id="list_models", summary="List exported models", responses=errors())
 async def list_models(caller: ModelReader, state: State, paging: Pages) -> Page[Model]:
+    """Newest first; they outlive their clusters."""
     page = await state.work(lambda uow: models.page(uow.session, caller.project_id, paging.limit, paging.after))
     return Page(items=[Model.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
 
 
 @router.get("/models/{model_id}", operation_id="get_model", summary="Get an exported model", responses=errors(404))
 async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Model:
+    """Its files with their sizes and digests."""
     return Model.of(await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id)))
 
 

@@ -48,12 +48,14 @@ async def deploy_node(
 
 @router.get("/clusters/{cluster_id}/nodes", operation_id="list_nodes", summary="List a cluster's nodes", responses=errors(404))
 async def list_nodes(cluster_id: ClusterId, caller: ClusterReader, state: State, paging: Pages) -> Page[Node]:
+    """Newest first, terminated ones included."""
     page = await state.work(lambda uow: nodes.page(uow.session, caller.project_id, cluster_id, paging.limit, paging.after))
     return Page(items=[Node.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
 
 
 @router.get("/nodes/{node_id}", operation_id="get_node", summary="Get a node", responses=errors(404))
 async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node:
+    """`resources` is null until the node's agent has measured them; `error` says why a node failed or was lost."""
     return Node.of(await state.work(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
 
 

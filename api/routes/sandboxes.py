@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.auth import ClusterReader, DataReader, DataWriter, Executor
+from api.auth import ClusterReader, DataWriter, Executor
 from api.deps import AppState, Pages, State
 from api.domain.errors import FieldError, InvalidError, TooLargeError
 from api.domain.paths import check_path
@@ -37,6 +37,7 @@ async def list_sandboxes(
         Query(description="only those whose node has this status"),
     ] = None,
 ) -> Page[Sandbox]:
+    """Of all clusters, newest first, ended ones included. Asks no provider: `health` and `usage` are null here."""
     page = await state.work(lambda uow: sandboxes.page(uow.session, caller.project_id, status, paging.limit, paging.after))
     return Page(items=[Sandbox.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
 
@@ -62,7 +63,7 @@ async def get_sandbox(sandbox_id: SandboxId, caller: ClusterReader, state: State
     operation_id="upload_file",
     summary="Upload a file",
     status_code=201,
-    responses={**answers(201, "What arrived"), **errors(404, 409, 413, 502)},
+    responses={**answers(201, "What arrived"), **errors(404, 408, 409, 413, 502)},
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )
 async def upload_file(
@@ -103,7 +104,8 @@ def _too_large(limit: int) -> TooLargeError:
     response_class=StreamingResponse,
     responses={200: {"description": "The bytes; a folder comes as a tar", "content": _BINARY}, **errors(404, 409, 502)},
 )
-async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataReader, state: State) -> StreamingResponse:
+async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
+    """Streamed as it is read; a folder is packed first, with names below its own."""
     target = check_path(path, "/path")
     node = sandboxes.running(await _find(state, caller, sandbox_id))
     download = await state.provider.download(node, target)
@@ -141,6 +143,7 @@ async def get_logs(
     state: State,
     lines: Annotated[int, Query(ge=1, le=10_000, description="at most so many, the newest")] = 100,
 ) -> Logs:
+    """What its processes printed, each line with its time and stream; a provider may keep fewer than are asked for."""
     node = await _find(state, caller, sandbox_id)
     found = await state.provider.logs(sandboxes.running(node), lines)
     return Logs.of(node.sandbox_id or "", list(found))

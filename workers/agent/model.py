@@ -113,7 +113,7 @@ def _from_scratch(spec: ModelSpec, size: Size) -> Network:
 
     return Network(
         spec,
-        BertForSequenceClassification(config).eval(),  # type: ignore[no-untyped-call]
+        BertForSequenceClassification(config).eval(),
         encode,
         hashed_words.PAD,
         None,

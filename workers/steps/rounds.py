@@ -232,7 +232,7 @@ async def _work(
         hyperparameters=Hyperparameters(
             local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
             batch_size=config["batch_size"],
-            learning_rate=config["learning_rate"],
+            learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
             optimizer=config["optimizer"],
             weight_decay=config["weight_decay"],
             seed=config["seed"],

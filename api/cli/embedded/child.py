@@ -8,13 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from api.cli.embedded.errors import StackError
-
 _PR_SET_PDEATHSIG = 1
-_PROBE_EVERY_S = 0.05
+_LONGEST_LOG = 16 << 20
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -26,36 +24,49 @@ class User:
     gid: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
-    """How one part is started, known to be ready, and stopped. Secrets go into `env`, never into `argv`."""
+    """How one part is started, known to be ready, and stopped. Secrets go into `env` or files, never into `argv`.
+
+    `env` is the whole environment. `ready` gets the size of the log when the part was started, so that what an earlier
+    life wrote there does not count. `orphan_signal` is sent when whoever supervises the part is gone.
+    """
 
     name: str
     argv: Sequence[str]
+    env: Mapping[str, str]
     log: Path
-    ready: Callable[[], bool]
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ready: Callable[[int], bool]
     user: User | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_timeout_s: float = 8.0
+    stop_timeout_s: float = 3.0
+    orphan_signal: signal.Signals = signal.SIGKILL
     ready_timeout_s: float = 60.0
 
 
 class Child:
-    """A part that runs."""
+    """One life of a part. The thread that makes it must live as long: to Linux, the thread is the parent.
 
-    def __init__(self, part: Part) -> None:
+    `keep_open` is a file that stays locked while any process of the stack lives. OSError when the part cannot be started.
+    """
+
+    def __init__(self, part: Part, keep_open: int) -> None:
         self.part = part
         self.started = time.monotonic()
+        _rotate(part.log)
+        self._log_size = part.log.stat().st_size if part.log.exists() else 0
         with part.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the argument vectors are our own
                 part.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **part.env},
+                env=dict(part.env),
+                # Not the caller's folder: `python -m` imports from there first.
+                cwd=part.log.parent,
+                pass_fds=(keep_open,),
                 start_new_session=True,
-                preexec_fn=_die_with_parent(part.stop_signal),
+                preexec_fn=_follow_parent(part.orphan_signal),
                 user=part.user.uid if part.user else None,
                 group=part.user.gid if part.user else None,
                 extra_groups=[] if part.user else None,
@@ -69,40 +80,42 @@ class Child:
     def exit_code(self) -> int | None:
         return self._process.poll()
 
-    def wait_ready(self) -> float:
-        """Seconds until the part was ready. StackError when it dies first or takes too long."""
-        end = self.started + self.part.ready_timeout_s
-        while not self.part.ready():
-            if self.exit_code is not None:
-                raise StackError(f"{self.part.name} ended with exit code {self.exit_code}; see {self.part.log}")
-            if time.monotonic() > end:
-                raise StackError(
-                    f"{self.part.name} was not ready within {self.part.ready_timeout_s:.0f} s; see {self.part.log}"
-                )
-            time.sleep(_PROBE_EVERY_S)
+    @property
+    def age_s(self) -> float:
         return time.monotonic() - self.started
+
+    def is_ready(self) -> bool:
+        return self.part.ready(self._log_size)
 
     def kill(self) -> None:
         self._process.kill()
 
-    def stop(self) -> None:
-        """Ask, wait, and after the timeout kill the whole process group."""
+    def stop(self, timeout_s: float) -> None:
+        """Ask, wait so long, and then kill whatever is left of the process group."""
         if self.exit_code is None:
             self._process.send_signal(self.part.stop_signal)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self.part.stop_timeout_s)
+                self._process.wait(timeout_s)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
 
-def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+def _follow_parent(number: signal.Signals) -> Callable[[], None] | None:
     if _LIBC is None:
         return None
     prctl = _LIBC.prctl
-    number = int(stop_signal)
+    parent = os.getpid()
 
     def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, number)
+        prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # It died before the kernel was asked.
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return ask_kernel
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LONGEST_LOG:
+        log.replace(log.with_name(log.name + ".1"))

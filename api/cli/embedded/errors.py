@@ -1,2 +1,14 @@
-class StackError(Exception):
+"""Why a stack does not come up."""
+
+from api.cli.errors import UsageError
+
+
+class StackError(UsageError):
     """The stack cannot start; the message is one line for the person who started it."""
+
+
+class StackInterruptedError(StackError):
+    """Whoever starts the stack no longer wants it."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")

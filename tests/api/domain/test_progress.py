@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.progress import clock, convergence_rate, epoch, epochs_of_round, remaining_seconds, total_rounds, weighted_mean
+from api.domain.progress import (
+    clock,
+    convergence_rate,
+    epoch,
+    epochs_of_round,
+    learning_rate,
+    remaining_seconds,
+    total_rounds,
+    weighted_mean,
+)
 
 
 @given(st.integers(1, 500), st.integers(1, 50))
@@ -73,3 +82,15 @@ def test_weighted_mean_of_nothing_measured_is_null() -> None:
 )
 def test_clock(seconds: float | None, text: str | None) -> None:
     assert clock(seconds) == text
+
+
+def test_cosine_falls_from_the_initial_rate() -> None:
+    rates = [learning_rate(0.1, number, 10, "cosine") for number in range(1, 11)]
+    assert rates[0] == 0.1
+    assert rates[5] == pytest.approx(0.05)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] > 0
+
+
+def test_a_constant_rate_stays() -> None:
+    assert {learning_rate(0.1, number, 10, "constant") for number in range(1, 11)} == {0.1}

@@ -75,7 +75,7 @@ def test_an_operation_wants_its_own_scope_and_no_other(
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer fnx_wrong", "Basic abc", "fnx_wrong", "Bearer ü"])
 def test_wrong_keys(url: str, header: str) -> None:
-    answer = httpx.get(f"{url}/v1/clusters", headers={"Authorization": header.encode()})
+    answer = httpx.get(f"{url}/v1/clusters", headers=[(b"Authorization", header.encode())])
     assert problem(answer, 401)["code"] in ("missing_key", "invalid_key")
 
 

