@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test check bench openapi lock clean
+.PHONY: help demo up test check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
-	@echo "make check    lint, types, import contracts, migrations, openapi.json"
+	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
+	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make bench    the benchmarks that README quotes"
 	@echo "make openapi  write openapi.json anew"
 	@echo "make lock     resolve the dependencies anew (needs uv)"
@@ -41,6 +42,11 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python migrations/check.py
 	$(BIN)/python -m api.openapi --check
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium api workers migrations
+	$(BIN)/python lock/audit.py
+
+fuzz: $(INSTALLED)
+	FLOW_NEXUS_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest tests/fuzz tests/e2e/test_nothing_left.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.round_overhead
