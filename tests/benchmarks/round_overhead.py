@@ -13,10 +13,12 @@ Not in it: the training step itself as the slowest worker reports it (printed, s
 round (agents build their networks and tokenise their data in it; printed apart), starting sandboxes and the data check.
 
 The reference of each row is measured in the same run: the same files to the same number of clients and back over plain HTTP
-on loopback and averaged in one process (plain_round.py).
+on loopback and averaged in one process (plain_round.py). With FLWR_PYTHON set to an interpreter that has flwr, a round of
+Flower in deployment mode with the same sizes is measured as well (flower_round.py).
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from api.cli.embedded.stack import EmbeddedStack
-from tests.benchmarks import blank_model, plain_round
+from tests.benchmarks import blank_model, flower_round, plain_round
 from tests.e2e.walk import Walk, samples
 
 MODEL = "/data/blank"
@@ -124,6 +126,11 @@ def main(workers: list[int], sizes: list[int], rounds: int) -> None:
                     found = _measure(walk, count, files, rounds)
                     reference = plain_round.seconds(count, rounds, weights, folder / f"plain-{count}-{size}")
                     print(_row(count, blank_model.SHAPES[size], found, reference), flush=True)
+        if python := os.environ.get("FLWR_PYTHON"):
+            for size, count in ((size, count) for size in sizes for count in workers):
+                took = flower_round.seconds(Path(python), count, rounds, size << 20, folder / f"flower-{count}-{size}")
+                shown = f"{statistics.median(took):.3f} s (max {max(took):.3f} s)"
+                print(f"Flower, deployment mode, {count} clients, {size} MB: {shown}", flush=True)
 
 
 if __name__ == "__main__":
