@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from workers.agent import tensors
+from workers.agent import norms, tensors
 from workers.agent.errors import AgentError
 from workers.agent.protocol import TrainReport
 
@@ -37,12 +37,9 @@ def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
     if not report.samples or report.samples < 1:
         raise AgentError("no_samples", "the update stands for no samples")
     state = tensors.read(path)
-    moved = own = 0.0
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise AgentError("not_finite", "the update holds NaN or infinity")
-        moved += float((tensor - base[name]).double().pow(2).sum())
-        own += float(base[name].double().pow(2).sum())
-    if math.sqrt(moved) > LARGEST_STEP * max(1.0, math.sqrt(own)):
+    moved, own = norms.distance(state, base)
+    if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise AgentError("not_finite", "the update holds NaN or infinity")
+    if moved > LARGEST_STEP * max(1.0, own):
         raise AgentError("norm_exceeded", "the update is too far from the global model")
     return Admitted(report, state)

@@ -37,6 +37,12 @@ _LARGEST_UPDATE = 8 * 2**30
 T = TypeVar("T", bound=BaseModel)
 
 
+class _ModelFile(FileResponse):
+    """A model is many megabytes, and each piece of it costs a hop to a thread and back."""
+
+    chunk_size = 1 << 20
+
+
 class Token:
     """Lets requests through that carry the cluster's token."""
 
@@ -150,7 +156,7 @@ class Agent:
             return _json(await self._aggregator.receive(training_id, number, node_id, path))
 
     async def _model(self, request: Request) -> Response:
-        return FileResponse(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
+        return _ModelFile(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
 
     async def _export(self, body: protocol.Export) -> protocol.Exported:
         return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ from workers.agent.evaluate import score
 from workers.agent.model import RNG, Network
 from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
 
+# Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
     "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
+    "adagrad": partial(torch.optim.Adagrad, fused=True),
 }
 _SEGMENTS = 4
 _MOST_HALVINGS = 5
