@@ -191,7 +191,8 @@ class Aggregator:
         if found.request.consensus == "none":
             found.mean.add(update.state, update.report.samples or 0)
         else:
-            fault = fault_of(update.report.commitment, found.request.base_digest, tensors.state_digest(update.state))
+            ends = (tensors.state_digest(update.state), tensors.state_digest(base))
+            fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
             if fault:
                 raise AgentError("no_evidence", fault)
             kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"

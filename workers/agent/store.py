@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import uuid
 from pathlib import Path
 
 from workers.agent import tensors
@@ -57,7 +58,7 @@ class Store:
 
     def save(self, training_id: str, state: State) -> Saved:
         """Publish a state under its own digest."""
-        part = self.folder(training_id) / "unnamed.safetensors"
+        part = self.folder(training_id) / f".{uuid.uuid4().hex}.safetensors"
         saved = tensors.write(part, state)
         part.replace(self.path(training_id, saved.digest))
         return saved
