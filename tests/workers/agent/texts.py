@@ -9,6 +9,7 @@ _WORDS = {
     "positive": ("great", "perfect", "lovely", "sturdy"),
 }
 _SUBJECTS = ("camera", "phone", "kettle", "lamp", "radio")
+WORDS = ("the", "number", "is", "and", *_SUBJECTS, *(word for words in _WORDS.values() for word in words))
 
 
 def samples(count: int, offset: int = 0) -> list[dict[str, str]]:
