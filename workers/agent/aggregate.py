@@ -212,6 +212,9 @@ class Aggregator:
             await self._close(found)
         except AgentError as error:
             found.watched.change(state="failed", problem=error.problem)
+        except Exception as error:  # noqa: BLE001 - a round that stays open would be waited for until nobody knows why
+            message = f"the round failed with {type(error).__name__}"
+            found.watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
         report = found.report
         self._log(
             "aggregated",

@@ -12,6 +12,7 @@ from workers.agent.tensors import Saved, State
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
+LOCAL_GRAPH = "local-"
 
 
 class Store:
@@ -64,9 +65,11 @@ class Store:
         return saved
 
     def prune(self, training_id: str, keep: set[str]) -> None:
-        """Delete the training's global models but those of the digests in `keep`. Open files stay readable."""
+        """Delete the training's global models but those of the digests in `keep`, and all graphs of local models. Open files
+        stay readable."""
         for path in self.folder(training_id).glob("*"):
-            if _DIGEST.fullmatch(path.name.split(".")[0]) and path.name.split(".")[0] not in keep:
+            digest = path.name.split(".")[0].removeprefix(LOCAL_GRAPH)
+            if _DIGEST.fullmatch(digest) and digest not in keep:
                 path.unlink(missing_ok=True)
 
     def clear_updates(self, training_id: str) -> None:

@@ -43,11 +43,14 @@ def test_pruning_keeps_what_is_named_and_what_is_no_global_model(store: Store) -
     other = store.save("train_2", state(3))
     graph = store.path("train_1", old.digest).with_suffix(".onnx")
     graph.write_bytes(b"x")
+    local = graph.with_name(f"local-{other.digest}.onnx")
+    local.write_bytes(b"x")
     own = store.folder("train_1") / "local.safetensors"
     own.write_bytes(b"x")
     store.prune("train_1", {new.digest})
     assert store.find(old.digest) is None
     assert not graph.exists()
+    assert not local.exists()
     assert own.exists()
     assert store.need(new.digest)
     assert store.need(other.digest)
