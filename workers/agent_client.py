@@ -1,5 +1,6 @@
 """One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
 
+import asyncio
 import hashlib
 import hmac
 import ssl
@@ -33,6 +34,8 @@ from workers.agent.protocol import (
 )
 
 _CONNECT_S = 5.0
+# What a long poll may take beyond the wait that was asked for.
+_REPORT_GRACE_S = 10.0
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -102,7 +105,10 @@ class AgentClient:
 
     async def train_report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
         return await self._call(
-            "GET", f"/trainings/{training_id}/rounds/{number}?role=worker&wait={wait_s:g}", TrainReport, timeout_s=wait_s + 10
+            "GET",
+            f"/trainings/{training_id}/rounds/{number}?role=worker&wait={wait_s:g}",
+            TrainReport,
+            timeout_s=wait_s + _REPORT_GRACE_S,
         )
 
     async def aggregate_report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
@@ -110,7 +116,7 @@ class AgentClient:
             "GET",
             f"/trainings/{training_id}/rounds/{number}?role=aggregator&wait={wait_s:g}",
             AggregateReport,
-            timeout_s=wait_s + 10,
+            timeout_s=wait_s + _REPORT_GRACE_S,
         )
 
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
@@ -134,20 +140,23 @@ class AgentClient:
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
     ) -> T:
         try:
-            response = await self._client.request(
-                method,
-                path,
-                content=body.model_dump_json() if body else None,
-                headers={"Content-Type": "application/json"} if body else None,
-                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-            )
-        except httpx.HTTPError as error:
-            raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from error
+            # The client's timeout is between two bytes: an agent that trickles would hold the caller for ever.
+            async with asyncio.timeout(timeout_s):
+                response = await self._client.request(
+                    method,
+                    path,
+                    content=body.model_dump_json() if body else None,
+                    headers={"Content-Type": "application/json"} if body else None,
+                    timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from None
         if response.is_success:
             try:
                 return answer.model_validate_json(response.content)
-            except ValidationError as error:
-                raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from error
+            except ValidationError:
+                # Not its cause: that quotes the answer, and whoever logs it would log texts.
+                raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
         raise self._failure(response)
 
     def _failure(self, response: httpx.Response) -> AgentError:

@@ -12,6 +12,8 @@ from workers.agent.protocol import TrainReport
 
 # Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
 LARGEST_STEP = 10.0
+# More than any shard holds (a file ends at 1 GiB): whoever claims it wants to outweigh the others.
+_MOST_SAMPLES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
         raise AgentError("wrong_author", "the update's report is another node's")
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
-    if not report.samples or report.samples < 1:
-        raise AgentError("no_samples", "the update stands for no samples")
+    if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
+        raise AgentError("no_samples", "the update stands for no believable number of samples")
     state = tensors.read(path)
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):

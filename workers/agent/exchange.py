@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +37,8 @@ class Exchange:
 
     async def pull(self, peer: Peer, digest: str, target: Path) -> int:
         """Fetch a model file; returns its bytes. `pull_failed`, or `digest_mismatch` for other content than was named."""
-        part = target.with_name(f".{target.name}.pull")
+        # Of its own: two requests may want the same model at once.
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
         part.parent.mkdir(parents=True, exist_ok=True)
         hasher, size = hashlib.sha256(), 0
         try:
@@ -73,9 +75,10 @@ class Exchange:
         """Post a message to another agent. `peer_failed` when no proper answer comes."""
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._client(peer, within_s) as client:
+            # The client's timeout is between two bytes: a peer that trickles would hold the asker for ever.
+            async with asyncio.timeout(within_s), self._client(peer, within_s) as client:
                 response = await client.post(path, content=question.model_dump_json(), headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise AgentError("peer_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
         return _read(peer, response, answer, "peer_failed")
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -55,7 +57,9 @@ class Token:
             error = AgentError("unauthorized", "the cluster's token is missing or wrong", 401)
             await _refusal(error)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
+        with suppress(Exception):
+            await self._app(scope, receive, send)
 
     @staticmethod
     def _presented(scope: Scope) -> bytes:
@@ -96,7 +100,13 @@ class Agent:
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
         ]
-        handlers = {AgentError: _refused, ValidationError: _invalid, ClientDisconnect: _left, Exception: self._failed}
+        handlers = {
+            AgentError: _refused,
+            ValidationError: _invalid,
+            ClientDisconnect: _left,
+            HTTPException: _unknown,
+            Exception: self._failed,
+        }
         return Token(Starlette(routes=routes, exception_handlers=handlers), self._config.token)  # type: ignore[arg-type]
 
     async def _health(self, _: Request) -> Response:
@@ -190,6 +200,10 @@ async def _refused(_: Request, error: AgentError) -> Response:
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
     return _refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+
+
+async def _unknown(_: Request, error: HTTPException) -> Response:
+    return _refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:

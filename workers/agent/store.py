@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import uuid
 from pathlib import Path
 
 from workers.agent import tensors
@@ -11,6 +12,7 @@ from workers.agent.tensors import Saved, State
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
+LOCAL_GRAPH = "local-"
 
 
 class Store:
@@ -57,15 +59,17 @@ class Store:
 
     def save(self, training_id: str, state: State) -> Saved:
         """Publish a state under its own digest."""
-        part = self.folder(training_id) / "unnamed.safetensors"
+        part = self.folder(training_id) / f".{uuid.uuid4().hex}.safetensors"
         saved = tensors.write(part, state)
         part.replace(self.path(training_id, saved.digest))
         return saved
 
     def prune(self, training_id: str, keep: set[str]) -> None:
-        """Delete the training's global models but those of the digests in `keep`. Open files stay readable."""
+        """Delete the training's global models but those of the digests in `keep`, and all graphs of local models. Open files
+        stay readable."""
         for path in self.folder(training_id).glob("*"):
-            if _DIGEST.fullmatch(path.name.split(".")[0]) and path.name.split(".")[0] not in keep:
+            digest = path.name.split(".")[0].removeprefix(LOCAL_GRAPH)
+            if _DIGEST.fullmatch(digest) and digest not in keep:
                 path.unlink(missing_ok=True)
 
     def clear_updates(self, training_id: str) -> None:

@@ -13,7 +13,7 @@ from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
-from workers.agent.protocol import Decision, Evaluate, Evaluation, Peer, Problem, Score, Scores, TrainReport, TrainRound
+from workers.agent.protocol import Evaluate, Evaluation, Peer, Problem, Score, Scores, TrainReport, TrainRound
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
@@ -83,17 +83,16 @@ class Worker:
         )
 
     async def _train(self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event) -> None:
-        decisions: list[Decision] = []
         started = time.perf_counter()
-        await self._tried(request, decisions, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
+        await self._tried(watched, request, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
         pull_seconds = time.perf_counter() - started
         path = self._store.folder(request.training_id) / LOCAL_MODEL
         report, size = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
-        decisions += report.decisions
+        watched.change(decisions=report.decisions)
         pushing = time.perf_counter()
         receipt = await self._tried(
+            watched,
             request,
-            decisions,
             lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path),
         )
         final = {
@@ -101,7 +100,7 @@ class Worker:
             "push_seconds": time.perf_counter() - pushing,
             "bytes_sent": size,
             "problem": receipt.problem,
-            "decisions": decisions,
+            "decisions": watched.report.decisions,
         }
         watched.change(**final)
 
@@ -129,19 +128,20 @@ class Worker:
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
                     "commitment": found.commitment,
-                    "decisions": found.decisions,
+                    "decisions": [*watched.report.decisions, *found.decisions],
                 }
             )
             saved = tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
         return report, saved.bytes
 
-    async def _tried(self, request: TrainRound, decisions: list[Decision], transfer: Callable[[], Awaitable[T]]) -> T:
+    async def _tried(self, watched: Watched[TrainReport], request: TrainRound, transfer: Callable[[], Awaitable[T]]) -> T:
         """A transfer, tried again where the node's autonomy allows it."""
         for pause in _RETRY_PAUSES_S if may(RETRY, request.autonomy) else ():
             try:
                 return await transfer()
             except AgentError as error:
-                decisions.append(RETRY.decision(f"{error.message}; trying again in {pause:g} s"))
+                decision = RETRY.decision(f"{error.message}; trying again in {pause:g} s")
+                watched.change(decisions=[*watched.report.decisions, decision])
                 await asyncio.sleep(pause)
         return await transfer()
 
