@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     execute_timeout_s: float = Field(60, gt=0)
     execute_max_output: int = Field(1_000_000, ge=1, description="bytes of stdout and of stderr kept per execution")
     max_upload_bytes: int = Field(2_000_000_000, ge=1)
-    max_body_bytes: int = Field(8_000_000, ge=1, description="largest JSON body")
+    max_body_bytes: int = Field(16_000_000, ge=1, description="largest JSON body")
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
     lease_s: float = Field(60, gt=0)
