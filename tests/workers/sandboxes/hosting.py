@@ -61,15 +61,15 @@ class Host:
         """What points the plain SDK to this host."""
         return {"api_key": API_KEY, "api_url": self.url, "sandbox_url": self.url, "http_version": "1.1"}
 
-    def client(self) -> SandboxClient:
+    def client(self, url: str | None = None) -> SandboxClient:
         settings = Settings(
             database_url="postgresql+psycopg://unused",
             redis_url="redis://unused",
             secret_key="x" * 32,
             models_dir=Path("unused"),
             e2b_api_key=API_KEY,
-            e2b_api_url=self.url,
-            e2b_sandbox_url=self.url,
+            e2b_api_url=url or self.url,
+            e2b_sandbox_url=url or self.url,
         )
         return SandboxClient(settings)
 
@@ -96,7 +96,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """0 for a process that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
 
 
 def descendants(pid: int) -> list[int]:

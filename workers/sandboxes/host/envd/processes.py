@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from .log import LineLogger, SandboxLog
+from .notices import Notices
 from .paths import HOME, USER, Paths
+from .tree import adopt_orphans, kill_tree
 from .wire import Settings
 
 _CHUNK = 64 << 10
@@ -43,13 +45,14 @@ Listener = asyncio.Queue[Event]
 class Process:
     """One started command and its process group. Output waits for the slowest listener, so nothing grows without bound."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str) -> None:
+    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool) -> None:
         self.pid = popen.pid
         self.command = command
         self.cwd = cwd
         self.tag = tag
         self.stdin: asyncio.StreamWriter | None = None
         self._popen = popen
+        self._adopts = adopts
         self._listeners: set[Listener] = set()
         self._pumps: list[asyncio.Task[None]] = []
         self._ended: Ended | None = None
@@ -87,7 +90,9 @@ class Process:
             await listener.put(event)
 
     def signal(self, number: int) -> None:
-        """Signal the whole process group; one that is gone already is fine."""
+        """Signal the whole process group; one that is gone already is fine. A kill takes what has left the group, too."""
+        if number == signal.SIGKILL and self._adopts:
+            kill_tree(self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -112,10 +117,11 @@ class Process:
 class ProcessTable:
     """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
 
-    def __init__(self, settings: Settings, paths: Paths, log: SandboxLog) -> None:
+    def __init__(self, settings: Settings, paths: Paths, log: SandboxLog, notices: Notices) -> None:
         self._settings = settings
         self._paths = paths
         self._log = log
+        self._notices = notices
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -147,8 +153,9 @@ class ProcessTable:
             cwd=folder,
             env=self._environment(envs),
             start_new_session=True,
+            preexec_fn=None if timeout_s is None else adopt_orphans,
         )
-        process = Process(popen, command, self._paths.show(folder), tag)
+        process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
         listener = process.listen()
         self._processes[popen.pid] = process
         self._offer_to_oom_killer(popen.pid)
@@ -163,6 +170,7 @@ class ProcessTable:
     def _expire(self, process: Process) -> None:
         if self._processes.get(process.pid) is process:
             process.time_out()
+            self._notices.tell("timeout")
 
     def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         home = str(self._paths.resolve(HOME))
@@ -202,6 +210,11 @@ class ProcessTable:
                 ending.add_done_callback(self._endings.discard)
 
     def kill_all(self) -> None:
+        """As first process of its namespace envd reaches them all, also those that nobody here started."""
+        if os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
         for process in self.list():
             process.signal(signal.SIGKILL)
 

@@ -18,11 +18,13 @@ from uvicorn.server import ServerState
 from .dial import Dialer
 from .files import FileRoutes
 from .filesystem import FilesystemService
+from .guard import Guard
 from .log import SandboxLog
+from .notices import Notices
 from .paths import HOME, Paths
 from .process import ProcessService
 from .processes import ProcessTable
-from .usage import UsageWatch
+from .usage import Usage
 from .wire import Settings
 
 
@@ -33,11 +35,13 @@ async def serve(settings: Settings, control: socket.socket, log_descriptor: int)
     log = SandboxLog(log_descriptor)
     paths = Paths(settings.root)
     _make_home(settings, paths)
-    table = ProcessTable(settings, paths, log)
-    usage = UsageWatch(settings, paths, table, log)
+    notices = Notices(control)
+    table = ProcessTable(settings, paths, log, notices)
+    usage = Usage(settings, paths)
+    guard = Guard(settings, usage, table, log, notices)
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
-    connections = _Connections(_application(paths, table, usage))
-    watch = asyncio.create_task(usage.run())
+    connections = _Connections(_application(paths, table, usage, guard))
+    watch = asyncio.create_task(guard.run())
     try:
         await Dialer(control, paths, connections.accept).run()
     finally:
@@ -54,14 +58,14 @@ def _make_home(settings: Settings, paths: Paths) -> None:
         (home / ".bash_profile").write_text(f"export PATH='{settings.path}'\n")
 
 
-def _application(paths: Paths, table: ProcessTable, usage: UsageWatch) -> Starlette:
+def _application(paths: Paths, table: ProcessTable, usage: Usage, guard: Guard) -> Starlette:
     async def health(_request: Request) -> Response:
         return Response(status_code=204)
 
     async def metrics(_request: Request) -> Response:
         return JSONResponse(await usage.measure())
 
-    files = FileRoutes(paths, usage)
+    files = FileRoutes(paths, guard)
     process = ProcessASGIApplication(ProcessService(table))
     filesystem = FilesystemASGIApplication(FilesystemService(paths))
     routes: list[BaseRoute] = [
