@@ -22,17 +22,18 @@ T = TypeVar("T")
 
 
 class Host:
-    """A running host. `options` are those of its command line."""
+    """A running host. `options` are those of its command line; `user` is the machine's user that it runs as."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, isolation: str = ISOLATION, user: int | None = None) -> None:
         self.home = home
-        self._options = ("--isolation", ISOLATION, *options)
+        self._options = ("--isolation", isolation, *options)
+        self._as_user = [] if user is None else [sys.executable, str(Path(__file__).with_name("as_user.py")), str(user)]
         self.start()
 
     def start(self) -> None:
         self._log = (self.home.parent / f"{self.home.name}.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.sandboxes.host", "--home", str(self.home), *self._options],
+            [*self._as_user, sys.executable, "-m", "workers.sandboxes.host", "--home", str(self.home), *self._options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={"E2B_API_KEY": API_KEY, "PATH": os.environ["PATH"], "HOST_SECRET": "the host's own"},

@@ -9,7 +9,7 @@ import time
 from .log import SandboxLog
 from .notices import Notices
 from .processes import ProcessTable
-from .usage import ProcessUse, Usage, process_use
+from .usage import Usage, process_use, shared_once
 from .wire import Settings
 
 _LOOK_S = 0.25
@@ -41,16 +41,16 @@ class Guard:
             await asyncio.sleep(_LOOK_S)
             use = process_use()
             if use.bytes > self._settings.memory_bytes:
-                self._kill_largest(use)
+                self._hold_memory(shared_once(use.bytes_by_pid))
             now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes
             if now_crowded and not crowded:
                 self._notices.tell("processes")
                 self._log.write("system", "process limit reached: no more can be started")
             crowded = now_crowded
 
-    def _kill_largest(self, use: ProcessUse) -> None:
-        commands = {pid: size for pid, size in use.bytes_by_pid.items() if pid != os.getpid()}
-        if not commands:
+    def _hold_memory(self, sizes: dict[int, int]) -> None:
+        commands = {pid: size for pid, size in sizes.items() if pid != os.getpid()}
+        if not commands or sum(sizes.values()) <= self._settings.memory_bytes:
             return
         largest = max(commands, key=lambda pid: commands[pid])
         with contextlib.suppress(ProcessLookupError):

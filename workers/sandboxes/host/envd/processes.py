@@ -14,13 +14,14 @@ from typing import Literal
 from .log import LineLogger, SandboxLog
 from .notices import Notices
 from .paths import HOME, USER, Paths
-from .tree import adopt_orphans, kill_tree
+from .tree import adopt_orphans, kill_strays, kill_tree
 from .wire import Settings
 
 _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
 _OOM_SCORE = 500
+_CLEARED_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +145,7 @@ class ProcessTable:
         started it, and leaves nothing in the log. Raise OSError when it cannot be started.
         """
         folder = self._paths.resolve(cwd or HOME)
-        popen = subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
-            list(command),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=folder,
-            env=self._environment(envs),
-            start_new_session=True,
-            preexec_fn=None if timeout_s is None else adopt_orphans,
-        )
+        popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
         process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
         listener = process.listen()
         self._processes[popen.pid] = process
@@ -166,6 +157,32 @@ class ProcessTable:
         if stdin:
             process.stdin = await _writer(popen.stdin)
         return process, listener
+
+    async def _open(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: bool, adopts: bool
+    ) -> "subprocess.Popen[bytes]":
+        """Start it. Where no more processes are allowed, those go that no running command stands for: a bomb's, say."""
+        for last in (False, True):
+            try:
+                return subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
+                    list(command),
+                    stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    cwd=folder,
+                    env=environment,
+                    start_new_session=True,
+                    preexec_fn=adopt_orphans if adopts else None,
+                )
+            except BlockingIOError:
+                if last or os.getpid() != 1:
+                    raise
+                self._notices.tell("processes")
+                self._log.write("system", "process limit reached: processes that no running command stands for were killed")
+                kill_strays(set(self._processes))
+                await asyncio.sleep(_CLEARED_S)
+        raise AssertionError
 
     def _expire(self, process: Process) -> None:
         if self._processes.get(process.pid) is process:

@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
@@ -27,11 +29,14 @@ from .processes import ProcessTable
 from .usage import Usage
 from .wire import Settings
 
+_THREADS = 8
+
 
 async def serve(settings: Settings, control: socket.socket, log_descriptor: int) -> None:
     """Run until the host is gone, then take every process of the sandbox along."""
     # Its warnings tell of clients that left early, which is theirs to do.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    _start_threads()
     log = SandboxLog(log_descriptor)
     paths = Paths(settings.root)
     _make_home(settings, paths)
@@ -48,6 +53,16 @@ async def serve(settings: Settings, control: socket.socket, log_descriptor: int)
         table.kill_all()
         # Not an ordinary exit: open streams would keep the loop alive, and nothing is left to save.
         os._exit(0 if not watch.done() else 1)
+
+
+def _start_threads() -> None:
+    """Start the threads for blocking work now: a sandbox that used up its processes must not keep its watch from running."""
+    threads = ThreadPoolExecutor(_THREADS)
+    together = threading.Barrier(_THREADS + 1)
+    for _ in range(_THREADS):
+        threads.submit(together.wait)
+    together.wait()
+    asyncio.get_running_loop().set_default_executor(threads)
 
 
 def _make_home(settings: Settings, paths: Paths) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -24,10 +25,24 @@ def adopt_orphans() -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """Stop all of it first, so that nothing forks away from the kill; then kill."""
+    _kill(lambda: _below({pid}, _children()))
+
+
+def kill_strays(kept: set[int]) -> None:
+    """For the first process of a namespace: kill all but itself and what is below the `kept`."""
+
+    def strays() -> set[int]:
+        children = _children()
+        return {pid for below in children.values() for pid in below} - {os.getpid()} - _below(kept, children)
+
+    _kill(strays)
+
+
+def _kill(find: Callable[[], set[int]]) -> None:
+    """Stop all of them first, so that nothing forks away from the kill; then kill."""
     stopped: set[int] = set()
     for _ in range(_ROUNDS):
-        found = _below(pid) - stopped
+        found = find() - stopped
         if not found:
             break
         for process in found:
@@ -42,8 +57,8 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _below(pid: int) -> set[int]:
-    """The living processes below one, with itself."""
+def _children() -> dict[int, list[int]]:
+    """Every process that can be seen, by its parent."""
     children: dict[int, list[int]] = {}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdigit():
@@ -52,7 +67,12 @@ def _below(pid: int) -> set[int]:
             except (OSError, IndexError):
                 continue
             children.setdefault(parent, []).append(int(folder.name))
-    found, pending = set(), [pid]
+    return children
+
+
+def _below(pids: set[int], children: dict[int, list[int]]) -> set[int]:
+    """The processes below some, with themselves."""
+    found, pending = set[int](), list(pids)
     while pending:
         one = pending.pop()
         found.add(one)
