@@ -18,7 +18,7 @@ from workers.sandboxes.client import SandboxClient
 
 # A user that no machine has: nothing but the files that all may read is open to it.
 ORDINARY = 64_321
-LIMITS = ("--memory-mb", "512", "--processes", "128", "--disk-mb", "128", "--files", "20000")
+LIMITS = ("--memory-mb", "512", "--processes", "128", "--disk-mb", "128", "--files", "10000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROC = Path("/proc")
-_LONG = 2000
+_LONG = 200
 _BLOCK = 512
 
 
@@ -41,15 +41,16 @@ def disk_use(folders: Iterable[str], *, own_processes: bool) -> DiskUse:
     use = DiskUse()
     mounted = _mount_points()
     devices = set()
-    pending: list[tuple[_Folder | None, str]] = []
+    # Each with the folder it is named relative to, and with its whole path as long as something is mounted below it.
+    pending: list[tuple[_Folder | None, str, str | None]] = []
     for folder in folders:
         try:
             devices.add(Path(folder).lstat().st_dev)
         except OSError:
             continue
-        pending.append((None, folder))
+        pending.append((None, folder, folder))
     while pending:
-        base, path = pending.pop()
+        base, path, whole = pending.pop()
         try:
             opened = _Folder(_open(base, path))
         except OSError:
@@ -62,10 +63,11 @@ def disk_use(folders: Iterable[str], *, own_processes: bool) -> DiskUse:
                 continue
             use.files += 1
             use.bytes += status.st_blocks * _BLOCK
-            if stat.S_ISDIR(status.st_mode):
-                below = (opened, entry.name) if long else (base, f"{path}/{entry.name}")
-                if below[0] is not None or below[1] not in mounted:
-                    pending.append(below)
+            below = None if whole is None else f"{whole}/{entry.name}"
+            if stat.S_ISDIR(status.st_mode) and below not in mounted:
+                if below is not None and not any(point.startswith(f"{below}/") for point in mounted):
+                    below = None
+                pending.append((opened, entry.name, below) if long else (base, f"{path}/{entry.name}", below))
     if own_processes:
         _count_removed(use, devices)
     return use

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+from .disk import DiskUse
 from .log import SandboxLog
 from .notices import Notices
 from .processes import ProcessTable
@@ -16,11 +17,11 @@ _LOOK_S = 0.25
 _DISK_INTERVAL_S = 5.0
 # So much less room on the file system, bytes or files, and the sandbox's use is counted at once.
 _NEWS_BYTES = 64 << 20
-_NEWS_FILES = 20_000
+_NEWS_FILES = 10_000
 
 
 class Guard:
-    """Kills the largest process above the memory limit, and every command above the limits on disk and files."""
+    """Kills the largest process above the memory limit, and every command that grows above the limits on disk and files."""
 
     def __init__(self, settings: Settings, usage: Usage, table: ProcessTable, log: SandboxLog, notices: Notices) -> None:
         self._settings = settings
@@ -29,6 +30,7 @@ class Guard:
         self._log = log
         self._notices = notices
         self._hiding: set[int] = set()
+        self._last = DiskUse()
         self.full: str | None = None
 
     async def run(self) -> None:
@@ -68,7 +70,7 @@ class Guard:
             await asyncio.sleep(4 * took)
             for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * took) / _LOOK_S))):
                 await asyncio.sleep(_LOOK_S)
-                if self._shrinking(room):
+                if self.full or self._hiding or self._shrinking(room):
                     break
 
     def _shrinking(self, room: tuple[int, int]) -> bool:
@@ -78,12 +80,13 @@ class Guard:
     async def _look_at_disk(self) -> None:
         use = await asyncio.to_thread(self._usage.disk)
         limit = "disk" if use.bytes > self._settings.disk_bytes else "files" if use.files > self._settings.files else None
-        if limit:
+        # What grows no more may go on, so that something can be removed.
+        if limit and (self.full is None or use.bytes > self._last.bytes or use.files > self._last.files):
             self._table.kill_all()
             self._notices.tell(limit)
             if self.full != limit:
                 self._log.write("system", f"{limit} limit reached: every command was killed")
-        self.full = limit
+        self.full, self._last = limit, use
         # A process is hidden for a moment between its fork and its exec, so the second time counts.
         for pid in self._hiding & use.hiding:
             with contextlib.suppress(ProcessLookupError):
