@@ -49,10 +49,8 @@ for folder in range(2000):
         while files_below(vast.host.home / "trash"):
             assert time.monotonic() < deadline
             time.sleep(1)
-        print(
         print(f"and its files were gone after {time.monotonic() - started:.1f} s")
     print(f"the neighbour's slowest answer: {max(took):.1f} s")
-        )
 
 
 @pytest.mark.parametrize("user", ["own", "ordinary"])
