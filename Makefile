@@ -4,14 +4,15 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test check fuzz bench openapi lock clean
+.PHONY: help demo up test hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
-	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
+	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
+	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
 	@echo "make bench    the benchmarks that README quotes"
 	@echo "make openapi  write openapi.json anew"
 	@echo "make lock     resolve the dependencies anew (needs uv)"
@@ -34,6 +35,9 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+hostile: $(INSTALLED)
+	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

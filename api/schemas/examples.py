@@ -189,6 +189,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "disk_used_bytes": 52000000,
             "disk_total_bytes": 10737418240,
         },
+        "limit_hits": [{"limit": "memory", "count": 1, "first_at": _TIME, "last_at": _TIME}],
     },
     "File": {"path": "/data/train_shard_1.json", "size": 284310, "sha256": _ROUND["digest"]},
     "Execute": {"code": "print(6 * 7)", "language": "python", "timeout_s": 10},
