@@ -28,13 +28,14 @@ _NOUN: dict[type, str] = {
 _DESCRIPTIONS = {
     400: "The body is not valid JSON",
     401: "No valid API key",
-    403: "The key lacks a scope",
+    403: "The key lacks a scope, or the project has used up a quota",
     404: "Not there, or another project's",
     408: "The body did not arrive in time",
     409: "Conflict with the current state",
     413: "Too large",
     415: "Not application/json",
     422: "A field or parameter is wrong",
+    429: "The key has asked too often; see Retry-After and RateLimit",
     502: "The sandbox's provider failed",
     503: "Temporarily unavailable; see Retry-After",
 }
@@ -47,7 +48,7 @@ WAITED = {
 
 def errors(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that an operation can answer with."""
-    documented = sorted({401, 403, 422, 503, *statuses, *((400, 408, 413, 415) if body else ())})
+    documented = sorted({401, 403, 422, 429, 503, *statuses, *((400, 408, 413, 415) if body else ())})
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in documented
@@ -80,7 +81,7 @@ async def once(
         idempotency.store(uow, principal.project_id, key, row.id)
         return row
 
-    return await state.work(use_case)
+    return await state.work(use_case, principal)
 
 
 def _fingerprint(request: Request, body: BaseModel | None) -> str:

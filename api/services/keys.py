@@ -1,33 +1,51 @@
-"""API keys: shown once, kept as a keyed hash, bound to a project and to scopes."""
+"""API keys: shown once, kept as a keyed hash, bound to a project, to scopes and, for a data owner, to one node."""
 
 import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.domain.errors import FieldError, InvalidError, NotFoundError
+from api.domain.errors import ConflictError, NotFoundError
+from api.domain.scopes import OWNER_SCOPES, SCOPES, check_grant, checked
+from api.services.audit import Entry
+from api.services.pages import Cursor, Page, fetch
 from api.settings import Settings
-from api.store.models import ApiKeyRow, ProjectRow
+from api.store.models import ApiKeyRow, NodeRow, ProjectRow
 
-SCOPES: Final = frozenset({"clusters:read", "clusters:write", "sandboxes:execute", "data:write", "models:read", "admin"})
-_USED_RESOLUTION: Final = timedelta(minutes=1)
+_PREFIX_LENGTH = 8
+_USED_RESOLUTION = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request speaks for."""
+    """Who a request speaks for. `node_id`: the one node whose data's owner this is. `entry`: its line in the audit log."""
 
     project_id: str
     key_id: str
     scopes: frozenset[str]
+    prefix: str
+    node_id: str | None = None
+    used_recently: bool = field(default=True, compare=False)
+    entry: Entry | None = field(default=None, compare=False, repr=False)
+
+
+class Made(NamedTuple):
+    """A key and its secret, which nobody can read again."""
+
+    row: ApiKeyRow
+    secret: str
+
+    @property
+    def id(self) -> str:
+        return self.row.id
 
 
 def new_plaintext() -> str:
@@ -36,24 +54,40 @@ def new_plaintext() -> str:
 
 
 def authenticate(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """The key's principal, or None if it is unknown, expired or revoked. Notes the use, to the minute."""
-    now = func.clock_timestamp()
-    row = session.scalar(
-        select(ApiKeyRow).where(
-            ApiKeyRow.digest == _digest(settings, plaintext),
-            ApiKeyRow.revoked_at.is_(None),
-            or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now),
-        )
+    """The key's principal, or None if it is unknown, expired or revoked."""
+    return _principal(session, settings, plaintext, _valid())
+
+
+def recognise(session: Session, settings: Settings, plaintext: str) -> Principal | None:
+    """Whose key this is, or was, whether or not it still opens anything; for the record of its refusal."""
+    return _principal(session, settings, plaintext)
+
+
+def _principal(session: Session, settings: Settings, plaintext: str, *conditions: ColumnElement[bool]) -> Principal | None:
+    digest = _digest(settings, plaintext)
+    fresh = ApiKeyRow.last_used_at > func.clock_timestamp() - _USED_RESOLUTION
+    same = or_(
+        ApiKeyRow.digest == digest,
+        and_(ApiKeyRow.old_digest == digest, ApiKeyRow.old_valid_until > func.clock_timestamp()),
     )
-    if row is None:
+    found = session.execute(select(ApiKeyRow, fresh).where(same, *conditions)).first()
+    if found is None:
         return None
+    row, used_recently = found
+    prefix = plaintext[:_PREFIX_LENGTH]
+    return Principal(row.project_id, row.id, frozenset(row.scopes), prefix, row.node_id, bool(used_recently))
+
+
+def note_use(session: Session, key_ids: Iterable[str]) -> None:
+    """Write down that these keys were used, to the minute. A key that somebody else writes just now is passed over."""
+    stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < func.clock_timestamp() - _USED_RESOLUTION)
+    free = select(ApiKeyRow.id).where(ApiKeyRow.id.in_(list(key_ids)), stale).with_for_update(skip_locked=True)
     session.execute(
         update(ApiKeyRow)
-        .where(ApiKeyRow.id == row.id, or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now - _USED_RESOLUTION))
-        .values(last_used_at=now)
+        .where(ApiKeyRow.id.in_(free))
+        .values(last_used_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
-    return Principal(row.project_id, row.id, frozenset(row.scopes))
 
 
 def create(
@@ -65,26 +99,27 @@ def create(
     scopes: Iterable[str],
     expires_at: datetime | None = None,
     plaintext: str | None = None,
-) -> tuple[ApiKeyRow, str]:
-    """Make a key, and its project where it is new. Returns the row and the key itself, which nobody can read again."""
-    wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown or not wanted:
-        message = f"unknown scope {unknown[0]!r}" if unknown else "at least one scope is needed"
-        raise InvalidError("invalid_scope", message, errors=(FieldError("/scopes", message),))
-    secret = plaintext or new_plaintext()
-    row = ApiKeyRow(
-        id=ids.key_id(),
-        project_id=_project_id(session, project),
-        name=name,
-        prefix=secret[:8],
-        digest=_digest(settings, secret),
-        scopes=wanted,
-        expires_at=expires_at,
-    )
-    session.add(row)
-    session.flush()
-    return row, secret
+) -> Made:
+    """Make a key, and its project where it is new."""
+    return _add(session, settings, _project_id(session, project), name, checked(scopes), expires_at, plaintext=plaintext)
+
+
+def issue(
+    session: Session,
+    settings: Settings,
+    principal: Principal,
+    *,
+    name: str,
+    wanted: Iterable[str] | None,
+    node_id: str | None = None,
+    expires_at: datetime | None = None,
+) -> Made:
+    """Make a key in the caller's project, with no scope that the caller lacks; with `node_id` for that node's data owner."""
+    if node_id is not None:
+        _check_owner(session, principal.project_id, node_id)
+    allowed = checked(OWNER_SCOPES if wanted is None else wanted, for_owner=node_id is not None)
+    check_grant(principal.scopes, allowed)
+    return _add(session, settings, principal.project_id, name, allowed, expires_at, node_id=node_id)
 
 
 def ensure(session: Session, settings: Settings, *, project: str, name: str, plaintext: str) -> None:
@@ -93,23 +128,122 @@ def ensure(session: Session, settings: Settings, *, project: str, name: str, pla
         create(session, settings, project=project, name=name, scopes=SCOPES, plaintext=plaintext)
 
 
-def page(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
-    """Keys with their projects' names, newest first."""
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ApiKeyRow]:
+    return fetch(session, select(ApiKeyRow).where(ApiKeyRow.project_id == project_id), ApiKeyRow, limit, after)
+
+
+def everything(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
+    """The operator's list: keys with their projects' names, newest first."""
     query = select(ApiKeyRow, ProjectRow.name).join(ProjectRow).order_by(ApiKeyRow.created_at.desc())
     if project is not None:
         query = query.where(ProjectRow.name == project)
     return [(row, name) for row, name in session.execute(query)]
 
 
-def revoke(session: Session, key_id: str) -> None:
-    found = session.execute(
-        update(ApiKeyRow)
-        .where(ApiKeyRow.id == key_id)
-        .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, func.clock_timestamp()))
-        .returning(ApiKeyRow.id)
-    ).first()
-    if found is None:
+def get(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    """A key of the project, or of any project (None: the operator asks)."""
+    query = select(ApiKeyRow).where(ApiKeyRow.id == key_id)
+    if project_id is not None:
+        query = query.where(ApiKeyRow.project_id == project_id)
+    row = session.scalar(query)
+    if row is None:
         raise NotFoundError("key", key_id)
+    return row
+
+
+def revoke(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    """Close a key, at once and for good. Safe to ask twice."""
+    row = _locked(session, project_id, key_id)
+    if row.revoked_at is None:
+        row.revoked_at = func.clock_timestamp()
+        session.flush()
+        session.refresh(row)
+    return row
+
+
+def rotate(
+    session: Session,
+    settings: Settings,
+    project_id: str | None,
+    key_id: str,
+    overlap_s: int,
+    by: Principal | None = None,
+) -> Made:
+    """Give a key a new secret; the one before still opens for `overlap_s` seconds, and the one before that no more.
+
+    `by` learns the secret, so it must have all that the key has.
+    """
+    row = _locked(session, project_id, key_id)
+    if by is not None:
+        check_grant(by.scopes, row.scopes)
+    if not session.scalar(select(_valid()).where(ApiKeyRow.id == row.id)):
+        raise ConflictError("key_not_valid", "The key is expired or revoked; make a new one.")
+    if row.node_id is not None:
+        _check_unsealed(session.get_one(NodeRow, row.node_id))
+    secret = new_plaintext()
+    row.old_digest = row.digest if overlap_s else None
+    row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None
+    row.digest, row.prefix = _digest(settings, secret), secret[:_PREFIX_LENGTH]
+    row.rotated_at = func.clock_timestamp()
+    session.flush()
+    session.refresh(row)
+    return Made(row, secret)
+
+
+def _add(
+    session: Session,
+    settings: Settings,
+    project_id: str,
+    name: str,
+    allowed: list[str],
+    expires_at: datetime | None,
+    *,
+    node_id: str | None = None,
+    plaintext: str | None = None,
+) -> Made:
+    secret = plaintext or new_plaintext()
+    row = ApiKeyRow(
+        id=ids.key_id(),
+        project_id=project_id,
+        node_id=node_id,
+        name=name,
+        prefix=secret[:_PREFIX_LENGTH],
+        digest=_digest(settings, secret),
+        scopes=allowed,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    return Made(row, secret)
+
+
+def _check_owner(session: Session, project_id: str, node_id: str) -> None:
+    # Locked, so that a first upload and a new key cannot pass each other.
+    node = session.scalar(
+        select(NodeRow).where(NodeRow.id == node_id, NodeRow.project_id == project_id).with_for_update(key_share=True)
+    )
+    if node is None:
+        raise NotFoundError("node", node_id)
+    if node.role == "aggregator":
+        raise ConflictError("not_a_data_node", "An aggregator holds no owner's data: bind the key to a worker or a validator.")
+    _check_unsealed(node)
+
+
+def _check_unsealed(node: NodeRow) -> None:
+    if node.data_owner and node.owner_data_at is not None:
+        raise ConflictError("node_sealed", f"{node.id} holds its data owner's data: no new key opens it. Deploy another node.")
+
+
+def _locked(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    row = get(session, project_id, key_id)
+    session.refresh(row, with_for_update={"key_share": True})
+    return row
+
+
+def _valid() -> ColumnElement[bool]:
+    return and_(
+        ApiKeyRow.revoked_at.is_(None), or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.clock_timestamp())
+    )
 
 
 def _project_id(session: Session, name: str) -> str:

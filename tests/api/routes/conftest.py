@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import create_engine
 
+from api.domain.scopes import SCOPES
 from api.main import create_app
 from api.services import keys
 from api.settings import Settings
@@ -91,7 +92,7 @@ def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser
     """Makes a caller: a project of its own unless it is named, and a key with these scopes (all by default)."""
     made: list[User] = []
 
-    def make(project: str | None = None, scopes: frozenset[str] = keys.SCOPES - {"admin"}) -> User:
+    def make(project: str | None = None, scopes: frozenset[str] = SCOPES - {"admin"}) -> User:
         name = project or f"project-{len(made)}"
 
         def issue(uow: UnitOfWork) -> tuple[str, str]:

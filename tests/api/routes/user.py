@@ -54,9 +54,9 @@ class User:
         self.node_runs(node_id)
         return node_id
 
-    def ready(self) -> str:
+    def ready(self, **fields: Any) -> str:
         """A connected cluster of one worker and an aggregator."""
-        cluster_id = self.cluster()
+        cluster_id = self.cluster(**fields)
         self.running(cluster_id)
         self.running(cluster_id, node_type="parameter_server")
         self.call("POST", f"/v1/clusters/{cluster_id}/connect", 200, json={})

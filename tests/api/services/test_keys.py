@@ -23,10 +23,10 @@ def test_a_key_opens_its_project_until_it_is_revoked(database: Database, setting
         row, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["clusters:read"])
     with database.unit_of_work() as uow:
         principal = keys.authenticate(uow.session, settings, secret)
-    assert principal == keys.Principal(row.project_id, row.id, frozenset({"clusters:read"}))
+    assert principal == keys.Principal(row.project_id, row.id, frozenset({"clusters:read"}), secret[:8])
     with database.unit_of_work() as uow:
-        keys.revoke(uow.session, row.id)
-        keys.revoke(uow.session, row.id)
+        keys.revoke(uow.session, None, row.id)
+        keys.revoke(uow.session, None, row.id)
         assert keys.authenticate(uow.session, settings, secret) is None
 
 
@@ -64,12 +64,12 @@ def test_ensure_makes_one_key(database: Database, settings: Settings) -> None:
         with database.unit_of_work() as uow:
             keys.ensure(uow.session, settings, project="embedded", name="embedded", plaintext="fnx_fixed")
     with database.unit_of_work() as uow:
-        assert len(keys.page(uow.session, "embedded")) == 1
+        assert len(keys.everything(uow.session, "embedded")) == 1
 
 
 def test_revoking_an_unknown_key_is_an_error(database: Database) -> None:
     with pytest.raises(NotFoundError), database.unit_of_work() as uow:
-        keys.revoke(uow.session, "key_unknown")
+        keys.revoke(uow.session, None, "key_unknown")
 
 
 def test_an_idempotency_key_stands_for_one_request(database: Database) -> None:
