@@ -47,6 +47,11 @@ class Recorder:
         self._lines.append(audit.values(entry, status, at=datetime.now(UTC)))
         self._bell.set()
 
+    @property
+    def waiting(self) -> int:
+        """Lines that are not in the database yet."""
+        return len(self._lines)
+
     def used(self, key_id: str) -> None:
         now = time.monotonic()
         if now - self._noted.get(key_id, -_USED_EVERY_S) >= _USED_EVERY_S:
