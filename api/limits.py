@@ -63,7 +63,9 @@ class Gate:
                 self._dress(scope, message)
                 _record(scope, message["status"])
                 self._measure(scope, message["status"], time.perf_counter() - started)
-            await send(message)
+            # A client that takes nothing any more must not hold what is being read for it.
+            async with asyncio.timeout(_IDLE_TIMEOUT_S):
+                await send(message)
 
         try:
             await self._admit(scope, receive, send_with_headers)
