@@ -69,12 +69,12 @@ async def once(
     load: Loader[Row],
 ) -> Row:
     """Make a resource, or find the one that this Idempotency-Key has made before."""
-    fingerprint = _fingerprint(request, body)
+    asked = fingerprint(request, body)
 
     def use_case(uow: UnitOfWork) -> Row:
         if key is None:
             return create(uow)
-        found = idempotency.find(uow, principal.project_id, key, fingerprint)
+        found = idempotency.find(uow, principal.project_id, key, asked)
         if found is not None:
             return load(uow.session, principal.project_id, found)
         row = create(uow)
@@ -84,7 +84,8 @@ async def once(
     return await state.work(use_case, principal)
 
 
-def _fingerprint(request: Request, body: BaseModel | None) -> str:
+def fingerprint(request: Request, body: BaseModel | None) -> str:
+    """What tells one request from another that came with the same Idempotency-Key."""
     asked = f"{request.method} {request.scope['path']}\n{body.model_dump_json() if body is not None else ''}"
     return hashlib.sha256(asked.encode()).hexdigest()
 

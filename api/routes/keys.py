@@ -1,14 +1,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 
 from api.auth import Admin
-from api.deps import Pages, State
-from api.routes.common import LOCATION, answers, errors, place
+from api.deps import IdempotencyKey, Pages, State
+from api.domain.errors import ConflictError
+from api.routes.common import LOCATION, answers, errors, fingerprint, place
 from api.schemas.base import Page
 from api.schemas.keys import Key, KeyCreate, KeyRotate, NewKey
-from api.services import keys
+from api.services import idempotency, keys
+from api.store.database import UnitOfWork
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 KeyId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["key_8f3m1q"])]
@@ -21,12 +23,18 @@ KeyId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["ke
     status_code=201,
     responses={**answers(201, "The key, with its secret", LOCATION), **errors(404, 409, body=True)},
 )
-async def create_key(body: KeyCreate, caller: Admin, state: State, response: Response) -> NewKey:
-    """The secret is shown this once, and kept as a keyed hash. With `node_id` it is a data owner's key: for uploading to that
-    node's sandbox, working in it and watching it, and nothing else."""
+async def create_key(
+    body: KeyCreate, caller: Admin, state: State, key: IdempotencyKey, request: Request, response: Response
+) -> NewKey:
+    """The secret is shown this once, and kept as a keyed hash; a repeated Idempotency-Key is a 409 that names the key. With
+    `node_id` it is a data owner's key: for uploading to that node's sandbox, working in it, watching it, and nothing else."""
     expires_at = None if body.expires_in_s is None else datetime.now(UTC) + timedelta(seconds=body.expires_in_s)
-    made = await state.work(
-        lambda uow: keys.issue(
+    asked = fingerprint(request, body)
+
+    def issue(uow: UnitOfWork) -> keys.Made:
+        if key is not None and (found := idempotency.find(uow, caller.project_id, key, asked)):
+            raise ConflictError("key_made_before", f"This request has made {found}; its secret was shown then. Rotate it.")
+        made = keys.issue(
             uow.session,
             state.settings,
             caller,
@@ -34,9 +42,12 @@ async def create_key(body: KeyCreate, caller: Admin, state: State, response: Res
             wanted=body.scopes,
             node_id=body.node_id,
             expires_at=expires_at,
-        ),
-        caller,
-    )
+        )
+        if key is not None:
+            idempotency.store(uow, caller.project_id, key, made.id)
+        return made
+
+    made = await state.work(issue, caller)
     place(response, f"/v1/keys/{made.row.id}")
     return NewKey.made(made.row, made.secret)
 

@@ -179,7 +179,7 @@ def rotate(
     if not session.scalar(select(_valid()).where(ApiKeyRow.id == row.id)):
         raise ConflictError("key_not_valid", "The key is expired or revoked; make a new one.")
     if row.node_id is not None:
-        _check_unsealed(session.get_one(NodeRow, row.node_id))
+        _check_owner(session, row.project_id, row.node_id)
     secret = new_plaintext()
     row.old_digest = row.digest if overlap_s else None
     row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None

@@ -129,7 +129,7 @@ def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations:
         for name, operation in operations.items()
     }
     slow = {name for name, operation in operations.items() if "202" in operation["responses"]}
-    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "predict", "export_model"}
+    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "predict", "export_model", "create_key"}
     assert {name for name, found in headers.items() if "Prefer" in found} == slow
     assert {name for name, found in headers.items() if "Idempotency-Key" in found} == creating
     for name in slow:

@@ -145,3 +145,29 @@ def test_pages_of_keys(make_user: MakeUser) -> None:
     listed = [item["key_id"] for item in (*page["items"], *rest["items"])]
     assert listed[:3] == made[::-1]
     assert len(listed) == 4
+
+
+def test_a_repeated_request_makes_no_second_key_and_says_which_it_made(admin: User) -> None:
+    body = {"name": "k", "scopes": ["clusters:read"]}
+    headers = {"Idempotency-Key": "once"}
+    made = admin.call("POST", "/v1/keys", 201, json=body, headers=headers)
+    again = admin.refused("POST", "/v1/keys", 409, json=body, headers=headers)
+    assert again["code"] == "key_made_before"
+    assert made["key_id"] in again["detail"]
+
+
+def test_secrets_stay_out_of_logs_metrics_and_refusals(admin: User, caplog: pytest.LogCaptureFixture, url: str) -> None:
+    caplog.set_level("DEBUG")
+    mistyped = "fnx_" + "mistyped-secret" * 3
+    made = admin.key(scopes=["clusters:read"])
+    holder = admin.holding(made["api_key"])
+    shown = [
+        admin.holding(mistyped).http.get("/v1/clusters").text,
+        holder.http.get("/v1/keys").text,
+        holder.http.post("/v1/clusters", content=b"{", headers={"Content-Type": "application/json"}).text,
+        admin.http.get("/metrics").text,
+        admin.http.get("/v1/audit").text,
+    ]
+    for secret in (mistyped, made["api_key"], admin.secret):
+        assert secret not in caplog.text
+        assert not [text for text in shown if secret in text]
