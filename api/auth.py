@@ -9,9 +9,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.deps import AppState, State
 from api.domain.errors import ForbiddenError, UnauthorizedError
 from api.domain.scopes import effective
-from api.services import keys
+from api.services import principals
 from api.services.audit import Entry
-from api.services.keys import Principal
+from api.services.principals import Principal
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, as `flow-nexus keys create` prints it.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -39,13 +39,11 @@ async def _holder(
     if credentials is None:
         raise UnauthorizedError("missing_key", "Send an API key: Authorization: Bearer <key>.")
     presented = credentials.credentials
-    principal = await state.work(lambda uow: keys.authenticate(uow.session, state.settings, presented))
-    if principal is None:
-        closed = await state.work(lambda uow: keys.recognise(uow.session, state.settings, presented))
-        if closed is not None:
-            _introduce(request, closed)
+    principal = await state.work(lambda uow: principals.recognise(uow.session, state.settings, presented))
+    if principal is not None:
+        principal = replace(principal, entry=_introduce(request, principal))
+    if principal is None or not principal.valid:
         raise UnauthorizedError("invalid_key", "The API key is unknown, expired or revoked.")
-    principal = replace(principal, entry=_introduce(request, principal))
     if not principal.used_recently:
         state.recorder.used(principal.key_id)
     request.scope["allowance"] = await state.rates.take(principal.key_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.services import audit, keys
+from api.services import audit, principals
 from api.services.audit import Entry
 from api.store.database import UnitOfWork
 from api.work import Work
@@ -101,4 +101,4 @@ class Recorder:
 
 
 def _noting(used: set[str]) -> Callable[[UnitOfWork], None]:
-    return lambda uow: keys.note_use(uow.session, used)
+    return lambda uow: principals.note_use(uow.session, used)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import anyio
 
 from api.services import audit
-from api.services.keys import Principal
+from api.services.principals import Principal
 from api.store.database import Database, UnitOfWork
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from api.deps import AppState
 from api.domain.status import SETTLED
 from api.problems import MEDIA_TYPE
 from api.services import idempotency
-from api.services.keys import Principal
+from api.services.principals import Principal
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
 

@@ -16,7 +16,7 @@ from api.routes.common import answers, errors, place
 from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
-from api.services.keys import Principal
+from api.services.principals import Principal
 from api.store.models import NodeRow
 from api.uploads import Upload
 

@@ -1,40 +1,22 @@
 """API keys: shown once, kept as a keyed hash, bound to a project, to scopes and, for a data owner, to one node."""
 
-import hashlib
-import hmac
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.domain.errors import ConflictError, NotFoundError
-from api.domain.scopes import OWNER_SCOPES, SCOPES, check_grant, checked
-from api.services.audit import Entry
+from api.domain.scopes import OWNER_SCOPES, check_grant, checked
+from api.domain.scopes import SCOPES as SCOPES
 from api.services.pages import Cursor, Page, fetch
+from api.services.principals import PREFIX_LENGTH, Principal, digest, valid
 from api.settings import Settings
 from api.store.models import ApiKeyRow, NodeRow, ProjectRow
-
-_PREFIX_LENGTH = 8
-_USED_RESOLUTION = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who a request speaks for. `node_id`: the one node whose data's owner this is. `entry`: its line in the audit log."""
-
-    project_id: str
-    key_id: str
-    scopes: frozenset[str]
-    prefix: str
-    node_id: str | None = None
-    used_recently: bool = field(default=True, compare=False)
-    entry: Entry | None = field(default=None, compare=False, repr=False)
 
 
 class Made(NamedTuple):
@@ -51,43 +33,6 @@ class Made(NamedTuple):
 def new_plaintext() -> str:
     """256 random bits, with a prefix by which secret scanners know it."""
     return f"fnx_{secrets.token_urlsafe(32)}"
-
-
-def authenticate(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """The key's principal, or None if it is unknown, expired or revoked."""
-    return _principal(session, settings, plaintext, _valid())
-
-
-def recognise(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """Whose key this is, or was, whether or not it still opens anything; for the record of its refusal."""
-    return _principal(session, settings, plaintext)
-
-
-def _principal(session: Session, settings: Settings, plaintext: str, *conditions: ColumnElement[bool]) -> Principal | None:
-    digest = _digest(settings, plaintext)
-    fresh = ApiKeyRow.last_used_at > func.clock_timestamp() - _USED_RESOLUTION
-    same = or_(
-        ApiKeyRow.digest == digest,
-        and_(ApiKeyRow.old_digest == digest, ApiKeyRow.old_valid_until > func.clock_timestamp()),
-    )
-    found = session.execute(select(ApiKeyRow, fresh).where(same, *conditions)).first()
-    if found is None:
-        return None
-    row, used_recently = found
-    prefix = plaintext[:_PREFIX_LENGTH]
-    return Principal(row.project_id, row.id, frozenset(row.scopes), prefix, row.node_id, bool(used_recently))
-
-
-def note_use(session: Session, key_ids: Iterable[str]) -> None:
-    """Write down that these keys were used, to the minute. A key that somebody else writes just now is passed over."""
-    stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < func.clock_timestamp() - _USED_RESOLUTION)
-    free = select(ApiKeyRow.id).where(ApiKeyRow.id.in_(list(key_ids)), stale).with_for_update(skip_locked=True)
-    session.execute(
-        update(ApiKeyRow)
-        .where(ApiKeyRow.id.in_(free))
-        .values(last_used_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False)
-    )
 
 
 def create(
@@ -124,7 +69,7 @@ def issue(
 
 def ensure(session: Session, settings: Settings, *, project: str, name: str, plaintext: str) -> None:
     """Make a full key with this very text, unless it is there already."""
-    if session.scalar(select(ApiKeyRow.id).where(ApiKeyRow.digest == _digest(settings, plaintext))) is None:
+    if session.scalar(select(ApiKeyRow.id).where(ApiKeyRow.digest == digest(settings, plaintext))) is None:
         create(session, settings, project=project, name=name, scopes=SCOPES, plaintext=plaintext)
 
 
@@ -176,14 +121,14 @@ def rotate(
     row = _locked(session, project_id, key_id)
     if by is not None:
         check_grant(by.scopes, row.scopes)
-    if not session.scalar(select(_valid()).where(ApiKeyRow.id == row.id)):
+    if not session.scalar(select(valid()).where(ApiKeyRow.id == row.id)):
         raise ConflictError("key_not_valid", "The key is expired or revoked; make a new one.")
     if row.node_id is not None:
         _check_owner(session, row.project_id, row.node_id)
     secret = new_plaintext()
     row.old_digest = row.digest if overlap_s else None
     row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None
-    row.digest, row.prefix = _digest(settings, secret), secret[:_PREFIX_LENGTH]
+    row.digest, row.prefix = digest(settings, secret), secret[:PREFIX_LENGTH]
     row.rotated_at = func.clock_timestamp()
     session.flush()
     session.refresh(row)
@@ -207,8 +152,8 @@ def _add(
         project_id=project_id,
         node_id=node_id,
         name=name,
-        prefix=secret[:_PREFIX_LENGTH],
-        digest=_digest(settings, secret),
+        prefix=secret[:PREFIX_LENGTH],
+        digest=digest(settings, secret),
         scopes=allowed,
         expires_at=expires_at,
     )
@@ -240,19 +185,6 @@ def _locked(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
     return row
 
 
-def _valid() -> ColumnElement[bool]:
-    return and_(
-        ApiKeyRow.revoked_at.is_(None), or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.clock_timestamp())
-    )
-
-
 def _project_id(session: Session, name: str) -> str:
     session.execute(insert(ProjectRow).values(id=ids.project_id(), name=name).on_conflict_do_nothing())
     return session.execute(select(ProjectRow.id).where(ProjectRow.name == name)).scalar_one()
-
-
-def _digest(settings: Settings, plaintext: str) -> bytes:
-    """HMAC with the deployment's secret: fast enough for every request, useless to a thief of the database alone.
-    A slow hash would add nothing, as the keys are 256 random bits."""
-    pepper = b"api-key:" + settings.secret_key.get_secret_value().encode()
-    return hmac.digest(pepper, plaintext.encode(), hashlib.sha256)

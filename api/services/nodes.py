@@ -9,9 +9,9 @@ from api.domain.specs import NodeSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
 from api.services import quotas
 from api.services.clusters import refuse_ended
-from api.services.keys import Principal
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
+from api.services.principals import Principal
 from api.settings import Settings
 from api.store import leases, transitions
 from api.store.database import UnitOfWork

@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 from api.domain.access import Act, check_access
 from api.domain.errors import ConflictError, NotFoundError
 from api.services import quotas
-from api.services.keys import Principal
 from api.services.pages import Cursor, Page, fetch
+from api.services.principals import Principal
 from api.settings import Settings
 from api.store.models import NodeRow
 
