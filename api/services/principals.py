@@ -60,6 +60,11 @@ def recognise(session: Session, settings: Settings, plaintext: str) -> Principal
     )
 
 
+def opens(session: Session, key_id: str) -> bool:
+    """Whether a key that was let in would be let in again."""
+    return bool(session.scalar(select(valid()).where(ApiKeyRow.id == key_id)))
+
+
 def note_use(session: Session, key_ids: Iterable[str]) -> None:
     """Write down that these keys were used, to the minute. A key that somebody else writes just now is passed over."""
     stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < func.clock_timestamp() - _USED_RESOLUTION)

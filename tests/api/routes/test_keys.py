@@ -171,3 +171,14 @@ def test_secrets_stay_out_of_logs_metrics_and_refusals(admin: User, caplog: pyte
     for secret in (mistyped, made["api_key"], admin.secret):
         assert secret not in caplog.text
         assert not [text for text in shown if secret in text]
+
+
+def test_a_stream_ends_with_the_key_that_opened_it(admin: User) -> None:
+    cluster_id = admin.cluster()
+    made = admin.key(scopes=["clusters:read"])
+    with admin.holding(made["api_key"]).http.stream("GET", f"/v1/clusters/{cluster_id}/events", timeout=20) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "id: 1"
+        admin.call("DELETE", f"/v1/keys/{made['key_id']}", 200)
+        admin.deploy(cluster_id)
+        assert list(lines), "what was committed is sent, and then it ends"
