@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
     lease_s: float = Field(60, gt=0)
+    rate_limit: int | None = Field(6000, ge=1, description="requests per key in a window; null: no limit")
+    rate_limit_window_s: int = Field(60, ge=1)
+    quota_clusters: int | None = Field(1000, ge=0, description="per project, not terminated; null: no limit, as for the others")
+    quota_nodes: int | None = Field(1000, ge=0, description="per project, not terminated")
+    quota_running_sandboxes: int | None = Field(1000, ge=0, description="per project, running or about to")
+    quota_upload_bytes: int | None = Field(10**12, ge=0, description="per project, in sandboxes that still exist")
+    quota_spend_usd: Decimal | None = Field(None, ge=0, description="per project, over all time")
     max_streams: int = Field(200, ge=1, description="event streams that one API process serves at once")
     docs: bool = Field(True, description="serve /docs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -21,7 +21,8 @@ _COMMANDS = (
     LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, predictions, models."),
     LazyCommand("sandbox", "api.cli.sandboxes", "app", "Sandboxes: files, commands, logs."),
     LazyCommand("data", "api.cli.data", "app", "Example data to train on."),
-    LazyCommand("keys", "api.cli.keys", "app", "API keys, for whoever runs the service."),
+    LazyCommand("keys", "api.cli.keys", "app", "API keys: make, list, rotate, revoke."),
+    LazyCommand("projects", "api.cli.projects", "app", "Quotas and their use."),
 )
 
 

@@ -59,6 +59,7 @@ class NodeSpec:
     template: Template
     autonomy: float
     capabilities: tuple[Capability, ...]
+    data_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from api.domain import ids, topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
+from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, NodeRow, TrainingRow
@@ -16,8 +18,9 @@ from api.store.models import ClusterRow, NodeRow, TrainingRow
 _ENDED = ("terminating", "terminated")
 
 
-def create(uow: UnitOfWork, project_id: str, spec: ClusterSpec) -> ClusterRow:
+def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
     spec.check_available()
+    quotas.claim(uow.session, settings, project_id, clusters=1)
     row = ClusterRow(
         id=ids.cluster_id(),
         project_id=project_id,

@@ -67,23 +67,52 @@ class ProjectRow(Base):
     __tablename__ = "projects"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    quotas: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ApiKeyRow(Base):
-    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list."""
+    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list.
+
+    `node_id`: a data owner's key, for that node's sandbox alone. `old_digest` still opens until `old_valid_until`.
+    """
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    node_id: Mapped[str | None] = mapped_column(ForeignKey("nodes.id"))
     name: Mapped[str]
     prefix: Mapped[str]
     digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    old_digest: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    old_valid_until: Mapped[datetime | None]
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
+    rotated_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_api_keys_page", "project_id", "created_at", "id"),)
+
+
+class AuditRow(Base):
+    """Who asked for what, and what came of it. The database refuses to change or delete these rows."""
+
+    __tablename__ = "audit"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    key_id: Mapped[str]
+    key_prefix: Mapped[str]
+    operation: Mapped[str]
+    resource: Mapped[str | None]
+    status: Mapped[int]
+    address: Mapped[str | None]
+    request_id: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (Index("ix_audit_page", "project_id", "created_at", "id"),)
 
 
 class IdempotencyRow(Base):
@@ -130,6 +159,9 @@ class NodeRow(Leased, Base):
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
+    data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    owner_data_at: Mapped[datetime | None]
+    uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

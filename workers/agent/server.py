@@ -95,7 +95,7 @@ class Agent:
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
-            Route("/predictions", _posted(protocol.Predict, self._predictor.predict), methods=["POST"]),
+            Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
             Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
@@ -126,6 +126,12 @@ class Agent:
 
     async def _check(self, body: protocol.ShardCheck) -> protocol.ShardReport:
         return await asyncio.to_thread(data.check, self._root, body, self._config.node_id)
+
+    async def _predict(self, body: protocol.Predict) -> protocol.Predictions:
+        # Predictions echo their texts: who holds the cluster's token must not read a worker's data that way.
+        if body.input_data is not None and self._config.role != "aggregator":
+            raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
+        return await self._predictor.predict(body)
 
     async def _report(self, request: Request) -> Response:
         try:
