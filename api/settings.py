@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8_000_000, ge=1, description="largest JSON body")
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
-    lease_s: float = Field(60, gt=0)
+    lease_s: float = Field(20, gt=0, description="a step whose worker died is taken over after so long")
     max_streams: int = Field(200, ge=1, description="event streams that one API process serves at once")
     docs: bool = Field(True, description="serve /docs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -59,6 +59,24 @@ async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node
     return Node.of(await state.work(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
 
 
+@router.post(
+    "/nodes/{node_id}/redeploy",
+    operation_id="redeploy_node",
+    summary="Give a lost node a new sandbox",
+    status_code=202,
+    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409)},
+)
+async def redeploy_node(
+    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
+) -> Node:
+    """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
+    it joins again with the next round once its data is uploaded again. Safe to ask twice."""
+    row = await state.work(lambda uow: nodes.redeploy(uow, caller.project_id, node_id))
+    row = await settled(state, caller, request, row, nodes.get, wait)
+    place(response, f"/v1/nodes/{row.id}", wait)
+    return Node.of(row)
+
+
 @router.delete(
     "/nodes/{node_id}",
     operation_id="remove_node",

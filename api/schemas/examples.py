@@ -17,6 +17,7 @@ NODE: Final[dict[str, Any]] = {
     "node_type": "worker",
     "model": "base",
     "template": "python",
+    "former_sandbox_ids": [],
     "created_at": _TIME,
     "error": None,
 }
@@ -87,6 +88,7 @@ _ROUND: Final[dict[str, Any]] = {
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
     "evaluate_seconds": 0.6,
+    "copies": ["node_w1_abc123"],
     "votes": [],
     "workers": {
         "node_w1_abc123": {

@@ -67,6 +67,7 @@ class Node(Shape):
     node_type: NodeType
     model: str
     template: Template
+    former_sandbox_ids: list[str] = Field(description="sandboxes that it had before, oldest first; its cost includes theirs")
     created_at: Timestamp
     error: Failure | None
 
@@ -84,6 +85,7 @@ class Node(Shape):
             node_type=row.node_type,
             model=row.model,
             template=row.template,
+            former_sandbox_ids=[former["sandbox_id"] for former in row.former_sandboxes],
             created_at=row.created_at,
             error=Failure.of(row.error),
         )

@@ -5,6 +5,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
 from api.domain.sandboxes import SandboxError
 from api.store import leases
 from workers.agent_client import AgentError
@@ -49,7 +52,13 @@ async def _with_heartbeat(
             done, _ = await asyncio.wait({task}, timeout=context.settings.lease_s / 3)
             if done:
                 return task.result()
-            if not await asyncio.to_thread(_renew, context, table, row_id, token):
+            try:
+                kept = await asyncio.to_thread(_renew, context, table, row_id, token)
+            except (OperationalError, PoolTimeoutError):
+                # The token fences off what is applied later, so the work may go on while the database is away.
+                log.warning("%s: the lease could not be renewed: the database is away", row_id)
+                continue
+            if not kept:
                 raise leases.LeaseLostError(row_id)
     finally:
         if not task.done():

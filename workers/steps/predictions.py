@@ -13,6 +13,7 @@ from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps.lease import act, under_lease
 from workers.steps.members import Member, agent_of, peers_of, running
+from workers.steps.restore import restore
 
 _TRIES = 3
 
@@ -89,6 +90,12 @@ async def _predict(
         engine="onnx" if cluster.config["wasm_optimization"] else "torch",
     )
     async with agent_of(context, aggregator) as agent:
+        try:
+            return await agent.predict(request)
+        except AgentRefusedError as error:
+            if error.code != "unknown_model":
+                raise
+        await restore(agent, training.id, request.model, request.digest, request.workers)
         return await agent.predict(request)
 
 

@@ -17,8 +17,9 @@ from workers.steps import nodes
 from workers.steps.deployment import metadata
 
 log = logging.getLogger(__name__)
-# A sandbox younger than this may belong to a row whose transaction is still on its way.
-_ORPHAN_AGE = timedelta(seconds=60)
+# A sandbox younger than this may belong to a row whose transaction is still on its way. With the interval between two looks
+# it is less than a minute.
+_ORPHAN_AGE = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
