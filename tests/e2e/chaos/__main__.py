@@ -1,0 +1,62 @@
+"""`make chaos`: one training after another on one stack, each hit once at a random moment; a table of what became of them."""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.chaos.faults import FAULTS
+from tests.e2e.chaos.rig import Rig, Run
+
+_EPOCHS = 6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.chaos")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=None, help="of which fault comes when; printed, to do it again")
+    parser.add_argument("--frozen", type=float, default=20.0, help="seconds that what is frozen or cut off stays so")
+    parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault; may be given more than once")
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}, {given.kills} kills, frozen for {given.frozen:g} s", flush=True)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
+        rig = Rig(stack, _EPOCHS, given.frozen)
+        first = rig.run((), random.Random(seed))
+        print(f"undisturbed: accuracy {first.accuracy:.4f}, digest {first.digest[:12]}, {first.seconds:.1f} s", flush=True)
+        print(
+            "| kill | in epoch | next round after, s | accuracy | same model | verdict |\n|---|---|---|---|---|---|", flush=True
+        )
+        good = sum(_once(rig, first, name, seed + number) for number, name in enumerate(_order(given, seed)))
+        rig.terminate()
+    print(f"{good} of {given.kills}, no sandbox left")
+    return 0 if good == given.kills else 1
+
+
+def _order(given: argparse.Namespace, seed: int) -> list[str]:
+    """Every fault about as often as the others, in random order."""
+    names = given.only or list(FAULTS)
+    repeated = [names[number % len(names)] for number in range(given.kills)]
+    random.Random(seed).shuffle(repeated)
+    return repeated
+
+
+def _once(rig: Rig, first: Run, name: str, seed: int) -> bool:
+    started = time.monotonic()
+    try:
+        run = rig.run([FAULTS[name]], random.Random(seed))
+        rig.compare(run, first)
+    except AssertionError as error:
+        print(f"| {name} | | | | | FAILED after {time.monotonic() - started:.0f} s: {error} |", flush=True)
+        return False
+    (hit,) = run.hits
+    same = "yes" if run.digest == first.digest else "no"
+    print(f"| {name} | {hit.at_epoch} | {hit.recovered_s:.1f} | {run.accuracy:.4f} | {same} | finished |", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
