@@ -101,11 +101,22 @@ class Rig:
         self.walk.upload(node_id, "/data/train_shard.json", samples(SAMPLES, number * 10_000), status=201)
 
     def run(self, faults: Sequence[Fault], random_: random.Random) -> Run:
-        """Train from nothing; each fault comes in a round of its own, at a random moment of it. AssertionError when a promise is
-        broken."""
+        """Train from nothing; each fault comes in a round of its own, at a random moment of it.
+
+        AssertionError when a promise is broken; the training is stopped then.
+        """
         started = time.monotonic()
         training = self.walk.train(self.cluster_id, dataset="/data/train_*.json", epochs=self._epochs, seed=7)
         watch = Watch(self.walk, self.cluster_id, str(training["training_id"]))
+        try:
+            hits = self._disturb(watch, faults, random_)
+            digest = self._promises(watch)
+        except AssertionError:
+            self._stop(watch)
+            raise
+        return Run(hits, self._accuracy(), digest, time.monotonic() - started)
+
+    def _disturb(self, watch: Watch, faults: Sequence[Fault], random_: random.Random) -> list[Hit]:
         rounds = sorted(random_.sample(range(self._epochs - 1), len(faults)))
         hits = []
         for fault, epoch in zip(faults, rounds, strict=True):
@@ -123,8 +134,13 @@ class Rig:
         while watch.ended is None:
             watch.look()
             time.sleep(0.1)
-        digest = self._promises(watch)
-        return Run(hits, self._accuracy(), digest, time.monotonic() - started)
+        return hits
+
+    def _stop(self, watch: Watch) -> None:
+        self.walk.call("POST", f"/v1/trainings/{watch.training_id}/stop")
+        while watch.ended is None:
+            watch.look()
+            time.sleep(0.2)
 
     def _upload_again(self, node_id: str) -> None:
         """What the data's owner does who reads the events."""
