@@ -31,6 +31,16 @@ app.conf.update(
             "schedule": settings.sweep_interval_s,
             "options": {"expires": settings.sweep_interval_s},
         },
+        "limits": {
+            "task": "flow_nexus.limits",
+            "schedule": settings.limits_interval_s,
+            "options": {"expires": settings.limits_interval_s},
+        },
+        "retention": {
+            "task": "flow_nexus.retention",
+            "schedule": settings.retention_interval_s,
+            "options": {"expires": settings.retention_interval_s},
+        },
         "reconcile": {
             "task": "flow_nexus.reconcile",
             "schedule": settings.reconcile_interval_s,

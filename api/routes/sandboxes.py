@@ -16,6 +16,7 @@ from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
 from api.services.keys import Principal
+from api.store.database import UnitOfWork
 from api.store.models import NodeRow
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
@@ -73,7 +74,7 @@ async def upload_file(
     target = check_path(path, "/path")
     if target == "/":
         raise InvalidError("invalid_path", "The path must name a file.", errors=(FieldError("/path", "names a folder"),))
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
+    node = sandboxes.running(await _use(state, caller, sandbox_id))
     limit = state.settings.max_upload_bytes
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
@@ -107,7 +108,7 @@ def _too_large(limit: int) -> TooLargeError:
 async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
     """Streamed as it is read; a folder is packed first, with names below its own."""
     target = check_path(path, "/path")
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
+    node = sandboxes.running(await _use(state, caller, sandbox_id))
     download = await state.provider.download(node, target)
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename, safe='')}"}
     if download.size is not None:
@@ -123,7 +124,7 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
 )
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
     """Runs in the template's language, or `language`. A time limit and an output limit hold; `limit` says which was hit."""
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
+    node = sandboxes.running(await _use(state, caller, sandbox_id))
     result = await state.provider.execute(
         node,
         body.code,
@@ -151,3 +152,14 @@ async def get_logs(
 
 async def _find(state: AppState, caller: Principal, sandbox_id: str) -> NodeRow:
     return await state.work(lambda uow: sandboxes.resolve(uow.session, caller.project_id, sandbox_id))
+
+
+async def _use(state: AppState, caller: Principal, sandbox_id: str) -> NodeRow:
+    """Find a sandbox for somebody who works in it; looking at its health and its log is not work."""
+
+    def use_case(uow: UnitOfWork) -> NodeRow:
+        node = sandboxes.resolve(uow.session, caller.project_id, sandbox_id)
+        sandboxes.called(uow.session, node)
+        return node
+
+    return await state.work(use_case)

@@ -118,6 +118,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "consensus": "proof-of-learning",
             "wasm_optimization": True,
         },
+        "idle_timeout_minutes": None,
+        "budget_usd": 5.0,
     },
     "ClusterConnect": {"topology": "mesh"},
     "Connections": {

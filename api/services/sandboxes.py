@@ -1,13 +1,16 @@
 """Use cases of a sandbox, which clients name by its own id or by its node's."""
 
-from sqlalchemy import or_, select
+from datetime import timedelta
+
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.domain.errors import ConflictError, NotFoundError
 from api.services.pages import Cursor, Page, fetch
-from api.store.models import NodeRow
+from api.store.models import ClusterRow, NodeRow
 
 STATUSES = ("running", "lost", "terminating", "terminated", "failed", "provisioning")
+_NOTE_EVERY = timedelta(seconds=10)
 
 
 def page(session: Session, project_id: str, status: str | None, limit: int, after: Cursor | None) -> Page[NodeRow]:
@@ -29,6 +32,18 @@ def resolve(session: Session, project_id: str, sandbox_or_node_id: str) -> NodeR
     if row is None:
         raise NotFoundError("sandbox", sandbox_or_node_id)
     return row
+
+
+def called(session: Session, node: NodeRow) -> None:
+    """Somebody uses the sandbox, so its cluster is not idle. Noted at most once in a while: clusters' rows are busy."""
+    session.execute(
+        update(ClusterRow)
+        .where(
+            ClusterRow.id == node.cluster_id,
+            or_(ClusterRow.last_call_at.is_(None), ClusterRow.last_call_at < func.clock_timestamp() - _NOTE_EVERY),
+        )
+        .values(last_call_at=func.clock_timestamp())
+    )
 
 
 def running(node: NodeRow) -> str:

@@ -296,4 +296,4 @@ class EventRow(Base):
     training_id: Mapped[str | None] = mapped_column(index=True)
     type: Mapped[str]
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -117,6 +117,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_events_cluster_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("cluster_id", "seq", name=op.f("pk_events")),
     )
+    op.create_index(op.f("ix_events_created_at"), "events", ["created_at"], unique=False)
     op.create_index(op.f("ix_events_training_id"), "events", ["training_id"], unique=False)
     op.create_table(
         "nodes",
@@ -435,6 +436,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_nodes_cluster_id"), table_name="nodes")
     op.drop_table("nodes")
     op.drop_index(op.f("ix_events_training_id"), table_name="events")
+    op.drop_index(op.f("ix_events_created_at"), table_name="events")
     op.drop_table("events")
     op.drop_table("idempotency_keys")
     op.drop_index("ix_clusters_page", table_name="clusters")
