@@ -1,8 +1,12 @@
 """The Celery app: transport only. What is to be done stands in the rows; a message says which row to look at."""
 
+from typing import Any
+
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 from api.settings import Settings
+from workers.context import draining
 
 settings = Settings()
 
@@ -48,3 +52,8 @@ app.conf.update(
         },
     },
 )
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    draining.set()

@@ -16,6 +16,8 @@ from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hosting import descendants
 
 PARTS = ("api", "worker", "beat", "redis", "postgres", "sandboxes")
+# The supervisor's pause before it starts a part again is in it.
+_DRAIN_S = 8.0
 _SIGNAL_AGENT = """
 import os
 for entry in os.listdir("/proc"):
@@ -62,6 +64,18 @@ def provider(stack: EmbeddedStack) -> dict[str, Any]:
 
 def _kill(part: str) -> Fault:
     return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part))
+
+
+def _drain(part: str) -> Fault:
+    def inflict(target: Target) -> None:
+        pid = target.stack.pid(part)
+        end = time.monotonic() + _DRAIN_S
+        os.kill(pid, signal.SIGTERM)
+        while target.stack.pid(part) == pid:
+            assert time.monotonic() < end, f"{part} did not end within {_DRAIN_S:.0f} s of SIGTERM"
+            time.sleep(0.1)
+
+    return Fault(f"SIGTERM {part}", inflict)
 
 
 def _freeze(part: str) -> Fault:
@@ -145,6 +159,7 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         *map(_kill, PARTS),
         *map(_freeze, PARTS),
+        *map(_drain, ("api", "worker")),
         _end_sandbox("worker"),
         _end_sandbox("aggregator"),
         _agent("worker", signal.SIGKILL),
