@@ -4,12 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test check bench openapi lock clean
+.PHONY: help demo up test chaos check bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
+	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json"
 	@echo "make bench    the benchmarks that README quotes"
 	@echo "make openapi  write openapi.json anew"
@@ -33,6 +34,9 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.e2e.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 check: $(INSTALLED)
 	$(BIN)/ruff check
