@@ -81,6 +81,11 @@ def _advance(context: Context, node_id: str, token: str) -> None:
 def _load(context: Context, node_id: str, token: str) -> _Plan | None:
     with context.database.unit_of_work() as uow:
         node = leases.held(uow.session, NodeRow, node_id, token)
+        if node.status == "terminating":
+            # Its end was asked for while this step was on its way.
+            leases.release(node, 0)
+            uow.ring("nodes.terminate", node.id)
+            return None
         if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
             leases.release(node, None)
             return None
