@@ -12,12 +12,12 @@ from api.services import nodes as node_service
 from api.services import spending
 from api.store import events, leases, transitions
 from api.store.database import Database
-from api.store.models import NodeRow
-from tests.api.store.rows import make_cluster, make_node, make_project
+from api.store.models import ClusterRow, NodeRow, PredictionRow
+from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.sandboxes.hosting import API_KEY, Host, host, run, spec
 from tests.workers.steps.context import make_context
 from workers.context import Context
-from workers.steps import nodes, sweep
+from workers.steps import nodes, predictions, sweep
 
 __all__ = ["host"]
 
@@ -108,6 +108,35 @@ def test_a_lost_node_whose_end_was_asked_for_meanwhile_is_only_ended(context: Co
     nodes.advance(context, node_id)
     nodes.terminate(context, node_id)
     assert look(context, node_id).status == "terminated"
+
+
+def test_a_prediction_waits_for_an_aggregator_that_comes_back(context: Context) -> None:
+    node_id = a_node(context, "aggregator")
+    nodes.mark_lost(context, node_id, "test")
+    with context.database.unit_of_work() as uow:
+        node = uow.session.get_one(NodeRow, node_id)
+        cluster = uow.session.get_one(ClusterRow, node.cluster_id)
+        row = PredictionRow(
+            id=f"pred_{node_id}",
+            project_id=node.project_id,
+            cluster_id=node.cluster_id,
+            training_id=make_training(uow.session, cluster, node, "completed").id,
+            status="pending",
+            aggregation="global",
+            request={"inputs": ["text"]},
+            due_at=func.clock_timestamp(),
+        )
+        transitions.created(uow.session, row)
+    predictions.advance(context, row.id)
+    with context.database.unit_of_work() as uow:
+        found = uow.session.get_one(PredictionRow, row.id)
+        assert (found.status, found.due_at is not None) == ("pending", True)
+        # Nobody will bring it back any more.
+        uow.session.get_one(NodeRow, node_id).due_at = None
+        leases.wake(found)
+    predictions.advance(context, row.id)
+    with context.database.unit_of_work() as uow:
+        assert uow.session.get_one(PredictionRow, row.id).status == "failed"
 
 
 def test_a_minute_is_enough_to_find_an_orphan(context: Context) -> None:
