@@ -4,12 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
+	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
@@ -38,6 +39,9 @@ test: $(INSTALLED)
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.e2e.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

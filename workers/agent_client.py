@@ -22,6 +22,8 @@ from workers.agent.protocol import (
     Export,
     Exported,
     Health,
+    Keep,
+    Kept,
     Predict,
     Predictions,
     ShardCheck,
@@ -126,6 +128,9 @@ class AgentClient:
 
     async def stop(self, training_id: str) -> Stopped:
         return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
+
+    async def keep(self, request: Keep) -> Kept:
+        return await self._call("POST", "/models", Kept, request, timeout_s=120)
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)

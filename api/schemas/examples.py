@@ -18,6 +18,7 @@ NODE: Final[dict[str, Any]] = {
     "model": "base",
     "template": "python",
     "data_owner": False,
+    "former_sandbox_ids": [],
     "created_at": _TIME,
     "error": None,
 }
@@ -102,6 +103,7 @@ _ROUND: Final[dict[str, Any]] = {
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
     "evaluate_seconds": 0.6,
+    "copies": ["node_w1_abc123"],
     "votes": [],
     "workers": {
         "node_w1_abc123": {
@@ -131,6 +133,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "consensus": "proof-of-learning",
             "wasm_optimization": True,
         },
+        "idle_timeout_minutes": None,
+        "budget_usd": 5.0,
     },
     "ClusterConnect": {"topology": "mesh"},
     "Connections": {

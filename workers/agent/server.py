@@ -93,6 +93,7 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
             Route(update, self._update, methods=["PUT"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
+            Route("/models", _posted(protocol.Keep, self._worker.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
