@@ -97,7 +97,7 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
     return node
 
 
-def redeploy(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
+def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str) -> NodeRow:
     """A new sandbox for a node that is lost for good or has failed. What was uploaded to it must be uploaded again."""
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
@@ -110,6 +110,7 @@ def redeploy(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
         raise ConflictError("node_not_lost", f"The node is {node.status}; only one without a sandbox gets a new one.")
     if node.role == "aggregator":
         _refuse_second_aggregator(session, cluster)
+    quotas.claim(session, settings, project_id, running_sandboxes=1, spend_usd=0)
     give_new_sandbox(uow, node, "asked to redeploy")
     return node
 
@@ -128,7 +129,8 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
         node.former_sandboxes = [*node.former_sandboxes, ended]
     had_files = node.sandbox_id is not None
     node.sandbox_id = node.sandbox_expires_at = node.agent_started_at = node.started_at = node.ended_at = None
-    node.resources = node.error = None
+    node.resources = node.error = node.owner_data_at = None
+    node.uploaded_bytes = 0
     node.requested_at = func.clock_timestamp()
     node.attempts = 0
     transitions.move(session, node, "provisioning", reason=reason)

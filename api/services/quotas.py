@@ -1,6 +1,7 @@
 """How much a project may use, and uses. Requests that would use more pass one after the other: the project's row is locked."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.domain.errors import FieldError, InvalidError, NotFoundError, QuotaExceededError
 from api.domain.status import LIVE_NODE
+from api.services import spending
 from api.settings import Settings
 from api.store.models import ClusterRow, NodeRow, ProjectRow
 
@@ -115,13 +117,9 @@ def _bytes(session: Session, project_id: str) -> int:
 
 
 def _spend(session: Session, project_id: str) -> float:
-    seconds = func.extract("epoch", func.coalesce(NodeRow.ended_at, func.clock_timestamp()) - NodeRow.started_at)
-    found = session.scalar(
-        select(func.sum(seconds / 60 * NodeRow.price_per_minute)).where(
-            NodeRow.project_id == project_id, NodeRow.started_at.is_not(None)
-        )
-    )
-    return round(float(found or 0), 6)
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    nodes = session.scalars(select(NodeRow).where(NodeRow.project_id == project_id))
+    return round(float(spending.total(nodes, now)), 6)
 
 
 _USE: Final[dict[str, Callable[[Session, str], Amount]]] = {

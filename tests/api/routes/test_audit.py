@@ -67,6 +67,8 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user.call("POST", f"/v1/trainings/{training_id}/stop", 202)
     user.training_becomes(training_id, "stopped")
     node_id = user.nodes(cluster_id)[0]
+    user.node_is_gone(node_id)
+    user.call("POST", f"/v1/nodes/{node_id}/redeploy", 202)
     user.call("DELETE", f"/v1/nodes/{node_id}", 202)
     user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
     key_id = user.key(scopes=["admin"])["key_id"]
