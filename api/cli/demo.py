@@ -181,7 +181,8 @@ def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: st
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     path = api_path("clusters", cluster_id, "status")
     end = time.monotonic() + _LONGEST_TRAINING_S
-    with Progress(*columns, console=console) as progress:
+    # Where nobody watches a bar (a pipe, a log) the lines alone tell the story.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("training", total=None, state="")
         shown = -1
         while time.monotonic() < end:
@@ -191,7 +192,7 @@ def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: st
                 shown = session["epoch"]
                 progress.update(bar, total=session["total_epochs"], completed=shown, state=_state(session))
                 if shown:
-                    progress.console.print(f"  {_state(session)}")
+                    progress.console.print(f"  {_state(session)}", soft_wrap=True)
             if session["status"] == "completed":
                 return session
             if session["status"] not in ("pending", "training"):
@@ -232,4 +233,4 @@ def _download(client: ApiClient, model_id: str, folder: Path) -> Path:
 def _step(console: Console, done: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    console.print(f"[green]✓[/] {done} [dim]{time.monotonic() - started:.1f} s[/]")
+    console.print(f"[green]✓[/] {done} [dim]{time.monotonic() - started:.1f} s[/]", soft_wrap=True)
