@@ -67,6 +67,10 @@ def create(
     plaintext: str | None = None,
 ) -> tuple[ApiKeyRow, str]:
     """Make a key, and its project where it is new. Returns the row and the key itself, which nobody can read again."""
+    for field, value in (("project", project), ("name", name)):
+        if not value.strip() or not value.isprintable():
+            message = f"the {field} must be a line of text"
+            raise InvalidError(f"invalid_{field}", message, errors=(FieldError(f"/{field}", message),))
     wanted = sorted(set(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
