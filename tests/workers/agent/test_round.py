@@ -19,7 +19,7 @@ from tests.workers.agent.agents import (
     update,
 )
 from tests.workers.agent.texts import samples
-from workers.agent.protocol import Autonomy, Drop, Evaluate, Peer, TrainingInit
+from workers.agent.protocol import Autonomy, Drop, Evaluate, Peer, Score, TrainingInit
 
 
 @pytest.fixture
@@ -302,6 +302,40 @@ def test_a_worker_with_turned_labels_is_voted_out_by_the_others() -> None:
         assert "committee members" in found["rejected"]["w3"]
         assert sorted(found["accepted"]) == ["w1", "w2"]
         assert not {(vote["voter"], vote["candidate"]) for vote in found["votes"]} & {("w1", "w1"), ("w2", "w2"), ("w3", "w3")}
+
+
+def score(agents: Federation, candidates: dict[str, str]) -> Score:
+    return Score(
+        training_id=TRAINING,
+        model=MODEL,
+        base_digest=agents.base,
+        candidates=candidates,
+        source=agents.aggregator.peer,
+        dataset=DATASET,
+    )
+
+
+def test_a_member_of_a_committee_measures_candidates_on_its_own_held_out_samples(two: Federation) -> None:
+    base = two.base
+    two.hyperparameters["local_epochs"] = 10
+    better = two.round()["digest"]
+    two.base = base
+    worker = two.workers[0]
+    found = worker.call("POST", "/scores", score(two, {"w1": better, "w2": base}))
+    assert (found["node_id"], found["samples"]) == ("w1", 2)
+    assert found["candidates"]["w2"] == found["base"]
+    for node_id, digest in (("w1", better), ("w2", base)):
+        measured = worker.call("POST", "/evaluations", evaluate(two, digest))["accuracy"]
+        assert found["candidates"][node_id] == pytest.approx(measured)
+    assert not (worker.root / "model" / TRAINING / "updates").exists(), "candidates go when they have been judged"
+
+
+def test_a_candidate_that_is_no_digest_makes_no_file_anywhere(two: Federation) -> None:
+    worker = two.workers[0]
+    before = sorted(worker.root.parent.glob("*"))
+    for name in ("../../../../evil/x", "x", "", "/evil/x"):
+        assert worker.call("POST", "/scores", score(two, {"w2": name}), status=422)["code"] == "bad_digest"
+    assert sorted(worker.root.parent.glob("*")) == before
 
 
 def test_an_aggregator_that_cannot_write_fails_the_round_instead_of_leaving_it_open(two: Federation) -> None:
