@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,23 @@ def test_a_round_that_is_stopped_ends_on_both_sides_and_can_be_begun_again(two: 
         assert agent.call("POST", f"/trainings/{TRAINING}/stop") == {"stopped": False}
     assert two.push("w1", update(two, "w1", plus(two, 0.1)))["accepted"] is False
     assert sorted(two.round()["accepted"]) == ["w1", "w2"]
+
+
+def test_a_round_that_was_stopped_while_it_was_being_closed_stays_stopped(two: Federation) -> None:
+    two.aggregator.put("/data/validation.json", samples(4000, 9000))
+    two.init(validation="/data/validation.json")
+    two.collect()
+    body = update(two, "w1", plus(two, 0.1))
+    drop(two, "w2")
+    with ThreadPoolExecutor() as beside:
+        sending = beside.submit(two.push, "w1", body)
+        end = time.monotonic() + 30
+        while len(two.aggregator.models()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        assert two.aggregator.call("POST", f"/trainings/{TRAINING}/stop") == {"stopped": True}
+        sending.result(60)
+    assert two.aggregated()["state"] == "stopped"
 
 
 def test_a_worker_without_data_fails_its_round_and_says_why(two: Federation) -> None:
