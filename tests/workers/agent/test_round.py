@@ -97,10 +97,10 @@ def test_a_worker_that_is_dropped_is_waited_for_no_longer(two: Federation) -> No
 
 def test_a_deadline_ends_a_round_with_those_who_were_in_time(two: Federation) -> None:
     started = time.monotonic()
-    two.collect(deadline_s=1.5)
+    two.collect(deadline_s=2.5)
     assert two.push("w1", update(two, "w1", plus(two, 0.1)))["accepted"]
     found = two.aggregated()
-    assert 1.4 < time.monotonic() - started < 20
+    assert 2.4 < time.monotonic() - started < 20
     assert (found["state"], found["accepted"]) == ("done", ["w1"])
     late = two.push("w2", update(two, "w2", plus(two, 0.2)))
     assert (late["accepted"], problem(late)) == (False, "not_expected")
