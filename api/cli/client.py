@@ -1,5 +1,6 @@
 """The HTTP client: bounded waits, bounded repeats, and the API's problems as one line."""
 
+import json as jsons
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,9 +31,21 @@ _REPEATABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.
 def api_path(*segments: str) -> str:
     """`/v1/...` from names and identifiers; an identifier can never add a segment of its own."""
     for segment in segments:
-        if not segment.strip("."):
+        if not segment.strip(".") or not _is_text(segment):
             raise UsageError(f"{segment!r} is not an identifier")
     return "/".join(["/v1", *(quote(segment, safe="") for segment in segments)])
+
+
+def _is_text(value: str) -> bool:
+    """False for bytes of the shell that are no UTF-8, which Python keeps as lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+class Answer(dict[str, Any]):
+    """An object of the API's JSON; a field that it must have and has not ends the command."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CliError(f"the API's answer has no {name!r}; is it a Flow Nexus API?")
 
 
 class ApiClient:
@@ -135,9 +148,12 @@ class ApiClient:
         timeout = httpx.Timeout(_GRACE_S, connect=5.0, read=_GRACE_S + wait)
         for pause in (*(_PAUSES_S if repeatable else ()), None):
             content = body() if body else None
-            request = self._http.build_request(
-                method, path, params=params, headers=headers, json=json, content=content, timeout=timeout
-            )
+            try:
+                request = self._http.build_request(
+                    method, path, params=params, headers=headers, json=json, content=content, timeout=timeout
+                )
+            except ValueError:  # NaN, infinity, or bytes that are no UTF-8
+                raise UsageError("a value cannot be sent: numbers must be finite, and text must be UTF-8") from None
             try:
                 response = self._http.send(request, stream=stream)
             except httpx.TimeoutException as error:
@@ -161,8 +177,8 @@ class ApiClient:
 
     def _json(self, response: httpx.Response) -> Json:
         try:
-            content = response.json()
-        except ValueError:
+            content = jsons.loads(response.content, object_hook=Answer)
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise CliError(f"{self._target.url} did not answer with a JSON object; is it a Flow Nexus API?")

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from api.cli.errors import UsageError
 
@@ -50,7 +50,8 @@ def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str]
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        named = parts.hostname and url.isprintable() and " " not in url
+        usable = named and parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0) and _resolvable(parts)
     except ValueError:
         usable = False
     if not usable:
@@ -58,6 +59,11 @@ def _checked(url: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError("the URL of the API must not carry credentials, a query or a fragment; use --api-key for the key")
     return url.rstrip("/")
+
+
+def _resolvable(parts: SplitResult) -> bool:
+    """ValueError for a host's name that no resolver takes, such as "a..b"."""
+    return bool((parts.hostname or "").encode("idna"))
 
 
 def _user_file(environment: Mapping[str, str]) -> Iterator[_Source]:
@@ -86,7 +92,10 @@ def _stack_file(folder: Path) -> Iterator[_Source]:
     if os.name == "posix" and (state.st_uid != os.getuid() or state.st_mode & 0o077):
         print(f"note: {STACK_FILE} is ignored: it must belong to you, with mode 0600", file=sys.stderr)
         return
-    values = dict(_assignments(text))
+    try:
+        values = dict(_assignments(text))
+    except ValueError:
+        raise UsageError(f"{path} is not what `flow-nexus up` writes: a quote is not closed") from None
     yield _Source(values.get(URL_VARIABLE), values.get(KEY_VARIABLE))
 
 

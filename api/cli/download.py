@@ -108,6 +108,9 @@ def _save_folder(response: httpx.Response, name: str, place: Path, stage: Path, 
                 # Chains of links are what escapes from tar filters are made of, and no export needs one.
                 links += 1
                 continue
+            if PurePosixPath(member.name).is_absolute():
+                # The filter would take it for a relative one.
+                raise tarfile.AbsolutePathError(member)
             archive.extract(member, content, filter="data")
             files += member.isreg()
             size += member.size if member.isreg() else 0

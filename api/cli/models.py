@@ -58,7 +58,7 @@ def download(
     """Download an exported model into a folder."""
     path = api_path("models", model_id)
     name = PurePosixPath(session.client.get(path)["name"]).name
-    if not name:
+    if name in ("", ".."):
         raise CliError("the model has no usable name")
     with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as moved:
         saved = save(response, name, local_path or Path(name), overwrite=overwrite, moved=moved)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.domain.errors import ConflictError, NotFoundError
+from api.domain.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from api.domain.scopes import OWNER_SCOPES, check_grant, checked
 from api.domain.scopes import SCOPES as SCOPES
 from api.services.pages import Cursor, Page, fetch
@@ -46,6 +46,10 @@ def create(
     plaintext: str | None = None,
 ) -> Made:
     """Make a key, and its project where it is new."""
+    for field, value in (("project", project), ("name", name)):
+        if not value.strip() or not value.isprintable():
+            message = f"the {field} must be a line of text"
+            raise InvalidError(f"invalid_{field}", message, errors=(FieldError(f"/{field}", message),))
     return _add(session, settings, _project_id(session, project), name, checked(scopes), expires_at, plaintext=plaintext)
 
 

@@ -2,7 +2,10 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from workers.agent import process
 from workers.agent.protocol import AgentConfig
@@ -12,8 +15,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.agent")
     parser.add_argument("--config", type=Path, required=True, help="AgentConfig as JSON; the file is removed once read")
     path: Path = parser.parse_args().config
-    config = AgentConfig.model_validate_json(path.read_bytes())
+    content = path.read_bytes()
     path.unlink()
+    try:
+        config = AgentConfig.model_validate_json(content)
+    except ValidationError as error:
+        # Never the error itself, which quotes the file, and the file holds the token.
+        sys.exit(f"the config has the wrong form ({error.error_count()} errors)")
     process.harden()
     process.limit_memory_arenas()
     # Agents on one machine share its cores: the workers take one thread each, the aggregator works when they have finished.

@@ -250,6 +250,8 @@ class Aggregator:
         validation = await asyncio.to_thread(self._validate, request, digest) if self._validates else None
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
+        if not found.watched.is_open:  # stopped meanwhile, and told so to whoever waited
+            return
         found.watched.change(
             state="done",
             digest=digest,

@@ -53,13 +53,15 @@ class Network:
 
     def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> Encoded:
         """DataError `unknown_label` when a label is none of the spec's classes."""
+        # Tokenizers fail on no texts at all.
+        ids = self.encode(texts) if texts else []
         if labels is None:
-            return Encoded.of(self.encode(texts), None, self.pad_id)
+            return Encoded.of(ids, None, self.pad_id)
         index = {label: i for i, label in enumerate(self.spec.labels)}
         unknown = sum(label not in index for label in labels)
         if unknown:
             raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
-        return Encoded.of(self.encode(texts), [index[label] for label in labels if label is not None], self.pad_id)
+        return Encoded.of(ids, [index[label] for label in labels if label is not None], self.pad_id)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shape (texts, classes)."""

@@ -221,7 +221,8 @@ class Worker:
         folder = self._store.updates(request.training_id)
         try:
             for digest in request.candidates.values():
-                await self._exchange.pull(request.source, digest, folder / f"{digest}.safetensors")
+                name = self._store.path(request.training_id, digest).name
+                await self._exchange.pull(request.source, digest, folder / name)
             return await asyncio.to_thread(self._judge, request)
         finally:
             self._store.clear_updates(request.training_id)

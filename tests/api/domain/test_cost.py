@@ -1,6 +1,8 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +45,36 @@ def test_overlap_is_never_negative_nor_more_than_the_whole(start: int, life: int
     whole = overlap_cost(after(start), after(start + life), after(start), after(start + life), PRICE)
     part = overlap_cost(after(start), after(start + life), after(since), after(since + length), PRICE)
     assert 0 <= part <= whole
+
+
+@given(minutes, st.lists(st.integers(1, 5000), min_size=1, max_size=6))
+def test_the_parts_of_a_life_cost_what_the_whole_costs(start: int, lengths: list[int]) -> None:
+    """However a sandbox's life is cut into trainings and idle time, nothing is billed twice or forgotten."""
+    end = after(start + sum(lengths))
+    cuts = [start, *(start + sum(lengths[: number + 1]) for number in range(len(lengths)))]
+    parts = [overlap_cost(after(start), end, after(a), after(b), PRICE) for a, b in pairwise(cuts)]
+    assert sum(parts) == pytest.approx(sandbox_cost(after(start), end, end, PRICE), abs=Decimal("0.000001") * len(parts))
+
+
+@given(minutes, minutes, minutes, st.decimals(0, 10, places=4))
+def test_a_bill_grows_with_time_and_price_and_never_shrinks(start: int, earlier: int, later: int, price: Decimal) -> None:
+    first, second = sorted((earlier, later))
+    bills = [sandbox_cost(after(start), None, after(start + length), price) for length in (first, second)]
+    assert 0 <= bills[0] <= bills[1]
+    assert bills[1] <= sandbox_cost(after(start), None, after(start + second), price + 1)
+
+
+@given(minutes, minutes, minutes)
+def test_an_ended_sandbox_costs_nothing_more(start: int, life: int, later: int) -> None:
+    end = after(start + life)
+    bills = {sandbox_cost(after(start), end, end + timedelta(minutes=extra), PRICE) for extra in (0, later)}
+    assert len(bills) == 1
+
+
+@given(st.decimals(0, 10_000, places=6), st.integers(1, 1000), st.floats(0.001, 1))
+def test_shares_of_a_bill_add_up_to_it(total: Decimal, epochs: int, accuracy: float) -> None:
+    each, point = per_epoch(total, epochs), per_accuracy_point(total, accuracy)
+    assert each is not None
+    assert point is not None
+    assert abs(each * epochs - total) <= Decimal("0.0000005") * epochs
+    assert abs(point * Decimal(str(accuracy * 100)) - total) <= Decimal("0.00005") + Decimal("0.000001")

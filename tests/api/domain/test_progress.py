@@ -1,5 +1,8 @@
+import re
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from api.domain.progress import (
@@ -94,3 +97,56 @@ def test_cosine_falls_from_the_initial_rate() -> None:
 
 def test_a_constant_rate_stays() -> None:
     assert {learning_rate(0.1, number, 10, "constant") for number in range(1, 11)} == {0.1}
+
+
+@given(st.integers(1, 500), st.integers(1, 50))
+def test_epochs_rise_from_zero_to_the_total_without_a_step_back(total: int, local: int) -> None:
+    seen = [epoch(number, total, local) for number in range(total_rounds(total, local) + 2)]
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+    assert seen[-1] == total
+    assert all(later - earlier <= local for earlier, later in pairwise(seen))
+
+
+seconds = st.lists(st.floats(0.001, 1e5), min_size=1, max_size=30)
+
+
+@given(seconds, st.integers(1, 1000))
+def test_the_time_left_lies_between_the_fastest_and_the_slowest_recent_round(recent: list[float], left: int) -> None:
+    found = remaining_seconds(recent, left)
+    assert found is not None
+    assert min(recent[-5:]) * left * (1 - 1e-9) <= found <= max(recent[-5:]) * left * (1 + 1e-9)
+    assert found == remaining_seconds(recent[-5:], left), "older rounds do not count"
+
+
+@given(seconds, st.integers(-5, 0))
+def test_no_round_left_is_no_time_left(recent: list[float], left: int) -> None:
+    assert remaining_seconds(recent, left) == 0
+
+
+@given(st.lists(st.floats(0, 100), min_size=3, max_size=30), st.floats(0.5, 2), st.floats(0, 50))
+def test_convergence_asks_for_the_falls_and_not_for_their_scale(losses: list[float], scale: float, offset: float) -> None:
+    falls = [earlier - later for earlier, later in pairwise(losses)]
+    assume(not 0 < max(falls) < 1e-3)
+    other = convergence_rate([loss * scale + offset for loss in losses])
+    assert other == pytest.approx(convergence_rate(losses), abs=1e-6)
+
+
+@given(st.floats(0.1, 100), st.integers(3, 30))
+def test_a_loss_that_falls_as_fast_as_ever_has_not_begun_to_converge(step: float, rounds: int) -> None:
+    assert convergence_rate([step * (rounds - number) for number in range(rounds)]) == pytest.approx(0, abs=1e-6)
+
+
+@given(st.integers(1, 400), st.floats(1e-6, 10), st.sampled_from(["constant", "cosine"]))
+def test_a_rate_stays_between_zero_and_the_initial_one(rounds: int, initial: float, schedule: str) -> None:
+    rates = [learning_rate(initial, number, rounds, schedule) for number in range(1, rounds + 1)]
+    assert rates[0] == pytest.approx(initial)
+    assert all(0 < rate <= initial * (1 + 1e-12) for rate in rates)
+
+
+@given(st.floats(0, 1e7))
+def test_a_clock_shows_at_most_a_minute_less_or_half_a_second_more_than_there_is(value: float) -> None:
+    parts = re.findall(r"(\d+)([hms])", clock(value) or "")
+    shown = sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
+    assert shown - 0.5 <= value < shown + 60.5
+    assert 1 <= len(parts) <= 2

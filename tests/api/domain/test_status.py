@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.domain import status
 
@@ -35,3 +37,65 @@ def test_an_illegal_move_is_refused() -> None:
 def test_settled_states_exist() -> None:
     for noun, states in status.SETTLED.items():
         assert states <= set(TABLES[noun])
+
+
+def final(noun: str) -> set[str]:
+    return {state for state, targets in TABLES[noun].items() if not targets}
+
+
+nouns = st.sampled_from(sorted(TABLES))
+
+
+@given(nouns, st.data())
+def test_no_walk_leaves_the_table_and_none_goes_on_from_a_final_state(noun: str, data: st.DataObject) -> None:
+    """Any words at all: `check_move` lets pass what the table names and nothing else."""
+    moves = TABLES[noun]
+    state = data.draw(st.sampled_from(sorted(moves)))
+    for wanted in data.draw(st.lists(st.sampled_from(sorted({*moves, "nonsense"})), max_size=12)):
+        if wanted in moves[state]:
+            status.check_move(moves, noun, state, wanted)
+            assert state not in final(noun)
+            assert wanted != state, "to stay is no move"
+            state = wanted
+        else:
+            with pytest.raises(status.IllegalMoveError, match=f"a {noun} cannot go from {state} to {wanted}"):
+                status.check_move(moves, noun, state, wanted)
+
+
+@pytest.mark.parametrize(
+    ("noun", "ends"),
+    [
+        ("cluster", {"terminated"}),
+        ("node", {"terminated"}),
+        ("training", {"completed", "refused"}),
+        ("round", {"completed"}),
+        ("prediction", {"completed", "failed"}),
+        ("model", {"completed", "failed"}),
+    ],
+)
+def test_final_states_are_these_and_every_state_can_reach_one(noun: str, ends: set[str]) -> None:
+    assert final(noun) == ends
+    reached = set(ends)
+    while grown := {state for state, targets in TABLES[noun].items() if targets & reached} - reached:
+        reached |= grown
+    assert reached == set(TABLES[noun])
+
+
+@pytest.mark.parametrize("noun", status.SETTLED)
+def test_a_wait_for_a_settled_state_always_ends(noun: str) -> None:
+    """Every final state is settled, and from every other a settled one can be reached."""
+    settled = status.SETTLED[noun]
+    assert final(noun) <= settled
+    reached = set(settled)
+    while grown := {state for state, targets in TABLES[noun].items() if targets & reached} - reached:
+        reached |= grown
+    assert reached == set(TABLES[noun])
+
+
+def test_an_active_training_is_one_that_may_still_end_and_a_live_node_one_that_may_still_cost() -> None:
+    ended = {"completed", "refused", "stopped", "failed"}
+    assert set(TABLES["training"]) == status.ACTIVE_TRAINING | ended
+    assert not status.ACTIVE_TRAINING & ended
+    assert set(TABLES["node"]) == status.LIVE_NODE | {"terminating", "terminated"}
+    assert all("terminating" in TABLES["node"][state] for state in status.LIVE_NODE)
+    assert all("terminating" in TABLES["cluster"][state] for state in ("initializing", "connected", "training"))

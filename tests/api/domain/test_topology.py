@@ -1,5 +1,8 @@
+from collections import Counter
 from itertools import chain
+from math import isqrt
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +67,52 @@ def test_every_worker_is_reached_and_no_edge_is_doubled(names: list[str], topolo
 @given(workers)
 def test_mesh_has_every_pair(names: list[str]) -> None:
     assert len(pairs("mesh", names, None)) == len(names) * (len(names) - 1) // 2
+
+
+def count(topology: str, size: int, with_aggregator: bool) -> int:
+    """How many edges n workers have, by hand."""
+    ring = {1: 0, 2: 1}.get(size, size)
+    mine = {"mesh": size * (size - 1) // 2, "ring": ring, "star": 0, "hierarchical": size - isqrt(size)}[topology]
+    theirs = {"mesh": 1, "ring": 1, "star": size, "hierarchical": isqrt(size)}[topology]
+    return mine + (theirs if with_aggregator else 0)
+
+
+@given(workers, st.sampled_from(TOPOLOGIES), st.booleans())
+def test_edges_are_as_many_as_by_hand(names: list[str], topology: str, with_aggregator: bool) -> None:
+    assert len(pairs(topology, names, "ps" if with_aggregator else None)) == count(topology, len(names), with_aggregator)
+
+
+@given(workers, st.sampled_from(TOPOLOGIES))
+def test_edges_name_workers_the_aggregator_or_all_and_nobody_else(names: list[str], topology: str) -> None:
+    for source, target in pairs(topology, names):
+        assert source in {*names, "ps"}
+        assert target in {*names, "ps", "all"}
+        assert (target == "all") <= (source == "ps"), "only the aggregator speaks to all"
+
+
+@given(workers, st.sampled_from(TOPOLOGIES))
+def test_whatever_one_node_knows_can_reach_every_other(names: list[str], topology: str) -> None:
+    """The graph of a cluster with an aggregator is connected."""
+    links = [(source, name) for source, target in pairs(topology, names) for name in (names if target == "all" else [target])]
+    reached = {"ps"}
+    while grown := {end for link in links if set(link) & reached for end in link} - reached:
+        reached |= grown
+    assert reached == {*names, "ps"}
+
+
+@given(workers)
+def test_in_a_ring_every_worker_has_two_neighbours(names: list[str]) -> None:
+    ends = Counter(end for edge in pairs("ring", names, None) for end in edge)
+    expected = {1: 0, 2: 1}.get(len(names), 2)
+    assert all(ends[name] == expected for name in names)
+
+
+@given(workers, st.sampled_from(TOPOLOGIES))
+def test_a_drawing_is_the_same_each_time(names: list[str], topology: str) -> None:
+    assert pairs(topology, names) == pairs(topology, list(names))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_no_workers_have_no_edges_between_them(topology: str) -> None:
+    assert pairs(topology, [], None) == []
+    assert groups([]) == []

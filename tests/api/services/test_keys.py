@@ -88,3 +88,9 @@ def test_an_idempotency_key_stands_for_one_request(database: Database) -> None:
         idempotency.forget(uow, project, "k", "cls_1")
     with database.unit_of_work() as uow:
         assert idempotency.find(uow, project, "k", "body two") is None
+
+
+@pytest.mark.parametrize(("project", "name"), [("", "ci"), ("  ", "ci"), ("a\nb", "ci"), ("acme", ""), ("acme", "\x1b[2J")])
+def test_names_are_a_line_of_text(database: Database, settings: Settings, project: str, name: str) -> None:
+    with pytest.raises(InvalidError), database.unit_of_work() as uow:
+        keys.create(uow.session, settings, project=project, name=name, scopes=["clusters:read"])

@@ -1,0 +1,221 @@
+"""Every command of the walkthrough, with the walkthrough's own words and flags, and what it asks the API."""
+
+import json
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.api.cli.talking import ANSWERS, KEY, Api, run
+
+WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
+    (
+        "neural cluster init --name sentiment-analyzer-cluster --topology mesh --architecture transformer"
+        " --daa-enabled true --consensus proof-of-learning --wasm-optimization true",
+        "POST /v1/clusters",
+        {
+            "name": "sentiment-analyzer-cluster",
+            "topology": "mesh",
+            "architecture": "transformer",
+            "daa_enabled": True,
+            "consensus": "proof-of-learning",
+            "wasm_optimization": True,
+        },
+    ),
+    (
+        "neural node deploy --cluster-id cls_1 --node-type worker --role worker --model base --template nodejs"
+        " --autonomy 0.8 --capabilities training,inference",
+        "POST /v1/clusters/cls_1/nodes",
+        {
+            "node_type": "worker",
+            "role": "worker",
+            "model": "base",
+            "template": "nodejs",
+            "autonomy": 0.8,
+            "capabilities": ["training", "inference"],
+        },
+    ),
+    (
+        "neural node deploy --cluster-id cls_1 --node-type parameter_server --role aggregator --model large"
+        " --template nodejs --autonomy 0.9 --capabilities aggregation,synchronization",
+        "POST /v1/clusters/cls_1/nodes",
+        {
+            "node_type": "parameter_server",
+            "role": "aggregator",
+            "model": "large",
+            "template": "nodejs",
+            "autonomy": 0.9,
+            "capabilities": ["aggregation", "synchronization"],
+        },
+    ),
+    (
+        "neural cluster connect --cluster-id cls_1 --topology mesh",
+        "POST /v1/clusters/cls_1/connect",
+        {"topology": "mesh"},
+    ),
+    (
+        "neural train distributed --cluster-id cls_1 --dataset '/data/train_*.json' --epochs 50 --batch-size 32"
+        " --learning-rate 0.001 --optimizer adam --federated true",
+        "POST /v1/clusters/cls_1/trainings",
+        {
+            "dataset": "/data/train_*.json",
+            "epochs": 50,
+            "batch_size": 32,
+            "learning_rate": 0.001,
+            "optimizer": "adam",
+            "federated": True,
+        },
+    ),
+    (
+        "neural train distributed --cluster-id cls_1 --dataset /d --gradient-compression true --compression-ratio 0.5"
+        " --mixed-precision true --federated false",
+        "POST /v1/clusters/cls_1/trainings",
+        {"dataset": "/d", "gradient_compression": True, "compression_ratio": 0.5, "mixed_precision": True, "federated": False},
+    ),
+    ("neural cluster status --cluster-id cls_1", "GET /v1/clusters/cls_1/status", None),
+    (
+        "neural predict distributed --cluster-id cls_1 --input-data /data/test.json --aggregation ensemble",
+        "POST /v1/clusters/cls_1/predictions",
+        {"input_data": "/data/test.json", "aggregation": "ensemble"},
+    ),
+    ("sandbox execute --sandbox-id sbx_1 --code 'print(6 * 7)'", "POST /v1/sandboxes/sbx_1/execute", {"code": "print(6 * 7)"}),
+    ("sandbox status --sandbox-id sbx_1", "GET /v1/sandboxes/sbx_1", None),
+    ("sandbox logs --sandbox-id sbx_1 --lines 100", "GET /v1/sandboxes/sbx_1/logs", None),
+    ("neural cluster terminate --cluster-id cls_1", "POST /v1/clusters/cls_1/terminate", None),
+    ("sandbox list --status running", "GET /v1/sandboxes", None),
+    # Not in the walkthrough, but in the contract's map.
+    ("neural cluster list", "GET /v1/clusters", None),
+    ("neural node list --cluster-id cls_1", "GET /v1/clusters/cls_1/nodes", None),
+    ("neural node remove --node-id node_1", "DELETE /v1/nodes/node_1", None),
+    ("neural train list --cluster-id cls_1", "GET /v1/trainings", None),
+    ("neural train status --training-id train_1", "GET /v1/trainings/train_1", None),
+    ("neural train rounds --training-id train_1", "GET /v1/trainings/train_1/rounds", None),
+    ("neural train stop --training-id train_1", "POST /v1/trainings/train_1/stop", None),
+    ("neural train resume --training-id train_1", "POST /v1/trainings/train_1/resume", None),
+    ("neural export --training-id train_1 --name m", "POST /v1/trainings/train_1/exports", {"name": "m"}),
+    ("neural models list", "GET /v1/models", None),
+    (
+        "neural predict distributed --cluster-id cls_1 --text 'so good' --text bad",
+        "POST /v1/clusters/cls_1/predictions",
+        {"inputs": ["so good", "bad"]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "request_line", "body"), WALKTHROUGH)
+def test_a_command_asks_what_it_says_and_prints_the_apis_json(
+    api: Api, capsys: pytest.CaptureFixture[str], words: str, request_line: str, body: dict[str, Any] | None
+) -> None:
+    assert run(*shlex.split(words), "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == ANSWERS[request_line]
+    assert err == ""
+    assert f"{api.last.method} {api.last.path}" == request_line
+    assert (api.last.json if api.last.body else None) == body
+    assert api.last.headers["authorization"] == f"Bearer {KEY}"
+    if api.last.method == "POST":
+        assert len(api.last.headers["idempotency-key"]) >= 32
+
+
+@pytest.mark.parametrize(("words", "request_line", "_body"), WALKTHROUGH)
+def test_a_table_shows_the_same_to_people(
+    api: Api, capsys: pytest.CaptureFixture[str], words: str, request_line: str, _body: object
+) -> None:
+    assert run(*shlex.split(words), "--format", "table") == 0
+    out = capsys.readouterr().out
+    assert not out.startswith(("{", "["))
+    shown = {"rounds": "loss", "execute": "42", "logs": "ready", "resume": "train_1", "models": "mdl_1"}
+    expected = next((mark for word, mark in shown.items() if word in words), None)
+    first = json.dumps(ANSWERS[request_line]).split('_id": "', 1)[-1].split('"', 1)[0]
+    assert (expected or first) in out
+
+
+def test_query_parameters_and_waits_travel(api: Api) -> None:
+    run("sandbox", "list", "--status", "running", "--limit", "7")
+    assert api.last.query == {"status": "running", "limit": "7"}
+    run("sandbox", "logs", "--sandbox-id", "sbx_1", "--lines", "100")
+    assert api.last.query == {"lines": "100"}
+    run("neural", "node", "deploy", "--cluster-id", "cls_1", "--wait", "5")
+    assert api.last.headers["prefer"] == "wait=5"
+    run("neural", "node", "deploy", "--cluster-id", "cls_1", "--wait", "0")
+    assert "prefer" not in api.last.headers
+    assert api.last.json == {}, "what was not given is the API's to choose"
+
+
+def test_the_format_may_stand_before_the_subcommand(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--format", "table", "neural", "cluster", "list") == 0
+    assert "cls_1" in capsys.readouterr().out
+    assert run("--format", "table", "neural", "cluster", "list", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["items"]
+
+
+def test_a_list_is_all_its_pages(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    def page(asked: Any) -> dict[str, Any]:
+        number = int(asked.query.get("cursor", "0"))
+        return {"items": [{"sandbox_id": f"sbx_{number}"}], "next_cursor": str(number + 1) if number < 3 else None}
+
+    api.answers["GET /v1/sandboxes"] = page
+    assert run("sandbox", "list") == 0
+    assert [item["sandbox_id"] for item in json.loads(capsys.readouterr().out)["items"]] == [f"sbx_{n}" for n in range(4)]
+    assert run("sandbox", "list", "--limit", "2") == 0
+    assert len(json.loads(capsys.readouterr().out)["items"]) == 2
+
+
+def test_slow_work_is_polled_until_it_is_done(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    pending = {**ANSWERS["POST /v1/clusters/cls_1/nodes"], "status": "provisioning"}
+    states = iter(["provisioning", "running"])
+    api.answers["POST /v1/clusters/cls_1/nodes"] = pending
+    api.answers["GET /v1/nodes/node_1"] = lambda _asked: {**pending, "status": next(states)}
+    assert run("neural", "node", "deploy", "--cluster-id", "cls_1") == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "running"
+    assert len(api.asked) == 3
+
+
+@pytest.mark.parametrize("status", ["failed", "refused"])
+def test_work_that_fails_shows_why_and_exits_with_1(api: Api, capsys: pytest.CaptureFixture[str], status: str) -> None:
+    error = {"code": "no_match", "detail": "no file matches"}
+    api.answers["POST /v1/clusters/cls_1/trainings"] = {
+        **ANSWERS["GET /v1/trainings/train_1"],
+        "status": status,
+        "error": error,
+    }
+    words = ("neural", "train", "distributed", "--cluster-id", "cls_1", "--dataset", "/d")
+    assert run(*words) == 1
+    assert json.loads(capsys.readouterr().out)["error"] == error
+    assert run(*words, "--format", "table") == 1
+    assert "no file matches (no_match)" in capsys.readouterr().out
+
+
+def test_code_that_fails_in_a_sandbox_exits_with_1(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answers["POST /v1/sandboxes/sbx_1/execute"] = {"stdout": "a\n", "stderr": "b\n", "exit_code": 3, "duration_ms": 7}
+    words = ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "x", "--language", "bash", "--timeout", "2.5")
+    assert run(*words, "--format", "table") == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("a\n", "b\nexit code 3 after 7 ms\n")
+    assert api.last.json == {"code": "x", "language": "bash", "timeout_s": 2.5}
+    assert run(*words) == 1
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 3
+
+
+def test_the_program_itself_in_a_pipe(api: Api) -> None:
+    """What a script sees: JSON on stdout, nothing else, and the exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "api.cli.main", "neural", "cluster", "list"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == ANSWERS["GET /v1/clusters"]
+
+
+def test_a_status_is_followed_until_no_training_runs(
+    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.cli.watch.POLL_S", 0.01)
+    answer = ANSWERS["GET /v1/clusters/cls_1/status"]
+    running = answer["training_sessions"][0]
+    sessions = iter([running, running, {**running, "epoch": 50, "status": "completed"}])
+    api.answers["GET /v1/clusters/cls_1/status"] = lambda _asked: {**answer, "training_sessions": [next(sessions)]}
+    assert run("neural", "cluster", "status", "--cluster-id", "cls_1", "--watch") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["training_sessions"][0]["epoch"] for line in lines] == [10, 50], "one line for each change"

@@ -1,0 +1,161 @@
+"""Which API a command talks to, and with which key: flags, then environment, then the user's file, then the folder's stack."""
+
+from pathlib import Path
+
+import pytest
+
+from api.cli import config
+from api.cli.config import DEFAULT_URL, Target
+from api.cli.errors import UsageError
+from tests.api.cli.talking import Api, run
+
+FLAG, VARIABLE, USER, STACK = (f"http://{name}:1" for name in ("flag", "variable", "user", "stack"))
+
+
+def user_file(text: str, home: Path | None = None) -> None:
+    path = (home or Path.home() / ".config") / "flow-nexus/config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def stack_file(folder: Path, text: str, mode: int = 0o600) -> None:
+    path = folder / ".flow-nexus/env"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def resolved(folder: Path, url: str | None = None, key: str | None = None, **environment: str) -> Target:
+    return config.resolve(url, key, {"HOME": str(Path.home()), **environment}, folder)
+
+
+def everything(folder: Path) -> dict[str, str]:
+    user_file(f'url = "{USER}"\napi_key = "user-key"\n')
+    stack_file(folder, f"FLOW_NEXUS_URL={STACK}\nFLOW_NEXUS_API_KEY=stack-key\n")
+    return {"FLOW_NEXUS_URL": VARIABLE, "FLOW_NEXUS_API_KEY": "variable-key"}
+
+
+def test_flags_come_before_the_environment_before_the_files(alone: Path) -> None:
+    environment = everything(alone)
+    assert resolved(alone, FLAG, "flag-key", **environment) == Target(FLAG, "flag-key")
+    assert resolved(alone, **environment) == Target(VARIABLE, "variable-key")
+    assert resolved(alone) == Target(USER, "user-key")
+    (Path.home() / ".config/flow-nexus/config.toml").unlink()
+    assert resolved(alone) == Target(STACK, "stack-key")
+    (alone / ".flow-nexus/env").unlink()
+    assert resolved(alone) == Target(DEFAULT_URL, None)
+
+
+def test_a_key_of_a_file_goes_to_that_files_server_alone(alone: Path) -> None:
+    """A folder from elsewhere must not draw out the user's key, nor a flag the stack's."""
+    everything(alone)
+    assert resolved(alone, FLAG) == Target(FLAG, None)
+    assert resolved(alone, STACK) == Target(STACK, "stack-key")
+    assert resolved(alone, f"{USER}/") == Target(USER, "user-key")
+    user_file('api_key = "user-key"\n')
+    assert resolved(alone) == Target(STACK, "stack-key"), "the user's key is for no server that a folder names"
+    (alone / ".flow-nexus/env").unlink()
+    assert resolved(alone, FLAG) == Target(FLAG, "user-key")
+
+
+def test_the_environment_may_name_the_users_folder(alone: Path, tmp_path: Path) -> None:
+    user_file(f'url = "{USER}"', tmp_path / "xdg")
+    assert resolved(alone, XDG_CONFIG_HOME=str(tmp_path / "xdg")).url == USER
+
+
+def test_a_stacks_file_may_be_one_that_a_shell_would_read(alone: Path) -> None:
+    stack_file(alone, f"# made by up\nexport FLOW_NEXUS_URL='{STACK}'\n\nFLOW_NEXUS_API_KEY=\"stack-key\"\nOTHER=1\n")
+    assert resolved(alone) == Target(STACK, "stack-key")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
+def test_a_stacks_file_that_others_may_touch_is_ignored(alone: Path, capsys: pytest.CaptureFixture[str], mode: int) -> None:
+    stack_file(alone, f"FLOW_NEXUS_URL={STACK}\n", mode)
+    assert resolved(alone).url == DEFAULT_URL
+    assert "is ignored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host",
+        "ftp://host",
+        "http://",
+        "http://:80",
+        "http://host:0",
+        "http://host:x",
+        "http://host:99999",
+        "http://[::1",
+        "http://a b",
+        "http://a..b",
+        "http://" + "x" * 64,
+        "http://user:secret@host",
+        "http://host?key=secret",
+        "http://host#secret",
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_quoting_it(alone: Path, url: str) -> None:
+    if not url:
+        user_file('url = "host"')
+    with pytest.raises(UsageError) as caught:
+        resolved(alone, url or None)
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host", "https://host:8443", "http://127.0.0.1:8700", "http://[::1]:8700", "http://ä.example"]
+)
+def test_a_url_that_is_one_is_taken(alone: Path, url: str) -> None:
+    assert resolved(alone, url).url == url
+    assert resolved(alone, f"{url}/").url == url
+
+
+@pytest.mark.parametrize(
+    "text", ["url = secret", 'url = "http://x"\napi_key = "secret', "url = 3", "api_key = ['secret']", "\0"]
+)
+def test_a_users_file_that_is_broken_is_named_and_not_quoted(alone: Path, text: str) -> None:
+    user_file(text)
+    with pytest.raises(UsageError) as caught:
+        resolved(alone)
+    assert "config.toml" in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_files_that_cannot_be_read_are_named(alone: Path) -> None:
+    stack_file(alone, "FLOW_NEXUS_API_KEY='secret\n")
+    with pytest.raises(UsageError, match="quote is not closed") as caught:
+        resolved(alone)
+    assert "secret" not in caught.value.message
+    (alone / ".flow-nexus/env").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        resolved(alone)
+    (alone / ".flow-nexus/env").unlink()
+    (alone / ".flow-nexus/env").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        resolved(alone)
+
+
+@pytest.mark.parametrize("key", ["two words", "ä", "a\nb", "\0"])
+def test_a_key_that_no_header_can_carry_is_refused(alone: Path, key: str) -> None:
+    with pytest.raises(UsageError, match="characters that no key has"):
+        resolved(alone, None, key)
+
+
+def test_a_target_does_not_show_its_key() -> None:
+    assert "secret" not in repr(Target("http://x", "secret"))
+
+
+def test_a_command_takes_them_in_that_order(api: Api, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLOW_NEXUS_URL")
+    monkeypatch.delenv("FLOW_NEXUS_API_KEY")
+    user_file(f'url = "{api.url}"\napi_key = "user-key"\n')
+    words = ("neural", "cluster", "list")
+    for extra, key in ((("--api-key", "flag-key"), "flag-key"), ((), "user-key")):
+        assert run(*words, *extra) == 0
+        assert api.last.headers["authorization"] == f"Bearer {key}"
+    monkeypatch.setenv("FLOW_NEXUS_API_KEY", "variable-key")
+    assert run(*words) == 0
+    assert api.last.headers["authorization"] == "Bearer variable-key"
+    monkeypatch.setenv("FLOW_NEXUS_URL", "http://127.0.0.1:9")
+    assert run("--url", api.url, *words) == 0

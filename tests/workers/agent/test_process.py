@@ -1,0 +1,36 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from workers.agent import process
+from workers.agent.logs import Log
+
+
+def test_figures_are_this_machines() -> None:
+    assert 1 <= process.cpu_cores() <= (os.cpu_count() or 1)
+    memory, resident = process.memory_gb(), process.rss_mb()
+    assert memory is not None
+    assert 0 < resident / 1024 < memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl and malloc's arenas are Linux's")
+def test_a_hardened_process_cannot_be_looked_into_and_has_few_threads() -> None:
+    code = (
+        "import ctypes, os; from workers.agent import process; process.harden(); process.limit_memory_arenas();"
+        "process.limit_threads(3);"
+        "print(ctypes.CDLL(None).prctl(3), os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["0", "3", "3"], "PR_GET_DUMPABLE is 0"
+
+
+def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    Log("w1")("round", state="done", seconds=1.5, problem=None)
+    Log("w1")("odd", text="two\nlines")
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first.pop("time") > 0
+    assert first == {"node_id": "w1", "event": "round", "state": "done", "seconds": 1.5, "problem": None}
+    assert second["text"] == "two\nlines"
