@@ -83,7 +83,7 @@ def ground(user: str, *limits: str) -> Iterator[Ground]:
             if host.health["isolation"] == "none":
                 pytest.skip("this machine allows no isolation, namespaces of ordinary users say")
             client = host.client()
-            attacker, neighbour = (run(client.create(spec(uuid.uuid4().hex))).sandbox_id for _ in range(2))
+            attacker, neighbour = (run(client.create(spec(uuid.uuid4().hex, timeout_s=1500))).sandbox_id for _ in range(2))
             yield Ground(host, client, attacker, neighbour, user)
         finally:
             host.stop()
