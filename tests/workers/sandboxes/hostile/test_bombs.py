@@ -177,6 +177,16 @@ def test_nothing_is_hidden_from_the_disk_limit(field: Ground, where: str) -> Non
     assert field.everyone_answers()
 
 
+def test_a_service_may_hide_as_the_agent_does(field: Ground) -> None:
+    """It closes itself to other processes of its user, so that none reads the cluster's token out of it."""
+    hide = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(60)"
+    pid = run(field.client.start(field.attacker, f"exec python -c '{hide}'"))
+    # Written for the watch to look more than once.
+    field.attack("import time\nfor n in range(3):\n    open('/data/big', 'wb').write(bytes(70 << 20))\n    time.sleep(1)")
+    assert field.attack(f"rm /data/big; kill -0 {pid} && echo alive", "bash") == "alive\n"
+    run(field.client.run(field.attacker, f"kill -9 {pid}", timeout_s=10, max_output=100))
+
+
 def test_more_files_than_allowed(field: Ground) -> None:
     code = "n = 0\nwhile True:\n    n += 1\n    open(f'/data/{n}.tiny', 'w').close()"
     with watched_neighbour(field):
@@ -202,9 +212,9 @@ def test_a_gigabyte_of_output(field: Ground, target: str) -> None:
 
 def test_a_service_that_prints_without_end(field: Ground) -> None:
     """What a service prints goes to a log that stays small."""
-    run(field.client.start(field.attacker, "exec timeout 5 yes $(printf %2000s | tr ' ' y)"))
+    run(field.client.start(field.attacker, "exec timeout 3 yes $(printf %2000s | tr ' ' y)"))
     with watched_neighbour(field):
-        time.sleep(4)
+        time.sleep(2)
     assert (field.host.home / "sandboxes" / field.attacker / "log.jsonl").stat().st_size < 8 << 20
     assert field.everyone_answers()
 

@@ -19,9 +19,9 @@ def read(field: Ground, sandbox: str, path: str) -> bytes:
     return run(collect())
 
 
-def test_symbolic_links_lead_nowhere_else(wall: Ground) -> None:
-    home = wall.host.home
-    wall.attack(f"ln -s / /data/all; ln -s {home} /data/home; ln -s /etc /data/etc; ln -s .. /data/up", "bash")
+def test_symbolic_links_lead_nowhere_else(field: Ground) -> None:
+    home = field.host.home
+    field.attack(f"ln -s / /data/all; ln -s {home} /data/home; ln -s /etc /data/etc; ln -s .. /data/up", "bash")
     for path in (
         f"/data/all{home}/lock",
         "/data/home/lock",
@@ -30,22 +30,22 @@ def test_symbolic_links_lead_nowhere_else(wall: Ground) -> None:
         "/data/all/proc/2/environ",
     ):
         with pytest.raises((SandboxFileNotFoundError, SandboxPathError)):
-            read(wall, wall.attacker, path)
+            read(field, field.attacker, path)
     for path in ("/data/etc/injected", "/data/all/usr/injected", "/data/up/injected"):
         with pytest.raises(SandboxError):
-            run(wall.client.upload(wall.attacker, path, stream(b"x")))
-    assert b"root:" not in read(wall, wall.attacker, "/data/etc/passwd"), "the sandbox's own small /etc"
+            run(field.client.upload(field.attacker, path, stream(b"x")))
+    assert b"root:" not in read(field, field.attacker, "/data/etc/passwd"), "the sandbox's own small /etc"
 
 
-def test_an_upload_onto_a_link_replaces_the_link(wall: Ground) -> None:
-    wall.attack("ln -sf /home/user/target /data/link; ln -sf /usr/bin/env /data/system", "bash")
+def test_an_upload_onto_a_link_replaces_the_link(field: Ground) -> None:
+    field.attack("ln -sf /home/user/target /data/link; ln -sf /usr/bin/env /data/system", "bash")
     for path in ("/data/link", "/data/system"):
-        run(wall.client.upload(wall.attacker, path, stream(b"new")))
-        assert read(wall, wall.attacker, path) == b"new"
-    assert wall.attack("ls /home/user/target; head -c 4 /usr/bin/env | od -c", "bash").find("new") == -1
+        run(field.client.upload(field.attacker, path, stream(b"new")))
+        assert read(field, field.attacker, path) == b"new"
+    assert field.attack("ls /home/user/target; head -c 4 /usr/bin/env | od -c", "bash").find("new") == -1
 
 
-def test_a_link_that_changes_while_it_is_written_and_read_leads_nowhere_else(wall: Ground) -> None:
+def test_a_link_that_changes_while_it_is_written_and_read_leads_nowhere_else(field: Ground) -> None:
     """A race between the check of a path and its use has nothing to win: both happen inside."""
     swap = (
         "import os, time\n"
@@ -55,18 +55,18 @@ def test_a_link_that_changes_while_it_is_written_and_read_leads_nowhere_else(wal
         "        os.symlink(target, '/data/next')\n"
         "        os.rename('/data/next', '/data/swapped')\n"
     )
-    run(wall.client.upload(wall.attacker, "/data/swap.py", stream(swap.encode())))
-    wall.attack("mkdir -p /data/real", "bash")
-    run(wall.client.start(wall.attacker, "python /data/swap.py"))
+    run(field.client.upload(field.attacker, "/data/swap.py", stream(swap.encode())))
+    field.attack("mkdir -p /data/real", "bash")
+    run(field.client.start(field.attacker, "python /data/swap.py"))
     for number in range(20):
         try:
-            run(wall.client.upload(wall.attacker, f"/data/swapped/file{number}", stream(b"x")))
+            run(field.client.upload(field.attacker, f"/data/swapped/file{number}", stream(b"x")))
         except SandboxError:
             continue
-    assert wall.attack("ls /etc /usr/lib | grep -c '^file[0-9]'; true", "bash") == "0\n"
+    assert field.attack("ls /etc /usr/lib | grep -c '^file[0-9]'; true", "bash") == "0\n"
 
 
-def test_a_hard_link_cannot_be_made_to_the_systems_files(wall: Ground) -> None:
+def test_a_hard_link_cannot_be_made_to_the_systems_files(field: Ground) -> None:
     code = """
 import os, sys
 for path in ("/etc/passwd", "/usr/bin/env", os.path.realpath(sys.executable), "/proc/1/environ"):
@@ -76,19 +76,19 @@ for path in ("/etc/passwd", "/usr/bin/env", os.path.realpath(sys.executable), "/
     except OSError:
         pass
 """
-    assert wall.attack(code) == ""
+    assert field.attack(code) == ""
 
 
-def test_a_neighbours_folder_cannot_be_named(wall: Ground) -> None:
+def test_a_neighbours_folder_cannot_be_named(field: Ground) -> None:
     mark = uuid.uuid4().hex.encode()
-    run(wall.client.upload(wall.neighbour, "/data/mine.txt", stream(mark)))
+    run(field.client.upload(field.neighbour, "/data/mine.txt", stream(mark)))
     for path in (
-        f"/data/../../{wall.neighbour}/root/data/mine.txt",
-        f"/proc/1/root/../{wall.neighbour}/root/data/mine.txt",
-        f"{wall.host.home}/sandboxes/{wall.neighbour}/root/data/mine.txt",
+        f"/data/../../{field.neighbour}/root/data/mine.txt",
+        f"/proc/1/root/../{field.neighbour}/root/data/mine.txt",
+        f"{field.host.home}/sandboxes/{field.neighbour}/root/data/mine.txt",
     ):
         with pytest.raises((SandboxPathError, SandboxFileNotFoundError)):
-            read(wall, wall.attacker, path)
+            read(field, field.attacker, path)
 
 
 async def _kept(chunks: AsyncIterator[bytes]) -> tuple[bytes, str]:
@@ -116,36 +116,36 @@ END
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/evil", "/etc/cron.d/evil", "folder/../../evil", "other/evil"])
-def test_an_archive_that_the_sandbox_forged_is_refused(wall: Ground, name: str) -> None:
+def test_an_archive_that_the_sandbox_forged_is_refused(field: Ground, name: str) -> None:
     """The attacker puts a `tar` of its own before the system's, in the profile that every command reads."""
     forged = FORGED.replace("NAME", repr(name)).replace("OUT", "[word for word in sys.argv if word.endswith('.tar')][0]")
-    run(wall.client.upload(wall.attacker, "/data/folder/file", stream(b"good")))
-    run(wall.client.upload(wall.attacker, "/home/user/.bash_profile", stream(forged.encode())))
+    run(field.client.upload(field.attacker, "/data/folder/file", stream(b"good")))
+    run(field.client.upload(field.attacker, "/home/user/.bash_profile", stream(forged.encode())))
 
     async def fetch() -> tuple[bytes, str]:
-        return await _kept((await wall.client.download(wall.attacker, "/data/folder")).chunks)
+        return await _kept((await field.client.download(field.attacker, "/data/folder")).chunks)
 
     arrived, refusal = run(fetch())
-    wall.attack("rm /home/user/.bash_profile", "bash")
+    field.attack("rm /home/user/.bash_profile", "bash")
     assert "refused" in refusal
     assert arrived == b""
 
 
-def test_a_folder_with_links_out_of_it_is_refused_and_one_with_links_inside_is_not(wall: Ground) -> None:
-    wall.attack(
+def test_a_folder_with_links_out_of_it_is_refused_and_one_with_links_inside_is_not(field: Ground) -> None:
+    field.attack(
         "mkdir -p /data/set/sub; echo 1 > /data/set/one; ln -sf ../one /data/set/sub/in; ln -f /data/set/one /data/set/two",
         "bash",
     )
-    assert b"set/sub/in" in read(wall, wall.attacker, "/data/set")
-    wall.attack("ln -sf /etc/passwd /data/set/out", "bash")
+    assert b"set/sub/in" in read(field, field.attacker, "/data/set")
+    field.attack("ln -sf /etc/passwd /data/set/out", "bash")
     with pytest.raises(SandboxPathError, match="a link leads out of the folder"):
-        read(wall, wall.attacker, "/data/set")
+        read(field, field.attacker, "/data/set")
 
 
-def test_what_is_no_file_is_not_read(wall: Ground) -> None:
+def test_what_is_no_file_is_not_read(field: Ground) -> None:
     """A pipe that nobody writes to, and a device that never ends, hold no download up."""
-    wall.attack("mkfifo /data/pipe; true", "bash")
+    field.attack("mkfifo /data/pipe; true", "bash")
     for path in ("/data/pipe", "/dev/zero", "/dev/stdin"):
         with pytest.raises(SandboxError):
-            read(wall, wall.attacker, path)
-    assert wall.everyone_answers()
+            read(field, field.attacker, path)
+    assert field.everyone_answers()

@@ -36,8 +36,8 @@ class _Folder:
         os.close(self.descriptor)
 
 
-def disk_use(folders: Iterable[str], *, own_processes: bool) -> DiskUse:
-    """Count below `folders`; what the host mounted among them, Python say, is not the sandbox's own."""
+def disk_use(folders: Iterable[str], *, own_processes: bool, enough: DiskUse | None = None) -> DiskUse:
+    """Count below `folders`; what the host mounted among them, Python say, is not the sandbox's own. Stop above `enough`."""
     use = DiskUse()
     mounted = _mount_points()
     devices = set()
@@ -49,7 +49,7 @@ def disk_use(folders: Iterable[str], *, own_processes: bool) -> DiskUse:
         except OSError:
             continue
         pending.append((None, folder, folder))
-    while pending:
+    while pending and (enough is None or (use.bytes <= enough.bytes and use.files <= enough.files)):
         base, path, whole = pending.pop()
         try:
             opened = _Folder(_open(base, path))

@@ -10,6 +10,7 @@ from .disk import DiskUse
 from .log import SandboxLog
 from .notices import Notices
 from .processes import ProcessTable
+from .tree import below
 from .usage import Usage, process_use, shared_once
 from .wire import Settings
 
@@ -67,7 +68,7 @@ class Guard:
             await self._look_at_disk()
             # A sandbox with a million files must not make its own watch a burden.
             took = time.monotonic() - started
-            await asyncio.sleep(4 * took)
+            await asyncio.sleep(took * (4 if self.full else 1))
             for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * took) / _LOOK_S))):
                 await asyncio.sleep(_LOOK_S)
                 if self.full or self._hiding or self._shrinking(room):
@@ -78,7 +79,9 @@ class Guard:
         return room[0] - space > _NEWS_BYTES or room[1] - files > _NEWS_FILES
 
     async def _look_at_disk(self) -> None:
-        use = await asyncio.to_thread(self._usage.disk)
+        # To see that a limit is reached takes no longer than counting up to it; to see something grow beyond, all of it.
+        limits = DiskUse(self._settings.disk_bytes, self._settings.files)
+        use = await asyncio.to_thread(self._usage.disk, None if self.full else limits)
         limit = "disk" if use.bytes > self._settings.disk_bytes else "files" if use.files > self._settings.files else None
         # What grows no more may go on, so that something can be removed.
         if limit and (self.full is None or use.bytes > self._last.bytes or use.files > self._last.files):
@@ -87,7 +90,9 @@ class Guard:
             if self.full != limit:
                 self._log.write("system", f"{limit} limit reached: every command was killed")
         self.full, self._last = limit, use
-        # A process is hidden for a moment between its fork and its exec, so the second time counts.
+        # The agent, a service, hides so that nobody reads its token. Any process is hidden for a moment between its fork and
+        # its exec, so the second time counts.
+        use.hiding -= below(self._table.services())
         for pid in self._hiding & use.hiding:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ class Process:
         self.tag = tag
         self.stdin: asyncio.StreamWriter | None = None
         self._popen = popen
-        self._adopts = adopts
+        self.adopts = adopts
         self._listeners: set[Listener] = set()
         self._pumps: list[asyncio.Task[None]] = []
         self._ended: Ended | None = None
@@ -92,7 +92,7 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Signal the whole process group; one that is gone already is fine. A kill takes what has left the group, too."""
-        if number == signal.SIGKILL and self._adopts:
+        if number == signal.SIGKILL and self.adopts:
             kill_tree(self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -128,6 +128,10 @@ class ProcessTable:
 
     def list(self) -> list[Process]:
         return list(self._processes.values())
+
+    def services(self) -> set[int]:
+        """The processes that were started to go on, without a deadline."""
+        return {pid for pid, process in self._processes.items() if not process.adopts}
 
     def find(self, pid: int | None = None, tag: str | None = None) -> Process:
         """Raise LookupError when no running process is selected."""

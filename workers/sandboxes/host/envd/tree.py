@@ -28,6 +28,11 @@ def kill_tree(pid: int) -> None:
     _kill(lambda: _below({pid}, _children()))
 
 
+def below(pids: set[int]) -> set[int]:
+    """The processes below some, with themselves."""
+    return _below(pids, _children())
+
+
 def kill_strays(kept: set[int]) -> None:
     """For the first process of a namespace: kill all but itself and what is below the `kept`."""
 
@@ -71,7 +76,6 @@ def _children() -> dict[int, list[int]]:
 
 
 def _below(pids: set[int], children: dict[int, list[int]]) -> set[int]:
-    """The processes below some, with themselves."""
     found, pending = set[int](), list(pids)
     while pending:
         one = pending.pop()

@@ -53,8 +53,9 @@ class Usage:
             "disk_total_bytes": self._settings.disk_bytes,
         }
 
-    def disk(self) -> DiskUse:
-        return disk_use(self._folders, own_processes=self.own_processes)
+    def disk(self, enough: DiskUse | None = None) -> DiskUse:
+        """What the sandbox's folders hold, or what was found when it was more than `enough`."""
+        return disk_use(self._folders, own_processes=self.own_processes, enough=enough)
 
     def free(self) -> tuple[int, int]:
         """Bytes and files that the file system of the sandbox's folders has room for."""
