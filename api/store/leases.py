@@ -53,12 +53,13 @@ def renew(session: Session, table: type[LeasedRow], row_id: str, token: str, sec
     return kept is not None
 
 
-def release(row: LeasedRow, due_in_s: float | None) -> None:
-    """Give the row back, due again in so many seconds, or not at all (None)."""
+def release(row: LeasedRow, due_in_s: float | None, *, waits: bool = False) -> None:
+    """Give the row back, due again in so many seconds, or not at all (None). One that only `waits` has failed at nothing: its
+    attempts count from the beginning."""
     row.lease_token = None
     row.lease_until = None
     row.due_at = None if due_in_s is None else func.clock_timestamp() + timedelta(seconds=due_in_s)
-    if due_in_s is None or due_in_s == 0:
+    if due_in_s is None or due_in_s == 0 or waits:
         row.attempts = 0
 
 

@@ -95,7 +95,7 @@ def load(session: Session, training: TrainingRow) -> Job:
 def look_again(context: Context, job: Job, token: str) -> None:
     """Give the training back, due again soon: what it waits for happens elsewhere."""
     with context.database.unit_of_work() as uow:
-        leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S)
+        leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S, waits=True)
 
 
 def end(context: Context, job: Job, token: str, status: str, error: dict[str, Any] | None = None) -> None:

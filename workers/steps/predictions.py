@@ -37,7 +37,7 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
             leases.release(row, None)
             return
         if aggregator_returns(uow.session, row.cluster_id):
-            leases.release(row, _LOOK_AGAIN_S)
+            leases.release(row, _LOOK_AGAIN_S, waits=True)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)

@@ -16,7 +16,7 @@ from tests.e2e.chaos.faults import Fault, Target, provider
 from tests.e2e.walk import Walk, samples
 
 WORKERS = 3
-SAMPLES = 300
+SAMPLES = 200
 TEST = samples(400, 900_000)
 _ENDED = ("completed", "failed", "stopped", "refused")
 # Half a point of accuracy.

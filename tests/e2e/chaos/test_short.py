@@ -13,11 +13,10 @@ from tests.e2e.chaos.faults import FAULTS, provider
 from tests.e2e.chaos.rig import Rig
 from workers.steps.deployment import metadata_of
 
-EPOCHS = 10
+EPOCHS = 9
 SHORT = (
     "SIGKILL api",
     "SIGKILL worker",
-    "SIGKILL beat",
     "SIGKILL redis",
     "SIGKILL postgres",
     "SIGKILL sandboxes",
