@@ -44,10 +44,10 @@ class Settings(BaseSettings):
     execute_timeout_s: float = Field(60, gt=0)
     execute_max_output: int = Field(1_000_000, ge=1, description="bytes of stdout and of stderr kept per execution")
     max_upload_bytes: int = Field(2_000_000_000, ge=1)
-    max_body_bytes: int = Field(8_000_000, ge=1, description="largest JSON body")
+    max_body_bytes: int = Field(16_000_000, ge=1, description="largest JSON body")
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
-    lease_s: float = Field(60, gt=0)
+    lease_s: float = Field(20, gt=0, description="a step whose worker died is taken over after so long")
     rate_limit: int | None = Field(6000, ge=1, description="requests per key in a window; null: no limit")
     rate_limit_window_s: int = Field(60, ge=1)
     quota_clusters: int | None = Field(1000, ge=0, description="per project, not terminated; null: no limit, as for the others")
@@ -56,5 +56,14 @@ class Settings(BaseSettings):
     quota_upload_bytes: int | None = Field(10**12, ge=0, description="per project, in sandboxes that still exist")
     quota_spend_usd: Decimal | None = Field(None, ge=0, description="per project, over all time")
     max_streams: int = Field(200, ge=1, description="event streams that one API process serves at once")
+    idle_timeout_minutes: float = Field(
+        30, ge=0, description="a cluster without training, prediction or sandbox call is ended after so long; 0 = never"
+    )
+    limits_interval_s: float = Field(10, gt=0, description="how often idle time and budgets are looked at")
+    retention_events_days: float | None = Field(90, gt=0, description="events and idempotency keys; null keeps them for ever")
+    retention_models_days: float | None = Field(None, gt=0, description="kept copies of exports; null keeps them for ever")
+    retention_logs_days: float | None = Field(30, gt=0, description="log files that were set aside, in `logs_dir`")
+    logs_dir: Path | None = Field(None, description="folder of the service's own log files, where it keeps them itself")
+    retention_interval_s: float = Field(3600, gt=0)
     docs: bool = Field(True, description="serve /docs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

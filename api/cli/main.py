@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="flow-nexus", standalone_mode=False)
     except CliError as error:
-        return _complain(error.exit_code, error.message, *error.details)
+        return _complain(error.exit_code, error.message)
     except typer.TyperException as error:
         return _complain(error.exit_code, error.format_message())
     except typer.Abort:
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _complain(exit_code: int, message: str, *details: str) -> int:
+def _complain(exit_code: int, message: str) -> int:
     if message:
-        print(f"error: {plain(message)}", *(f"  {plain(detail)}" for detail in details), sep="\n", file=sys.stderr)
+        print(f"error: {plain(message)}", file=sys.stderr)
     return exit_code
 
 

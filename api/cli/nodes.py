@@ -10,7 +10,7 @@ from api.cli.clusters import ClusterId, Flag, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.session import Session, failed, given, group, truth, with_session
 
-app = group("Nodes: deploy, list, remove.")
+app = group("Nodes: deploy, list, redeploy, remove.")
 
 _DEPLOY_WAIT_S = 180
 _REMOVE_WAIT_S = 60
@@ -59,6 +59,24 @@ def deploy(
 def list_nodes(session: Session, cluster_id: ClusterId, limit: Limit = None) -> None:
     """List a cluster's nodes."""
     session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), limit=limit), views.nodes)
+
+
+@app.command("redeploy")
+@with_session
+def redeploy(
+    session: Session, node_id: Annotated[str, typer.Option(help="node_…", metavar="ID")], wait: Wait = _DEPLOY_WAIT_S
+) -> None:
+    """Give a node whose sandbox is gone a new one; its data must be uploaded again."""
+    with session.busy("starting the sandbox"):
+        node = session.client.post(
+            api_path("nodes", node_id, "redeploy"),
+            wait=wait,
+            pending=frozenset({"provisioning"}),
+            then=lambda _: api_path("nodes", node_id),
+        )
+    session.show(node, views.node)
+    if failed(node):
+        raise typer.Exit(FAILURE)
 
 
 @app.command("remove")

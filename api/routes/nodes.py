@@ -72,6 +72,24 @@ async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State)
     return NodeRounds(node_id=node_id, items=[NodeRound.of(row) for row in found])
 
 
+@router.post(
+    "/nodes/{node_id}/redeploy",
+    operation_id="redeploy_node",
+    summary="Give a lost node a new sandbox",
+    status_code=202,
+    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409)},
+)
+async def redeploy_node(
+    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
+) -> Node:
+    """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
+    it joins again with the next round once its data is uploaded again. Safe to ask twice."""
+    row = await state.work(lambda uow: nodes.redeploy(uow, caller.project_id, node_id), caller)
+    row = await settled(state, caller, request, row, nodes.get, wait)
+    place(response, f"/v1/nodes/{row.id}", wait)
+    return Node.of(row)
+
+
 @router.delete(
     "/nodes/{node_id}",
     operation_id="remove_node",

@@ -48,14 +48,17 @@ async def list_sandboxes(
 
 @router.get("/{sandbox_id}", operation_id="get_sandbox", summary="Get a sandbox's health and use", responses=errors(404))
 async def get_sandbox(sandbox_id: SandboxId, caller: SandboxReader, state: State) -> Sandbox:
-    """Asks the provider: health, uptime and what the sandbox uses now."""
+    """Asks the provider: health, uptime, what the sandbox uses now and which limits it ran into."""
     row = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id))
     if row.ended_at is not None or row.sandbox_id is None:
         return Sandbox.of(row, "ended")
     try:
         async with asyncio.timeout(_ASK_TIMEOUT_S):
             await state.provider.get(row.sandbox_id)
-            return Sandbox.of(row, "ok", await state.provider.metrics(row.sandbox_id))
+            metrics, hits = await asyncio.gather(
+                state.provider.metrics(row.sandbox_id), state.provider.limit_hits(row.sandbox_id)
+            )
+            return Sandbox.of(row, "ok", metrics, hits)
     except SandboxNotFoundError:
         return Sandbox.of(row, "ended")
     except (SandboxError, TimeoutError):

@@ -18,6 +18,7 @@ NODE: Final[dict[str, Any]] = {
     "model": "base",
     "template": "python",
     "data_owner": False,
+    "former_sandbox_ids": [],
     "created_at": _TIME,
     "error": None,
 }
@@ -102,6 +103,7 @@ _ROUND: Final[dict[str, Any]] = {
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
     "evaluate_seconds": 0.6,
+    "copies": ["node_w1_abc123"],
     "votes": [],
     "workers": {
         "node_w1_abc123": {
@@ -131,6 +133,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "consensus": "proof-of-learning",
             "wasm_optimization": True,
         },
+        "idle_timeout_minutes": None,
+        "budget_usd": 5.0,
     },
     "ClusterConnect": {"topology": "mesh"},
     "Connections": {
@@ -208,6 +212,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "disk_used_bytes": 52000000,
             "disk_total_bytes": 10737418240,
         },
+        "limit_hits": [{"limit": "memory", "count": 1, "first_at": _TIME, "last_at": _TIME}],
     },
     "File": {"path": "/data/train_shard_1.json", "size": 284310, "sha256": _ROUND["digest"]},
     "Execute": {"code": "print(6 * 7)", "language": "python", "timeout_s": 10},

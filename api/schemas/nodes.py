@@ -74,6 +74,7 @@ class Node(Shape):
     model: str
     template: Template
     data_owner: bool = Field(description="only its data owner's key reaches into its sandbox")
+    former_sandbox_ids: list[str] = Field(description="sandboxes that it had before, oldest first; its cost includes theirs")
     created_at: Timestamp
     error: Failure | None
 
@@ -92,6 +93,7 @@ class Node(Shape):
             model=row.model,
             template=row.template,
             data_owner=row.data_owner,
+            former_sandbox_ids=[former["sandbox_id"] for former in row.former_sandboxes],
             created_at=row.created_at,
             error=Failure.of(row.error),
         )

@@ -159,6 +159,7 @@ class Round(Shape):
     aggregate_seconds: float | None
     consensus_seconds: float | None
     evaluate_seconds: float | None
+    copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
     workers: dict[str, RoundWorker]
     error: Failure | None

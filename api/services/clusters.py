@@ -15,7 +15,7 @@ from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, NodeRow, TrainingRow
 
-_ENDED = ("terminating", "terminated")
+ENDED = ("terminating", "terminated")
 
 
 def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
@@ -28,6 +28,8 @@ def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSp
         topology=spec.topology,
         config=spec.config(),
         status="initializing",
+        idle_timeout_minutes=spec.idle_timeout_minutes,
+        budget_usd=spec.budget_usd,
     )
     transitions.created(uow.session, row)
     return row
@@ -76,10 +78,15 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
 
 def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
     """Stop everything that costs. Safe to ask twice."""
+    cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
+    if cluster.status not in ENDED:
+        end(uow, cluster, "asked to terminate")
+    return cluster
+
+
+def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
+    """Stop a locked cluster's trainings cleanly and end its sandboxes."""
     session = uow.session
-    cluster = owned_locked_cluster(session, project_id, cluster_id)
-    if cluster.status in _ENDED:
-        return cluster
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -88,7 +95,7 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
             transitions.move(session, training, "stopping", reason="the cluster is being terminated")
         leases.wake(training)
         uow.ring("trainings.advance", training.id)
-    transitions.move(session, cluster, "terminating")
+    transitions.move(session, cluster, "terminating", reason=reason)
     nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
     for node in nodes:
         transitions.move(session, node, "terminating")
@@ -96,9 +103,8 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
         uow.ring("nodes.terminate", node.id)
     leases.wake(cluster)
     uow.ring("clusters.advance", cluster.id)
-    return cluster
 
 
 def refuse_ended(cluster: ClusterRow) -> None:
-    if cluster.status in _ENDED:
+    if cluster.status in ENDED:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")

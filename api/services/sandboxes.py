@@ -1,5 +1,7 @@
 """Use cases of a sandbox, which clients name by its own id or by its node's."""
 
+from datetime import timedelta
+
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -9,9 +11,10 @@ from api.services import quotas
 from api.services.pages import Cursor, Page, fetch
 from api.services.principals import Principal
 from api.settings import Settings
-from api.store.models import NodeRow
+from api.store.models import ClusterRow, NodeRow
 
 STATUSES = ("running", "lost", "terminating", "terminated", "failed", "provisioning")
+_NOTE_EVERY = timedelta(seconds=10)
 
 
 def page(session: Session, project_id: str, status: str | None, limit: int, after: Cursor | None) -> Page[NodeRow]:
@@ -51,6 +54,7 @@ def enter(session: Session, caller: Principal, sandbox_or_node_id: str, act: Act
     if exported and entry is not None:
         entry.detail["data_export"] = True
     running(node)
+    called(session, node)
     if act == "upload" and caller.node_id is not None and node.owner_data_at is None:
         node.owner_data_at = func.clock_timestamp()
     return node
@@ -68,6 +72,19 @@ def count(session: Session, node_id: str, size: int) -> None:
         update(NodeRow)
         .where(NodeRow.id == node_id)
         .values(uploaded_bytes=func.greatest(0, NodeRow.uploaded_bytes + size))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def called(session: Session, node: NodeRow) -> None:
+    """Somebody uses the sandbox, so its cluster is not idle. Noted at most once in a while: clusters' rows are busy."""
+    session.execute(
+        update(ClusterRow)
+        .where(
+            ClusterRow.id == node.cluster_id,
+            or_(ClusterRow.last_call_at.is_(None), ClusterRow.last_call_at < func.clock_timestamp() - _NOTE_EVERY),
+        )
+        .values(last_call_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
 

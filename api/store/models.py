@@ -136,6 +136,11 @@ class ClusterRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
     node_counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    idle_timeout_minutes: Mapped[float | None]
+    idle_warned_at: Mapped[datetime | None]
+    budget_usd: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
+    budget_warned_at: Mapped[datetime | None]
+    last_call_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     terminated_at: Mapped[datetime | None]
 
@@ -143,6 +148,8 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
+    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost."""
+
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -156,6 +163,7 @@ class NodeRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
     sandbox_expires_at: Mapped[datetime | None]
+    former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
@@ -164,6 +172,7 @@ class NodeRow(Leased, Base):
     uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
@@ -233,6 +242,7 @@ class RoundRow(Base):
     consensus_seconds: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    copies: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
@@ -303,7 +313,9 @@ class ModelRow(Leased, Base):
     __table_args__ = (
         Index("ix_models_page", "project_id", "created_at", "id"),
         Index("ix_models_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        Index("uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status != 'failed'")),
+        Index(
+            "uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status NOT IN ('failed', 'expired')")
+        ),
     )
 
 
@@ -316,4 +328,4 @@ class EventRow(Base):
     training_id: Mapped[str | None] = mapped_column(index=True)
     type: Mapped[str]
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -65,6 +65,11 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("idle_timeout_minutes", sa.Float(precision=53), nullable=True),
+        sa.Column("idle_warned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("budget_usd", sa.Numeric(precision=14, scale=6), nullable=True),
+        sa.Column("budget_warned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_call_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("terminated_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
@@ -98,6 +103,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_events_cluster_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("cluster_id", "seq", name=op.f("pk_events")),
     )
+    op.create_index(op.f("ix_events_created_at"), "events", ["created_at"], unique=False)
     op.create_index(op.f("ix_events_training_id"), "events", ["training_id"], unique=False)
     op.create_table(
         "nodes",
@@ -128,6 +134,12 @@ def upgrade() -> None:
         ),
         sa.Column("sandbox_id", sa.Text(), nullable=True),
         sa.Column("sandbox_expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "former_sandboxes",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("agent_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resources", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("price_per_minute", sa.Numeric(precision=12, scale=6), nullable=False),
@@ -136,6 +148,7 @@ def upgrade() -> None:
         sa.Column("uploaded_bytes", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("requested_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
@@ -276,7 +289,14 @@ def upgrade() -> None:
         sa.Column(
             "status",
             sa.Enum(
-                "pending", "completed", "failed", name="model_status", native_enum=False, create_constraint=True, length=32
+                "pending",
+                "completed",
+                "failed",
+                "expired",
+                name="model_status",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
             ),
             nullable=False,
         ),
@@ -304,7 +324,11 @@ def upgrade() -> None:
     op.create_index("ix_models_due", "models", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index("ix_models_page", "models", ["project_id", "created_at", "id"], unique=False)
     op.create_index(
-        "uq_models_name", "models", ["training_id", "name"], unique=True, postgresql_where=sa.text("status != 'failed'")
+        "uq_models_name",
+        "models",
+        ["training_id", "name"],
+        unique=True,
+        postgresql_where=sa.text("status NOT IN ('failed', 'expired')"),
     )
     op.create_table(
         "predictions",
@@ -413,6 +437,9 @@ def upgrade() -> None:
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
         ),
+        sa.Column(
+            "copies", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -428,7 +455,7 @@ def downgrade() -> None:
     op.drop_index("ix_predictions_due", table_name="predictions", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_predictions_cluster_id"), table_name="predictions")
     op.drop_table("predictions")
-    op.drop_index("uq_models_name", table_name="models", postgresql_where=sa.text("status != 'failed'"))
+    op.drop_index("uq_models_name", table_name="models", postgresql_where=sa.text("status NOT IN ('failed', 'expired')"))
     op.drop_index("ix_models_page", table_name="models")
     op.drop_index("ix_models_due", table_name="models", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_models_cluster_id"), table_name="models")
@@ -457,6 +484,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_nodes_cluster_id"), table_name="nodes")
     op.drop_table("nodes")
     op.drop_index(op.f("ix_events_training_id"), table_name="events")
+    op.drop_index(op.f("ix_events_created_at"), table_name="events")
     op.drop_table("events")
     op.drop_table("idempotency_keys")
     op.drop_index("ix_clusters_page", table_name="clusters")

@@ -55,6 +55,7 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "GET /v1/nodes/{node_id}",
         "GET /v1/nodes/{node_id}/rounds",
         "DELETE /v1/nodes/{node_id}",
+        "POST /v1/nodes/{node_id}/redeploy",
         "POST /v1/clusters/{cluster_id}/trainings",
         "GET /v1/trainings",
         "GET /v1/trainings/{training_id}",

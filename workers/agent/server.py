@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -37,6 +39,12 @@ _LARGEST_UPDATE = 8 * 2**30
 T = TypeVar("T", bound=BaseModel)
 
 
+class _ModelFile(FileResponse):
+    """A model is many megabytes, and each piece of it costs a hop to a thread and back."""
+
+    chunk_size = 1 << 20
+
+
 class Token:
     """Lets requests through that carry the cluster's token."""
 
@@ -49,7 +57,9 @@ class Token:
             error = AgentError("unauthorized", "the cluster's token is missing or wrong", 401)
             await _refusal(error)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
+        with suppress(Exception):
+            await self._app(scope, receive, send)
 
     @staticmethod
     def _presented(scope: Scope) -> bytes:
@@ -83,6 +93,7 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
             Route(update, self._update, methods=["PUT"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
+            Route("/models", _posted(protocol.Keep, self._worker.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
@@ -90,7 +101,13 @@ class Agent:
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
         ]
-        handlers = {AgentError: _refused, ValidationError: _invalid, ClientDisconnect: _left, Exception: self._failed}
+        handlers = {
+            AgentError: _refused,
+            ValidationError: _invalid,
+            ClientDisconnect: _left,
+            HTTPException: _unknown,
+            Exception: self._failed,
+        }
         return Token(Starlette(routes=routes, exception_handlers=handlers), self._config.token)  # type: ignore[arg-type]
 
     async def _health(self, _: Request) -> Response:
@@ -156,7 +173,7 @@ class Agent:
             return _json(await self._aggregator.receive(training_id, number, node_id, path))
 
     async def _model(self, request: Request) -> Response:
-        return FileResponse(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
+        return _ModelFile(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
 
     async def _export(self, body: protocol.Export) -> protocol.Exported:
         return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)
@@ -190,6 +207,10 @@ async def _refused(_: Request, error: AgentError) -> Response:
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
     return _refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+
+
+async def _unknown(_: Request, error: HTTPException) -> Response:
+    return _refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:

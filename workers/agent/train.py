@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ from workers.agent.evaluate import score
 from workers.agent.model import RNG, Network
 from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
 
+# Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
     "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
+    "adagrad": partial(torch.optim.Adagrad, fused=True),
 }
 _SEGMENTS = 4
 _MOST_HALVINGS = 5
@@ -65,7 +67,7 @@ class Trained:
 
 
 class _DivergedError(Exception):
-    """The loss is not finite, or an epoch ended far above the first."""
+    """The loss is not finite, or an epoch ended far above both the first and a guess."""
 
 
 def train(network: Network, shard: Shard, job: Job) -> Trained:
@@ -102,11 +104,13 @@ def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Traine
     optimizer = _OPTIMIZERS[wanted.optimizer](network.model.parameters(), lr=rate, weight_decay=wanted.weight_decay)
     chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
     first_loss = best_held_out = math.inf
+    guessing = math.log(len(network.spec.labels))
     for epoch in range(wanted.local_epochs):
         batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
         found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain)
-        first_loss = min(first_loss, found.loss)
-        if found.loss > _DIVERGED * first_loss:
+        first_loss = found.loss if epoch == 0 else first_loss
+        # A small loss wavers by more than its double and is no divergence while it beats a guess.
+        if found.loss > _DIVERGED * max(first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
         if may(EARLY_STOP, job.autonomy) and epoch + 1 < wanted.local_epochs:
             held_out, _ = score(network, shard.held_out)

@@ -13,7 +13,18 @@ from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
-from workers.agent.protocol import Decision, Evaluate, Evaluation, Peer, Problem, Score, Scores, TrainReport, TrainRound
+from workers.agent.protocol import (
+    Evaluate,
+    Evaluation,
+    Keep,
+    Kept,
+    Peer,
+    Problem,
+    Score,
+    Scores,
+    TrainReport,
+    TrainRound,
+)
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
@@ -37,10 +48,14 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, request: TrainRound) -> TrainReport:
-        """Begin a round, or report on it if it has begun. One that was stopped or has failed is begun again."""
+        """Begin a round, or report on it if it has begun. One that was stopped or has failed is begun again; of one that is
+        trained and whose update did not arrive, only the update is sent again."""
         key = (request.training_id, request.round)
-        if self._round is not None and self._key == key and self._round.state in ("running", "done"):
-            return self._round.report
+        if self._round is not None and self._key == key:
+            if _unsent(self._round.report, request):
+                return self._send_again(request)
+            if self._round.state in ("running", "done"):
+                return self._round.report
         if self._key is None or self._key[0] != key[0]:
             self._shelf.forget_data()
         self._stop.set()
@@ -49,6 +64,13 @@ class Worker:
         self._key, self._round = key, Watched(report, "running")
         self._task = asyncio.create_task(self._run(self._round, request, self._stop))
         return report
+
+    def _send_again(self, request: TrainRound) -> TrainReport:
+        assert self._round is not None
+        trained = self._round.report
+        self._round = Watched(trained.model_copy(update={"state": "running", "problem": None}), "running")
+        self._task = asyncio.create_task(self._run(self._round, request, self._stop, trained))
+        return self._round.report
 
     async def report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
         """AgentError `unknown_round` for any but the newest round."""
@@ -62,9 +84,18 @@ class Worker:
         self._stop.set()
         return True
 
-    async def _run(self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event) -> None:
+    async def _run(
+        self,
+        watched: Watched[TrainReport],
+        request: TrainRound,
+        stop: threading.Event,
+        trained: TrainReport | None = None,
+    ) -> None:
         try:
-            await self._train(watched, request, stop)
+            if trained is None:
+                await self._train(watched, request, stop)
+            else:
+                await self._send(watched, request, trained)
         except StoppedError:
             watched.change(state="stopped")
         except AgentError as error:
@@ -83,32 +114,37 @@ class Worker:
         )
 
     async def _train(self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event) -> None:
-        decisions: list[Decision] = []
         started = time.perf_counter()
-        await self._tried(request, decisions, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
+        await self._tried(watched, request, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
         pull_seconds = time.perf_counter() - started
         path = self._store.folder(request.training_id) / LOCAL_MODEL
-        report, size = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
-        decisions += report.decisions
+        report = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
+        # Kept with the figures, so that a push that fails can be made again without training.
+        watched.report = report.model_copy(update={"state": "running"})
+        await self._send(watched, request, report)
+
+    async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
+        path = self._store.folder(request.training_id) / LOCAL_MODEL
         pushing = time.perf_counter()
         receipt = await self._tried(
+            watched,
             request,
-            decisions,
             lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path),
         )
         final = {
             **dict(report),
+            "state": "done",
             "push_seconds": time.perf_counter() - pushing,
-            "bytes_sent": size,
+            "bytes_sent": receipt.bytes,
             "problem": receipt.problem,
-            "decisions": decisions,
+            "decisions": watched.report.decisions,
         }
         watched.change(**final)
 
     def _locally(
         self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, path: Path, pull_seconds: float
-    ) -> tuple[TrainReport, int]:
-        """Train, and write the update's file with its report in the metadata; returns the report and the file's bytes."""
+    ) -> TrainReport:
+        """Train, and write the update's file with its report in the metadata."""
 
         def progress(part: float) -> None:
             watched.report = watched.report.model_copy(update={"progress": part})
@@ -129,27 +165,33 @@ class Worker:
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
                     "commitment": found.commitment,
-                    "decisions": found.decisions,
+                    "decisions": [*watched.report.decisions, *found.decisions],
                 }
             )
-            saved = tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
-        return report, saved.bytes
+            tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
+        return report
 
-    async def _tried(self, request: TrainRound, decisions: list[Decision], transfer: Callable[[], Awaitable[T]]) -> T:
+    async def _tried(self, watched: Watched[TrainReport], request: TrainRound, transfer: Callable[[], Awaitable[T]]) -> T:
         """A transfer, tried again where the node's autonomy allows it."""
         for pause in _RETRY_PAUSES_S if may(RETRY, request.autonomy) else ():
             try:
                 return await transfer()
             except AgentError as error:
-                decisions.append(RETRY.decision(f"{error.message}; trying again in {pause:g} s"))
+                decision = RETRY.decision(f"{error.message}; trying again in {pause:g} s")
+                watched.change(decisions=[*watched.report.decisions, decision])
                 await asyncio.sleep(pause)
         return await transfer()
 
     async def need(self, training_id: str, digest: str, source: Peer) -> None:
-        """Have a global model, from `source` if it is not here; older ones go."""
+        """Have a global model, from `source` if it is not here. Of older ones the newest stays: until the control plane has
+        recorded a round, its base is what an aggregator that is lost is restored from."""
         if self._store.find(digest) is None:
             await self._exchange.pull(source, digest, self._store.path(training_id, digest))
-            self._store.prune(training_id, {digest})
+            self._store.prune(training_id, {digest}, older=1)
+
+    async def keep(self, request: Keep) -> Kept:
+        await self.need(request.training_id, request.digest, request.source)
+        return Kept(node_id=self._node_id, digest=request.digest)
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
@@ -197,3 +239,9 @@ class Worker:
                 base=accuracy(request.base_digest),
                 candidates={node_id: accuracy(digest) for node_id, digest in request.candidates.items()},
             )
+
+
+def _unsent(report: TrainReport, request: TrainRound) -> bool:
+    if report.state == "done":
+        return request.resend
+    return report.state == "failed" and report.problem is not None and report.problem.code == "push_failed"
