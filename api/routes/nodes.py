@@ -84,7 +84,7 @@ async def redeploy_node(
 ) -> Node:
     """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
     it joins again with the next round once its data is uploaded again. Safe to ask twice."""
-    row = await state.work(lambda uow: nodes.redeploy(uow, caller.project_id, node_id), caller)
+    row = await state.work(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
     row = await settled(state, caller, request, row, nodes.get, wait)
     place(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)

@@ -97,10 +97,12 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
     return node
 
 
-def redeploy(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
+def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str) -> NodeRow:
     """A new sandbox for a node that is lost for good or has failed. What was uploaded to it must be uploaded again."""
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
+    if node.status in ("lost", "failed"):
+        quotas.claim(session, settings, project_id, running_sandboxes=1, spend_usd=0)
     cluster = locked_cluster(session, node.cluster_id)
     session.refresh(node)
     refuse_ended(cluster)
@@ -128,7 +130,8 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
         node.former_sandboxes = [*node.former_sandboxes, ended]
     had_files = node.sandbox_id is not None
     node.sandbox_id = node.sandbox_expires_at = node.agent_started_at = node.started_at = node.ended_at = None
-    node.resources = node.error = None
+    node.resources = node.error = node.owner_data_at = None
+    node.uploaded_bytes = 0
     node.requested_at = func.clock_timestamp()
     node.attempts = 0
     transitions.move(session, node, "provisioning", reason=reason)

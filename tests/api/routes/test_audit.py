@@ -11,7 +11,9 @@ from api.domain.scopes import SCOPES
 from api.recorder import Recorder
 from api.services.audit import Entry
 from api.settings import Settings
+from api.store import transitions
 from api.store.database import Database
+from api.store.models import NodeRow
 from api.work import Work
 from tests.api.routes.calls import guarded
 from tests.api.routes.conftest import MakeUser, make_settings
@@ -75,6 +77,12 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user.call("POST", f"/v1/trainings/{training_id}/resume", 202)
     user.call("POST", f"/v1/trainings/{training_id}/stop", 202)
     user.training_becomes(training_id, "stopped")
+    lost = user.deploy(cluster_id)
+    with user.rows.unit_of_work() as uow:
+        node = uow.session.get_one(NodeRow, lost)
+        node.due_at = None
+        transitions.move(uow.session, node, "failed")
+    user.call("POST", f"/v1/nodes/{lost}/redeploy", 202)
     node_id = user.nodes(cluster_id)[0]
     user.call("DELETE", f"/v1/nodes/{node_id}", 202)
     user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)

@@ -81,14 +81,14 @@ def test_a_worker_stays_lost_until_its_owner_asks(context: Context) -> None:
     assert "upload its data again" in node.error["detail"]
     for _ in range(2):
         with context.database.unit_of_work() as uow:
-            assert node_service.redeploy(uow, node.project_id, node_id).status == "provisioning"
+            assert node_service.redeploy(uow, context.settings, node.project_id, node_id).status == "provisioning"
     assert told(context, node).count("node.files_lost") == 1
 
 
 def test_a_node_that_has_its_sandbox_is_not_redeployed(context: Context) -> None:
     node_id = a_node(context, "worker")
     with pytest.raises(ConflictError) as caught, context.database.unit_of_work() as uow:
-        node_service.redeploy(uow, look(context, node_id).project_id, node_id)
+        node_service.redeploy(uow, context.settings, look(context, node_id).project_id, node_id)
     assert caught.value.code == "node_not_lost"
 
 
