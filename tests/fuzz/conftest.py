@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from api.domain.sandboxes import SandboxSpec
+from api.domain.scopes import SCOPES
 from api.settings import Settings
 from api.store.models import NodeRow
 from tests.api.routes.conftest import MakeUser, make_settings, make_user, rows, url
@@ -46,7 +47,7 @@ def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def world(settings: Settings, make_user: MakeUser) -> World:
-    user = make_user()
+    user = make_user(scopes=SCOPES)
     cluster_id = user.ready()
     worker, *_ = user.nodes(cluster_id)
     spec = SandboxSpec(key=worker.replace("_", "-"), template="python", timeout_s=3600, metadata={})
@@ -64,6 +65,7 @@ def world(settings: Settings, make_user: MakeUser) -> World:
         "training_id": training_id,
         "prediction_id": str(prediction["prediction_id"]),
         "model_id": str(model["model_id"]),
+        "key_id": str(user.key(scopes=["clusters:read"])["key_id"]),
     }
     spare_cluster = user.ready()
     spare = {"cluster_id": spare_cluster, "node_id": user.nodes(spare_cluster)[0], "training_id": user.training(spare_cluster)}

@@ -10,11 +10,22 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from api.domain.scopes import SCOPES
 from api.recorder import Recorder
 from api.services.audit import Entry
+from api.settings import Settings
+from api.store import transitions
 from api.store.database import Database
+from api.store.models import NodeRow
 from api.work import Work
 from tests.api.routes.calls import guarded
-from tests.api.routes.conftest import MakeUser
+from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import CLUSTER, TRAINING, User
+from tests.workers.sandboxes.hosting import API_KEY, Host
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The provider is there, and knows none of the sandboxes that these tests write into rows."""
+    addresses = {"E2B_API_KEY": API_KEY, "E2B_API_URL": host.url, "E2B_SANDBOX_URL": host.url}
+    return make_settings(postgres_url, tmp_path_factory.mktemp("models"), **addresses)
 
 
 @pytest.fixture
@@ -66,6 +77,12 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user.call("POST", f"/v1/trainings/{training_id}/resume", 202)
     user.call("POST", f"/v1/trainings/{training_id}/stop", 202)
     user.training_becomes(training_id, "stopped")
+    lost = user.deploy(cluster_id)
+    with user.rows.unit_of_work() as uow:
+        node = uow.session.get_one(NodeRow, lost)
+        node.due_at = None
+        transitions.move(uow.session, node, "failed")
+    user.call("POST", f"/v1/nodes/{lost}/redeploy", 202)
     node_id = user.nodes(cluster_id)[0]
     user.node_is_gone(node_id)
     user.call("POST", f"/v1/nodes/{node_id}/redeploy", 202)
@@ -91,7 +108,7 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
 
 
 def test_what_is_let_into_a_sandbox_is_written_before_it_acts(user: User) -> None:
-    """The provider is away: the entry stands, and a second one says how it ended."""
+    """The sandbox is gone: the entry stands, and a second one says how it ended."""
     node_id = user.running(user.cluster())
     for method, path, operation, planned, options in (
         ("PUT", "files?path=/data/x", "upload_file", 201, {"content": b"x"}),
@@ -100,9 +117,9 @@ def test_what_is_let_into_a_sandbox_is_written_before_it_acts(user: User) -> Non
         ("POST", "execute", "execute", 200, {"json": {"code": "secret_code()"}}),
         ("GET", "logs", "get_logs", 200, {}),
     ):
-        user.refused(method, f"/v1/sandboxes/{node_id}/{path}", 503, **options)
+        user.refused(method, f"/v1/sandboxes/{node_id}/{path}", 409, **options)
         last, first = user.audited(2, operation=operation)
-        assert (first["status"], last["status"]) == (planned, 503)
+        assert (first["status"], last["status"]) == (planned, 409)
         assert first["request_id"] == last["request_id"]
         assert first["resource"] == last["resource"] == node_id
     assert "secret_code" not in str(log(user))

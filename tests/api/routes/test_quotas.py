@@ -116,6 +116,26 @@ def test_spent_money_stops_what_would_spend_more(user: User) -> None:
     user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
 
 
+def test_a_node_with_a_new_sandbox_has_spent_what_its_old_one_cost(user: User) -> None:
+    cluster_id = user.cluster()
+    node_id = user.running(cluster_id)
+    began = datetime.now(UTC) - timedelta(minutes=60)
+    with user.rows.unit_of_work() as uow:
+        node = uow.session.get_one(NodeRow, node_id)
+        node.started_at, node.ended_at = began, began + timedelta(minutes=40)
+        node.uploaded_bytes, node.owner_data_at, node.due_at = 5000, began, None
+        transitions.move(uow.session, node, "lost")
+    allow(user, spend_usd=2)
+    path = f"/v1/nodes/{node_id}/redeploy"
+    assert user.refused("POST", path, 403)["quota"] == {"name": "spend_usd", "limit": 2, "used": 2.0, "asked": 0}
+    allow(user, spend_usd=None)
+    user.call("POST", path, 202)
+    assert used(user, "spend_usd")[0] == pytest.approx(40 * float(node.price_per_minute))
+    assert used(user, "upload_bytes")[0] == 0, "what was uploaded is gone"
+    with user.rows.unit_of_work() as uow:
+        assert uow.session.get_one(NodeRow, node_id).owner_data_at is None, "a new sandbox is not sealed yet"
+
+
 def upload(user: User, node_id: str, size: int, *, chunked: bool = False, path: str = "/data/x") -> int:
     def pieces() -> Iterator[bytes]:
         for _ in range(0, size, 1000):

@@ -16,7 +16,7 @@ QUOTA = 10
 
 @pytest.fixture(scope="module")
 def settings(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as port:
+    with redis_server() as port:
         url = f"redis://127.0.0.1:{port}/0"
         folder = tmp_path_factory.mktemp("models")
         yield make_settings(postgres_url, folder, redis_url=url, rate_limit=QUOTA, rate_limit_window_s=1000)
