@@ -38,6 +38,18 @@ TRAINING: Final[dict[str, Any]] = {
         "weight_decay": 0.0,
         "max_length": 128,
         "validation": "/data/validation*.json",
+        "server_learning_rate": None,
+        "server_momentum": None,
+        "server_beta_1": None,
+        "server_beta_2": None,
+        "server_tau": None,
+        "proximal_mu": None,
+        "trim_fraction": None,
+        "byzantine_count": None,
+        "fraction": 1.0,
+        "min_workers": 1,
+        "round_deadline_s": None,
+        "quorum": None,
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
@@ -101,6 +113,8 @@ _ROUND: Final[dict[str, Any]] = {
             "decisions": [],
         }
     },
+    "late_updates": 0,
+    "notices": [],
     "error": None,
 }
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {

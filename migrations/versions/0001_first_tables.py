@@ -309,8 +309,10 @@ def upgrade() -> None:
                 "training",
                 "done",
                 "rejected",
+                "late",
                 "failed",
                 "lost",
+                "not_sampled",
                 name="round_node_state",
                 native_enum=False,
                 create_constraint=True,
@@ -369,6 +371,13 @@ def upgrade() -> None:
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column("late_updates", sa.Integer(), nullable=True),
+        sa.Column(
+            "notices",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
         ),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),

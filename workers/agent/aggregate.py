@@ -30,6 +30,7 @@ from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.strategies.fedavg import FedAvg
+from workers.agent.strategies.registry import Strategy, strategy_of
 
 _VOTE_WITHIN_S = 60.0
 
@@ -39,6 +40,7 @@ class _Round:
     request: AggregateRound
     watched: Watched[AggregateReport]
     waiting: set[str]
+    strategy: Strategy
     mean: FedAvg = field(default_factory=FedAvg)
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,10 +50,15 @@ class _Round:
     def report(self) -> AggregateReport:
         return self.watched.report
 
+    @property
+    def streams(self) -> bool:
+        """Whether an update may be folded in as it comes: nobody has to look at it again, or beside the others."""
+        return self.request.consensus == "none" and self.strategy.rule is None
+
 
 class Aggregator:
-    """One training at a time. With consensus `none` an update is folded in as it comes, so that memory holds one model
-    however many workers there are; with `proof-of-learning` updates wait on disk for the committee."""
+    """One training at a time. With consensus `none` and a strategy that is a mean, an update is folded in as it comes, so that
+    memory holds one model however many workers there are; else updates wait on disk for the committee or for one another."""
 
     def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
         self._node_id = node_id
@@ -114,14 +121,13 @@ class Aggregator:
             return self._round.report
         if self._training is None or self._training.training_id != request.training_id:
             raise AgentError("unknown_training", "this agent knows no such training", 404)
-        if request.strategy != "fedavg":
-            raise AgentError("strategy_unavailable", "only the strategy 'fedavg' is built")
+        strategy = strategy_of(request.strategy)
         if request.consensus not in ("none", "proof-of-learning"):
             raise AgentError("consensus_unavailable", "only 'none' and 'proof-of-learning' are built")
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
-        made = _Round(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers})
+        made = _Round(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
         self._key, self._round = key, made
         if self._clock is not None:
             self._clock.cancel()
@@ -153,6 +159,8 @@ class Aggregator:
     async def _end_at(self, found: _Round, seconds: float) -> None:
         await asyncio.sleep(seconds)
         async with found.turn:
+            if found.watched.is_open:
+                found.watched.change(late=sorted(found.waiting))
             found.waiting.clear()
             await self._close_if_complete(found)
 
@@ -188,12 +196,13 @@ class Aggregator:
     def _take(self, found: _Round, node_id: str, path: Path) -> TrainReport:
         base = tensors.read(self._store.need(found.request.base_digest))
         update = admit(path, node_id, base)
-        if found.request.consensus == "none":
+        if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
         else:
-            fault = fault_of(update.report.commitment, found.request.base_digest, tensors.state_digest(update.state))
-            if fault:
-                raise AgentError("no_evidence", fault)
+            if found.request.consensus == "proof-of-learning":
+                fault = fault_of(update.report.commitment, found.request.base_digest, tensors.state_digest(update.state))
+                if fault:
+                    raise AgentError("no_evidence", fault)
             kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
             path.replace(kept)
             found.held[node_id] = (update.report, kept)
@@ -228,7 +237,7 @@ class Aggregator:
         accepted = [report.node_id for report in found.report.received]
         votes: list[Vote] = []
         consensus_seconds = None
-        if found.held:
+        if found.held and request.consensus == "proof-of-learning":
             voting = time.perf_counter()
             votes = await self._vote(found)
             refused = rejected(list(found.held), votes)
@@ -257,10 +266,32 @@ class Aggregator:
         )
 
     def _publish(self, found: _Round, accepted: list[str]) -> str:
-        for node_id in accepted if found.held else ():
-            report, path = found.held[node_id]
-            found.mean.add(tensors.read(path), report.samples or 0)
-        return self._store.save(found.request.training_id, found.mean.result()).digest
+        rule, server = found.strategy.rule, found.strategy.server
+        held = [found.held[node_id] for node_id in accepted if node_id in found.held]
+        if rule is not None:
+            model = rule([tensors.OnDisk(path) for _, path in held])
+        else:
+            for report, path in held:
+                found.mean.add(tensors.read(path), report.samples or 0)
+            model = found.mean.result()
+        if server is None:
+            return self._store.save(found.request.training_id, model).digest
+        request = found.request
+        model, memory = server.step(tensors.read(self._store.need(request.base_digest)), model, self._memory(found))
+        digest = self._store.save(request.training_id, model).digest
+        tensors.write(self._store.memory(request.training_id, digest), memory)
+        return digest
+
+    def _memory(self, found: _Round) -> tensors.State:
+        """What the server optimiser kept from the round before; empty in the first round, or where it was lost."""
+        path = self._store.memory(found.request.training_id, found.request.base_digest)
+        if path.is_file():
+            return tensors.read(path)
+        if found.request.round > 1:
+            notice = "the server optimiser's state of the round before is not here; it begins anew"
+            found.watched.change(notices=[*found.report.notices, notice])
+            self._log("no_server_state", round=found.request.round)
+        return {}
 
     async def _vote(self, found: _Round) -> list[Vote]:
         request = found.request

@@ -120,6 +120,8 @@ class Hyperparameters(Message):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     weight_decay: float = 0.0
     seed: int = 0
+    proximal_mu: float = Field(0.0, description="FedProx: weight of the pull towards the round's base")
+    keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
 
 
 class Autonomy(Message):
@@ -175,6 +177,19 @@ class TrainReport(Message):
     problem: Problem | None = None
 
 
+class StrategySpec(Message):
+    """How updates become the next global model; only the parameters of the strategy named are set."""
+
+    name: str = "fedavg"
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
+    server_beta_1: float | None = None
+    server_beta_2: float | None = None
+    server_tau: float | None = None
+    trim_fraction: float | None = None
+    byzantine_count: int | None = None
+
+
 class AggregateRound(Message):
     training_id: str
     round: int = Field(ge=1)
@@ -184,7 +199,7 @@ class AggregateRound(Message):
     self_peer: Peer = Field(description="how the workers reach this aggregator")
     dataset: str
     quorum: int = Field(ge=1, description="fewest updates that make a round")
-    strategy: str = "fedavg"
+    strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
     deadline_s: float
 
@@ -239,6 +254,8 @@ class AggregateReport(Message):
     received: list[TrainReport] = Field([], description="reports of the workers whose updates have arrived")
     accepted: list[str] = []
     rejected: dict[str, str] = Field({}, description="node id -> why its update does not count")
+    late: list[str] = Field([], description="nodes whose updates had not come by the deadline; they are refused afterwards")
+    notices: list[str] = Field([], description="what was unlike what was asked for, in words")
     votes: list[Vote] = []
     digest: str | None = None
     aggregate_seconds: float | None = None

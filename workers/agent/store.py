@@ -35,6 +35,10 @@ class Store:
             raise AgentError("bad_digest", "a digest is 64 hexadecimal digits")
         return self.folder(training_id) / f"{digest}.safetensors"
 
+    def memory(self, training_id: str, digest: str) -> Path:
+        """Where the server optimiser's state belongs that goes with a global model; it is pruned with the model."""
+        return self.path(training_id, digest).with_suffix(".server.safetensors")
+
     def find(self, digest: str) -> Path | None:
         """A file of that digest, from any training; held updates are found as well."""
         if not _DIGEST.fullmatch(digest):

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workers.agent import tensors
 from workers.agent.autonomy import RETRY, may
@@ -35,6 +35,7 @@ class Worker:
         self._round: Watched[TrainReport] | None = None
         self._stop = threading.Event()
         self._task: asyncio.Task[None] | None = None
+        self._moments: tuple[str, int, dict[str, Any]] | None = None
 
     async def start(self, request: TrainRound) -> TrainReport:
         """Begin a round, or report on it if it has begun. One that was stopped or has failed is begun again."""
@@ -117,8 +118,19 @@ class Worker:
             shard = self._shelf.shard(request.model, request.dataset)
             network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
             commit = request.consensus == "proof-of-learning"
-            job = Job(request.round, request.hyperparameters, request.autonomy, request.base_digest, commit, stop, progress)
+            job = Job(
+                request.round,
+                request.hyperparameters,
+                request.autonomy,
+                request.base_digest,
+                commit,
+                stop,
+                progress,
+                self._moments_for(request),
+            )
             found = train(network, shard, job)
+            if found.moments is not None:
+                self._moments = (request.training_id, request.round, found.moments)
             report = watched.report.model_copy(
                 update={
                     "state": "done",
@@ -134,6 +146,13 @@ class Worker:
             )
             saved = tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
         return report, saved.bytes
+
+    def _moments_for(self, request: TrainRound) -> dict[str, Any] | None:
+        """What the optimizer goes on from: its state after this worker's last round, where it is kept and still here."""
+        if not request.hyperparameters.keep_moments or self._moments is None:
+            return None
+        training_id, number, moments = self._moments
+        return moments if training_id == request.training_id and number < request.round else None
 
     async def _tried(self, request: TrainRound, decisions: list[Decision], transfer: Callable[[], Awaitable[T]]) -> T:
         """A transfer, tried again where the node's autonomy allows it."""

@@ -5,13 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import progress
+from api.domain import progress, sampling, strategies
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -56,7 +56,7 @@ class Outcome:
 def run(context: Context, job: Job, token: str) -> None:
     """Start the next round, or go on with the one in hand; at most one long poll long."""
     number = job.completed_rounds + 1
-    quorum = max(1, math.ceil(context.settings.round_quorum * len(job.planned_workers)))
+    quorum = _quorum(context, job)
     if job.aggregator is None:
         if _may_return(context, job.aggregator_id):
             _look_again(context, job, token)
@@ -64,11 +64,11 @@ def run(context: Context, job: Job, token: str) -> None:
             end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
     if len(job.workers) < quorum:
-        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; the quorum is {quorum}."
+        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {quorum}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
-    _open_round(context, job, token, number)
-    aggregator = job.aggregator
+    drawn = _open_round(context, job, token, number)
+    aggregator, job = job.aggregator, replace(job, workers=tuple(each for each in job.workers if each.node_id in drawn))
     outcome = act(context, TrainingRow, job.training_id, token, lambda: _look(context, job, aggregator, number, quorum))
     for node_id, reason in outcome.lost.items():
         nodes.mark_lost(context, node_id, reason)
@@ -82,6 +82,13 @@ def run(context: Context, job: Job, token: str) -> None:
         end(context, job, token, "failed", error)
     else:
         _record(context, job, token, number, outcome)
+
+
+def _quorum(context: Context, job: Job) -> int:
+    """The fewest updates that make a round: a share of those drawn, and what the strategy needs."""
+    share = job.config["quorum"] or context.settings.round_quorum
+    least = strategies.least_updates(job.config["strategy"], job.strategy_spec.model_dump(exclude={"name"}, exclude_none=True))
+    return max(1, least, math.ceil(share * job.drawn_per_round))
 
 
 def _error(code: str, detail: str) -> dict[str, Any]:
@@ -100,7 +107,8 @@ def _look_again(context: Context, job: Job, token: str) -> None:
         leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S)
 
 
-def _open_round(context: Context, job: Job, token: str, number: int) -> None:
+def _open_round(context: Context, job: Job, token: str, number: int) -> set[str]:
+    """Who takes part: drawn when the round is opened, and written down."""
     with context.database.unit_of_work() as uow:
         session = uow.session
         locked_cluster(session, job.cluster_id)
@@ -110,21 +118,34 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> None:
             row = RoundRow(training_id=job.training_id, number=number, status="running", base_digest=job.digest or "")
             session.add(row)
         elif row.status == "running":
-            return
+            return _taking_part(session, job.training_id, number)
         else:
             transitions.move_round(row, "running")
             row.started_at = func.clock_timestamp()
             row.error = None
         session.flush()
-        for member in job.workers:
-            _round_node(session, job.training_id, number, member.node_id)
+        present = [member.node_id for member in job.workers]
+        drawn = sampling.draw(present, job.drawn_per_round, job.config["seed"], number)
+        for node_id in present:
+            _round_node(session, job.training_id, number, node_id).state = "training" if node_id in drawn else "not_sampled"
         events.emit(
             session,
             job.cluster_id,
             "round.started",
-            {"training_id": job.training_id, "round": number, "workers": [member.node_id for member in job.workers]},
+            {"training_id": job.training_id, "round": number, "workers": drawn},
             training_id=job.training_id,
         )
+        return set(drawn)
+
+
+def _taking_part(session: Session, training_id: str, number: int) -> set[str]:
+    return set(
+        session.scalars(
+            select(RoundNodeRow.node_id).where(
+                RoundNodeRow.training_id == training_id, RoundNodeRow.number == number, RoundNodeRow.state != "not_sampled"
+            )
+        )
+    )
 
 
 def _round_node(session: Session, training_id: str, number: int, node_id: str) -> RoundNodeRow:
@@ -176,9 +197,9 @@ async def _collect(
         self_peer=peers[job.aggregator_id],
         dataset=job.config["dataset"],
         quorum=quorum,
-        strategy=job.config["strategy"],
+        strategy=job.strategy_spec,
         consensus=job.cluster_config["consensus"],
-        deadline_s=context.settings.round_deadline_s,
+        deadline_s=job.config["round_deadline_s"] or context.settings.round_deadline_s,
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     end = time.monotonic() + _POLL_S
@@ -236,6 +257,8 @@ async def _work(
             optimizer=config["optimizer"],
             weight_decay=config["weight_decay"],
             seed=config["seed"],
+            proximal_mu=config["proximal_mu"] or 0.0,
+            keep_moments=config["strategy"] == "diloco",
         ),
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
@@ -341,6 +364,8 @@ def _record_nodes(session: Session, job: Job, number: int, outcome: Outcome) -> 
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
         elif node_id in received:
             _set_state(session, job, number, row, "done", None)
+        elif aggregate is not None and node_id in aggregate.late and node_id not in outcome.lost:
+            _set_state(session, job, number, row, "late", "its update had not come by the round's deadline")
         elif node_id in outcome.lost:
             _set_state(session, job, number, row, "lost", outcome.lost[node_id])
         elif node_id in outcome.failed:
@@ -390,6 +415,8 @@ def _complete(
     row.aggregate_seconds = aggregate.aggregate_seconds
     row.consensus_seconds = aggregate.consensus_seconds
     row.evaluate_seconds = outcome.evaluate_seconds
+    row.late_updates = len(aggregate.late)
+    row.notices = list(aggregate.notices)
     row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
@@ -414,6 +441,7 @@ def _complete(
             "seconds": float(row.seconds) if row.seconds is not None else None,
             "accepted": aggregate.accepted,
             "rejected": aggregate.rejected,
+            "notices": aggregate.notices,
             "workers": {
                 report.node_id: {"local_loss": report.loss, "samples": report.samples} for report in aggregate.received
             },
