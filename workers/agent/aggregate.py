@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.agent import tensors
-from workers.agent.admission import admit
+from workers.agent.admission import admit, sound
 from workers.agent.consensus.commitment import fault_of
 from workers.agent.consensus.committee import committee, rejected, votes_of
 from workers.agent.errors import AgentError, DataError
@@ -17,10 +17,15 @@ from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
     Evaluation,
+    Exchanged,
+    Fallback,
+    Link,
+    Peer,
     Problem,
     Receipt,
     Score,
     Scores,
+    Stopped,
     TrainingInit,
     TrainingReady,
     TrainReport,
@@ -33,6 +38,8 @@ from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import Strategy, strategy_of
 
 _VOTE_WITHIN_S = 60.0
+_FALLBACK_GRACE_S = 60.0
+_TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 @dataclass(slots=True)
@@ -41,6 +48,10 @@ class _Round:
     watched: Watched[AggregateReport]
     waiting: set[str]
     strategy: Strategy
+    exchanging: bool = False
+    exchanged: dict[str, Exchanged] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    links: list[Link] = field(default_factory=list)
     mean: FedAvg = field(default_factory=FedAvg)
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -71,6 +82,7 @@ class Aggregator:
         self._key: tuple[str, int] | None = None
         self._round: _Round | None = None
         self._clock: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def init(self, request: TrainingInit) -> TrainingReady:
         """Publish the first global model, or find the last one here or at one of the sources."""
@@ -128,7 +140,10 @@ class Aggregator:
         self._store.clear_updates(request.training_id)
         report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
         made = _Round(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
+        made.exchanging = request.path is not None
         self._key, self._round = key, made
+        if request.fallback is not None:
+            self._fall_back(made, request.fallback)
         if self._clock is not None:
             self._clock.cancel()
         self._clock = asyncio.create_task(self._end_at(made, request.deadline_s))
@@ -146,7 +161,10 @@ class Aggregator:
         """Wait for these no longer."""
         found = self._known(training_id, number)
         async with found.turn:
+            found.dropped |= set(node_ids)
             found.waiting -= set(node_ids)
+            if found.exchanging and found.watched.is_open:
+                self._fall_back(found, f"{', '.join(sorted(node_ids))} left the round")
             await self._close_if_complete(found)
         return found.report
 
@@ -158,6 +176,11 @@ class Aggregator:
 
     async def _end_at(self, found: _Round, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        if found.exchanging:
+            async with found.turn:
+                if found.exchanging and found.watched.is_open:
+                    self._fall_back(found, "the exchange was not done by the round's deadline")
+            await asyncio.sleep(min(seconds, _FALLBACK_GRACE_S))
         async with found.turn:
             if found.watched.is_open:
                 found.watched.change(late=sorted(found.waiting))
@@ -167,10 +190,58 @@ class Aggregator:
     def expects(self, training_id: str, number: int, node_id: str) -> bool:
         """Whether an update may be sent at all; asked before its bytes are taken."""
         found = self._round
-        return found is not None and self._key == (training_id, number) and node_id in found.waiting and found.watched.is_open
+        if found is None or self._key != (training_id, number) or found.exchanging:
+            return False
+        return node_id in found.waiting and found.watched.is_open
 
-    async def receive(self, training_id: str, number: int, node_id: str, path: Path) -> Receipt:
-        """Judge an update that has arrived as a file. A late, doubled or refused one changes nothing."""
+    async def exchanged(self, training_id: str, number: int, body: Exchanged) -> Receipt:
+        """A worker's word on the exchange. Not accepted: the update itself is wanted, as the exchange was given up."""
+        found, node_id = self._known(training_id, number), body.report.node_id
+        refused = Receipt(accepted=False, bytes=0, problem=Problem(code="exchange_over", message="the exchange is over"))
+        async with found.turn:
+            if found.exchanging and node_id in found.exchanged:
+                return Receipt(accepted=True, bytes=0)
+            if not found.exchanging or not found.watched.is_open or node_id not in found.waiting:
+                return refused
+            if body.problem is not None:
+                self._fall_back(found, f"{node_id}: {body.problem.message}")
+                return refused
+            found.waiting.discard(node_id)
+            found.exchanged[node_id] = body
+            found.links += body.report.links
+            report = body.report.model_copy(update={"links": []})
+            found.watched.change(received=[*found.report.received, report])
+            await self._close_if_complete(found)
+            return Receipt(accepted=True, bytes=0) if found.exchanging else refused
+
+    def _fall_back(self, found: _Round, reason: str) -> None:
+        """Give the exchange up: every worker that is left sends its own update here. Called with the round's turn held."""
+        found.exchanging = False
+        found.exchanged.clear()
+        found.links.clear()
+        found.mean = FedAvg()
+        found.waiting = {peer.node_id for peer in found.request.workers} - found.dropped
+        found.watched.change(received=[], bytes_received=None, fallback=reason if found.request.path else None)
+        self._log("fell_back", round=found.report.round, reason=reason)
+        for peer in found.request.workers:
+            if peer.node_id in found.waiting:
+                task = asyncio.create_task(self._tell(found, peer, reason))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, found: _Round, peer: Peer, reason: str) -> None:
+        path = f"/trainings/{found.report.training_id}/rounds/{found.report.round}/fallback"
+        for pause in _TELL_PAUSES_S:
+            await asyncio.sleep(pause)
+            try:
+                await self._exchange.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
+            except AgentError as error:
+                self._log("not_told", node=peer.node_id, problem=error.code)
+            else:
+                return
+
+    async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> Receipt:
+        """Judge an update that has arrived as a file within `seconds`. A late, doubled or refused one changes nothing."""
         size = await asyncio.to_thread(_size, path)
         found = self._known(training_id, number)
         async with found.turn:
@@ -186,8 +257,9 @@ class Aggregator:
                 await self._close_if_complete(found)
                 return Receipt(accepted=False, bytes=size, problem=error.problem)
             found.seconds += time.perf_counter() - started
+            found.links += [*report.links, Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds)]
             found.watched.change(
-                received=[*found.report.received, report.model_copy(update={"bytes_sent": size})],
+                received=[*found.report.received, report.model_copy(update={"bytes_sent": size, "links": []})],
                 bytes_received=(found.report.bytes_received or 0) + size,
             )
             await self._close_if_complete(found)
@@ -220,6 +292,8 @@ class Aggregator:
             await self._close(found)
         except AgentError as error:
             found.watched.change(state="failed", problem=error.problem)
+        if found.watched.is_open:
+            return  # the exchange was given up: updates are waited for
         report = found.report
         self._log(
             "aggregated",
@@ -234,6 +308,12 @@ class Aggregator:
 
     async def _close(self, found: _Round) -> None:
         request = found.request
+        if found.exchanging:
+            try:
+                await self._take_means(found, request)
+            except AgentError as error:
+                self._fall_back(found, error.message)
+                return
         accepted = [report.node_id for report in found.report.received]
         votes: list[Vote] = []
         consensus_seconds = None
@@ -263,7 +343,29 @@ class Aggregator:
             aggregate_seconds=seconds,
             consensus_seconds=consensus_seconds,
             validation=validation,
+            links=found.links,
         )
+
+    async def _take_means(self, found: _Round, request: AggregateRound) -> None:
+        """The exchange's result: one worker's copy, or the mean of every group from its head."""
+        peers = {peer.node_id: peer for peer in request.workers}
+        means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
+        if request.path is None or not means:
+            raise AgentError("no_mean", "no worker has a mean")
+        if request.path.kind != "hierarchical":
+            first = min(means)
+            means = {first: means[first]}
+        for node_id, body in sorted(means.items()):
+            digest = body.digest or ""
+            target = self._store.updates(request.training_id) / f"{digest}.safetensors"
+            size, seconds = await self._exchange.fetch(peers[node_id], digest, target)
+            state = await asyncio.to_thread(self._sound, request, target)
+            found.mean.add(state, body.samples)
+            found.links.append(Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds))
+            found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
+
+    def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
+        return sound(path, tensors.read(self._store.need(request.base_digest)))
 
     def _publish(self, found: _Round, accepted: list[str]) -> str:
         rule, server = found.strategy.rule, found.strategy.server

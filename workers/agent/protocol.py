@@ -18,6 +18,9 @@ the control plane sees nothing but the JSON below. Shapes: a state dict maps par
     POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
     GET  /models/{digest}                            -> safetensors body      (any agent that has it)
     PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
+    GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20              -> a part's body   (worker <- worker; 404: ask again)
+    POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
+    POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
 
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
@@ -138,6 +141,25 @@ class Decision(Message):
     reason: str
 
 
+class DataPath(Message):
+    """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
+    ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
+
+    kind: Literal["mesh", "ring", "hierarchical"]
+    peers: list[Peer]
+    groups: list[list[str]] = []
+    wait_s: float = Field(description="how long a worker waits for another's part")
+
+
+class Link(Message):
+    """What went from one agent to another in a round: bytes of bodies, seconds from a body's first byte to its last."""
+
+    source: str
+    target: str
+    bytes: int
+    seconds: float
+
+
 class TrainRound(Message):
     training_id: str
     round: int = Field(ge=1)
@@ -148,6 +170,7 @@ class TrainRound(Message):
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
+    path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
 
 
 class Commitment(Message):
@@ -174,6 +197,7 @@ class TrainReport(Message):
     bytes_sent: int | None = None
     commitment: Commitment | None = None
     decisions: list[Decision] = []
+    links: list[Link] = Field([], description="what this worker took from others")
     problem: Problem | None = None
 
 
@@ -202,10 +226,25 @@ class AggregateRound(Message):
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
     deadline_s: float
+    path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
+    fallback: str | None = Field(None, description="why the path is given up before the round begins here")
 
 
 class Drop(Message):
     node_ids: list[str]
+
+
+class Exchanged(Message):
+    """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
+
+    report: TrainReport
+    digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
+    samples: int = Field(0, description="training samples that the mean stands for")
+    problem: Problem | None = None
+
+
+class Fallback(Message):
+    reason: str
 
 
 class Score(Message):
@@ -256,6 +295,8 @@ class AggregateReport(Message):
     rejected: dict[str, str] = Field({}, description="node id -> why its update does not count")
     late: list[str] = Field([], description="nodes whose updates had not come by the deadline; they are refused afterwards")
     notices: list[str] = Field([], description="what was unlike what was asked for, in words")
+    fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
+    links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
     digest: str | None = None
     aggregate_seconds: float | None = None

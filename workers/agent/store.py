@@ -1,7 +1,9 @@
 """Where an agent keeps models: /model/<training_id>/<digest>.safetensors, named by what is in them."""
 
+import asyncio
 import re
 import shutil
+import time
 from pathlib import Path
 
 from workers.agent import tensors
@@ -11,6 +13,7 @@ from workers.agent.tensors import Saved, State
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
+_LOOK_S = 0.02
 
 
 class Store:
@@ -53,6 +56,13 @@ class Store:
         if path is None:
             raise AgentError("unknown_model", "this agent has no model of that digest", 404)
         return path
+
+    async def awaited(self, digest: str, wait_s: float) -> Path:
+        """Like `need`, but a model that is on its way here is waited for."""
+        end = time.monotonic() + wait_s
+        while self.find(digest) is None and time.monotonic() < end:  # noqa: ASYNC110 - threads make these files, and pulls
+            await asyncio.sleep(_LOOK_S)
+        return self.need(digest)
 
     def training_of(self, digest: str) -> str | None:
         """The training that a global model belongs to."""

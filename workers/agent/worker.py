@@ -13,14 +13,34 @@ from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
-from workers.agent.protocol import Decision, Evaluate, Evaluation, Peer, Problem, Score, Scores, TrainReport, TrainRound
+from workers.agent.parts import Parts
+from workers.agent.protocol import (
+    DataPath,
+    Decision,
+    Evaluate,
+    Evaluation,
+    Exchanged,
+    Link,
+    Peer,
+    Problem,
+    Receipt,
+    Score,
+    Scores,
+    TrainReport,
+    TrainRound,
+)
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
+from workers.agent.topologies.hierarchical import head_of
+from workers.agent.topologies.meeting import UPDATE, Meeting
+from workers.agent.topologies.patterns import PATTERNS
 from workers.agent.train import Job, train
 
 T = TypeVar("T")
 _RETRY_PAUSES_S = (0.5, 1.0, 2.0)
+_HEAD_WAIT_S = 20.0
+_ANSWER_S = 120.0
 LOCAL_MODEL = "local.safetensors"
 
 
@@ -34,6 +54,9 @@ class Worker:
         self._key: tuple[str, int] | None = None
         self._round: Watched[TrainReport] | None = None
         self._stop = threading.Event()
+        self._fallen = asyncio.Event()
+        self._request: TrainRound | None = None
+        self.parts = Parts()
         self._task: asyncio.Task[None] | None = None
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
@@ -45,10 +68,12 @@ class Worker:
         if self._key is None or self._key[0] != key[0]:
             self._shelf.forget_data()
         self._stop.set()
-        self._stop = threading.Event()
+        self._fallen.set()
+        self._stop, self._fallen, self._request = threading.Event(), asyncio.Event(), request
+        self.parts.begin(key, self._store.folder(request.training_id) / "exchange")
         report = TrainReport(node_id=self._node_id, training_id=key[0], round=key[1], state="running")
         self._key, self._round = key, Watched(report, "running")
-        self._task = asyncio.create_task(self._run(self._round, request, self._stop))
+        self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen))
         return report
 
     async def report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
@@ -61,11 +86,33 @@ class Worker:
         if self._round is None or self._key is None or self._key[0] != training_id or not self._round.is_open:
             return False
         self._stop.set()
+        self._fallen.set()
         return True
 
-    async def _run(self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event) -> None:
+    def fall_back(self, training_id: str, number: int) -> bool:
+        """Give up the exchange with the other workers and send the own update to the aggregator, now or once it is there."""
+        request = self._request
+        if self._round is None or request is None or self._key != (training_id, number):
+            return False
+        self._fallen.set()
+        self.parts.end()
+        if self._round.state == "done":
+            self._task = asyncio.create_task(self._push_again(self._round, request))
+        return True
+
+    async def _push_again(self, watched: Watched[TrainReport], request: TrainRound) -> None:
         try:
-            await self._train(watched, request, stop)
+            receipt = await self._tried(request, [], lambda: self._push(request))
+        except AgentError as error:
+            watched.change(problem=error.problem)
+        else:
+            watched.change(problem=receipt.problem)
+
+    async def _run(
+        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
+    ) -> None:
+        try:
+            await self._train(watched, request, stop, fallen)
         except StoppedError:
             watched.change(state="stopped")
         except AgentError as error:
@@ -74,6 +121,8 @@ class Worker:
             message = f"the round failed with {type(error).__name__}"
             watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
         report = watched.report
+        if report.state != "done" and watched is self._round:
+            self.parts.end()
         self._log(
             "round",
             round=report.round,
@@ -83,20 +132,25 @@ class Worker:
             problem=report.problem.code if report.problem else None,
         )
 
-    async def _train(self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event) -> None:
+    async def _train(
+        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
+    ) -> None:
         decisions: list[Decision] = []
         started = time.perf_counter()
-        await self._tried(request, decisions, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
+        links = await self._tried(request, decisions, lambda: self._base(request))
         pull_seconds = time.perf_counter() - started
-        path = self._store.folder(request.training_id) / LOCAL_MODEL
+        path = self._local_model(request)
+        watched.report = watched.report.model_copy(update={"links": links})
         report, size = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
         decisions += report.decisions
         pushing = time.perf_counter()
-        receipt = await self._tried(
-            request,
-            decisions,
-            lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path),
-        )
+        receipt = None
+        if request.path is not None:
+            receipt = await self._meet(request, request.path, report, decisions, fallen)
+            if stop.is_set():
+                raise StoppedError
+        if receipt is None:
+            receipt = await self._tried(request, decisions, lambda: self._push(request))
         final = {
             **dict(report),
             "push_seconds": time.perf_counter() - pushing,
@@ -105,6 +159,74 @@ class Worker:
             "decisions": decisions,
         }
         watched.change(**final)
+
+    def _local_model(self, request: TrainRound) -> Path:
+        return self._store.folder(request.training_id) / LOCAL_MODEL
+
+    async def _push(self, request: TrainRound) -> Receipt:
+        path = self._local_model(request)
+        return await self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path)
+
+    async def _base(self, request: TrainRound) -> list[Link]:
+        """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
+        head = head_of(request.path, self._node_id) if request.path else None
+        if head is not None and self._store.find(request.base_digest) is None:
+            try:
+                return await self._pulled(request.training_id, request.base_digest, head, _HEAD_WAIT_S)
+            except AgentError as error:
+                self._log("no_copy", node=head.node_id, problem=error.code)
+        return await self.need(request.training_id, request.base_digest, request.aggregator)
+
+    async def _meet(
+        self, request: TrainRound, path: DataPath, report: TrainReport, decisions: list[Decision], fallen: asyncio.Event
+    ) -> Receipt | None:
+        """Exchange the update with the other workers; None where the update must go to the aggregator after all."""
+        update = self._local_model(request)
+        meeting = Meeting(
+            self._node_id,
+            request.training_id,
+            request.round,
+            path,
+            self._store.need(request.base_digest),
+            update,
+            report.samples or 0,
+            self._exchange,
+            self.parts,
+        )
+        self.parts.offer(UPDATE, update)
+        exchange = asyncio.create_task(self._exchanged(request, meeting, report))
+        told = asyncio.create_task(fallen.wait())
+        try:
+            await asyncio.wait({exchange, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not exchange.done():
+                return None
+            found = exchange.result()
+        finally:
+            for task in (exchange, told):
+                task.cancel()
+            await asyncio.gather(exchange, told, return_exceptions=True)
+        if found.problem is not None:
+            self.parts.end()
+        tell = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
+        receipt = await self._tried(
+            request,
+            decisions,
+            lambda: self._exchange.ask(request.aggregator, tell, found, Receipt, within_s=_ANSWER_S),
+        )
+        return receipt if receipt.accepted and not fallen.is_set() else None
+
+    async def _exchanged(self, request: TrainRound, meeting: Meeting, report: TrainReport) -> Exchanged:
+        try:
+            mean = await PATTERNS[meeting.path.kind](meeting)
+        except AgentError as error:
+            self._log("no_exchange", round=request.round, problem=error.code)
+            return Exchanged(report=report, problem=error.problem)
+        full = report.model_copy(update={"links": [*report.links, *meeting.links.values()]})
+        if mean is None:
+            return Exchanged(report=full)
+        saved = await asyncio.to_thread(self._store.save, request.training_id, mean.state)
+        self._store.prune(request.training_id, {request.base_digest, saved.digest})
+        return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
 
     def _locally(
         self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, path: Path, pull_seconds: float
@@ -164,11 +286,14 @@ class Worker:
                 await asyncio.sleep(pause)
         return await transfer()
 
-    async def need(self, training_id: str, digest: str, source: Peer) -> None:
-        """Have a global model, from `source` if it is not here; older ones go."""
-        if self._store.find(digest) is None:
-            await self._exchange.pull(source, digest, self._store.path(training_id, digest))
-            self._store.prune(training_id, {digest})
+    async def need(self, training_id: str, digest: str, source: Peer) -> list[Link]:
+        """Have a global model, from `source` if it is not here; older ones go. Returns what that cost."""
+        return await self._pulled(training_id, digest, source) if self._store.find(digest) is None else []
+
+    async def _pulled(self, training_id: str, digest: str, source: Peer, wait_s: float = 0) -> list[Link]:
+        size, seconds = await self._exchange.fetch(source, digest, self._store.path(training_id, digest), wait_s)
+        self._store.prune(training_id, {digest})
+        return [Link(source=source.node_id, target=self._node_id, bytes=size, seconds=seconds)]
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""

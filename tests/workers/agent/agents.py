@@ -1,0 +1,221 @@
+"""Real agents in this process, each behind a real server on a Unix socket, with small data and a tiny network."""
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import uvicorn
+
+from tests.workers.agent.pretrained import save_tiny_bert
+from tests.workers.agent.texts import samples, spec
+from workers.agent import protocol
+from workers.agent.logs import Log
+from workers.agent.paths import Root
+from workers.agent.protocol import AgentConfig, ModelSpec, Peer
+from workers.agent.server import Agent
+
+TOKEN = "token-of-the-tests"
+TRAINING = "train_1"
+DATASET = "/data/train_*.json"
+MODEL = spec("/models/tiny")
+PATIENCE_S = 60.0
+
+
+@dataclass
+class LiveAgent:
+    """One agent: its sandbox's root folder, its socket, and a client that has the cluster's token."""
+
+    node_id: str
+    root: Path
+    peer: Peer
+    http: httpx.Client
+
+    def put(self, path: str, content: object) -> None:
+        target = self.root / path.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+    def call(self, method: str, path: str, message: protocol.Message | None = None, *, status: int = 200) -> Any:
+        answer = self.http.request(method, path, content=message.model_dump_json() if message else None)
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    def models(self) -> list[str]:
+        """Digests of the models that lie in its store."""
+        return sorted(path.stem for path in self.root.glob(f"model/{TRAINING}/*.safetensors") if len(path.stem) == 64)
+
+
+@contextmanager
+def live_agent(node_id: str, role: Literal["worker", "aggregator", "validator"] = "worker") -> Iterator[LiveAgent]:
+    """An agent until the block ends. Its socket's path is short: the kernel takes about a hundred characters."""
+    folder = Path(tempfile.mkdtemp(prefix="agent-"))
+    root = folder / "root"
+    save_tiny_bert(root / "models/tiny")
+    app = Agent(AgentConfig(node_id=node_id, role=role, token=TOKEN), Root(root), Log(node_id)).app()
+    socket = str(folder / "agent.sock")
+    try:
+        with serving(app, socket):
+            transport = httpx.HTTPTransport(uds=socket)
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            with httpx.Client(base_url="http://agent", transport=transport, headers=headers, timeout=PATIENCE_S) as http:
+                yield LiveAgent(node_id, root, Peer(node_id=node_id, url="http://agent", uds=socket), http)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def serving(app: Any, socket: str) -> Iterator[None]:
+    """Serve an ASGI application on a Unix socket, from a thread."""
+    config = uvicorn.Config(app, uds=socket, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    end = time.monotonic() + PATIENCE_S
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        assert time.monotonic() < end, "the server did not start in time"
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@dataclass
+class Federation:
+    """An aggregator and some workers with a shard each, and one training between them."""
+
+    aggregator: LiveAgent
+    workers: list[LiveAgent]
+    base: str = ""
+    hyperparameters: dict[str, Any] = field(
+        default_factory=lambda: {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3}
+    )
+
+    def init(self, **fields: Any) -> dict[str, Any]:
+        """Publish the first global model."""
+        request = protocol.TrainingInit(**{"training_id": TRAINING, "model": MODEL, **fields})
+        ready: dict[str, Any] = self.aggregator.call("POST", "/trainings", request)
+        self.base = ready["digest"]
+        return ready
+
+    def collect(self, number: int = 1, **fields: Any) -> dict[str, Any]:
+        """Tell the aggregator to collect round `number`."""
+        request = protocol.AggregateRound(
+            **{
+                "training_id": TRAINING,
+                "round": number,
+                "model": MODEL,
+                "base_digest": self.base,
+                "workers": [worker.peer for worker in self.workers],
+                "self_peer": self.aggregator.peer,
+                "dataset": DATASET,
+                "quorum": 1,
+                "deadline_s": PATIENCE_S,
+                **fields,
+            }
+        )
+        answer: dict[str, Any] = self.aggregator.call("POST", "/rounds/aggregate", request)
+        return answer
+
+    def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
+        """Tell a worker to train round `number`."""
+        wanted = protocol.Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
+        request = protocol.TrainRound(
+            **{
+                "training_id": TRAINING,
+                "round": number,
+                "model": MODEL,
+                "base_digest": self.base,
+                "dataset": DATASET,
+                "hyperparameters": wanted,
+                "aggregator": self.aggregator.peer,
+                **fields,
+            }
+        )
+        answer: dict[str, Any] = worker.call("POST", "/rounds/train", request)
+        return answer
+
+    def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
+        """A worker's report once its round has ended."""
+        return report(worker, number, "worker")
+
+    def aggregated(self, number: int = 1) -> dict[str, Any]:
+        """The aggregator's report once the round has ended."""
+        return report(self.aggregator, number, "aggregator")
+
+    def round(self, number: int = 1, **fields: Any) -> dict[str, Any]:
+        """A whole round of everybody; the next one builds on its model."""
+        shared = {name: fields[name] for name in ("model", "consensus") if name in fields}
+        self.collect(number, **fields)
+        for worker in self.workers:
+            self.train(worker, number, **shared)
+        found = self.aggregated(number)
+        assert found["state"] == "done", found["problem"]
+        self.base = found["digest"]
+        return found
+
+    def push(self, node_id: str, body: bytes, number: int = 1) -> dict[str, Any]:
+        """Send an update as anybody with the token could."""
+        answer = self.aggregator.http.put(f"/trainings/{TRAINING}/rounds/{number}/updates/{node_id}", content=body)
+        assert answer.status_code == 200, answer.text
+        receipt: dict[str, Any] = answer.json()
+        return receipt
+
+
+def report(agent: LiveAgent, number: int, role: str) -> dict[str, Any]:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait=20")
+        if found["state"] not in ("running", "collecting"):
+            return found
+    raise AssertionError(f"round {number} of {agent.node_id} did not end")
+
+
+@contextmanager
+def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
+    """An aggregator and `workers` workers; each worker's shard holds `count` samples of its own."""
+    with ExitStack() as running:
+        aggregator = running.enter_context(live_agent("ps", "aggregator"))
+        made = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
+        for number, worker in enumerate(made):
+            worker.put(f"/data/train_{number}.json", samples(count, number * 1000))
+        found = Federation(aggregator, made)
+        found.init()
+        yield found
+
+
+def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
+    """An update's bytes, as a worker of ours would send them."""
+    import safetensors.torch
+
+    fields = protocol.TrainReport(
+        node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
+    )
+    return safetensors.torch.save(state, {"report": fields.model_dump_json()})
+
+
+def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any]:
+    """A global model's tensors, fetched as any agent would."""
+    import safetensors.torch
+
+    answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
+    assert answer.status_code == 200, answer.text
+    return safetensors.torch.load(answer.content)
+
+
+def everyone(agents: Federation) -> Sequence[LiveAgent]:
+    return (agents.aggregator, *agents.workers)
+
+
+def labelled(model: ModelSpec, **fields: Any) -> ModelSpec:
+    return model.model_copy(update=fields)
