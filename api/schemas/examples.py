@@ -114,6 +114,10 @@ _ROUND: Final[dict[str, Any]] = {
         }
     },
     "late_updates": 0,
+    "data_path": "mesh",
+    "data_path_reason": None,
+    "fallback": None,
+    "links": [{"from": "node_w1_abc123", "to": "node_w2_bcd234", "bytes": 9731204, "seconds": 0.041}],
     "notices": [],
     "error": None,
 }

@@ -195,6 +195,17 @@ class RoundWorker(Shape):
     decisions: list[dict[str, Any]] = Field(description="what the node decided by itself, and why")
 
 
+class Link(Shape):
+    """Bytes that went from one node to another, and the seconds they took from a body's first byte to its last."""
+
+    from_: str = Field(alias="from", examples=["node_w1_abc123"])
+    to: str
+    bytes: int
+    seconds: float
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+
 class Round(Shape):
     round: int
     status: str = Field(description="running, completed, failed or stopped")
@@ -216,6 +227,10 @@ class Round(Shape):
     evaluate_seconds: float | None
     votes: list[dict[str, Any]]
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
+    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")
+    data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")
+    fallback: str | None = Field(description="why the data path was given up in mid-round and the updates went the star's way")
+    links: list[Link] = Field(description="what went from node to node for this round's model, downloads of its base included")
     notices: list[str] = Field(description="what was unlike what was asked for, in words")
     workers: dict[str, RoundWorker]
     error: Failure | None

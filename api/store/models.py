@@ -202,6 +202,10 @@ class RoundRow(Base):
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     late_updates: Mapped[int | None]
+    data_path: Mapped[str | None]
+    data_path_reason: Mapped[str | None]
+    fallback: Mapped[str | None]
+    links: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     notices: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -373,6 +373,15 @@ def upgrade() -> None:
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
         ),
         sa.Column("late_updates", sa.Integer(), nullable=True),
+        sa.Column("data_path", sa.Text(), nullable=True),
+        sa.Column("data_path_reason", sa.Text(), nullable=True),
+        sa.Column("fallback", sa.Text(), nullable=True),
+        sa.Column(
+            "links",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column(
             "notices",
             postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),

@@ -25,6 +25,7 @@ class Job:
     status: str
     config: dict[str, Any]
     cluster_config: dict[str, Any]
+    topology: str
     model: str
     labels: tuple[str, ...]
     digest: str | None
@@ -76,6 +77,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         status=training.status,
         config=training.config,
         cluster_config=cluster.config,
+        topology=cluster.topology,
         model=training.model,
         labels=tuple(training.labels or ()),
         digest=training.digest,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import progress, sampling, strategies
+from api.domain import progress, sampling, strategies, topology
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -19,6 +19,7 @@ from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
     Autonomy,
+    DataPath,
     Evaluate,
     Evaluation,
     Hyperparameters,
@@ -67,9 +68,9 @@ def run(context: Context, job: Job, token: str) -> None:
         detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {quorum}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
-    drawn = _open_round(context, job, token, number)
+    drawn, kind = _open_round(context, job, token, number)
     aggregator, job = job.aggregator, replace(job, workers=tuple(each for each in job.workers if each.node_id in drawn))
-    outcome = act(context, TrainingRow, job.training_id, token, lambda: _look(context, job, aggregator, number, quorum))
+    outcome = act(context, TrainingRow, job.training_id, token, lambda: _look(context, job, aggregator, number, quorum, kind))
     for node_id, reason in outcome.lost.items():
         nodes.mark_lost(context, node_id, reason)
     if outcome.aggregate is None:
@@ -107,8 +108,8 @@ def _look_again(context: Context, job: Job, token: str) -> None:
         leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S)
 
 
-def _open_round(context: Context, job: Job, token: str, number: int) -> set[str]:
-    """Who takes part: drawn when the round is opened, and written down."""
+def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[set[str], str]:
+    """Who takes part and by which data path: decided when the round is opened, and written down."""
     with context.database.unit_of_work() as uow:
         session = uow.session
         locked_cluster(session, job.cluster_id)
@@ -118,24 +119,32 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> set[str]
             row = RoundRow(training_id=job.training_id, number=number, status="running", base_digest=job.digest or "")
             session.add(row)
         elif row.status == "running":
-            return _taking_part(session, job.training_id, number)
+            return _taking_part(session, job.training_id, number), row.data_path or "star"
         else:
             transitions.move_round(row, "running")
             row.started_at = func.clock_timestamp()
-            row.error = None
+            row.error = row.fallback = None
         session.flush()
         present = [member.node_id for member in job.workers]
         drawn = sampling.draw(present, job.drawn_per_round, job.config["seed"], number)
         for node_id in present:
             _round_node(session, job.training_id, number, node_id).state = "training" if node_id in drawn else "not_sampled"
+        kind, reason = topology.data_path(job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"])
+        row.data_path, row.data_path_reason = kind, reason
         events.emit(
             session,
             job.cluster_id,
             "round.started",
-            {"training_id": job.training_id, "round": number, "workers": drawn},
+            {
+                "training_id": job.training_id,
+                "round": number,
+                "workers": drawn,
+                "data_path": kind,
+                "data_path_reason": reason,
+            },
             training_id=job.training_id,
         )
-        return set(drawn)
+        return set(drawn), kind
 
 
 def _taking_part(session: Session, training_id: str, number: int) -> set[str]:
@@ -156,7 +165,7 @@ def _round_node(session: Session, training_id: str, number: int, node_id: str) -
     return row
 
 
-async def _look(context: Context, job: Job, aggregator: Member, number: int, quorum: int) -> Outcome:
+async def _look(context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str) -> Outcome:
     """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done."""
     outcome = Outcome()
     peers = await peers_of(context, [*job.workers, aggregator])
@@ -168,7 +177,7 @@ async def _look(context: Context, job: Job, aggregator: Member, number: int, quo
         return outcome
     try:
         async with agent_of(context, aggregator) as agent:
-            await _collect(context, job, agent, workers, peers, number, quorum, outcome)
+            await _collect(context, job, agent, workers, peers, number, quorum, kind, outcome)
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
         outcome.aggregate = None
@@ -186,8 +195,11 @@ async def _collect(
     peers: dict[str, Peer],
     number: int,
     quorum: int,
+    kind: str,
     outcome: Outcome,
 ) -> None:
+    deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
+    path = _data_path(kind, [peers[member.node_id] for member in workers], deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
@@ -199,13 +211,12 @@ async def _collect(
         quorum=quorum,
         strategy=job.strategy_spec,
         consensus=job.cluster_config["consensus"],
-        deadline_s=job.config["round_deadline_s"] or context.settings.round_deadline_s,
+        deadline_s=deadline_s,
+        path=path,
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     end = time.monotonic() + _POLL_S
-    looks = {
-        asyncio.create_task(_work(context, job, member, peers, number, end, outcome)): member.node_id for member in workers
-    }
+    looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
     try:
         while outcome.aggregate.state == "collecting" and (left := end - time.monotonic()) > 0:
             poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
@@ -228,6 +239,13 @@ async def _collect(
         await asyncio.gather(*looks, return_exceptions=True)
 
 
+def _data_path(kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
+    if kind == "star":
+        return None
+    groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
+    return DataPath(kind=kind, peers=peers, groups=groups, wait_s=wait_s)
+
+
 async def _begin(context: Context, job: Job, aggregator: AgentClient, request: AggregateRound) -> AggregateReport:
     try:
         return await aggregator.aggregate(request)
@@ -236,11 +254,19 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
             raise
     # Its agent was restarted since: give it back what it needs.
     await aggregator.init_training(await init_request(context, job, job.labels))
-    return await aggregator.aggregate(request)
+    # What workers have sent or told it is gone; they are asked for their updates once more.
+    return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
 
 async def _work(
-    context: Context, job: Job, member: Member, peers: dict[str, Peer], number: int, end: float, outcome: Outcome
+    context: Context,
+    job: Job,
+    member: Member,
+    peers: dict[str, Peer],
+    number: int,
+    path: DataPath | None,
+    end: float,
+    outcome: Outcome,
 ) -> None:
     """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.lost`."""
     config = job.config
@@ -263,6 +289,7 @@ async def _work(
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
+        path=path,
     )
     try:
         async with agent_of(context, member) as agent:
@@ -346,6 +373,15 @@ def _record(context: Context, job: Job, token: str, number: int, outcome: Outcom
         ).scalar_one()
         _record_nodes(session, job, number, outcome)
         aggregate = outcome.aggregate
+        if aggregate is not None and aggregate.fallback is not None and row.fallback is None:
+            row.fallback = aggregate.fallback
+            events.emit(
+                session,
+                job.cluster_id,
+                "round.fallback",
+                {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
+                training_id=job.training_id,
+            )
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
         leases.release(training, 0)
@@ -417,6 +453,9 @@ def _complete(
     row.evaluate_seconds = outcome.evaluate_seconds
     row.late_updates = len(aggregate.late)
     row.notices = list(aggregate.notices)
+    row.links = [
+        {"from": link.source, "to": link.target, "bytes": link.bytes, "seconds": link.seconds} for link in aggregate.links
+    ]
     row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(

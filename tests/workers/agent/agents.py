@@ -5,13 +5,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import safetensors.torch
 import uvicorn
 
 from tests.workers.agent.pretrained import save_tiny_bert
@@ -19,7 +20,7 @@ from tests.workers.agent.texts import samples, spec
 from workers.agent import protocol
 from workers.agent.logs import Log
 from workers.agent.paths import Root
-from workers.agent.protocol import AgentConfig, ModelSpec, Peer
+from workers.agent.protocol import AgentConfig, Peer
 from workers.agent.server import Agent
 
 TOKEN = "token-of-the-tests"
@@ -172,11 +173,12 @@ class Federation:
         return receipt
 
 
-def report(agent: LiveAgent, number: int, role: str) -> dict[str, Any]:
+def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict[str, Any]:
+    """A round's report once it has ended; with `wait_s` 0 as it stands."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait=20")
-        if found["state"] not in ("running", "collecting"):
+        found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
+        if not wait_s or found["state"] not in ("running", "collecting"):
             return found
     raise AssertionError(f"round {number} of {agent.node_id} did not end")
 
@@ -196,8 +198,6 @@ def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
     """An update's bytes, as a worker of ours would send them."""
-    import safetensors.torch
-
     fields = protocol.TrainReport(
         node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
     )
@@ -206,16 +206,6 @@ def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: 
 
 def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any]:
     """A global model's tensors, fetched as any agent would."""
-    import safetensors.torch
-
     answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
     assert answer.status_code == 200, answer.text
     return safetensors.torch.load(answer.content)
-
-
-def everyone(agents: Federation) -> Sequence[LiveAgent]:
-    return (agents.aggregator, *agents.workers)
-
-
-def labelled(model: ModelSpec, **fields: Any) -> ModelSpec:
-    return model.model_copy(update=fields)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from tests.workers.agent.texts import WORDS
 
@@ -26,5 +26,5 @@ def save_tiny_bert(folder: Path) -> dict[str, torch.Tensor]:
         )
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
     return dict(model.state_dict())

@@ -31,7 +31,7 @@ class Run:
             return None
         peers = [worker.peer for worker in self.agents.workers]
         groups = topology.groups([peer.node_id for peer in peers]) if self.kind == "hierarchical" else []
-        return DataPath(kind=self.kind, peers=peers, groups=groups, wait_s=self.wait_s)  # type: ignore[arg-type]
+        return DataPath(kind=self.kind, peers=peers, groups=groups, wait_s=self.wait_s)
 
     def begin(self) -> None:
         self.agents.init(training_id=self.training_id)
@@ -202,3 +202,47 @@ def test_an_exchange_without_one_of_its_workers_falls_back_to_the_star(agents: F
     found = run.report(agents.aggregator, 1)
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w4", "w5"])
     assert {link["target"] for link in found["links"] if link["source"] != "ps"} == {"ps"}
+
+
+@pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])
+def test_an_update_that_went_astray_ends_the_exchange_and_is_named(agents: Federation, kind: str) -> None:
+    run = Run(agents, f"astray_{kind}", kind)
+    run.begin()
+    run.collect(1)
+    for worker in agents.workers:
+        run.train(worker, 1, wanted={"learning_rate": 10.0} if worker.node_id == "w3" else {})
+    found = run.report(agents.aggregator, 1)
+    assert found["state"] == "done", found["problem"]
+    assert "too far from the global model" in found["fallback"]
+    assert list(found["rejected"]) == ["w3"]
+    assert sorted(found["accepted"]) == ["w1", "w2", "w4", "w5"]
+
+
+@pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])
+def test_an_exchange_that_waits_for_a_slow_worker_is_given_up_at_the_deadline(agents: Federation, kind: str) -> None:
+    run = Run(agents, f"slow_{kind}", kind)
+    run.begin()
+    run.collect(1, deadline_s=2)
+    for worker in agents.workers[:4]:
+        run.train(worker, 1)
+    found = run.report(agents.aggregator, 1)
+    assert (found["state"], found["late"]) == ("done", ["w5"])
+    assert found["fallback"] == "the exchange was not done by the round's deadline"
+    assert sorted(found["accepted"]) == ["w1", "w2", "w3", "w4"]
+    late = agents.aggregator.http.put(f"/trainings/{run.training_id}/rounds/1/updates/w5", content=b"")
+    assert late.json()["problem"]["code"] == "not_expected"
+
+
+def test_a_worker_that_is_told_to_stop_leaves_its_exchange(agents: Federation) -> None:
+    run = Run(agents, "stopped", "ring")
+    run.begin()
+    run.collect(1)
+    run.train(agents.workers[0], 1)
+    end = time.monotonic() + PATIENCE_S
+    while agents.workers[0].call("GET", "/trainings/stopped/rounds/1?role=worker")["progress"] < 1:
+        assert time.monotonic() < end, "the worker did not train"
+        time.sleep(0.02)
+    for agent in (agents.workers[0], agents.aggregator):
+        agent.call("POST", "/trainings/stopped/stop")
+    assert run.report(agents.workers[0], 1, "worker")["state"] == "stopped"
+    assert run.report(agents.aggregator, 1)["state"] == "stopped"

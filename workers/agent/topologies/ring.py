@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from workers.agent import tensors
+from workers.agent.admission import sound
 from workers.agent.errors import AgentError
 from workers.agent.topologies.meeting import Mean, Meeting
 
@@ -22,7 +23,7 @@ async def meet(meeting: Meeting) -> Mean:
     """The mean of all updates, the same bits on every worker."""
     count, place = len(meeting.peers), meeting.place
     before = meeting.peers[place - 1]
-    flat, shapes = await asyncio.to_thread(_flat, meeting.update, meeting.samples)
+    flat, shapes = await asyncio.to_thread(_flat, meeting)
     chunks = list(torch.tensor_split(flat, count))
     samples = float(meeting.samples)
     for step in range(count - 1):
@@ -43,10 +44,11 @@ async def meet(meeting: Meeting) -> Mean:
     return Mean(_unflat(flat, shapes), int(samples))
 
 
-def _flat(update: Path, samples: int) -> tuple[torch.Tensor, dict[str, torch.Size]]:
-    """All tensors times `samples`, one after another in the order of names; the chunks are views into it."""
-    state = tensors.read(update)
-    flat = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(samples)
+def _flat(meeting: Meeting) -> tuple[torch.Tensor, dict[str, torch.Size]]:
+    """All tensors times the samples, one after another in the order of names; the chunks are views into it."""
+    # Nobody sees a single update in a ring: each worker keeps its own from spoiling the sum.
+    state = sound(meeting.update, tensors.read(meeting.base))
+    flat = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(meeting.samples)
     return flat, {name: state[name].shape for name in sorted(state)}
 
 
