@@ -332,7 +332,9 @@ async def _evaluate(context: Context, job: Job, source: Peer, workers: Sequence[
     if found:
         outcome.evaluated_by = "validation_data"
     else:
-        present = [member for member in workers if member.node_id not in outcome.lost]
+        # A late worker still trains: it would answer only when it has finished.
+        punctual = {report.node_id for report in aggregate.received}
+        present = [member for member in workers if member.node_id in punctual]
         found = await _evaluations(context, job, source, present, aggregate.digest, job.config["dataset"], held_out=True)
         outcome.evaluated_by = "held_out_splits" if found else None
     outcome.evaluations = found

@@ -9,10 +9,13 @@ from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.topologies.meeting import Mean
 
 
-def folded(files: Sequence[tuple[str, Path]], base: Path) -> Mean:
-    """The mean of (author, file) pairs. An update that the door would refuse is an AgentError, as it is at the aggregator."""
+def folded(files: Sequence[tuple[str, Path]], own: str, base: Path) -> Mean:
+    """The mean of (author, file) pairs; files of others are deleted once they are folded in. An update that the door would
+    refuse is an AgentError, as it is at the aggregator."""
     mean, start = FedAvg(), tensors.read(base)
     for node_id, path in files:
         update = admit(path, node_id, start)
         mean.add(update.state, update.report.samples or 0)
+        if node_id != own:
+            path.unlink()
     return Mean(mean.result(), mean.count)

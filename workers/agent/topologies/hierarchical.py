@@ -16,7 +16,7 @@ async def meet(meeting: Meeting) -> Mean | None:
     files = [(meeting.node_id, meeting.update)]
     for member in group[1:]:
         files.append((member, await meeting.take(by_id[member], UPDATE)))
-    return await asyncio.to_thread(folded, files, meeting.base)
+    return await asyncio.to_thread(folded, files, meeting.node_id, meeting.base)
 
 
 def head_of(path: DataPath, node_id: str) -> Peer | None:

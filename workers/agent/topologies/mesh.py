@@ -14,4 +14,5 @@ async def meet(meeting: Meeting) -> Mean:
     for step in range(1, count):
         peer = meeting.peers[(place + step) % count]
         files[peer.node_id] = await meeting.take(peer, UPDATE)
-    return await asyncio.to_thread(folded, [(peer.node_id, files[peer.node_id]) for peer in meeting.peers], meeting.base)
+    ordered = [(peer.node_id, files[peer.node_id]) for peer in meeting.peers]
+    return await asyncio.to_thread(folded, ordered, meeting.node_id, meeting.base)
