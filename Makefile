@@ -45,6 +45,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.round_overhead
 	$(BIN)/python -m tests.benchmarks.agent_accuracy
+	$(BIN)/python -m tests.benchmarks.topologies
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m api.openapi

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +131,8 @@ def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Traine
 def _go_on_from(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
     """Take over the moments, but not the last round's learning rate."""
     rates = [group["lr"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(moments)
+    # A copy: the optimizer writes into what it is given, and a round that is begun again must find it as it was.
+    optimizer.load_state_dict(deepcopy(moments))
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
 

@@ -3,14 +3,21 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from api.domain import topology
-from tests.workers.agent.agents import PATIENCE_S, Federation, LiveAgent, federation, global_model
-from workers.agent.protocol import DataPath, Drop, Peer, StrategySpec
+from tests.workers.agent.agents import PATIENCE_S, TOKEN, Federation, LiveAgent, federation, global_model, serving
+from tests.workers.agent.pretrained import save_tiny_bert
+from workers.agent.logs import Log
+from workers.agent.paths import Root
+from workers.agent.protocol import AgentConfig, DataPath, Drop, Peer, StrategySpec
+from workers.agent.server import Agent
 
 WORKERS = 5
 HEADER = 4096
@@ -246,3 +253,28 @@ def test_a_worker_that_is_told_to_stop_leaves_its_exchange(agents: Federation) -
         agent.call("POST", "/trainings/stopped/stop")
     assert run.report(agents.workers[0], 1, "worker")["state"] == "stopped"
     assert run.report(agents.aggregator, 1)["state"] == "stopped"
+
+
+def test_a_restarted_aggregator_asks_for_the_updates_once_more(tmp_path: Path) -> None:
+    with federation(2) as found, ExitStack() as first:
+        root, socket = Root(tmp_path / "root"), str(tmp_path / "ps.sock")
+        save_tiny_bert(tmp_path / "root/models/tiny")
+        config = AgentConfig(node_id="ps", role="aggregator", token=TOKEN)
+        first.enter_context(serving(Agent(config, root, Log("ps")).app(), socket))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        transport = httpx.HTTPTransport(uds=socket)
+        peer = Peer(node_id="ps", url="http://agent", uds=socket)
+        with httpx.Client(base_url="http://agent", transport=transport, headers=headers, timeout=PATIENCE_S) as http:
+            run = Run(Federation(LiveAgent("ps", tmp_path / "root", peer, http), found.workers), "restarted", "star")
+            run.begin()
+            run.collect(1)
+            run.train(found.workers[0], 1)
+            assert run.report(found.workers[0], 1, "worker")["problem"] is None
+            first.close()
+            with serving(Agent(config, root, Log("ps")).app(), socket):
+                run.agents.init(training_id="restarted", base_digest=run.agents.base)
+                run.collect(1, fallback="the aggregator's agent was restarted")
+                run.train(found.workers[1], 1)
+                report = run.report(run.agents.aggregator, 1)
+                assert (report["state"], sorted(report["accepted"])) == ("done", ["w1", "w2"])
+                assert report["fallback"] is None
