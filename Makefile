@@ -4,13 +4,16 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test check bench openapi lock clean
+.PHONY: help demo up test chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
-	@echo "make check    lint, types, import contracts, migrations, openapi.json"
+	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
+	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
+	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
+	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
 	@echo "make bench    the benchmarks that README quotes"
 	@echo "make openapi  write openapi.json anew"
 	@echo "make lock     resolve the dependencies anew (needs uv)"
@@ -34,6 +37,12 @@ up: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+hostile: $(INSTALLED)
+	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.e2e.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
 check: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -41,6 +50,11 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python migrations/check.py
 	$(BIN)/python -m api.openapi --check
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium api workers migrations
+	$(BIN)/python lock/audit.py
+
+fuzz: $(INSTALLED)
+	FLOW_NEXUS_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest tests/fuzz tests/e2e/test_nothing_left.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.round_overhead

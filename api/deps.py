@@ -1,10 +1,8 @@
 """What routes are given: units of work, the caller, and how long the caller is ready to wait."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import anyio
 from fastapi import Depends, Header, Query, Request
@@ -12,32 +10,15 @@ from fastapi import Depends, Header, Query, Request
 from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
 from api.listener import Listener
+from api.ratelimit import RateLimiter
+from api.recorder import Recorder
 from api.services.pages import Cursor
 from api.settings import Settings
-from api.store.database import Database, UnitOfWork
+from api.work import Work
 
-T = TypeVar("T")
 MAX_WAIT_S = 300
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-
-
-class Work:
-    """Runs a use case in a thread, in one transaction that is committed before anything is answered.
-
-    Never more at once than the pool has connections: a crowd waits here, without a thread, instead of timing out in the pool.
-    """
-
-    def __init__(self, database: Database, at_once: int) -> None:
-        self._database = database
-        self._limiter = anyio.CapacityLimiter(at_once)
-
-    async def __call__(self, use_case: Callable[[UnitOfWork], T]) -> T:
-        return await anyio.to_thread.run_sync(partial(self._run, use_case), limiter=self._limiter)
-
-    def _run(self, use_case: Callable[[UnitOfWork], T]) -> T:
-        with self._database.unit_of_work() as uow:
-            return use_case(uow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +30,8 @@ class AppState:
     listener: Listener
     provider: SandboxProvider
     streams: anyio.CapacityLimiter
+    recorder: Recorder
+    rates: RateLimiter
 
 
 def get_state(request: Request) -> AppState:

@@ -26,6 +26,9 @@ _SECURITY_HEADERS = {
 }
 _DOCS_PATHS = ("/docs", "/openapi.json")
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
+# What the audit log has besides all that changes something: refusals, and readings of what is not the control plane's own.
+_REFUSED = frozenset({401, 403, 404, 429})
+_WATCHED_READS = frozenset({"download_file", "download_model", "get_logs"})
 
 
 class Gate:
@@ -58,8 +61,11 @@ class Gate:
             if message["type"] == "http.response.start":
                 answered = True
                 self._dress(scope, message)
+                _record(scope, message["status"])
                 self._measure(scope, message["status"], time.perf_counter() - started)
-            await send(message)
+            # A client that takes nothing any more must not hold what is being read for it.
+            async with asyncio.timeout(_IDLE_TIMEOUT_S):
+                await send(message)
 
         try:
             await self._admit(scope, receive, send_with_headers)
@@ -95,6 +101,8 @@ class Gate:
     def _dress(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)
         headers["X-Request-Id"] = scope["request_id"]
+        if scope.get("allowance") is not None:
+            headers.update(scope["allowance"].headers())
         for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
         if not scope["path"].startswith(_DOCS_PATHS):
@@ -104,6 +112,17 @@ class Gate:
         operation = getattr(scope.get("route"), "operation_id", None) or "none"
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
+
+
+def _record(scope: Scope, status: int) -> None:
+    """See to it that the audit log has this answer, unless the transaction that made it a success has written it already."""
+    entry = scope.get("audit")
+    if entry is None:
+        return
+    watched = status in _REFUSED or scope["method"] not in ("GET", "HEAD") or entry.operation in _WATCHED_READS
+    told = entry.recorded is not None and (status < 400 or status == entry.recorded)
+    if watched and not told:
+        scope["app"].state.flow_nexus.recorder.record(entry, status)
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

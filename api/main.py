@@ -11,15 +11,30 @@ import anyio
 from fastapi import FastAPI
 
 from api import openapi, problems
-from api.deps import AppState, Work
+from api.deps import AppState
 from api.dispatch import CeleryBell
 from api.domain.sandboxes import SandboxProvider
 from api.limits import Gate
 from api.listener import Listener
 from api.metrics import RowCollector, make_registry
-from api.routes import clusters, events, models, nodes, operations, predictions, sandboxes, trainings
+from api.ratelimit import RateLimiter
+from api.recorder import Recorder
+from api.routes import (
+    audit,
+    clusters,
+    events,
+    keys,
+    models,
+    nodes,
+    operations,
+    predictions,
+    projects,
+    sandboxes,
+    trainings,
+)
 from api.settings import Settings
 from api.store.database import Database, make_engine
+from api.work import Work
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,19 +50,20 @@ def create_app(settings: Settings) -> FastAPI:
         listening = asyncio.create_task(listener.run())
         collector = RowCollector(database, listener)
         registry.register(collector)
-        app.state.flow_nexus = AppState(
-            settings,
-            Work(database, settings.database_pool_size),
-            listener,
-            provider,
-            anyio.CapacityLimiter(settings.max_streams),
-        )
+        work = Work(database, settings.database_pool_size)
+        recorder, rates = Recorder(work), RateLimiter(settings)
+        recording = asyncio.create_task(recorder.run())
+        streams = anyio.CapacityLimiter(settings.max_streams)
+        app.state.flow_nexus = AppState(settings, work, listener, provider, streams, recorder, rates)
         try:
             yield
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            for task in (listening, recording):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await recorder.aclose()
+            await rates.aclose()
             await provider.aclose()
             registry.unregister(collector)
             database.dispose()
@@ -65,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.registry = registry
-    for module in (clusters, nodes, trainings, predictions, models, sandboxes, events, operations):
+    for module in (clusters, nodes, trainings, predictions, models, sandboxes, events, keys, projects, audit, operations):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)

@@ -27,12 +27,26 @@ TAGS = [
     {"name": "models", "description": "Exported models"},
     {"name": "sandboxes", "description": "Files, logs and code in a node's sandbox"},
     {"name": "events", "description": "Server-sent events"},
+    {"name": "keys", "description": "API keys: of the project, and of the owners of single nodes' data"},
+    {"name": "projects", "description": "Quotas and their use"},
+    {"name": "audit", "description": "Who asked for what, and what came of it"},
     {"name": "operations", "description": "Health, readiness, metrics"},
 ]
 _REQUEST_ID = {"description": "names this request in the server's log", "schema": {"type": "string"}}
 _HEADERS = {
     "401": {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    "429": {"Retry-After": {"description": "seconds until the next request is let through", "schema": {"type": "integer"}}},
     "503": {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}},
+}
+_RATE = {
+    "RateLimit-Policy": {
+        "description": '`"default";q=…;w=…`: requests per key, and the window in seconds (IETF draft ratelimit-headers)',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": '`"default";r=…;t=…`: requests left now, and seconds until the next; absent while nobody counts',
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -82,6 +96,8 @@ def _illustrate(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -
             content["example"] = schemas[name]["examples"][0]
     for status, answer in operation["responses"].items():
         answer.setdefault("headers", {})["X-Request-Id"] = _REQUEST_ID
+        if "security" in operation and status != "401":
+            answer["headers"].update(_RATE)
         if status in _HEADERS:
             answer["headers"].update(_HEADERS[status])
         for content in answer.get("content", {}).values():

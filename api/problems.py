@@ -1,7 +1,7 @@
 """Every error as application/problem+json (RFC 9457), without a stack trace, SQL or what the client sent."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -52,6 +52,7 @@ def response(
     title: str | None = None,
     fields: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
     body: dict[str, Any] = {
         "type": f"/problems/{code}",
@@ -60,6 +61,7 @@ def response(
         "detail": detail,
         "instance": f"{quote(request.scope['path'][:_LONGEST_PATH])}#{request.scope['request_id']}",
         "code": code,
+        **(members or {}),
     }
     if fields:
         body["errors"] = [{"pointer": field.pointer, "message": field.message} for field in fields]
@@ -78,12 +80,21 @@ def install(app: FastAPI) -> None:
 
 
 async def _domain(request: Request, error: DomainError) -> JSONResponse:
-    headers = {}
+    headers = dict(error.headers)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="flow-nexus"'
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
-    return response(request, error.status, error.code, error.detail, title=error.title, fields=error.errors, headers=headers)
+    return response(
+        request,
+        error.status,
+        error.code,
+        error.detail,
+        title=error.title,
+        fields=error.errors,
+        headers=headers,
+        members=error.members,
+    )
 
 
 async def _sandbox(request: Request, error: sandboxes.SandboxError) -> JSONResponse:

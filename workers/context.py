@@ -1,6 +1,7 @@
 """What every step needs, made once per worker process."""
 
 import logging
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +9,9 @@ from api.dispatch import CeleryBell
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from workers.sandboxes.client import SandboxClient
+
+# Set when this process is asked to end: steps then give their rows back at once, for another worker to go on with.
+draining = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)

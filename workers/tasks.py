@@ -45,6 +45,16 @@ def sweep() -> None:
     steps.sweep.ring_due(current())
 
 
+@app.task(name="flow_nexus.limits")
+def limits() -> None:
+    steps.limits.enforce(current())
+
+
+@app.task(name="flow_nexus.retention")
+def retention() -> None:
+    steps.retention.apply(current())
+
+
 @app.task(name="flow_nexus.reconcile")
 def reconcile() -> None:
     steps.sweep.reconcile(current())

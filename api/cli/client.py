@@ -169,13 +169,15 @@ class ApiClient:
         return content
 
     def _problem(self, response: httpx.Response) -> CliError:
-        """RFC 9457 problem details as a line, with one more line for each wrong field."""
+        """RFC 9457 problem details as one line that names every wrong field."""
         exit_code = USAGE if 400 <= response.status_code < 500 else FAILURE
         try:
             response.read()
             problem = response.json()
             detail, code = problem.get("detail") or problem["title"], problem["code"]
-            details = tuple(plain(f"{item['pointer']}: {item['message']}") for item in problem.get("errors") or ())
+            wrong = problem.get("errors") or ()
+            if any(item["message"] not in detail for item in wrong):
+                detail = "; ".join(f"{item['pointer']}: {item['message']}" for item in wrong)
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
             words = f"{self._target.url} answered {response.status_code} {response.reason_phrase}".rstrip()
             return CliError(plain(words), exit_code=exit_code)
@@ -184,7 +186,7 @@ class ApiClient:
         hint = ""
         if response.status_code == httpx.codes.UNAUTHORIZED and not self._target.api_key:
             hint = "; no API key was given: use FLOW_NEXUS_API_KEY or --api-key"
-        return CliError(plain(f"{detail} ({code}){hint}"), exit_code=exit_code, details=details)
+        return CliError(plain(f"{detail} ({code}){hint}"), exit_code=exit_code)
 
 
 def _prefer(wait: int) -> dict[str, str]:

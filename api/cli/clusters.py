@@ -35,6 +35,8 @@ def init(
     daa_enabled: Annotated[Flag | None, typer.Option(help="Let nodes decide within their --autonomy.")] = None,
     consensus: Annotated[str | None, typer.Option(metavar="proof-of-learning|byzantine|gossip|raft|none")] = None,
     wasm_optimization: Annotated[Flag | None, typer.Option(help="Serve predictions from the ONNX graph.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="What its sandboxes may cost.")] = None,
+    idle_timeout_minutes: Annotated[float | None, typer.Option(help="End it after so long without use; 0 = never.")] = None,
 ) -> None:
     """Make a cluster."""
     body = given(
@@ -44,6 +46,8 @@ def init(
         daa_enabled=truth(daa_enabled),
         consensus=consensus,
         wasm_optimization=truth(wasm_optimization),
+        budget_usd=budget_usd,
+        idle_timeout_minutes=idle_timeout_minutes,
     )
     session.show(session.client.post(api_path("clusters"), body), views.cluster)
 

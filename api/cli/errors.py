@@ -7,16 +7,15 @@ FAILURE: Final = 1
 
 
 class CliError(Exception):
-    """Ends the command. `details` are further lines, one per wrong field.
+    """Ends the command with one line.
 
     Exit code 2: the request was wrong (flags, or a 4xx of the API). 1: the server, the network or the work itself failed.
     """
 
-    def __init__(self, message: str, *, exit_code: int = FAILURE, details: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, exit_code: int = FAILURE) -> None:
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
-        self.details = details
 
 
 class UsageError(CliError):

@@ -1,94 +1,118 @@
-"""`flow-nexus keys`: make and revoke API keys, straight in the database, for whoever runs the deployment."""
+"""`flow-nexus keys`: through the API with a key that has `admin`, or (`--operator`) straight in the deployment's database."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
-from api.domain.errors import DomainError
-from api.services import keys
-from api.settings import Settings
-from api.store.database import Database, UnitOfWork, make_engine
+from api.cli import views
+from api.cli.client import api_path
+from api.cli.errors import UsageError
+from api.cli.session import Session, given, group, with_session
 
-app = typer.Typer(help="Make, list and revoke API keys (needs FLOW_NEXUS_DATABASE_URL and FLOW_NEXUS_SECRET_KEY).")
+app = group("API keys: make, list, rotate, revoke.")
 
-Project = Annotated[str, typer.Option(help="project that the key belongs to; made if it is new")]
-
-
-@contextmanager
-def _unit_of_work() -> Iterator[tuple[UnitOfWork, Settings]]:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        missing = ", ".join(f"FLOW_NEXUS_{item['loc'][0]}".upper() for item in error.errors())
-        _fail(f"these settings are missing or wrong: {missing} (source <home>/operator.env of `flow-nexus up`)")
-    database = Database(make_engine(settings), lambda _step, _row_id: None)
-    try:
-        with database.unit_of_work() as uow:
-            yield uow, settings
-    except DomainError as error:
-        _fail(f"{error.detail} ({error.code})")
-    except SQLAlchemyError as error:
-        _fail(f"the database cannot be used: {type(error).__name__}", code=1)
-    finally:
-        database.dispose()
+Operator = Annotated[
+    bool, typer.Option("--operator", help="In the database itself: needs FLOW_NEXUS_DATABASE_URL and _SECRET_KEY, and no key.")
+]
+Project = Annotated[str | None, typer.Option(help="Of this project, made if it is new; implies --operator.")]
+KeyId = Annotated[str, typer.Option(help="key_… as `keys list` shows it.", metavar="ID")]
+_DAY_S = 24 * 3600
 
 
-def _fail(message: str, code: int = 2) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def _show(value: datetime | None) -> str | None:
-    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if value else None
-
-
-@app.command()
+@app.command("create")
+@with_session
 def create(
-    project: Project = "default",
-    name: Annotated[str, typer.Option(help="what the key is for")] = "key",
-    scopes: Annotated[str, typer.Option(help="comma-separated; all by default")] = ",".join(sorted(keys.SCOPES)),
-    expires_days: Annotated[int | None, typer.Option(min=1, max=3650, help="days until the key expires")] = None,
+    session: Session,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    scopes: Annotated[
+        str | None, typer.Option(help="With commas; by default all but data:export, or a data owner's.", metavar="A,B")
+    ] = None,
+    node_id: Annotated[
+        str | None, typer.Option(help="Make it the key of this node's data owner, for its sandbox alone.", metavar="ID")
+    ] = None,
+    expires_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it expires; never by default.")] = None,
+    project: Project = None,
+    operator: Operator = False,
 ) -> None:
     """Make a key and print it, this once."""
+    from api.domain.scopes import EXPORT, SCOPES
+
+    wanted = None if scopes is None else [word for part in scopes.split(",") if (word := part.strip())]
+    if wanted is None and node_id is None:
+        wanted = sorted(SCOPES - {EXPORT})
+    if operator or project:
+        if node_id is not None:
+            raise UsageError("--node-id goes through the API, with a key of the node's project")
+        answer = _create_as_operator(project or "default", name, wanted or [], expires_days)
+    else:
+        seconds = None if expires_days is None else expires_days * _DAY_S
+        body = given(name=name, scopes=wanted, node_id=node_id, expires_in_s=seconds)
+        answer = session.client.post(api_path("keys"), body)
+    session.show(answer, views.mapping)
+
+
+def _create_as_operator(project: str, name: str, wanted: list[str], expires_days: int | None) -> dict[str, Any]:
+    from api.cli.operator import unit_of_work
+    from api.services import keys
+
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
-    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    with _unit_of_work() as (uow, settings):
-        row, plaintext = keys.create(uow.session, settings, project=project, name=name, scopes=wanted, expires_at=expires_at)
-    answer = {"key_id": row.id, "project": project, "name": name, "scopes": row.scopes, "expires_at": _show(expires_at)}
-    typer.echo(json.dumps({**answer, "api_key": plaintext}, indent=2))
+    with unit_of_work() as (uow, settings):
+        made = keys.create(uow.session, settings, project=project, name=name, scopes=wanted, expires_at=expires_at)
+    return {"project": project, **_shown(made.row), "api_key": made.secret}
 
 
 @app.command("list")
-def list_keys(project: Annotated[str | None, typer.Option(help="only this project's keys")] = None) -> None:
+@with_session
+def list_keys(session: Session, project: Project = None, operator: Operator = False) -> None:
     """List keys, without their secrets."""
-    with _unit_of_work() as (uow, _):
-        rows = keys.page(uow.session, project)
-    shown = [
-        {
-            "key_id": row.id,
-            "project": project_name,
-            "name": row.name,
-            "prefix": row.prefix,
-            "scopes": row.scopes,
-            "created_at": _show(row.created_at),
-            "expires_at": _show(row.expires_at),
-            "revoked_at": _show(row.revoked_at),
-            "last_used_at": _show(row.last_used_at),
-        }
-        for row, project_name in rows
-    ]
-    typer.echo(json.dumps({"items": shown}, indent=2))
+    if not (operator or project):
+        session.show(session.client.items(api_path("keys")), views.keys)
+        return
+    from api.cli.operator import unit_of_work
+    from api.services import keys
+
+    with unit_of_work() as (uow, _):
+        items = [{"project": name, **_shown(row)} for row, name in keys.everything(uow.session, project)]
+    session.show({"items": items}, views.keys)
 
 
-@app.command()
-def revoke(key_id: Annotated[str, typer.Option(help="key_… as `keys list` shows it")]) -> None:
+@app.command("revoke")
+@with_session
+def revoke(session: Session, key_id: KeyId, operator: Operator = False) -> None:
     """Revoke a key; it stops working at once. Safe to ask twice."""
-    with _unit_of_work() as (uow, _):
-        keys.revoke(uow.session, key_id)
-    typer.echo(json.dumps({"key_id": key_id, "status": "revoked"}, indent=2))
+    if not operator:
+        session.show(session.client.delete(api_path("keys", key_id)), views.mapping)
+        return
+    from api.cli.operator import unit_of_work
+    from api.services import keys
+
+    with unit_of_work() as (uow, _):
+        answer = _shown(keys.revoke(uow.session, None, key_id))
+    session.show(answer, views.mapping)
+
+
+@app.command("rotate")
+@with_session
+def rotate(
+    session: Session,
+    key_id: KeyId,
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds that the old secret still works.", metavar="SECONDS")] = 0,
+    operator: Operator = False,
+) -> None:
+    """Give a key a new secret and print it, this once."""
+    if not operator:
+        session.show(session.client.post(api_path("keys", key_id, "rotate"), {"overlap_s": overlap}), views.mapping)
+        return
+    from api.cli.operator import unit_of_work
+    from api.services import keys
+
+    with unit_of_work() as (uow, settings):
+        made = keys.rotate(uow.session, settings, None, key_id, overlap)
+    session.show({**_shown(made.row), "api_key": made.secret}, views.mapping)
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    from api.schemas.keys import Key
+
+    return Key.of(row).model_dump(mode="json")

@@ -21,7 +21,8 @@ _COMMANDS = (
     LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, predictions, models."),
     LazyCommand("sandbox", "api.cli.sandboxes", "app", "Sandboxes: files, commands, logs."),
     LazyCommand("data", "api.cli.data", "app", "Example data to train on."),
-    LazyCommand("keys", "api.cli.keys", "app", "API keys, for whoever runs the service."),
+    LazyCommand("keys", "api.cli.keys", "app", "API keys: make, list, rotate, revoke."),
+    LazyCommand("projects", "api.cli.projects", "app", "Quotas and their use."),
 )
 
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="flow-nexus", standalone_mode=False)
     except CliError as error:
-        return _complain(error.exit_code, error.message, *error.details)
+        return _complain(error.exit_code, error.message)
     except typer.TyperException as error:
         return _complain(error.exit_code, error.format_message())
     except typer.Abort:
@@ -54,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _complain(exit_code: int, message: str, *details: str) -> int:
+def _complain(exit_code: int, message: str) -> int:
     if message:
-        print(f"error: {plain(message)}", *(f"  {plain(detail)}" for detail in details), sep="\n", file=sys.stderr)
+        print(f"error: {plain(message)}", file=sys.stderr)
     return exit_code
 
 

@@ -6,11 +6,11 @@ import typer
 
 from api.cli import views
 from api.cli.client import api_path
-from api.cli.clusters import ClusterId, Limit, Wait
+from api.cli.clusters import ClusterId, Flag, Limit, Wait
 from api.cli.errors import FAILURE
-from api.cli.session import Session, failed, given, group, with_session
+from api.cli.session import Session, failed, given, group, truth, with_session
 
-app = group("Nodes: deploy, list, remove.")
+app = group("Nodes: deploy, list, redeploy, remove.")
 
 _DEPLOY_WAIT_S = 180
 _REMOVE_WAIT_S = 60
@@ -27,11 +27,20 @@ def deploy(
     template: Annotated[str | None, typer.Option(metavar="python|nodejs")] = None,
     autonomy: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     capabilities: Annotated[str | None, typer.Option(help="With commas: training,inference", metavar="A,B")] = None,
+    data_owner: Annotated[Flag | None, typer.Option(help="Close it to all but its data owner's key.")] = None,
     wait: Wait = _DEPLOY_WAIT_S,
 ) -> None:
     """Start a node in a sandbox of its own, and wait until it runs."""
     abilities = None if capabilities is None else [word for part in capabilities.split(",") if (word := part.strip())]
-    body = given(node_type=node_type, role=role, model=model, template=template, autonomy=autonomy, capabilities=abilities)
+    body = given(
+        node_type=node_type,
+        role=role,
+        model=model,
+        template=template,
+        autonomy=autonomy,
+        capabilities=abilities,
+        data_owner=truth(data_owner),
+    )
     with session.busy("starting the sandbox"):
         node = session.client.post(
             api_path("clusters", cluster_id, "nodes"),
@@ -50,6 +59,24 @@ def deploy(
 def list_nodes(session: Session, cluster_id: ClusterId, limit: Limit = None) -> None:
     """List a cluster's nodes."""
     session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), limit=limit), views.nodes)
+
+
+@app.command("redeploy")
+@with_session
+def redeploy(
+    session: Session, node_id: Annotated[str, typer.Option(help="node_…", metavar="ID")], wait: Wait = _DEPLOY_WAIT_S
+) -> None:
+    """Give a node whose sandbox is gone a new one; its data must be uploaded again."""
+    with session.busy("starting the sandbox"):
+        node = session.client.post(
+            api_path("nodes", node_id, "redeploy"),
+            wait=wait,
+            pending=frozenset({"provisioning"}),
+            then=lambda _: api_path("nodes", node_id),
+        )
+    session.show(node, views.node)
+    if failed(node):
+        raise typer.Exit(FAILURE)
 
 
 @app.command("remove")

@@ -88,6 +88,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, r
         grid.add_column(name, justify="right" if name in numbers else "left", no_wrap=position == 0)
     for row in rows:
         grid.add_row(*row)
+    if not grid.row_count:
+        grid.add_row(Text("none", style="dim"))
     return grid
 
 

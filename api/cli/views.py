@@ -189,6 +189,32 @@ def sandboxes(page: Json) -> Table:
     return table(("sandbox", "status", "node", "template", "started"), rows)
 
 
+def keys(page: Json) -> Table:
+    rows = (
+        (
+            cell(item["key_id"]),
+            *((cell(item["project"]),) if "project" in item else ()),
+            cell(item["name"]),
+            cell(item["prefix"]),
+            status(item["status"]),
+            cell(item["node_id"] or item["scopes"]),
+            _when(item["last_used_at"]),
+        )
+        for item in page["items"]
+    )
+    project = ("project",) if any("project" in item for item in page["items"]) else ()
+    return table(("key", *project, "name", "begins", "status", "scopes or node", "last used"), rows)
+
+
+def project(item: Json) -> RenderableType:
+    rows = (
+        (cell(name), cell(f"{quota['used']:,}"), cell(None if quota["limit"] is None else f"{quota['limit']:,}"))
+        for name, quota in item["quotas"].items()
+    )
+    head = facts([("project", cell(item["name"], "bold")), ("id", cell(item["project_id"]))])
+    return Group(head, Text(), table(("quota", "used", "limit"), rows, right=("used", "limit")))
+
+
 def mapping(item: Json) -> Table:
     """Any flat answer: one line per field, nested objects indented by their name."""
     pairs: list[tuple[str, RenderableType]] = []

@@ -1,7 +1,8 @@
 """What can go wrong in a use case, in words a client may read. The HTTP layer turns each into problem+json."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,19 +14,29 @@ class FieldError:
 
 
 class DomainError(Exception):
-    """Base of all refusals. `status` is the HTTP status, `code` the stable machine word, the message the detail."""
+    """Base of all refusals. `status` is the HTTP status, `code` the stable machine word, the message the detail, `members`
+    what a problem of this kind says besides."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
     def __init__(
-        self, code: str, detail: str, *, errors: tuple[FieldError, ...] = (), retry_after_s: int | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.errors = errors
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
+        self.members = members or {}
 
 
 class UnauthorizedError(DomainError):
@@ -36,6 +47,17 @@ class UnauthorizedError(DomainError):
 class ForbiddenError(DomainError):
     status = 403
     title = "Not allowed"
+
+
+class QuotaExceededError(ForbiddenError):
+    """A project would use more than it may. `used` is what it uses now, `asked` what would come on top."""
+
+    title = "Quota exceeded"
+
+    def __init__(self, quota: str, limit: float, used: float, asked: float) -> None:
+        detail = f"The project's quota {quota} is {limit:,}; it uses {used:,}, and this would add {asked:,}."
+        members = {"quota": {"name": quota, "limit": limit, "used": used, "asked": asked}}
+        super().__init__("quota_exceeded", detail, members=members)
 
 
 class NotFoundError(DomainError):
@@ -59,6 +81,11 @@ class TooLargeError(DomainError):
 class InvalidError(DomainError):
     status = 422
     title = "Invalid request"
+
+
+class RateLimitedError(DomainError):
+    status = 429
+    title = "Too many requests"
 
 
 class UnsupportedError(DomainError):

@@ -20,6 +20,10 @@ def key_id() -> str:
     return f"key_{random_part()}"
 
 
+def audit_id() -> str:
+    return f"aud_{random_part(16)}"
+
+
 def cluster_id() -> str:
     return f"cls_{random_part()}"
 

@@ -115,6 +115,16 @@ class CommandResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitHit:
+    """A limit that the sandbox ran into: memory, processes, disk, files, timeout or output, how often, first and last."""
+
+    limit: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     time: datetime
     stream: str
@@ -140,6 +150,7 @@ class SandboxProvider(Protocol):
     async def extend(self, sandbox_id: str, timeout_s: int) -> None: ...
     async def kill(self, sandbox_id: str) -> bool: ...
     async def metrics(self, sandbox_id: str) -> SandboxMetrics | None: ...
+    async def limit_hits(self, sandbox_id: str) -> Sequence[LimitHit] | None: ...
     async def logs(self, sandbox_id: str, lines: int) -> Sequence[LogLine]: ...
     async def start(self, sandbox_id: str, command: str) -> int: ...
     async def run(

@@ -30,12 +30,16 @@ _MODEL_SIZE: Final = {"base": 0, "large": 1}
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
+    """`idle_timeout_minutes` None is the deployment's default, 0 never; `budget_usd` None is no limit."""
+
     name: str
     topology: Topology
     architecture: Architecture
     daa_enabled: bool
     consensus: Consensus
     wasm_optimization: bool
+    idle_timeout_minutes: float | None = None
+    budget_usd: float | None = None
 
     def check_available(self) -> None:
         """Refuse what the contract names and no agent can do yet."""
@@ -61,6 +65,7 @@ class NodeSpec:
     template: Template
     autonomy: float
     capabilities: tuple[Capability, ...]
+    data_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

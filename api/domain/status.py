@@ -13,8 +13,8 @@ CLUSTER_MOVES: Final[Mapping[str, frozenset[str]]] = {
 NODE_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "provisioning": frozenset({"running", "failed", "terminating"}),
     "running": frozenset({"lost", "terminating"}),
-    "lost": frozenset({"running", "terminating"}),
-    "failed": frozenset({"terminating"}),
+    "lost": frozenset({"running", "provisioning", "terminating"}),
+    "failed": frozenset({"provisioning", "terminating"}),
     "terminating": frozenset({"terminated"}),
     "terminated": frozenset(),
 }
@@ -40,8 +40,9 @@ PREDICTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
 }
 MODEL_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "pending": frozenset({"completed", "failed"}),
-    "completed": frozenset(),
+    "completed": frozenset({"expired"}),
     "failed": frozenset(),
+    "expired": frozenset(),
 }
 
 ACTIVE_TRAINING: Final = frozenset({"pending", "training", "stopping"})
@@ -50,7 +51,7 @@ SETTLED: Final[Mapping[str, frozenset[str]]] = {
     "node": frozenset({"running", "failed", "lost", "terminated"}),
     "training": frozenset({"training", "completed", "refused", "stopped", "failed"}),
     "prediction": frozenset({"completed", "failed"}),
-    "model": frozenset({"completed", "failed"}),
+    "model": frozenset({"completed", "failed", "expired"}),
     "cluster": frozenset({"terminated"}),
 }
 

@@ -25,7 +25,13 @@ async def create_cluster(
 ) -> Cluster:
     """Costs nothing until nodes are deployed into it."""
     row = await once(
-        state, caller, request, key, body, lambda uow: clusters.create(uow, caller.project_id, body.spec()), clusters.get
+        state,
+        caller,
+        request,
+        key,
+        body,
+        lambda uow: clusters.create(uow, state.settings, caller.project_id, body.spec()),
+        clusters.get,
     )
     place(response, f"/v1/clusters/{row.id}")
     return Cluster.of(row)
@@ -55,7 +61,7 @@ async def connect_cluster(
 ) -> Connections:
     """Mesh: every pair of workers. Ring: each to the next. Star: the aggregator to each. Hierarchical: groups of about √n,
     their heads to the aggregator. May be asked again between trainings, also for another topology."""
-    row = await state.work(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology))
+    row = await state.work(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology), caller)
     return Connections.of(row)
 
 
@@ -81,7 +87,7 @@ async def terminate_cluster(
     cluster_id: ClusterId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
 ) -> Cluster:
     """Stops trainings and ends every sandbox at its provider. Safe to ask twice."""
-    row = await state.work(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id))
+    row = await state.work(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
     row = await settled(state, caller, request, row, clusters.get, wait)
     place(response, f"/v1/clusters/{row.id}", wait)
     return Cluster.of(row)

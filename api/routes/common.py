@@ -12,7 +12,7 @@ from api.deps import AppState
 from api.domain.status import SETTLED
 from api.problems import MEDIA_TYPE
 from api.services import idempotency
-from api.services.keys import Principal
+from api.services.principals import Principal
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
 
@@ -28,13 +28,14 @@ _NOUN: dict[type, str] = {
 _DESCRIPTIONS = {
     400: "The body is not valid JSON",
     401: "No valid API key",
-    403: "The key lacks a scope",
+    403: "The key lacks a scope, or the project has used up a quota",
     404: "Not there, or another project's",
     408: "The body did not arrive in time",
     409: "Conflict with the current state",
     413: "Too large",
     415: "Not application/json",
     422: "A field or parameter is wrong",
+    429: "The key has asked too often; see Retry-After and RateLimit",
     502: "The sandbox's provider failed",
     503: "Temporarily unavailable; see Retry-After",
 }
@@ -47,7 +48,7 @@ WAITED = {
 
 def errors(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that an operation can answer with."""
-    documented = sorted({401, 403, 422, 503, *statuses, *((400, 408, 413, 415) if body else ())})
+    documented = sorted({401, 403, 422, 429, 503, *statuses, *((400, 408, 413, 415) if body else ())})
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in documented
@@ -68,22 +69,23 @@ async def once(
     load: Loader[Row],
 ) -> Row:
     """Make a resource, or find the one that this Idempotency-Key has made before."""
-    fingerprint = _fingerprint(request, body)
+    asked = fingerprint(request, body)
 
     def use_case(uow: UnitOfWork) -> Row:
         if key is None:
             return create(uow)
-        found = idempotency.find(uow, principal.project_id, key, fingerprint)
+        found = idempotency.find(uow, principal.project_id, key, asked)
         if found is not None:
             return load(uow.session, principal.project_id, found)
         row = create(uow)
         idempotency.store(uow, principal.project_id, key, row.id)
         return row
 
-    return await state.work(use_case)
+    return await state.work(use_case, principal)
 
 
-def _fingerprint(request: Request, body: BaseModel | None) -> str:
+def fingerprint(request: Request, body: BaseModel | None) -> str:
+    """What tells one request from another that came with the same Idempotency-Key."""
     asked = f"{request.method} {request.scope['path']}\n{body.model_dump_json() if body is not None else ''}"
     return hashlib.sha256(asked.encode()).hexdigest()
 

@@ -1,5 +1,5 @@
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,8 +17,10 @@ from api.routes.clusters import ClusterId
 from api.routes.common import errors
 from api.routes.trainings import TrainingId
 from api.schemas.base import Timestamp
-from api.services import clusters, trainings
+from api.services import clusters, principals, trainings
+from api.services.principals import Principal
 from api.store import events
+from api.store.database import UnitOfWork
 from api.store.models import EventRow
 
 router = APIRouter(prefix="/v1", tags=["events"])
@@ -52,14 +54,13 @@ async def stream_cluster_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the cluster is terminated."""
+    """Ends when the cluster is terminated, or the key is closed."""
     row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
-    async def ended() -> bool:
-        found = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
-        return found.status == "terminated"
+    def ended(uow: UnitOfWork) -> bool:
+        return clusters.get(uow.session, caller.project_id, cluster_id).status == "terminated"
 
-    return _EventStream(_Source(state, row.id, None, int(last_event_id or after), follow, ended))
+    return _EventStream(_Source(state, caller, row.id, None, int(last_event_id or after), follow, ended))
 
 
 @router.get(
@@ -77,31 +78,31 @@ async def stream_training_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the training has ended."""
+    """Ends when the training has ended, or the key is closed."""
     row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
-    async def ended() -> bool:
-        found = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
-        return found.status in _ENDED_TRAINING
+    def ended(uow: UnitOfWork) -> bool:
+        return trainings.get(uow.session, caller.project_id, training_id).status in _ENDED_TRAINING
 
-    return _EventStream(_Source(state, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
+    return _EventStream(_Source(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
 
 
 @dataclass(slots=True)
 class _Source:
     state: AppState
+    caller: Principal
     cluster_id: str
     training_id: str | None
     after: int
     follow: bool
-    ended: Callable[[], Awaitable[bool]]
+    ended: Callable[[UnitOfWork], bool]
 
     async def lines(self) -> AsyncIterator[str]:
         async with self.state.listener.bell(self.cluster_id) as bell:
             while True:
                 bell.clear()
                 # Asked before reading: what ends the stream is itself an event that must still be sent.
-                last = not self.follow or await self.ended()
+                last = not self.follow or await self._ends()
                 found = await self._read()
                 for event in found:
                     self.after = event.seq
@@ -112,6 +113,9 @@ class _Source:
                     return
                 if not found and not await rest(bell, _KEEP_ALIVE_S):
                     yield ": still here\n\n"
+
+    async def _ends(self) -> bool:
+        return await self.state.work(lambda uow: self.ended(uow) or not principals.opens(uow.session, self.caller.key_id))
 
     async def _read(self) -> list[EventRow]:
         return await self.state.work(

@@ -72,7 +72,7 @@ async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Mod
 )
 async def download_model(model_id: ModelId, caller: ModelReader, state: State) -> FileResponse:
     """Works after the cluster was terminated too."""
-    row = await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id))
+    row = await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id), caller)
     archive = models.downloadable(state.settings, row)
     if not archive.is_file():
         raise ConflictError("archive_missing", "The model's archive is not in the models folder any more.")

@@ -2,15 +2,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from api.auth import ClusterReader, ClusterWriter
+from api.auth import ClusterReader, ClusterWriter, SandboxReader
 from api.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
-from api.schemas.nodes import Node, NodeDeploy
+from api.schemas.nodes import Node, NodeDeploy, NodeRound, NodeRounds
 from api.services import nodes
 
 router = APIRouter(prefix="/v1", tags=["nodes"])
+_MOST_ROUNDS = 100
 NodeId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["node_w1_abc123"])]
 
 
@@ -59,6 +60,36 @@ async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node
     return Node.of(await state.work(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
 
 
+@router.get(
+    "/nodes/{node_id}/rounds",
+    operation_id="list_node_rounds",
+    summary="List what a worker did in its last rounds",
+    responses=errors(404),
+)
+async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State) -> NodeRounds:
+    """Its own losses, samples and times; what a data owner may know of a training."""
+    found = await state.work(lambda uow: nodes.rounds(uow.session, caller, node_id, _MOST_ROUNDS))
+    return NodeRounds(node_id=node_id, items=[NodeRound.of(row) for row in found])
+
+
+@router.post(
+    "/nodes/{node_id}/redeploy",
+    operation_id="redeploy_node",
+    summary="Give a lost node a new sandbox",
+    status_code=202,
+    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409)},
+)
+async def redeploy_node(
+    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
+) -> Node:
+    """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
+    it joins again with the next round once its data is uploaded again. Safe to ask twice."""
+    row = await state.work(lambda uow: nodes.redeploy(uow, caller.project_id, node_id), caller)
+    row = await settled(state, caller, request, row, nodes.get, wait)
+    place(response, f"/v1/nodes/{row.id}", wait)
+    return Node.of(row)
+
+
 @router.delete(
     "/nodes/{node_id}",
     operation_id="remove_node",
@@ -70,7 +101,7 @@ async def remove_node(
     node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
 ) -> Node:
     """Refused while a training uses the node. Safe to ask twice."""
-    row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id))
+    row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
     row = await settled(state, caller, request, row, nodes.get, wait, frozenset({"terminated"}))
     place(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)

@@ -1,22 +1,24 @@
 import asyncio
-from collections.abc import AsyncIterator
+import shlex
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.auth import ClusterReader, DataWriter, Executor
+from api.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.deps import AppState, Pages, State
-from api.domain.errors import FieldError, InvalidError, TooLargeError
+from api.domain.access import Act
+from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
-from api.domain.sandboxes import SandboxError, SandboxNotFoundError
+from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, SandboxNotFoundError
 from api.routes.common import answers, errors, place
 from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
-from api.services.keys import Principal
+from api.services.principals import Principal
 from api.store.models import NodeRow
+from api.uploads import Upload
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 SandboxId = Annotated[
@@ -25,6 +27,8 @@ SandboxId = Annotated[
 FilePath = Annotated[str, Query(max_length=2000, description="absolute in the sandbox", examples=["/data/train.json"])]
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _ASK_TIMEOUT_S = 5.0
+_DELETE_TIMEOUT_S = 60.0
+_MISSING = 44
 
 
 @router.get("", operation_id="list_sandboxes", summary="List sandboxes", responses=errors())
@@ -43,15 +47,18 @@ async def list_sandboxes(
 
 
 @router.get("/{sandbox_id}", operation_id="get_sandbox", summary="Get a sandbox's health and use", responses=errors(404))
-async def get_sandbox(sandbox_id: SandboxId, caller: ClusterReader, state: State) -> Sandbox:
-    """Asks the provider: health, uptime and what the sandbox uses now."""
-    row = await _find(state, caller, sandbox_id)
+async def get_sandbox(sandbox_id: SandboxId, caller: SandboxReader, state: State) -> Sandbox:
+    """Asks the provider: health, uptime, what the sandbox uses now and which limits it ran into."""
+    row = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id))
     if row.ended_at is not None or row.sandbox_id is None:
         return Sandbox.of(row, "ended")
     try:
         async with asyncio.timeout(_ASK_TIMEOUT_S):
             await state.provider.get(row.sandbox_id)
-            return Sandbox.of(row, "ok", await state.provider.metrics(row.sandbox_id))
+            metrics, hits = await asyncio.gather(
+                state.provider.metrics(row.sandbox_id), state.provider.limit_hits(row.sandbox_id)
+            )
+            return Sandbox.of(row, "ok", metrics, hits)
     except SandboxNotFoundError:
         return Sandbox.of(row, "ended")
     except (SandboxError, TimeoutError):
@@ -69,32 +76,27 @@ async def get_sandbox(sandbox_id: SandboxId, caller: ClusterReader, state: State
 async def upload_file(
     sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State, request: Request, response: Response
 ) -> File:
-    """The raw body is streamed into the sandbox; the file appears when all of it has arrived, or not at all."""
-    target = check_path(path, "/path")
-    if target == "/":
-        raise InvalidError("invalid_path", "The path must name a file.", errors=(FieldError("/path", "names a folder"),))
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
-    limit = state.settings.max_upload_bytes
+    """The raw body is streamed into the sandbox; the file appears when all of it has arrived, or not at all. In a worker's
+    sandbox a key without `data:export` may upload below `/data` only."""
+    target = _file(path)
+    node = await _enter(state, caller, sandbox_id, "upload", target)
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise _too_large(limit)
-    stored = await state.provider.upload(node, target, _bounded(request.stream(), limit))
+    upload = Upload(state.work, state.settings, caller.project_id, node.id, int(length) if length.isdecimal() else None)
+    arrived = 0
+    try:
+        stored = await state.provider.upload(sandboxes.running(node), target, upload.chunks(request.stream()))
+        arrived = stored.size
+    finally:
+        await upload.settle(arrived)
     place(response, f"/v1/sandboxes/{sandbox_id}/files?path={quote(stored.path)}")
     return File.of(stored)
 
 
-async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    taken = 0
-    async for chunk in chunks:
-        taken += len(chunk)
-        if taken > limit:
-            raise _too_large(limit)
-        if chunk:
-            yield chunk
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError("upload_too_large", f"An upload has at most {limit} bytes.")
+def _file(path: str) -> str:
+    target = check_path(path, "/path")
+    if target == "/":
+        raise InvalidError("invalid_path", "The path must name a file.", errors=(FieldError("/path", "names a folder"),))
+    return target
 
 
 @router.get(
@@ -105,14 +107,35 @@ def _too_large(limit: int) -> TooLargeError:
     responses={200: {"description": "The bytes; a folder comes as a tar", "content": _BINARY}, **errors(404, 409, 502)},
 )
 async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
-    """Streamed as it is read; a folder is packed first, with names below its own."""
+    """Streamed as it is read; a folder is packed first, with names below its own. A worker's sandbox gives nothing out but to
+    its data owner, and to keys with the scope `data:export`; the audit log names them."""
     target = check_path(path, "/path")
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
-    download = await state.provider.download(node, target)
+    node = await _enter(state, caller, sandbox_id, "download", target)
+    download = await state.provider.download(sandboxes.running(node), target)
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename, safe='')}"}
     if download.size is not None:
         headers["Content-Length"] = str(download.size)
     return StreamingResponse(download.chunks, media_type=download.media_type, headers=headers)
+
+
+@router.delete(
+    "/{sandbox_id}/files",
+    operation_id="delete_file",
+    summary="Delete a file or a folder",
+    status_code=204,
+    responses=errors(404, 409, 502),
+)
+async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> None:
+    """A folder with all that lies in it. What it counted against the quota of uploaded bytes stays counted."""
+    target = _file(path)
+    node = await _enter(state, caller, sandbox_id, "delete", target)
+    name = shlex.quote(target)
+    command = f"test -e {name} -o -L {name} || exit {_MISSING}; rm -rf -- {name}"
+    result = await state.provider.run(sandboxes.running(node), command, timeout_s=_DELETE_TIMEOUT_S, max_output=1000)
+    if result.exit_code == _MISSING:
+        raise SandboxFileNotFoundError(f"there is nothing at {target}")
+    if result.exit_code != 0:
+        raise SandboxError("the sandbox could not delete it")
 
 
 @router.post(
@@ -122,10 +145,11 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
     responses=errors(404, 409, 502, body=True),
 )
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
-    """Runs in the template's language, or `language`. A time limit and an output limit hold; `limit` says which was hit."""
-    node = sandboxes.running(await _find(state, caller, sandbox_id))
+    """Runs in the template's language, or `language`. A time limit and an output limit hold; `limit` says which was hit. In a
+    worker's sandbox only its data owner may, and keys with the scope `data:export`."""
+    node = await _enter(state, caller, sandbox_id, "execute")
     result = await state.provider.execute(
-        node,
+        sandboxes.running(node),
         body.code,
         language=body.language,
         timeout_s=body.timeout_s or state.settings.execute_timeout_s,
@@ -139,15 +163,16 @@ async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state:
 )
 async def get_logs(
     sandbox_id: SandboxId,
-    caller: ClusterReader,
+    caller: SandboxReader,
     state: State,
     lines: Annotated[int, Query(ge=1, le=10_000, description="at most so many, the newest")] = 100,
 ) -> Logs:
     """What its processes printed, each line with its time and stream; a provider may keep fewer than are asked for."""
-    node = await _find(state, caller, sandbox_id)
+    node = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id), caller)
     found = await state.provider.logs(sandboxes.running(node), lines)
     return Logs.of(node.sandbox_id or "", list(found))
 
 
-async def _find(state: AppState, caller: Principal, sandbox_id: str) -> NodeRow:
-    return await state.work(lambda uow: sandboxes.resolve(uow.session, caller.project_id, sandbox_id))
+async def _enter(state: AppState, caller: Principal, sandbox_id: str, act: Act, path: str | None = None) -> NodeRow:
+    """The node, once it stands in the audit log that the caller was let in."""
+    return await state.work(lambda uow: sandboxes.enter(uow.session, caller, sandbox_id, act, path), caller)

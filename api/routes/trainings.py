@@ -9,7 +9,7 @@ from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
-from api.services import idempotency, trainings
+from api.services import idempotency, quotas, trainings
 from api.store.database import UnitOfWork
 from api.store.models import TrainingRow
 
@@ -38,15 +38,12 @@ async def start_training(
     """Every worker's data is checked where it lies before the first round; what cannot be trained on is refused here, with
     the node and the reason."""
     spec = body.spec()
-    row = await once(
-        state,
-        caller,
-        request,
-        key,
-        body,
-        lambda uow: trainings.start(uow, caller.project_id, cluster_id, spec),
-        trainings.get,
-    )
+
+    def start(uow: UnitOfWork) -> TrainingRow:
+        quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
+        return trainings.start(uow, caller.project_id, cluster_id, spec)
+
+    row = await once(state, caller, request, key, body, start, trainings.get)
     row = await settled(state, caller, request, row, trainings.get, max(wait, state.settings.training_check_wait_s))
     if row.status == "refused":
         if key is not None:
@@ -111,7 +108,7 @@ async def stop_training(
     training_id: TrainingId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
 ) -> Training:
     """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
-    row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id))
+    row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
     row = await settled(state, caller, request, row, trainings.get, wait, _STOPPED)
     place(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
@@ -136,6 +133,7 @@ async def resume_training(
     """With the workers that run now; epochs that were averaged before are not trained again."""
 
     def resume(uow: UnitOfWork) -> TrainingRow:
+        quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return trainings.resume(uow, caller.project_id, training_id)
 
     row = await once(state, caller, request, key, None, resume, trainings.get)

@@ -19,6 +19,19 @@ class ClusterCreate(Request):
     daa_enabled: bool = Field(False, description="nodes may act on their own, as far as each node's `autonomy` allows")
     consensus: Consensus = Field("none", description="how updates are judged before they count")
     wasm_optimization: bool = Field(False, description="predict with the exported ONNX graph, and put it into exports")
+    idle_timeout_minutes: float | None = Field(
+        None,
+        ge=0,
+        le=525_600,
+        description="the cluster is terminated after so long without training, prediction, upload, download or execute; 0 ="
+        " never, null = the deployment's default",
+    )
+    budget_usd: float | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="what its sandboxes may cost: an event at 80 %; at 100 % training stops and the cluster is terminated",
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -53,6 +66,8 @@ class Cluster(Shape):
     status: str = Field(description="initializing, connected, training, terminating or terminated")
     created_at: Timestamp
     config: ClusterConfig
+    idle_timeout_minutes: float | None = Field(description="null = the deployment's default, 0 = never")
+    budget_usd: float | None = Field(description="null = no limit")
 
     @classmethod
     def of(cls, row: ClusterRow) -> "Cluster":
@@ -63,6 +78,8 @@ class Cluster(Shape):
             status=row.status,
             created_at=row.created_at,
             config=ClusterConfig(**row.config),
+            idle_timeout_minutes=row.idle_timeout_minutes,
+            budget_usd=_usd(row.budget_usd),
         )
 
 

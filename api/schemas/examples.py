@@ -17,8 +17,24 @@ NODE: Final[dict[str, Any]] = {
     "node_type": "worker",
     "model": "base",
     "template": "python",
+    "data_owner": False,
+    "former_sandbox_ids": [],
     "created_at": _TIME,
     "error": None,
+}
+KEY: Final[dict[str, Any]] = {
+    "key_id": "key_8f3m1q",
+    "name": "hospital north",
+    "prefix": "fnx_k3Jq",
+    "scopes": ["clusters:read", "data:write", "sandboxes:execute"],
+    "node_id": "node_w1_abc123",
+    "status": "active",
+    "created_at": _TIME,
+    "expires_at": None,
+    "rotated_at": None,
+    "old_valid_until": None,
+    "revoked_at": None,
+    "last_used_at": None,
 }
 TRAINING: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
@@ -99,6 +115,7 @@ _ROUND: Final[dict[str, Any]] = {
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
     "evaluate_seconds": 0.6,
+    "copies": ["node_w1_abc123"],
     "votes": [],
     "workers": {
         "node_w1_abc123": {
@@ -134,6 +151,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "consensus": "proof-of-learning",
             "wasm_optimization": True,
         },
+        "idle_timeout_minutes": None,
+        "budget_usd": 5.0,
     },
     "ClusterConnect": {"topology": "mesh"},
     "Connections": {
@@ -150,6 +169,10 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "cost_usd": 2.61,
     },
     "Node": NODE,
+    "NodeRounds": {
+        "node_id": "node_w1_abc123",
+        "items": [{"training_id": "train_fed_gh789", "round": 10, **_ROUND["workers"]["node_w1_abc123"]}],
+    },
     "Training": TRAINING,
     "RoundList": {"items": [_ROUND], "next_cursor": None},
     "PredictionCreate": {"input_data": "/data/test.json", "aggregation": "ensemble"},
@@ -207,6 +230,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "disk_used_bytes": 52000000,
             "disk_total_bytes": 10737418240,
         },
+        "limit_hits": [{"limit": "memory", "count": 1, "first_at": _TIME, "last_at": _TIME}],
     },
     "File": {"path": "/data/train_shard_1.json", "size": 284310, "sha256": _ROUND["digest"]},
     "Execute": {"code": "print(6 * 7)", "language": "python", "timeout_s": 10},
@@ -214,6 +238,33 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "Logs": {
         "sandbox_id": "sbx4f0c2a9d1e7b",
         "lines": [{"time": _TIME, "stream": "stdout", "line": "round 10: 2250 samples, loss 0.39"}],
+    },
+    "Key": KEY,
+    "NewKey": {**KEY, "api_key": "fnx_k3Jq…"},
+    "KeyRotate": {"overlap_s": 3600},
+    "Project": {
+        "project_id": "prj_5m2k8x",
+        "name": "acme",
+        "created_at": _TIME,
+        "quotas": {
+            "clusters": {"limit": 1000, "used": 2},
+            "nodes": {"limit": 1000, "used": 10},
+            "running_sandboxes": {"limit": 20, "used": 10},
+            "upload_bytes": {"limit": 1000000000000, "used": 1171204},
+            "spend_usd": {"limit": None, "used": 12.84},
+        },
+    },
+    "AuditEntry": {
+        "audit_id": "aud_4k2j9x7m1q8f3b6c",
+        "time": _TIME,
+        "key_id": "key_8f3m1q",
+        "key_prefix": "fnx_k3Jq",
+        "operation": "upload_file",
+        "resource": "node_w1_abc123",
+        "status": 201,
+        "address": "192.0.2.7",
+        "request_id": "req_1f0c2a9d1e7b4f0c",
+        "detail": {"path": "/data/train_shard_1.json"},
     },
     "Health": {"status": "ok"},
     "Readiness": {
@@ -233,6 +284,7 @@ PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     413: ("body_too_large", "The JSON body is too large."),
     415: ("unsupported_media_type", "Send the body as application/json."),
     422: ("invalid_request", "/epochs: Input should be greater than or equal to 1"),
+    429: ("rate_limited", "This key may send 6000 requests in 60 seconds."),
     502: ("provider_failed", "the sandbox provider could not run the command"),
     503: ("database_unavailable", "The database cannot be reached; try again."),
 }

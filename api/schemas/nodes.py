@@ -6,7 +6,8 @@ from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
 from api.schemas.base import Failure, Request, Shape, Timestamp, Word
-from api.store.models import NodeRow
+from api.schemas.trainings import RoundWorker
+from api.store.models import NodeRow, RoundNodeRow
 
 
 class NodeDeploy(Request):
@@ -18,6 +19,9 @@ class NodeDeploy(Request):
     template: Template = "python"
     autonomy: float = Field(0.0, ge=0, le=1, description="how much the node decides by itself when daa_enabled")
     capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")
+    data_owner: bool = Field(
+        False, description="closed to all but its data owner's key, `data:export` included; not for a parameter_server"
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -39,12 +43,14 @@ class NodeDeploy(Request):
         expected = ROLE_OF_TYPE[self.node_type]
         if self.role is not None and self.role != expected:
             raise ValueError(f"a {self.node_type} has the role {expected}")
+        if self.data_owner and expected == "aggregator":
+            raise ValueError("a parameter_server holds no owner's data")
         return self
 
     def spec(self) -> NodeSpec:
         role = ROLE_OF_TYPE[self.node_type]
         capabilities = DEFAULT_CAPABILITIES[role] if self.capabilities is None else tuple(dict.fromkeys(self.capabilities))
-        return NodeSpec(self.node_type, role, self.model, self.template, self.autonomy, capabilities)
+        return NodeSpec(self.node_type, role, self.model, self.template, self.autonomy, capabilities, self.data_owner)
 
 
 class Resources(Shape):
@@ -67,6 +73,8 @@ class Node(Shape):
     node_type: NodeType
     model: str
     template: Template
+    data_owner: bool = Field(description="only its data owner's key reaches into its sandbox")
+    former_sandbox_ids: list[str] = Field(description="sandboxes that it had before, oldest first; its cost includes theirs")
     created_at: Timestamp
     error: Failure | None
 
@@ -84,6 +92,25 @@ class Node(Shape):
             node_type=row.node_type,
             model=row.model,
             template=row.template,
+            data_owner=row.data_owner,
+            former_sandbox_ids=[former["sandbox_id"] for former in row.former_sandboxes],
             created_at=row.created_at,
             error=Failure.of(row.error),
         )
+
+
+class NodeRound(RoundWorker):
+    """What one worker did in one round."""
+
+    training_id: str
+    round: int
+
+    @classmethod
+    def of(cls, row: RoundNodeRow) -> "NodeRound":
+        figures = {name: getattr(row, name) for name in RoundWorker.model_fields}
+        return cls(training_id=row.training_id, round=row.number, **figures)
+
+
+class NodeRounds(Shape):
+    node_id: str
+    items: list[NodeRound] = Field(description="newest first, at most 100")

@@ -10,6 +10,13 @@ class ProblemField(Shape):
     message: str
 
 
+class QuotaUse(Shape):
+    name: str = Field(examples=["nodes"])
+    limit: float
+    used: float = Field(description="before this request")
+    asked: float = Field(description="what this request would add")
+
+
 class Problem(Shape):
     type: str = Field(description="a URI reference that names the kind of problem", examples=["/problems/not_found"])
     title: str
@@ -17,4 +24,5 @@ class Problem(Shape):
     detail: str
     instance: str = Field(description="the request's path and id", examples=["/v1/clusters/cls_9x7k3m2p#req_1f0c"])
     code: str = Field(description="stable, snake_case; what programs should look at", examples=["not_found"])
+    quota: QuotaUse | None = Field(None, description="with quota_exceeded: which one")
     errors: list[ProblemField] | None = Field(None, description="with 422: each wrong field")

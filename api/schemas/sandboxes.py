@@ -1,11 +1,14 @@
 """Shapes of sandboxes, their files, logs and executions."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
+from api.domain.sandboxes import LimitHit as Hit
 from api.schemas.base import Request, Shape, Timestamp, storable
 from api.schemas.nodes import Resources
 from api.store.models import NodeRow
@@ -31,6 +34,15 @@ class SandboxUse(Shape):
         )
 
 
+class LimitHit(Shape):
+    """A limit that the sandbox ran into."""
+
+    limit: Literal["memory", "processes", "disk", "files", "timeout", "output"]
+    count: int = Field(description="times that this was noticed")
+    first_at: Timestamp
+    last_at: Timestamp
+
+
 class Sandbox(Shape):
     sandbox_id: str = Field(examples=["sbx4f0c2a9d1e7b"])
     node_id: str
@@ -45,6 +57,10 @@ class Sandbox(Shape):
     ended_at: Timestamp | None
     expires_at: Timestamp | None = Field(description="when the provider ends it if no step extends it")
     usage: SandboxUse | None = Field(description="null in lists, and where the provider has no measurement")
+    limit_hits: list[LimitHit] | None = Field(
+        description="limits that stopped something in the sandbox, the latest first; null in lists, once it has ended, and "
+        "where the provider does not tell, as E2B"
+    )
 
     @classmethod
     def of(
@@ -52,6 +68,7 @@ class Sandbox(Shape):
         row: NodeRow,
         health: Literal["ok", "unreachable", "ended"] | None = None,
         metrics: SandboxMetrics | None = None,
+        hits: Sequence[Hit] | None = None,
     ) -> "Sandbox":
         end = row.ended_at or datetime.now(UTC)
         return cls(
@@ -68,6 +85,7 @@ class Sandbox(Shape):
             ended_at=row.ended_at,
             expires_at=row.sandbox_expires_at,
             usage=SandboxUse.of(metrics) if metrics else None,
+            limit_hits=None if hits is None else [LimitHit.model_validate(asdict(hit)) for hit in hits],
         )
 
 

@@ -225,6 +225,7 @@ class Round(Shape):
     aggregate_seconds: float | None
     consensus_seconds: float | None
     evaluate_seconds: float | None
+    copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
     data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")

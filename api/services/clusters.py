@@ -7,17 +7,20 @@ from api.domain import ids, topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
+from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, NodeRow, TrainingRow
 
-_ENDED = ("terminating", "terminated")
+ENDED = ("terminating", "terminated")
 
 
-def create(uow: UnitOfWork, project_id: str, spec: ClusterSpec) -> ClusterRow:
+def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
     spec.check_available()
+    quotas.claim(uow.session, settings, project_id, clusters=1)
     row = ClusterRow(
         id=ids.cluster_id(),
         project_id=project_id,
@@ -25,6 +28,8 @@ def create(uow: UnitOfWork, project_id: str, spec: ClusterSpec) -> ClusterRow:
         topology=spec.topology,
         config=spec.config(),
         status="initializing",
+        idle_timeout_minutes=spec.idle_timeout_minutes,
+        budget_usd=spec.budget_usd,
     )
     transitions.created(uow.session, row)
     return row
@@ -73,10 +78,15 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
 
 def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
     """Stop everything that costs. Safe to ask twice."""
+    cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
+    if cluster.status not in ENDED:
+        end(uow, cluster, "asked to terminate")
+    return cluster
+
+
+def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
+    """Stop a locked cluster's trainings cleanly and end its sandboxes."""
     session = uow.session
-    cluster = owned_locked_cluster(session, project_id, cluster_id)
-    if cluster.status in _ENDED:
-        return cluster
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -85,7 +95,7 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
             transitions.move(session, training, "stopping", reason="the cluster is being terminated")
         leases.wake(training)
         uow.ring("trainings.advance", training.id)
-    transitions.move(session, cluster, "terminating")
+    transitions.move(session, cluster, "terminating", reason=reason)
     nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
     for node in nodes:
         transitions.move(session, node, "terminating")
@@ -93,9 +103,8 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
         uow.ring("nodes.terminate", node.id)
     leases.wake(cluster)
     uow.ring("clusters.advance", cluster.id)
-    return cluster
 
 
 def refuse_ended(cluster: ClusterRow) -> None:
-    if cluster.status in _ENDED:
+    if cluster.status in ENDED:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")

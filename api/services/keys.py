@@ -1,59 +1,38 @@
-"""API keys: shown once, kept as a keyed hash, bound to a project and to scopes."""
+"""API keys: shown once, kept as a keyed hash, bound to a project, to scopes and, for a data owner, to one node."""
 
-import hashlib
-import hmac
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.domain.errors import FieldError, InvalidError, NotFoundError
+from api.domain.errors import ConflictError, NotFoundError
+from api.domain.scopes import OWNER_SCOPES, check_grant, checked
+from api.domain.scopes import SCOPES as SCOPES
+from api.services.pages import Cursor, Page, fetch
+from api.services.principals import PREFIX_LENGTH, Principal, digest, valid
 from api.settings import Settings
-from api.store.models import ApiKeyRow, ProjectRow
-
-SCOPES: Final = frozenset({"clusters:read", "clusters:write", "sandboxes:execute", "data:write", "models:read", "admin"})
-_USED_RESOLUTION: Final = timedelta(minutes=1)
+from api.store.models import ApiKeyRow, NodeRow, ProjectRow
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who a request speaks for."""
+class Made(NamedTuple):
+    """A key and its secret, which nobody can read again."""
 
-    project_id: str
-    key_id: str
-    scopes: frozenset[str]
+    row: ApiKeyRow
+    secret: str
+
+    @property
+    def id(self) -> str:
+        return self.row.id
 
 
 def new_plaintext() -> str:
     """256 random bits, with a prefix by which secret scanners know it."""
     return f"fnx_{secrets.token_urlsafe(32)}"
-
-
-def authenticate(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """The key's principal, or None if it is unknown, expired or revoked. Notes the use, to the minute."""
-    now = func.clock_timestamp()
-    row = session.scalar(
-        select(ApiKeyRow).where(
-            ApiKeyRow.digest == _digest(settings, plaintext),
-            ApiKeyRow.revoked_at.is_(None),
-            or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now),
-        )
-    )
-    if row is None:
-        return None
-    session.execute(
-        update(ApiKeyRow)
-        .where(ApiKeyRow.id == row.id, or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now - _USED_RESOLUTION))
-        .values(last_used_at=now)
-        .execution_options(synchronize_session=False)
-    )
-    return Principal(row.project_id, row.id, frozenset(row.scopes))
 
 
 def create(
@@ -65,60 +44,147 @@ def create(
     scopes: Iterable[str],
     expires_at: datetime | None = None,
     plaintext: str | None = None,
-) -> tuple[ApiKeyRow, str]:
-    """Make a key, and its project where it is new. Returns the row and the key itself, which nobody can read again."""
-    wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown or not wanted:
-        message = f"unknown scope {unknown[0]!r}" if unknown else "at least one scope is needed"
-        raise InvalidError("invalid_scope", message, errors=(FieldError("/scopes", message),))
-    secret = plaintext or new_plaintext()
-    row = ApiKeyRow(
-        id=ids.key_id(),
-        project_id=_project_id(session, project),
-        name=name,
-        prefix=secret[:8],
-        digest=_digest(settings, secret),
-        scopes=wanted,
-        expires_at=expires_at,
-    )
-    session.add(row)
-    session.flush()
-    return row, secret
+) -> Made:
+    """Make a key, and its project where it is new."""
+    return _add(session, settings, _project_id(session, project), name, checked(scopes), expires_at, plaintext=plaintext)
+
+
+def issue(
+    session: Session,
+    settings: Settings,
+    principal: Principal,
+    *,
+    name: str,
+    wanted: Iterable[str] | None,
+    node_id: str | None = None,
+    expires_at: datetime | None = None,
+) -> Made:
+    """Make a key in the caller's project, with no scope that the caller lacks; with `node_id` for that node's data owner."""
+    if node_id is not None:
+        _check_owner(session, principal.project_id, node_id)
+    allowed = checked(OWNER_SCOPES if wanted is None else wanted, for_owner=node_id is not None)
+    check_grant(principal.scopes, allowed)
+    return _add(session, settings, principal.project_id, name, allowed, expires_at, node_id=node_id)
 
 
 def ensure(session: Session, settings: Settings, *, project: str, name: str, plaintext: str) -> None:
     """Make a full key with this very text, unless it is there already."""
-    if session.scalar(select(ApiKeyRow.id).where(ApiKeyRow.digest == _digest(settings, plaintext))) is None:
+    if session.scalar(select(ApiKeyRow.id).where(ApiKeyRow.digest == digest(settings, plaintext))) is None:
         create(session, settings, project=project, name=name, scopes=SCOPES, plaintext=plaintext)
 
 
-def page(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
-    """Keys with their projects' names, newest first."""
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ApiKeyRow]:
+    return fetch(session, select(ApiKeyRow).where(ApiKeyRow.project_id == project_id), ApiKeyRow, limit, after)
+
+
+def everything(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
+    """The operator's list: keys with their projects' names, newest first."""
     query = select(ApiKeyRow, ProjectRow.name).join(ProjectRow).order_by(ApiKeyRow.created_at.desc())
     if project is not None:
         query = query.where(ProjectRow.name == project)
     return [(row, name) for row, name in session.execute(query)]
 
 
-def revoke(session: Session, key_id: str) -> None:
-    found = session.execute(
-        update(ApiKeyRow)
-        .where(ApiKeyRow.id == key_id)
-        .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, func.clock_timestamp()))
-        .returning(ApiKeyRow.id)
-    ).first()
-    if found is None:
+def get(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    """A key of the project, or of any project (None: the operator asks)."""
+    query = select(ApiKeyRow).where(ApiKeyRow.id == key_id)
+    if project_id is not None:
+        query = query.where(ApiKeyRow.project_id == project_id)
+    row = session.scalar(query)
+    if row is None:
         raise NotFoundError("key", key_id)
+    return row
+
+
+def revoke(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    """Close a key, at once and for good. Safe to ask twice."""
+    row = _locked(session, project_id, key_id)
+    if row.revoked_at is None:
+        row.revoked_at = func.clock_timestamp()
+        session.flush()
+        session.refresh(row)
+    return row
+
+
+def rotate(
+    session: Session,
+    settings: Settings,
+    project_id: str | None,
+    key_id: str,
+    overlap_s: int,
+    by: Principal | None = None,
+) -> Made:
+    """Give a key a new secret; the one before still opens for `overlap_s` seconds, and the one before that no more.
+
+    `by` learns the secret, so it must have all that the key has.
+    """
+    row = _locked(session, project_id, key_id)
+    if by is not None:
+        check_grant(by.scopes, row.scopes)
+    if not session.scalar(select(valid()).where(ApiKeyRow.id == row.id)):
+        raise ConflictError("key_not_valid", "The key is expired or revoked; make a new one.")
+    if row.node_id is not None:
+        _check_owner(session, row.project_id, row.node_id)
+    secret = new_plaintext()
+    row.old_digest = row.digest if overlap_s else None
+    row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None
+    row.digest, row.prefix = digest(settings, secret), secret[:PREFIX_LENGTH]
+    row.rotated_at = func.clock_timestamp()
+    session.flush()
+    session.refresh(row)
+    return Made(row, secret)
+
+
+def _add(
+    session: Session,
+    settings: Settings,
+    project_id: str,
+    name: str,
+    allowed: list[str],
+    expires_at: datetime | None,
+    *,
+    node_id: str | None = None,
+    plaintext: str | None = None,
+) -> Made:
+    secret = plaintext or new_plaintext()
+    row = ApiKeyRow(
+        id=ids.key_id(),
+        project_id=project_id,
+        node_id=node_id,
+        name=name,
+        prefix=secret[:PREFIX_LENGTH],
+        digest=digest(settings, secret),
+        scopes=allowed,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    return Made(row, secret)
+
+
+def _check_owner(session: Session, project_id: str, node_id: str) -> None:
+    # Locked, so that a first upload and a new key cannot pass each other.
+    node = session.scalar(
+        select(NodeRow).where(NodeRow.id == node_id, NodeRow.project_id == project_id).with_for_update(key_share=True)
+    )
+    if node is None:
+        raise NotFoundError("node", node_id)
+    if node.role == "aggregator":
+        raise ConflictError("not_a_data_node", "An aggregator holds no owner's data: bind the key to a worker or a validator.")
+    _check_unsealed(node)
+
+
+def _check_unsealed(node: NodeRow) -> None:
+    if node.data_owner and node.owner_data_at is not None:
+        raise ConflictError("node_sealed", f"{node.id} holds its data owner's data: no new key opens it. Deploy another node.")
+
+
+def _locked(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
+    row = get(session, project_id, key_id)
+    session.refresh(row, with_for_update={"key_share": True})
+    return row
 
 
 def _project_id(session: Session, name: str) -> str:
     session.execute(insert(ProjectRow).values(id=ids.project_id(), name=name).on_conflict_do_nothing())
     return session.execute(select(ProjectRow.id).where(ProjectRow.name == name)).scalar_one()
-
-
-def _digest(settings: Settings, plaintext: str) -> bytes:
-    """HMAC with the deployment's secret: fast enough for every request, useless to a thief of the database alone.
-    A slow hash would add nothing, as the keys are 256 random bits."""
-    pepper = b"api-key:" + settings.secret_key.get_secret_value().encode()
-    return hmac.digest(pepper, plaintext.encode(), hashlib.sha256)

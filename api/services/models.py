@@ -26,7 +26,9 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
     if not training.completed_rounds or training.digest is None:
         raise ConflictError("no_model", "The training has no global model yet: no round is finished.")
     taken = session.scalar(
-        select(ModelRow.id).where(ModelRow.training_id == training.id, ModelRow.name == name, ModelRow.status != "failed")
+        select(ModelRow.id).where(
+            ModelRow.training_id == training.id, ModelRow.name == name, ModelRow.status.not_in(("failed", "expired"))
+        )
     )
     if taken:
         raise ConflictError("name_taken", f"Model {taken} of this training already has the name {name!r}.")

@@ -4,20 +4,24 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.domain.errors import ConflictError
+from api.domain.errors import ConflictError, NotFoundError
 from api.domain.specs import NodeSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services import quotas
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
+from api.services.principals import Principal
 from api.settings import Settings
-from api.store import leases, transitions
+from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.models import ClusterRow, NodeRow, RoundNodeRow, TrainingRow
 
 
 def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str, spec: NodeSpec) -> NodeRow:
     session = uow.session
+    # The project before the cluster: whoever locks both does so in this order.
+    quotas.claim(session, settings, project_id, nodes=1, running_sandboxes=1, spend_usd=0)
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     if spec.role == "aggregator":
@@ -37,6 +41,7 @@ def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str
         capabilities=list(spec.capabilities),
         status="provisioning",
         price_per_minute=price,
+        data_owner=spec.data_owner,
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, node, role=node.role)
@@ -51,6 +56,20 @@ def get(session: Session, project_id: str, node_id: str) -> NodeRow:
 def page(session: Session, project_id: str, cluster_id: str, limit: int, after: Cursor | None) -> Page[NodeRow]:
     cluster = owned(session, ClusterRow, project_id, cluster_id)
     return fetch(session, select(NodeRow).where(NodeRow.cluster_id == cluster.id), NodeRow, limit, after)
+
+
+def rounds(session: Session, caller: Principal, node_id: str, limit: int) -> list[RoundNodeRow]:
+    """The node's newest rounds, of all its trainings; for a data owner there is no node but their own."""
+    node = owned(session, NodeRow, caller.project_id, node_id)
+    if caller.node_id not in (None, node.id):
+        raise NotFoundError("node", node_id)
+    query = (
+        select(RoundNodeRow)
+        .join(TrainingRow, TrainingRow.id == RoundNodeRow.training_id)
+        .where(RoundNodeRow.node_id == node.id, TrainingRow.cluster_id == node.cluster_id)
+        .order_by(TrainingRow.created_at.desc(), TrainingRow.id, RoundNodeRow.number.desc())
+    )
+    return list(session.scalars(query.limit(limit)))
 
 
 def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
@@ -78,10 +97,55 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
     return node
 
 
+def redeploy(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
+    """A new sandbox for a node that is lost for good or has failed. What was uploaded to it must be uploaded again."""
+    session = uow.session
+    node = owned(session, NodeRow, project_id, node_id)
+    cluster = locked_cluster(session, node.cluster_id)
+    session.refresh(node)
+    refuse_ended(cluster)
+    if node.status == "provisioning":
+        return node
+    if node.status not in ("lost", "failed") or node.due_at is not None:
+        raise ConflictError("node_not_lost", f"The node is {node.status}; only one without a sandbox gets a new one.")
+    if node.role == "aggregator":
+        _refuse_second_aggregator(session, cluster)
+    give_new_sandbox(uow, node, "asked to redeploy")
+    return node
+
+
+def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
+    """Start the node anew under its own id: its place in the cluster and in its training stays. The old sandbox has ended."""
+    session = uow.session
+    session.flush()
+    session.refresh(node)
+    if node.started_at is not None and node.ended_at is not None:
+        ended = {
+            "sandbox_id": node.sandbox_id,
+            "started_at": node.started_at.isoformat(),
+            "ended_at": node.ended_at.isoformat(),
+        }
+        node.former_sandboxes = [*node.former_sandboxes, ended]
+    had_files = node.sandbox_id is not None
+    node.sandbox_id = node.sandbox_expires_at = node.agent_started_at = node.started_at = node.ended_at = None
+    node.resources = node.error = None
+    node.requested_at = func.clock_timestamp()
+    node.attempts = 0
+    transitions.move(session, node, "provisioning", reason=reason)
+    if had_files:
+        detail = "What was uploaded to this node is gone with its sandbox; upload it again."
+        events.emit(session, node.cluster_id, "node.files_lost", {"node_id": node.id, "role": node.role, "detail": detail})
+    leases.wake(node)
+    uow.ring("nodes.advance", node.id)
+
+
 def _refuse_second_aggregator(session: Session, cluster: ClusterRow) -> None:
     other = session.scalar(
         select(NodeRow.id).where(
-            NodeRow.cluster_id == cluster.id, NodeRow.role == "aggregator", NodeRow.status.in_(("provisioning", "running"))
+            NodeRow.cluster_id == cluster.id,
+            NodeRow.role == "aggregator",
+            # One that is lost but still due may come back by itself.
+            NodeRow.status.in_(("provisioning", "running")) | ((NodeRow.status == "lost") & NodeRow.due_at.is_not(None)),
         )
     )
     if other:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import cost, progress
 from api.domain.status import ACTIVE_TRAINING
+from api.services import spending
 from api.services.lookup import owned
 from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
@@ -55,8 +56,8 @@ def cluster_status(session: Session, project_id: str, cluster_id: str) -> Cluste
         .order_by(TrainingRow.created_at.desc(), TrainingRow.id.desc())
         .limit(MAX_SESSIONS)
     ).all()
-    total = sum((cost.sandbox_cost(node.started_at, node.ended_at, now, node.price_per_minute) for node in nodes), Decimal(0))
-    return ClusterStatusView(cluster, [session_view(session, row, nodes, now) for row in trainings], nodes, total)
+    sessions = [session_view(session, row, nodes, now) for row in trainings]
+    return ClusterStatusView(cluster, sessions, nodes, spending.total(nodes, now))
 
 
 def training_view(session: Session, training: TrainingRow) -> SessionView:
@@ -110,15 +111,8 @@ def _training_cost(training: TrainingRow, nodes: Sequence[NodeRow], now: datetim
     if training.started_at is None:
         return Decimal(0)
     members = {*training.workers, training.aggregator_id}
-    until = training.finished_at or now
-    return sum(
-        (
-            cost.overlap_cost(node.started_at, node.ended_at or now, training.started_at, until, node.price_per_minute)
-            for node in nodes
-            if node.id in members and node.started_at is not None
-        ),
-        Decimal(0),
-    )
+    own = [node for node in nodes if node.id in members]
+    return spending.within(own, training.started_at, training.finished_at or now)
 
 
 def _workers(session: Session, training: TrainingRow) -> dict[str, dict[str, Any]]:

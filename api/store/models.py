@@ -67,23 +67,52 @@ class ProjectRow(Base):
     __tablename__ = "projects"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    quotas: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ApiKeyRow(Base):
-    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list."""
+    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list.
+
+    `node_id`: a data owner's key, for that node's sandbox alone. `old_digest` still opens until `old_valid_until`.
+    """
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    node_id: Mapped[str | None] = mapped_column(ForeignKey("nodes.id"))
     name: Mapped[str]
     prefix: Mapped[str]
     digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    old_digest: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    old_valid_until: Mapped[datetime | None]
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
+    rotated_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_api_keys_page", "project_id", "created_at", "id"),)
+
+
+class AuditRow(Base):
+    """Who asked for what, and what came of it. The database refuses to change or delete these rows."""
+
+    __tablename__ = "audit"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    key_id: Mapped[str]
+    key_prefix: Mapped[str]
+    operation: Mapped[str]
+    resource: Mapped[str | None]
+    status: Mapped[int]
+    address: Mapped[str | None]
+    request_id: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (Index("ix_audit_page", "project_id", "created_at", "id"),)
 
 
 class IdempotencyRow(Base):
@@ -107,6 +136,11 @@ class ClusterRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
     node_counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    idle_timeout_minutes: Mapped[float | None]
+    idle_warned_at: Mapped[datetime | None]
+    budget_usd: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
+    budget_warned_at: Mapped[datetime | None]
+    last_call_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     terminated_at: Mapped[datetime | None]
 
@@ -114,6 +148,8 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
+    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost."""
+
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -127,11 +163,16 @@ class NodeRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
     sandbox_expires_at: Mapped[datetime | None]
+    former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
+    data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    owner_data_at: Mapped[datetime | None]
+    uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
@@ -207,6 +248,7 @@ class RoundRow(Base):
     fallback: Mapped[str | None]
     links: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     notices: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    copies: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
@@ -277,7 +319,9 @@ class ModelRow(Leased, Base):
     __table_args__ = (
         Index("ix_models_page", "project_id", "created_at", "id"),
         Index("ix_models_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        Index("uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status != 'failed'")),
+        Index(
+            "uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status NOT IN ('failed', 'expired')")
+        ),
     )
 
 
@@ -290,4 +334,4 @@ class EventRow(Base):
     training_id: Mapped[str | None] = mapped_column(index=True)
     type: Mapped[str]
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -17,27 +17,13 @@ def upgrade() -> None:
         "projects",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column(
+            "quotas", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
         sa.UniqueConstraint("name", name=op.f("uq_projects_name")),
     )
-    op.create_table(
-        "api_keys",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("prefix", sa.Text(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("scopes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
-        sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
-    )
-    op.create_index(op.f("ix_api_keys_project_id"), "api_keys", ["project_id"], unique=False)
     op.create_table(
         "clusters",
         sa.Column("id", sa.Text(), nullable=False),
@@ -79,6 +65,11 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("idle_timeout_minutes", sa.Float(precision=53), nullable=True),
+        sa.Column("idle_warned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("budget_usd", sa.Numeric(precision=14, scale=6), nullable=True),
+        sa.Column("budget_warned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_call_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("terminated_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
@@ -112,6 +103,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_events_cluster_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("cluster_id", "seq", name=op.f("pk_events")),
     )
+    op.create_index(op.f("ix_events_created_at"), "events", ["created_at"], unique=False)
     op.create_index(op.f("ix_events_training_id"), "events", ["training_id"], unique=False)
     op.create_table(
         "nodes",
@@ -142,11 +134,21 @@ def upgrade() -> None:
         ),
         sa.Column("sandbox_id", sa.Text(), nullable=True),
         sa.Column("sandbox_expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "former_sandboxes",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("agent_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resources", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("price_per_minute", sa.Numeric(precision=12, scale=6), nullable=False),
+        sa.Column("data_owner", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("owner_data_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("uploaded_bytes", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("requested_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
@@ -169,6 +171,60 @@ def upgrade() -> None:
         ["cluster_id"],
         unique=True,
         postgresql_where=sa.text("role = 'aggregator' AND status IN ('provisioning', 'running')"),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("node_id", sa.Text(), nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("prefix", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("old_digest", sa.LargeBinary(), nullable=True),
+        sa.Column("old_valid_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("scopes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name=op.f("fk_api_keys_node_id")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
+        sa.UniqueConstraint("old_digest", name=op.f("uq_api_keys_old_digest")),
+    )
+    op.create_index("ix_api_keys_page", "api_keys", ["project_id", "created_at", "id"], unique=False)
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("key_prefix", sa.Text(), nullable=False),
+        sa.Column("operation", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column(
+            "detail", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_audit_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_page", "audit", ["project_id", "created_at", "id"], unique=False)
+    op.execute(
+        """
+        CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()
+        """
     )
     op.create_table(
         "trainings",
@@ -233,7 +289,14 @@ def upgrade() -> None:
         sa.Column(
             "status",
             sa.Enum(
-                "pending", "completed", "failed", name="model_status", native_enum=False, create_constraint=True, length=32
+                "pending",
+                "completed",
+                "failed",
+                "expired",
+                name="model_status",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
             ),
             nullable=False,
         ),
@@ -261,7 +324,11 @@ def upgrade() -> None:
     op.create_index("ix_models_due", "models", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index("ix_models_page", "models", ["project_id", "created_at", "id"], unique=False)
     op.create_index(
-        "uq_models_name", "models", ["training_id", "name"], unique=True, postgresql_where=sa.text("status != 'failed'")
+        "uq_models_name",
+        "models",
+        ["training_id", "name"],
+        unique=True,
+        postgresql_where=sa.text("status NOT IN ('failed', 'expired')"),
     )
     op.create_table(
         "predictions",
@@ -388,6 +455,9 @@ def upgrade() -> None:
             server_default=sa.text("'[]'"),
             nullable=False,
         ),
+        sa.Column(
+            "copies", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -403,7 +473,7 @@ def downgrade() -> None:
     op.drop_index("ix_predictions_due", table_name="predictions", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_predictions_cluster_id"), table_name="predictions")
     op.drop_table("predictions")
-    op.drop_index("uq_models_name", table_name="models", postgresql_where=sa.text("status != 'failed'"))
+    op.drop_index("uq_models_name", table_name="models", postgresql_where=sa.text("status NOT IN ('failed', 'expired')"))
     op.drop_index("ix_models_page", table_name="models")
     op.drop_index("ix_models_due", table_name="models", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_models_cluster_id"), table_name="models")
@@ -417,6 +487,11 @@ def downgrade() -> None:
     op.drop_index("ix_trainings_due", table_name="trainings", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_trainings_cluster_id"), table_name="trainings")
     op.drop_table("trainings")
+    op.drop_index("ix_audit_page", table_name="audit")
+    op.drop_table("audit")
+    op.execute("DROP FUNCTION audit_is_append_only()")
+    op.drop_index("ix_api_keys_page", table_name="api_keys")
+    op.drop_table("api_keys")
     op.drop_index(
         "uq_nodes_one_aggregator",
         table_name="nodes",
@@ -427,10 +502,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_nodes_cluster_id"), table_name="nodes")
     op.drop_table("nodes")
     op.drop_index(op.f("ix_events_training_id"), table_name="events")
+    op.drop_index(op.f("ix_events_created_at"), table_name="events")
     op.drop_table("events")
     op.drop_table("idempotency_keys")
     op.drop_index("ix_clusters_page", table_name="clusters")
     op.drop_table("clusters")
-    op.drop_index(op.f("ix_api_keys_project_id"), table_name="api_keys")
-    op.drop_table("api_keys")
     op.drop_table("projects")

@@ -53,7 +53,9 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "POST /v1/clusters/{cluster_id}/nodes",
         "GET /v1/clusters/{cluster_id}/nodes",
         "GET /v1/nodes/{node_id}",
+        "GET /v1/nodes/{node_id}/rounds",
         "DELETE /v1/nodes/{node_id}",
+        "POST /v1/nodes/{node_id}/redeploy",
         "POST /v1/clusters/{cluster_id}/trainings",
         "GET /v1/trainings",
         "GET /v1/trainings/{training_id}",
@@ -71,8 +73,16 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "GET /v1/sandboxes/{sandbox_id}",
         "PUT /v1/sandboxes/{sandbox_id}/files",
         "GET /v1/sandboxes/{sandbox_id}/files",
+        "DELETE /v1/sandboxes/{sandbox_id}/files",
         "POST /v1/sandboxes/{sandbox_id}/execute",
         "GET /v1/sandboxes/{sandbox_id}/logs",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "GET /v1/keys/{key_id}",
+        "DELETE /v1/keys/{key_id}",
+        "POST /v1/keys/{key_id}/rotate",
+        "GET /v1/project",
+        "GET /v1/audit",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
@@ -111,7 +121,7 @@ def test_every_refusal_is_a_problem(operations: dict[str, dict[str, Any]]) -> No
             if int(status) >= 400 and name != "get_readiness":
                 assert list(answer["content"]) == ["application/problem+json"], f"{name} {status}"
         if "security" in operation:
-            assert {"401", "403", "422", "503"} <= operation["responses"].keys()
+            assert {"401", "403", "422", "429", "503"} <= operation["responses"].keys()
 
 
 def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations: dict[str, dict[str, Any]]) -> None:
@@ -120,7 +130,7 @@ def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations:
         for name, operation in operations.items()
     }
     slow = {name for name, operation in operations.items() if "202" in operation["responses"]}
-    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "predict", "export_model"}
+    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "predict", "export_model", "create_key"}
     assert {name for name, found in headers.items() if "Prefer" in found} == slow
     assert {name for name, found in headers.items() if "Idempotency-Key" in found} == creating
     for name in slow:
@@ -140,6 +150,8 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
         "ClusterCreate",
         "Execute",
         "ExportCreate",
+        "KeyCreate",
+        "KeyRotate",
         "NodeDeploy",
         "PredictionCreate",
         "TrainingCreate",

@@ -3,34 +3,16 @@
 About two minutes on two cores: python -m tests.benchmarks.feedback_difficulty [epochs]
 """
 
-import re
 import sys
 import time
-import zlib
 
 import torch
 from torch import Tensor, nn
 
 from api.cli.feedback.generator import LABELS, Recipe, Sample, generate
+from tests.benchmarks.bag_of_words import BUCKETS, accuracy, bag_of_words, hashed, labels
 
-BUCKETS = 16_384
 WIDTH, LENGTH, BATCH = 128, 48, 32
-WORD = re.compile(r"\w+|[^\w\s]")
-
-
-def hashed(text: str) -> list[int]:
-    return [1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in WORD.findall(text.lower())]
-
-
-def bags(samples: list[Sample]) -> Tensor:
-    matrix = torch.zeros(len(samples), BUCKETS)
-    for row, sample in enumerate(samples):
-        matrix[row, hashed(sample.text)] = 1.0
-    return matrix
-
-
-def labels(samples: list[Sample]) -> Tensor:
-    return torch.tensor([LABELS.index(sample.sentiment) for sample in samples])
 
 
 def tokens(samples: list[Sample]) -> Tensor:
@@ -61,34 +43,10 @@ class SmallTransformer(nn.Module):
         return logits
 
 
-def accuracy(logits: Tensor, truth: Tensor) -> float:
-    return (logits.argmax(1) == truth).float().mean().item()
-
-
-def bag_of_words(train: list[Sample], test: list[Sample]) -> float:
-    """Multinomial logistic regression with L2, fitted by L-BFGS; the best of four penalties ON THE TEST SET, so generous."""
-    x, y, x_test, y_test = bags(train), labels(train), bags(test), labels(test)
-    best = 0.0
-    for penalty in (1e-5, 1e-4, 1e-3, 1e-2):
-        model = nn.Linear(BUCKETS, len(LABELS))
-        nn.init.zeros_(model.weight)
-        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=60, line_search_fn="strong_wolfe")
-
-        def closure(model: nn.Linear = model, penalty: float = penalty, optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y) + penalty * model.weight.square().sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        best = max(best, accuracy(model(x_test), y_test))
-    return best
-
-
 def transformer(train: list[Sample], test: list[Sample], epochs: int) -> None:
     torch.manual_seed(0)
     model = SmallTransformer()
-    x, y, x_test, y_test = tokens(train), labels(train), tokens(test), labels(test)
+    x, y, x_test, y_test = tokens(train), labels(train, LABELS), tokens(test), labels(test, LABELS)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     started = time.monotonic()
     for epoch in range(1, epochs + 1):

@@ -81,6 +81,12 @@ def test_wrong_fields_have_pointers(cluster: tuple[Walk, str, list[str]], fields
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
+def test_a_name_of_ten_megabytes_is_one_wrong_field(walk: Walk) -> None:
+    problem = walk.call("POST", "/v1/clusters", status=422, json={"name": "a" * 10_000_000})
+    assert [error["pointer"] for error in problem["errors"]] == ["/name"]
+    assert len(str(problem)) < 2000, "a problem does not echo what was sent"
+
+
 def test_a_cluster_without_workers_or_connection_is_refused(walk: Walk) -> None:
     cluster_id = walk.create()
     assert walk.train(cluster_id, status=409)["code"] == "no_workers"

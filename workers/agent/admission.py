@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
-from workers.agent import tensors
+from workers.agent import norms, tensors
 from workers.agent.errors import AgentError
 from workers.agent.protocol import TrainReport
 
 # Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
 LARGEST_STEP = 10.0
+# More than any shard holds (a file ends at 1 GiB): whoever claims it wants to outweigh the others.
+_MOST_SAMPLES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
         raise AgentError("malformed_update", "the update is not a safetensors file with a report") from None
     if report.node_id != node_id:
         raise AgentError("wrong_author", "the update's report is another node's")
-    if not report.samples or report.samples < 1:
-        raise AgentError("no_samples", "the update stands for no samples")
+    if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
+        raise AgentError("no_samples", "the update stands for no believable number of samples")
     return Admitted(report, sound(path, base))
 
 
@@ -46,12 +48,9 @@ def sound(path: Path, base: tensors.State) -> tensors.State:
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     state = tensors.read(path)
-    moved = own = 0.0
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise AgentError("not_finite", "the update holds NaN or infinity")
-        moved += float((tensor - base[name]).double().pow(2).sum())
-        own += float(base[name].double().pow(2).sum())
-    if math.sqrt(moved) > LARGEST_STEP * max(1.0, math.sqrt(own)):
+    moved, own = norms.distance(state, base)
+    if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise AgentError("not_finite", "the update holds NaN or infinity")
+    if moved > LARGEST_STEP * max(1.0, own):
         raise AgentError("norm_exceeded", "the update is too far from the global model")
     return state

@@ -272,7 +272,8 @@ class Aggregator:
             found.mean.add(update.state, update.report.samples or 0)
         else:
             if found.request.consensus == "proof-of-learning":
-                fault = fault_of(update.report.commitment, found.request.base_digest, tensors.state_digest(update.state))
+                ends = (tensors.state_digest(update.state), tensors.state_digest(base))
+                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
                 if fault:
                     raise AgentError("no_evidence", fault)
             kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
@@ -292,6 +293,9 @@ class Aggregator:
             await self._close(found)
         except AgentError as error:
             found.watched.change(state="failed", problem=error.problem)
+        except Exception as error:  # noqa: BLE001 - a round that stays open would be waited for until nobody knows why
+            message = f"the round failed with {type(error).__name__}"
+            found.watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
         if found.watched.is_open:
             return  # the exchange was given up: updates are waited for
         report = found.report

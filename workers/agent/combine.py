@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+_TIE = 1e-6
+
 
 def mean(tables: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean of probabilities. Tables and result have the shape (texts, classes)."""
@@ -18,10 +20,11 @@ def weighted(tables: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.
 
 
 def majority(tables: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Each model's label is one vote; the share of votes. A tie goes to the higher mean probability."""
-    stacked = torch.stack(list(tables))
-    votes = torch.nn.functional.one_hot(stacked.argmax(2), stacked.shape[2]).float().mean(0)
-    return votes + stacked.mean(0) * (0.5 / len(tables))
+    """Each model's label is one vote; the share of votes. A tie goes to the higher mean probability, by a share too small
+    to be seen (fp64, to hold it)."""
+    stacked = torch.stack(list(tables)).double()
+    votes = torch.nn.functional.one_hot(stacked.argmax(2), stacked.shape[2]).double().mean(0)
+    return (votes + _TIE * stacked.mean(0)) / (1 + _TIE)
 
 
 def ensemble(tables: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -54,9 +54,9 @@ def read(root: Root, pattern: str, *, labelled: bool = True) -> Samples:
 
 
 def _rows(path: Path, name: str) -> Iterator[Any]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataError("file_too_large", f"{name} is larger than {MAX_FILE_BYTES} bytes")
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError("file_too_large", f"{name} is larger than {MAX_FILE_BYTES} bytes")
         content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError("unreadable_json", f"{name} is not UTF-8 at byte {error.start}") from None
@@ -65,7 +65,8 @@ def _rows(path: Path, name: str) -> Iterator[Any]:
     if content.lstrip()[:1] == "[":
         yield from _parse(content, name, 1)
         return
-    for number, line in enumerate(content.splitlines(), 1):
+    # Not splitlines(), which also cuts at marks that JSON allows within a text.
+    for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
             yield _parse(line, name, number)
 
@@ -82,7 +83,8 @@ def _parse(content: str, name: str, line: int) -> Any:
 
 def _word(row: Any, key: str) -> str | None:
     value = row.get(key) if isinstance(row, dict) else None
-    return value.strip() if isinstance(value, str) and value.strip() else None
+    # JSON can spell half a surrogate pair, which no encoding can write: it becomes a mark.
+    return value.encode(errors="replace").decode().strip() or None if isinstance(value, str) else None
 
 
 def split(samples: Samples) -> tuple[Samples, Samples]:
@@ -94,7 +96,8 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
     places: dict[str, list[int]] = {}
     for index, text in enumerate(samples.texts):
         places.setdefault(text, []).append(index)
-    order = sorted(places, key=lambda text: (samples.labels[places[text][0]] or "", hashlib.sha256(text.encode()).digest()))
+    label = {text: min(samples.labels[index] or "" for index in indices) for text, indices in places.items()}
+    order = sorted(places, key=lambda text: (label[text], hashlib.sha256(text.encode()).digest()))
     step = round(1 / HELD_OUT_FRACTION)
     chosen = order[step // 2 :: step] or order[1:2]
     held_out = {index for text in chosen for index in places[text]}
@@ -113,6 +116,8 @@ def check(root: Root, request: ShardCheck, node_id: str) -> ShardReport:
     problem = None
     if request.labelled and len(counts) < 2:
         problem = DataError("single_class", "all samples have the same label")
+    elif request.labelled and len(set(samples.texts)) == 1:
+        problem = DataError("too_few_samples", "all samples have the same text, so none can be held out")
     elif request.labelled and len(samples) < max(MIN_SAMPLES, 2 * len(counts)):
         problem = DataError("too_few_samples", f"{len(samples)} samples are too few for {len(counts)} labels")
     return report.model_copy(update={"problem": problem.problem}) if problem else report

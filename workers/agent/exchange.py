@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -27,12 +28,14 @@ class Exchange:
 
     def __init__(self, token: str) -> None:
         self._headers = {"Authorization": f"Bearer {token}"}
+        # Reading the certificate authorities takes about 20 ms: once, not for every call.
+        self._tls = httpx.create_ssl_context()
 
     def _client(self, peer: Peer, read_s: float = _READ_S) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=peer.url,
             headers={**peer.headers, **self._headers},
-            transport=httpx.AsyncHTTPTransport(uds=peer.uds),
+            transport=httpx.AsyncHTTPTransport(verify=self._tls, uds=peer.uds),
             timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
         )
 
@@ -42,7 +45,8 @@ class Exchange:
 
     async def fetch(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
         """Like `pull`; returns bytes and the transfer's seconds. `wait_s` lets the peer wait until it has the model itself."""
-        part = target.with_name(f".{target.name}.pull")
+        # Of its own: two requests may want the same model at once.
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
         part.parent.mkdir(parents=True, exist_ok=True)
         hasher, size, seconds = hashlib.sha256(), 0, 0.0
         try:
@@ -118,9 +122,10 @@ class Exchange:
         """Post a message to another agent. `peer_failed` when no proper answer comes."""
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._client(peer, within_s) as client:
+            # The client's timeout is between two bytes: a peer that trickles would hold the asker for ever.
+            async with asyncio.timeout(within_s), self._client(peer, within_s) as client:
                 response = await client.post(path, content=question.model_dump_json(), headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise AgentError("peer_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
         return _read(peer, response, answer, "peer_failed")
 

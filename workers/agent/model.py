@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from workers.agent import hashed_words
@@ -133,7 +134,7 @@ def _pretrained(spec: ModelSpec, root: Root) -> Network:
         model = AutoModelForSequenceClassification.from_pretrained(
             source, ignore_mismatched_sizes=True, dtype=torch.float32, **_names(spec.labels)
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise AgentError("model_unavailable", f"the model cannot be loaded ({type(error).__name__})") from None
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and spec.max_length > positions:

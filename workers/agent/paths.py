@@ -1,5 +1,6 @@
 """Paths as requests name them: absolute in the sandbox, and never outside its root."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 from workers.agent.errors import AgentError
@@ -23,7 +24,7 @@ class Root:
 
     def resolve(self, path: str) -> Path:
         """The file or folder that `path` names, links followed; AgentError `path_not_allowed` when it leads outside."""
-        resolved = (self.folder / self._relative(path)).resolve()
+        resolved = _followed(self.folder / self._relative(path))
         if not resolved.is_relative_to(self.folder):
             raise AgentError("path_not_allowed", "the path leads outside the sandbox")
         return resolved
@@ -34,8 +35,11 @@ class Root:
         if not _WILD & set(pattern):
             found = [self.resolve(pattern)]
         else:
-            found = sorted(path.resolve() for path in self.folder.glob(relative))
-        return [path for path in found if path.is_file() and path.is_relative_to(self.folder)]
+            try:
+                found = sorted(_followed(path) for path in self.folder.glob(relative))
+            except ValueError:
+                raise AgentError("path_not_allowed", "the pattern is none: '**' stands for whole folders only") from None
+        return [path for path in found if path.is_relative_to(self.folder) and _is_file(path)]
 
     def shown(self, path: Path) -> str:
         """`path` as the sandbox's own programs see it."""
@@ -46,4 +50,16 @@ class Root:
         pure = PurePosixPath(path)
         if "\0" in path or not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
             raise AgentError("path_not_allowed", "a path must be absolute and without '..'")
-        return str(pure.relative_to("/"))
+        return str(pure.relative_to(pure.anchor))
+
+
+def _followed(path: Path) -> Path:
+    # Path.resolve() raises on links in a circle until Python 3.13; what is left of them names no file.
+    return Path(os.path.realpath(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system takes
+        return False

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from workers.agent import combine, data
+from workers.agent import combine, data, tensors
 from workers.agent.errors import AgentError
 from workers.agent.evaluate import probabilities, score
 from workers.agent.exchange import Exchange
@@ -19,7 +19,7 @@ from workers.agent.onnx_graph import Graphs
 from workers.agent.paths import Root
 from workers.agent.protocol import Infer, Inference, ModelSpec, Peer, Predict, Prediction, Predictions
 from workers.agent.shelf import Shelf
-from workers.agent.store import Store
+from workers.agent.store import LOCAL_GRAPH, Store
 from workers.agent.worker import LOCAL_MODEL, Worker
 
 _WITHIN_S = 300.0
@@ -49,7 +49,7 @@ class Predictor:
             network = self._shelf.loaded(request.model, path)
             texts = network.encoded(request.texts)
             if request.engine == "onnx":
-                name = request.digest if path is not local else f"local-{request.digest}"
+                name = request.digest if path is not local else f"{LOCAL_GRAPH}{tensors.file_digest(local)}"
                 graph = self._graphs.of(network, name, self._store.folder(request.training_id))
                 found = graph.probabilities(texts, len(request.model.labels))
             else:
@@ -136,9 +136,11 @@ class Predictor:
 
 
 def _is_table(answer: Inference, texts: int, model: ModelSpec) -> bool:
-    """A worker's word is not taken for its answer's form: so many rows of so many finite numbers."""
+    """A worker's word is not taken for its answer's form: so many rows of so many shares, and a weight that is one."""
     rows = answer.probabilities
-    return len(rows) == texts and all(len(row) == len(model.labels) and all(0 <= value <= 1 for value in row) for row in rows)
+    weighs = answer.weight is None or 0 <= answer.weight <= 1
+    table = len(rows) == texts and all(len(row) == len(model.labels) and all(0 <= part <= 1 for part in row) for row in rows)
+    return weighs and table
 
 
 def _combined(request: Predict, answers: Sequence[Inference]) -> torch.Tensor:

@@ -11,6 +11,7 @@ the control plane sees nothing but the JSON below. Shapes: a state dict maps par
     GET  /trainings/{t}/rounds/{n}?role=&wait=20     -> TrainReport | AggregateReport   (long poll: answers at the next change)
     POST /trainings/{t}/rounds/{n}/drop  Drop        -> AggregateReport       (aggregator: do not wait for these)
     POST /trainings/{t}/stop                         -> Stopped               (worker or aggregator: end the round in hand)
+    POST /models                  Keep               -> Kept                  (worker: have a copy of a global model)
     POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
     POST /scores                  Score              -> Scores                (worker, as a member of a committee)
     POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
@@ -171,6 +172,7 @@ class TrainRound(Message):
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
     path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
+    resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
 
 
 class Commitment(Message):
@@ -316,6 +318,21 @@ class Receipt(Message):
     accepted: bool
     bytes: int
     problem: Problem | None = None
+
+
+class Keep(Message):
+    """Have a copy of a global model, so that it outlives the aggregator's sandbox."""
+
+    training_id: str
+    digest: str
+    source: Peer
+    head: Peer | None = Field(None, description="the head of the worker's group, which is asked first")
+
+
+class Kept(Message):
+    node_id: str
+    digest: str
+    links: list[Link] = []
 
 
 class Evaluate(Message):

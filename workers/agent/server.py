@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -37,6 +39,12 @@ _LARGEST_UPDATE = 8 * 2**30
 T = TypeVar("T", bound=BaseModel)
 
 
+class _ModelFile(FileResponse):
+    """A model is many megabytes, and each piece of it costs a hop to a thread and back."""
+
+    chunk_size = 1 << 20
+
+
 class Token:
     """Lets requests through that carry the cluster's token."""
 
@@ -49,7 +57,9 @@ class Token:
             error = AgentError("unauthorized", "the cluster's token is missing or wrong", 401)
             await _refusal(error)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
+        with suppress(Exception):
+            await self._app(scope, receive, send)
 
     @staticmethod
     def _presented(scope: Scope) -> bytes:
@@ -86,14 +96,21 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}/exchanged", self._exchanged, methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
+            Route("/models", _posted(protocol.Keep, self._worker.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
-            Route("/predictions", _posted(protocol.Predict, self._predictor.predict), methods=["POST"]),
+            Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
             Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
         ]
-        handlers = {AgentError: _refused, ValidationError: _invalid, ClientDisconnect: _left, Exception: self._failed}
+        handlers = {
+            AgentError: _refused,
+            ValidationError: _invalid,
+            ClientDisconnect: _left,
+            HTTPException: _unknown,
+            Exception: self._failed,
+        }
         return Token(Starlette(routes=routes, exception_handlers=handlers), self._config.token)  # type: ignore[arg-type]
 
     async def _health(self, _: Request) -> Response:
@@ -113,6 +130,12 @@ class Agent:
 
     async def _check(self, body: protocol.ShardCheck) -> protocol.ShardReport:
         return await asyncio.to_thread(data.check, self._root, body, self._config.node_id)
+
+    async def _predict(self, body: protocol.Predict) -> protocol.Predictions:
+        # Predictions echo their texts: who holds the cluster's token must not read a worker's data that way.
+        if body.input_data is not None and self._config.role != "aggregator":
+            raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
+        return await self._predictor.predict(body)
 
     async def _report(self, request: Request) -> Response:
         wait_s = _wait(request)
@@ -151,12 +174,12 @@ class Agent:
 
     async def _model(self, request: Request) -> Response:
         path = await self._store.awaited(request.path_params["digest"], _wait(request))
-        return FileResponse(path, media_type="application/octet-stream")
+        return _ModelFile(path, media_type="application/octet-stream")
 
     async def _part(self, request: Request) -> Response:
         key = (request.path_params["training_id"], request.path_params["number"])
         path = await self._worker.parts.find(key, request.path_params["name"], _wait(request))
-        return FileResponse(path, media_type="application/octet-stream")
+        return _ModelFile(path, media_type="application/octet-stream")
 
     async def _exchanged(self, request: Request) -> Response:
         body = protocol.Exchanged.model_validate_json(await request.body())
@@ -207,6 +230,10 @@ async def _refused(_: Request, error: AgentError) -> Response:
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
     return _refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+
+
+async def _unknown(_: Request, error: HTTPException) -> Response:
+    return _refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:

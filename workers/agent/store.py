@@ -1,9 +1,11 @@
 """Where an agent keeps models: /model/<training_id>/<digest>.safetensors, named by what is in them."""
 
 import asyncio
+import os
 import re
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 from workers.agent import tensors
@@ -14,6 +16,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
 _LOOK_S = 0.02
+LOCAL_GRAPH = "local-"
 
 
 class Store:
@@ -70,17 +73,34 @@ class Store:
         return path.parent.name if path is not None and path.parent.name != _UPDATES else None
 
     def save(self, training_id: str, state: State) -> Saved:
-        """Publish a state under its own digest."""
-        part = self.folder(training_id) / "unnamed.safetensors"
+        """Publish a state under its own digest. It is on the disk before it has its name: a power cut leaves no empty model."""
+        part = self.folder(training_id) / f".{uuid.uuid4().hex}.safetensors"
         saved = tensors.write(part, state)
+        _sync(part)
         part.replace(self.path(training_id, saved.digest))
+        _sync(part.parent)
         return saved
 
-    def prune(self, training_id: str, keep: set[str]) -> None:
-        """Delete the training's global models but those of the digests in `keep`. Open files stay readable."""
-        for path in self.folder(training_id).glob("*"):
-            if _DIGEST.fullmatch(path.name.split(".")[0]) and path.name.split(".")[0] not in keep:
-                path.unlink(missing_ok=True)
+    def prune(self, training_id: str, keep: set[str], *, older: int = 0) -> None:
+        """Delete the training's global models but those of the digests in `keep` and so many of the newest others, and all
+        graphs but those of `keep`. Open files stay readable."""
+        others = [path for path in self.folder(training_id).glob("*") if _is_other(path, keep)]
+        models = sorted((path for path in others if path.suffixes == [".safetensors"]), key=lambda path: -path.stat().st_mtime)
+        for path in {*others} - {*models[:older]}:
+            path.unlink(missing_ok=True)
 
     def clear_updates(self, training_id: str) -> None:
         shutil.rmtree(self.updates(training_id), ignore_errors=True)
+
+
+def _is_other(path: Path, keep: set[str]) -> bool:
+    digest = path.name.split(".")[0].removeprefix(LOCAL_GRAPH)
+    return bool(_DIGEST.fullmatch(digest)) and digest not in keep
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

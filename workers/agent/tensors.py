@@ -1,7 +1,7 @@
 """State dicts and their files. A state maps parameter names to fp32 tensors; a file is safetensors, named by its SHA-256."""
 
 import hashlib
-import os
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +58,10 @@ class OnDisk(Mapping[str, torch.Tensor]):
 
 
 def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Saved:
-    """Write a safetensors file, whole or not at all. Equal states and metadata give equal bytes."""
+    """Write a safetensors file, whole or not at all, also beside other writers of the same path. Without metadata, whose order
+    is safetensors' own, equal states give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     contiguous = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
     try:
         save_file(_unshared(contiguous), part, {"format": "pt", **(metadata or {})})

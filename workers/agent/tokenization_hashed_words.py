@@ -19,6 +19,8 @@ class HashedWordTokenizer(PreTrainedTokenizer):
     def __init__(self, **kwargs: Any) -> None:
         for name, index in (("pad", PAD), ("unk", UNK), ("cls", CLS), ("sep", SEP)):
             kwargs.setdefault(f"{name}_token", SPECIALS[index])
+        # A text that says "[SEP]" means the word, in training as here.
+        kwargs.setdefault("split_special_tokens", True)
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property

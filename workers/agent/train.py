@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,13 @@ from workers.agent.model import RNG, Network
 from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
 from workers.agent.strategies.fedprox import Proximal
 
+# Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
     "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
+    "adagrad": partial(torch.optim.Adagrad, fused=True),
 }
 _SEGMENTS = 4
 _MOST_HALVINGS = 5
@@ -71,7 +73,7 @@ class Trained:
 
 
 class _DivergedError(Exception):
-    """The loss is not finite, or an epoch ended far above the first."""
+    """The loss is not finite, or an epoch ended far above both the first and a guess."""
 
 
 def train(network: Network, shard: Shard, job: Job) -> Trained:
@@ -111,11 +113,13 @@ def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Traine
     proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
     chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
     first_loss = best_held_out = math.inf
+    guessing = math.log(len(network.spec.labels))
     for epoch in range(wanted.local_epochs):
         batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
         found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain, proximal)
-        first_loss = min(first_loss, found.loss)
-        if found.loss > _DIVERGED * first_loss:
+        first_loss = found.loss if epoch == 0 else first_loss
+        # A small loss wavers by more than its double and is no divergence while it beats a guess.
+        if found.loss > _DIVERGED * max(first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
         if may(EARLY_STOP, job.autonomy) and epoch + 1 < wanted.local_epochs:
             held_out, _ = score(network, shard.held_out)

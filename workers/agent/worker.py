@@ -16,10 +16,11 @@ from workers.agent.logs import Log
 from workers.agent.parts import Parts
 from workers.agent.protocol import (
     DataPath,
-    Decision,
     Evaluate,
     Evaluation,
     Exchanged,
+    Keep,
+    Kept,
     Link,
     Peer,
     Problem,
@@ -61,10 +62,14 @@ class Worker:
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
     async def start(self, request: TrainRound) -> TrainReport:
-        """Begin a round, or report on it if it has begun. One that was stopped or has failed is begun again."""
+        """Begin a round, or report on it if it has begun. One that was stopped or has failed is begun again; of one that is
+        trained and whose update did not arrive, only the update is sent again."""
         key = (request.training_id, request.round)
-        if self._round is not None and self._key == key and self._round.state in ("running", "done"):
-            return self._round.report
+        if self._round is not None and self._key == key:
+            if _unsent(self._round.report, request):
+                return self._send_again(request)
+            if self._round.state in ("running", "done"):
+                return self._round.report
         if self._key is None or self._key[0] != key[0]:
             self._shelf.forget_data()
         self._stop.set()
@@ -75,6 +80,13 @@ class Worker:
         self._key, self._round = key, Watched(report, "running")
         self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen))
         return report
+
+    def _send_again(self, request: TrainRound) -> TrainReport:
+        assert self._round is not None
+        trained = self._round.report
+        self._round = Watched(trained.model_copy(update={"state": "running", "problem": None}), "running")
+        self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen, trained))
+        return self._round.report
 
     async def report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
         """AgentError `unknown_round` for any but the newest round."""
@@ -97,22 +109,22 @@ class Worker:
         self._fallen.set()
         self.parts.end()
         if self._round.state == "done":
-            self._task = asyncio.create_task(self._push_again(self._round, request))
+            self._send_again(request)
         return True
 
-    async def _push_again(self, watched: Watched[TrainReport], request: TrainRound) -> None:
-        try:
-            receipt = await self._tried(request, [], lambda: self._push(request))
-        except AgentError as error:
-            watched.change(problem=error.problem)
-        else:
-            watched.change(problem=receipt.problem)
-
     async def _run(
-        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
+        self,
+        watched: Watched[TrainReport],
+        request: TrainRound,
+        stop: threading.Event,
+        fallen: asyncio.Event,
+        trained: TrainReport | None = None,
     ) -> None:
         try:
-            await self._train(watched, request, stop, fallen)
+            if trained is None:
+                await self._train(watched, request, stop, fallen)
+            else:
+                await self._send(watched, request, trained)
         except StoppedError:
             watched.change(state="stopped")
         except AgentError as error:
@@ -135,28 +147,32 @@ class Worker:
     async def _train(
         self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
     ) -> None:
-        decisions: list[Decision] = []
         started = time.perf_counter()
-        links = await self._tried(request, decisions, lambda: self._base(request))
+        links = await self._tried(watched, request, lambda: self._base(request))
         pull_seconds = time.perf_counter() - started
-        path = self._local_model(request)
         watched.report = watched.report.model_copy(update={"links": links})
-        report, size = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
-        decisions += report.decisions
+        report = await asyncio.to_thread(self._locally, watched, request, stop, self._local_model(request), pull_seconds)
+        # Kept with the figures, so that a push that fails can be made again without training.
+        watched.report = report.model_copy(update={"state": "running"})
+        exchanging = time.perf_counter()
+        if request.path is not None and await self._meet(watched, request, request.path, report, fallen):
+            seconds = time.perf_counter() - exchanging
+            watched.change(**{**dict(report), "push_seconds": seconds, "decisions": watched.report.decisions})
+            return
+        if stop.is_set():
+            raise StoppedError
+        await self._send(watched, request, report)
+
+    async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
         pushing = time.perf_counter()
-        receipt = None
-        if request.path is not None:
-            receipt = await self._meet(request, request.path, report, decisions, fallen)
-            if stop.is_set():
-                raise StoppedError
-        if receipt is None:
-            receipt = await self._tried(request, decisions, lambda: self._push(request))
+        receipt = await self._tried(watched, request, lambda: self._push(request))
         final = {
             **dict(report),
+            "state": "done",
             "push_seconds": time.perf_counter() - pushing,
-            "bytes_sent": size,
+            "bytes_sent": receipt.bytes,
             "problem": receipt.problem,
-            "decisions": decisions,
+            "decisions": watched.report.decisions,
         }
         watched.change(**final)
 
@@ -170,17 +186,26 @@ class Worker:
     async def _base(self, request: TrainRound) -> list[Link]:
         """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
-        if head is not None and self._store.find(request.base_digest) is None:
+        return await self._from_above(request.training_id, request.base_digest, head, request.aggregator)
+
+    async def _from_above(self, training_id: str, digest: str, head: Peer | None, source: Peer) -> list[Link]:
+        """Have a global model, if not from the head of the group then from `source`."""
+        if head is not None and self._store.find(digest) is None:
             try:
-                return await self._pulled(request.training_id, request.base_digest, head, _HEAD_WAIT_S)
+                return await self._pulled(training_id, digest, head, _HEAD_WAIT_S)
             except AgentError as error:
                 self._log("no_copy", node=head.node_id, problem=error.code)
-        return await self.need(request.training_id, request.base_digest, request.aggregator)
+        return await self.need(training_id, digest, source)
 
     async def _meet(
-        self, request: TrainRound, path: DataPath, report: TrainReport, decisions: list[Decision], fallen: asyncio.Event
-    ) -> Receipt | None:
-        """Exchange the update with the other workers; None where the update must go to the aggregator after all."""
+        self,
+        watched: Watched[TrainReport],
+        request: TrainRound,
+        path: DataPath,
+        report: TrainReport,
+        fallen: asyncio.Event,
+    ) -> bool:
+        """Exchange the update with the other workers; False where the update must go to the aggregator after all."""
         update = self._local_model(request)
         meeting = Meeting(
             self._node_id,
@@ -193,13 +218,13 @@ class Worker:
             self._exchange,
             self.parts,
         )
-        self.parts.offer(UPDATE, update)
+        meeting.offer(UPDATE, update)
         exchange = asyncio.create_task(self._exchanged(request, meeting, report))
         told = asyncio.create_task(fallen.wait())
         try:
             await asyncio.wait({exchange, told}, return_when=asyncio.FIRST_COMPLETED)
             if not exchange.done():
-                return None
+                return False
             found = exchange.result()
         finally:
             for task in (exchange, told):
@@ -209,11 +234,11 @@ class Worker:
             self.parts.end()
         tell = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
         receipt = await self._tried(
+            watched,
             request,
-            decisions,
             lambda: self._exchange.ask(request.aggregator, tell, found, Receipt, within_s=_ANSWER_S),
         )
-        return receipt if receipt.accepted and not fallen.is_set() else None
+        return receipt.accepted and not fallen.is_set()
 
     async def _exchanged(self, request: TrainRound, meeting: Meeting, report: TrainReport) -> Exchanged:
         try:
@@ -225,13 +250,13 @@ class Worker:
         if mean is None:
             return Exchanged(report=full)
         saved = await asyncio.to_thread(self._store.save, request.training_id, mean.state)
-        self._store.prune(request.training_id, {request.base_digest, saved.digest})
+        self._store.prune(request.training_id, {request.base_digest, saved.digest}, older=1)
         return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
 
     def _locally(
         self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, path: Path, pull_seconds: float
-    ) -> tuple[TrainReport, int]:
-        """Train, and write the update's file with its report in the metadata; returns the report and the file's bytes."""
+    ) -> TrainReport:
+        """Train, and write the update's file with its report in the metadata."""
 
         def progress(part: float) -> None:
             watched.report = watched.report.model_copy(update={"progress": part})
@@ -263,11 +288,11 @@ class Worker:
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
                     "commitment": found.commitment,
-                    "decisions": found.decisions,
+                    "decisions": [*watched.report.decisions, *found.decisions],
                 }
             )
-            saved = tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
-        return report, saved.bytes
+            tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
+        return report
 
     def _moments_for(self, request: TrainRound) -> dict[str, Any] | None:
         """What the optimizer goes on from: its state after this worker's last round, where it is kept and still here."""
@@ -276,24 +301,30 @@ class Worker:
         training_id, number, moments = self._moments
         return moments if training_id == request.training_id and number < request.round else None
 
-    async def _tried(self, request: TrainRound, decisions: list[Decision], transfer: Callable[[], Awaitable[T]]) -> T:
+    async def _tried(self, watched: Watched[TrainReport], request: TrainRound, transfer: Callable[[], Awaitable[T]]) -> T:
         """A transfer, tried again where the node's autonomy allows it."""
         for pause in _RETRY_PAUSES_S if may(RETRY, request.autonomy) else ():
             try:
                 return await transfer()
             except AgentError as error:
-                decisions.append(RETRY.decision(f"{error.message}; trying again in {pause:g} s"))
+                decision = RETRY.decision(f"{error.message}; trying again in {pause:g} s")
+                watched.change(decisions=[*watched.report.decisions, decision])
                 await asyncio.sleep(pause)
         return await transfer()
 
     async def need(self, training_id: str, digest: str, source: Peer) -> list[Link]:
-        """Have a global model, from `source` if it is not here; older ones go. Returns what that cost."""
+        """Have a global model, from `source` if it is not here; returns what that cost. Of older ones the newest stays: until
+        the control plane has recorded a round, its base is what an aggregator that is lost is restored from."""
         return await self._pulled(training_id, digest, source) if self._store.find(digest) is None else []
 
     async def _pulled(self, training_id: str, digest: str, source: Peer, wait_s: float = 0) -> list[Link]:
         size, seconds = await self._exchange.fetch(source, digest, self._store.path(training_id, digest), wait_s)
-        self._store.prune(training_id, {digest})
+        self._store.prune(training_id, {digest}, older=1)
         return [Link(source=source.node_id, target=self._node_id, bytes=size, seconds=seconds)]
+
+    async def keep(self, request: Keep) -> Kept:
+        links = await self._from_above(request.training_id, request.digest, request.head, request.source)
+        return Kept(node_id=self._node_id, digest=request.digest, links=links)
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
@@ -341,3 +372,9 @@ class Worker:
                 base=accuracy(request.base_digest),
                 candidates={node_id: accuracy(digest) for node_id, digest in request.candidates.items()},
             )
+
+
+def _unsent(report: TrainReport, request: TrainRound) -> bool:
+    if report.state == "done":
+        return request.resend
+    return report.state == "failed" and report.problem is not None and report.problem.code == "push_failed"

@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 
 import e2b
-import httpx
 from e2b import AsyncSandbox
 from e2b.api.client.api.sandboxes import get_v_2_sandboxes_sandbox_id_logs as read_logs
 from e2b.api.client.models import LogsDirection, SandboxLogEntry
@@ -22,6 +21,7 @@ from api.domain.sandboxes import (
     CommandResult,
     Download,
     Endpoint,
+    LimitHit,
     LogLine,
     ProviderStatus,
     SandboxError,
@@ -36,6 +36,7 @@ from api.settings import Settings
 from workers.sandboxes import transfer
 from workers.sandboxes.commands import run_command, start_command
 from workers.sandboxes.errors import translated
+from workers.sandboxes.local import LocalHost
 
 _REQUEST_S = 30.0
 _CREATE_S = 120.0
@@ -71,6 +72,7 @@ class SandboxClient:
             "http_version": settings.e2b_http_version or ("1.1" if self._sandbox_url else None),
             "request_timeout": _REQUEST_S,
         }
+        self._host = LocalHost(self._sandbox_url, settings.e2b_api_key.get_secret_value()) if self._sandbox_url else None
         self._connected: dict[str, AsyncSandbox] = {}
         self._templates: dict[str, str] = {}
         self._interpreters: set[tuple[str, str]] = set()
@@ -129,6 +131,10 @@ class SandboxClient:
             disk_total_bytes=last.disk_total,
         )
 
+    async def limit_hits(self, sandbox_id: str) -> Sequence[LimitHit] | None:
+        """The limits that the sandbox ran into, the latest first; None where the provider does not tell, as E2B."""
+        return await self._host.limit_hits(sandbox_id) if self._host is not None else None
+
     async def logs(self, sandbox_id: str, lines: int) -> Sequence[LogLine]:
         """The last lines, oldest first; at most 1,000."""
         with translated("read the sandbox's log"):
@@ -155,7 +161,10 @@ class SandboxClient:
     ) -> CommandResult:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id), translated("run the command"):
-            return await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
+            result = await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
+        if result.limit is not None and self._host is not None:
+            await self._host.note_limit(sandbox_id, result.limit)
+        return result
 
     async def execute(
         self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
@@ -188,7 +197,7 @@ class SandboxClient:
     async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
         """The same port as another sandbox reaches it: an isolated local one has no network, but the host's gateway."""
         seen = await self.endpoint(sandbox_id, port)
-        if self._sandbox_url is None:
+        if self._host is None:
             return seen
         gateway = await self._gateway_socket()
         return Endpoint(_PEER_URL, seen.headers, gateway) if gateway else seen
@@ -196,7 +205,7 @@ class SandboxClient:
     async def status(self) -> ProviderStatus:
         """Whether the provider answers, and how it isolates where it says so."""
         try:
-            if (health := await self._host_health()) is not None:
+            if (health := await self._host.health() if self._host else None) is not None:
                 return ProviderStatus(True, "local", health["isolation"], health.get("warning"))
             with translated("list sandboxes"):
                 async with asyncio.timeout(_HEALTH_S):
@@ -265,22 +274,9 @@ class SandboxClient:
 
     async def _gateway_socket(self) -> str | None:
         if self._gateway is None:
-            health = await self._host_health()
+            health = await self._host.health() if self._host else None
             self._gateway = (health.get("gateway") if health else None,)
         return self._gateway[0]
-
-    async def _host_health(self) -> dict[str, Any] | None:
-        """What our own host says of itself; None for any other provider."""
-        if self._sandbox_url is None:
-            return None
-        with translated("report its health"):
-            async with httpx.AsyncClient(timeout=_HEALTH_S, trust_env=False) as client:
-                answer = await client.get(f"{self._sandbox_url}/health")
-        try:
-            body = answer.json()
-        except ValueError:
-            return None
-        return body if isinstance(body, dict) and "isolation" in body else None
 
 
 def _log_line(entry: SandboxLogEntry) -> LogLine:

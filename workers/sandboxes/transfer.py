@@ -19,6 +19,7 @@ from api.domain.sandboxes import (
 )
 from workers.sandboxes.commands import run_command
 from workers.sandboxes.errors import translated
+from workers.sandboxes.tar import checked_tar
 
 _STALL_S = 60.0
 _SHORT_S = 30.0
@@ -86,7 +87,7 @@ async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes])
 
 
 async def download(sandbox: AsyncSandbox, path: str) -> Download:
-    """A file as it is, a folder as a tar with names relative to the folder above it."""
+    """A file as it is, a folder as a tar with names relative to the folder above it; one with links out of it is refused."""
     place = checked_path(path)
     with translated("read the file"):
         info = await sandbox.files.get_info(str(place), request_timeout=_SHORT_S)
@@ -94,7 +95,7 @@ async def download(sandbox: AsyncSandbox, path: str) -> Download:
             packed = f"/tmp/.{secrets.token_hex(8)}.tar"  # noqa: S108 (the sandbox's own)
             await _pack(sandbox, place, packed)
             size = (await sandbox.files.get_info(packed, request_timeout=_SHORT_S)).size
-            chunks = _chunks(sandbox, packed, size, remove=True)
+            chunks = checked_tar(_chunks(sandbox, packed, size, remove=True), place.name)
             return Download(chunks, f"{place.name}.tar", "application/x-tar", size)
         known = info.size if info.type == FileType.FILE else None
         return Download(_chunks(sandbox, str(place), known, remove=False), place.name, "application/octet-stream", known)

@@ -6,11 +6,11 @@ import hmac
 from api.settings import Settings
 
 
-def deployment_id(settings: Settings) -> str:
-    """Names this deployment without saying anything about its secret."""
-    secret = settings.secret_key.get_secret_value().encode()
-    return hmac.new(b"deployment:" + secret, b"", hashlib.sha256).hexdigest()[:16]
-
-
 def metadata(settings: Settings, **ids: str) -> dict[str, str]:
-    return {"flow-nexus": deployment_id(settings), **ids}
+    return metadata_of(settings.secret_key.get_secret_value(), **ids)
+
+
+def metadata_of(secret_key: str, **ids: str) -> dict[str, str]:
+    """Names the deployment without saying anything about its secret."""
+    mark = hmac.new(b"deployment:" + secret_key.encode(), b"", hashlib.sha256).hexdigest()[:16]
+    return {"flow-nexus": mark, **ids}

@@ -15,10 +15,15 @@ from workers.agent.protocol import ModelSpec, StrategySpec
 from workers.context import Context
 from workers.steps.members import Member
 
+_RETRY_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A training as its step sees it: plain values, read in one transaction."""
+    """A training as its step sees it: plain values, read in one transaction.
+
+    `workers` are those that run; `returning` are those that stopped answering and whose sandbox may still be there.
+    """
 
     training_id: str
     cluster_id: str
@@ -30,11 +35,14 @@ class Job:
     labels: tuple[str, ...]
     digest: str | None
     completed_rounds: int
+    attempts: int
     planned_workers: tuple[str, ...]
     workers: tuple[Member, ...]
+    returning: tuple[Member, ...]
     validators: tuple[Member, ...]
     aggregator_id: str
     aggregator: Member | None
+    aggregator_returns: bool
 
     @property
     def total_rounds(self) -> int:
@@ -67,10 +75,12 @@ def load(session: Session, training: TrainingRow) -> Job:
     cluster = session.execute(select(ClusterRow).where(ClusterRow.id == training.cluster_id)).scalar_one()
     rows = session.scalars(
         select(NodeRow)
-        .where(NodeRow.cluster_id == cluster.id, NodeRow.status == "running", NodeRow.sandbox_id.is_not(None))
+        .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("provisioning", "running", "lost")))
         .order_by(NodeRow.created_at, NodeRow.id)
     ).all()
-    members = {row.id: Member.of(row) for row in rows}
+    members = {row.id: Member.of(row) for row in rows if row.status == "running"}
+    away = {row.id: Member.of(row) for row in rows if row.status == "lost" and row.due_at and row.sandbox_id}
+    starting = {row.id for row in rows if row.status == "provisioning"}
     return Job(
         training_id=training.id,
         cluster_id=cluster.id,
@@ -82,12 +92,21 @@ def load(session: Session, training: TrainingRow) -> Job:
         labels=tuple(training.labels or ()),
         digest=training.digest,
         completed_rounds=training.completed_rounds,
+        attempts=training.attempts,
         planned_workers=tuple(training.workers),
         workers=tuple(members[node_id] for node_id in training.workers if node_id in members),
+        returning=tuple(away[node_id] for node_id in training.workers if node_id in away),
         validators=tuple(member for member in members.values() if member.role == "validator"),
         aggregator_id=training.aggregator_id,
         aggregator=members.get(training.aggregator_id),
+        aggregator_returns=training.aggregator_id in away.keys() | starting,
     )
+
+
+def look_again(context: Context, job: Job, token: str) -> None:
+    """Give the training back, due again soon: what it waits for happens elsewhere."""
+    with context.database.unit_of_work() as uow:
+        leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S)
 
 
 def end(context: Context, job: Job, token: str, status: str, error: dict[str, Any] | None = None) -> None:

@@ -2,21 +2,32 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.sandboxes import SandboxError
 from api.store import leases
 from workers.agent_client import AgentError
-from workers.context import Context
+from workers.context import Context, draining
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LONGEST_BACKOFF_S = 60.0
+_LOOK_EVERY_S = 0.5
+
+
+class _DrainingError(Exception):
+    """This process was asked to end."""
 
 
 def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
     """Claim the row and run `body(token)`. A failure gives the row back, due again after a growing pause."""
+    if draining.is_set():
+        return
     with context.database.unit_of_work() as uow:
         token = leases.claim(uow.session, table, row_id, context.settings.lease_s)
     if token is None:
@@ -25,6 +36,9 @@ def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, bo
         body(token)
     except leases.LeaseLostError:
         log.info("%s: another worker took it over", row_id)
+    except _DrainingError:
+        log.info("%s: given back, this worker ends", row_id)
+        _give_back(context, table, row_id, token, 0)
     except (SandboxError, AgentError) as error:
         log.warning("%s: %s: %s", row_id, type(error).__name__, error)
         _give_back(context, table, row_id, token)
@@ -44,12 +58,24 @@ async def _with_heartbeat(
     context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> T:
     task = asyncio.ensure_future(work())
+    renew_at = time.monotonic() + context.settings.lease_s / 3
     try:
         while True:
-            done, _ = await asyncio.wait({task}, timeout=context.settings.lease_s / 3)
+            done, _ = await asyncio.wait({task}, timeout=_LOOK_EVERY_S)
             if done:
                 return task.result()
-            if not await asyncio.to_thread(_renew, context, table, row_id, token):
+            if draining.is_set():
+                raise _DrainingError
+            if time.monotonic() < renew_at:
+                continue
+            renew_at = time.monotonic() + context.settings.lease_s / 3
+            try:
+                kept = await asyncio.to_thread(_renew, context, table, row_id, token)
+            except (OperationalError, PoolTimeoutError):
+                # The token fences off what is applied later, so the work may go on while the database is away.
+                log.warning("%s: the lease could not be renewed: the database is away", row_id)
+                continue
+            if not kept:
                 raise leases.LeaseLostError(row_id)
     finally:
         if not task.done():
@@ -62,11 +88,13 @@ def _renew(context: Context, table: type[leases.LeasedRow], row_id: str, token: 
         return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
 
 
-def _give_back(context: Context, table: type[Any], row_id: str, token: str) -> None:
+def _give_back(context: Context, table: type[Any], row_id: str, token: str, due_in_s: float | None = None) -> None:
+    """Due again in so many seconds, by default after a pause that grows with the attempts."""
     try:
         with context.database.unit_of_work() as uow:
             row = leases.held(uow.session, table, row_id, token)
-            leases.release(row, min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10)))
+            pause_s = min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10))
+            leases.release(row, pause_s if due_in_s is None else due_in_s)
     except Exception:
         # The lease runs out by itself and the sweep finds the row.
         log.exception("%s: could not be given back", row_id)

@@ -44,6 +44,14 @@ def running(session: Session, cluster_id: str) -> list[Member]:
     return [Member.of(row) for row in rows]
 
 
+def aggregator_returns(session: Session, cluster_id: str) -> bool:
+    """Whether the cluster has no running aggregator now, but its node's step is about to bring it back."""
+    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster_id, NodeRow.role == "aggregator")).all()
+    if any(node.status == "running" for node in nodes):
+        return False
+    return any(node.status == "provisioning" or (node.status == "lost" and node.due_at is not None) for node in nodes)
+
+
 @asynccontextmanager
 async def agent_of(context: Context, member: Member) -> AsyncIterator[AgentClient]:
     """The member's agent; AgentUnreachableError when its sandbox is gone."""

@@ -17,9 +17,11 @@ from workers.agent.protocol import Export, Exported, ModelSpec
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, running
+from workers.steps.members import Member, agent_of, aggregator_returns, peers_of, running
+from workers.steps.restore import restore
 
 _TRIES = 3
+_LOOK_AGAIN_S = 1.0
 
 
 def advance(context: Context, model_id: str) -> None:
@@ -32,6 +34,9 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         row = leases.held(uow.session, ModelRow, model_id, token)
         if row.status != "pending":
             leases.release(row, None)
+            return
+        if aggregator_returns(uow.session, row.cluster_id):
+            leases.release(row, _LOOK_AGAIN_S)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
@@ -67,7 +72,9 @@ def _advance(context: Context, model_id: str, token: str) -> None:
     )
     archive = model_service.archive(context.settings, row)
     try:
-        exported, sha256 = act(context, ModelRow, model_id, token, lambda: _export(context, aggregator, request, archive))
+        exported, sha256 = act(
+            context, ModelRow, model_id, token, lambda: _export(context, members, aggregator, request, archive)
+        )
     except AgentRefusedError as error:
         _finish(context, row, token, None, None, {"code": error.code, "detail": error.message})
     except (SandboxError, OSError) as error:
@@ -80,9 +87,18 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         _finish(context, row, token, exported, sha256, None)
 
 
-async def _export(context: Context, aggregator: Member, request: Export, archive: Path) -> tuple[Exported, str]:
+async def _export(
+    context: Context, members: list[Member], aggregator: Member, request: Export, archive: Path
+) -> tuple[Exported, str]:
     async with agent_of(context, aggregator) as agent:
-        exported = await agent.export(request)
+        try:
+            exported = await agent.export(request)
+        except AgentRefusedError as error:
+            if error.code != "unknown_model":
+                raise
+            peers = await peers_of(context, [member for member in members if member.role == "worker"])
+            await restore(agent, request.training_id, request.model, request.digest, list(peers.values()))
+            exported = await agent.export(request)
     download = await context.provider.download(aggregator.sandbox_id, exported.path)
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial_file = archive.with_suffix(".part")

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import func, select
 
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.services import nodes
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
+from api.store.database import UnitOfWork
 from api.store.models import NodeRow
 from workers.agent.protocol import AgentConfig, Health
 from workers.agent_client import AgentError, cluster_token
@@ -27,6 +30,8 @@ _AGENT_COMMAND = f"exec python -m workers.agent --config {_CONFIG_PATH}"
 _HEALTH_WAIT_S = 15.0
 _HEALTH_EVERY_S = 0.2
 _RESTART_AFTER = timedelta(seconds=45)
+# A model that its sandbox cannot hold would otherwise be given one after the other for ever.
+_MOST_REPLACEMENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class _Plan:
     sandbox_id: str | None
     start_agent: bool
     give_up: bool
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,16 @@ def _advance(context: Context, node_id: str, token: str) -> None:
 def _load(context: Context, node_id: str, token: str) -> _Plan | None:
     with context.database.unit_of_work() as uow:
         node = leases.held(uow.session, NodeRow, node_id, token)
+        if node.status == "terminating":
+            # Its end was asked for while this step was on its way.
+            leases.release(node, 0)
+            uow.ring("nodes.terminate", node.id)
+            return None
         if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
             leases.release(node, None)
             return None
         now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
-        since = node.agent_started_at if node.status == "lost" else node.created_at
+        since = node.agent_started_at if node.status == "lost" else node.requested_at
         limit = timedelta(seconds=context.settings.node_start_timeout_s)
         return _Plan(
             node_id=node.id,
@@ -89,6 +100,7 @@ def _load(context: Context, node_id: str, token: str) -> _Plan | None:
             status=node.status,
             sandbox_id=node.sandbox_id,
             start_agent=node.agent_started_at is None or now - node.agent_started_at > _RESTART_AFTER,
+            generation=len(node.former_sandboxes),
             give_up=since is not None and now - since > limit and node.attempts > 2,
         )
 
@@ -97,7 +109,7 @@ async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
     if plan.sandbox_id is None:
         info = await context.provider.create(
             SandboxSpec(
-                key=plan.node_id.replace("_", "-"),
+                key=_key(plan),
                 template=plan.template,
                 timeout_s=context.settings.sandbox_timeout_s,
                 metadata=metadata(context.settings, cluster_id=plan.cluster_id, node_id=plan.node_id),
@@ -111,6 +123,11 @@ async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
     if start:
         await _start_agent(context, member)
     return _Outcome(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
+
+
+def _key(plan: _Plan) -> str:
+    """Names this sandbox of the node: a provider may remember the keys of those before it."""
+    return plan.node_id.replace("_", "-") + (f"-{plan.generation}" if plan.generation else "")
 
 
 async def _start_agent(context: Context, member: Member) -> None:
@@ -171,13 +188,27 @@ def _gone(context: Context, plan: _Plan, token: str) -> None:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
         node.ended_at = func.clock_timestamp()
-        error = {"code": "sandbox_gone", "detail": "The node's sandbox no longer exists at its provider."}
+        detail = "The node's sandbox no longer exists at its provider."
+        if node.role != "aggregator":
+            detail += " Redeploy the node and upload its data again to have it back."
+        error = {"code": "sandbox_gone", "detail": detail}
         node.error = error
-        if node.status == "provisioning":
+        if node.status == "terminating":
+            leases.release(node, 0)
+        elif node.status == "provisioning":
             transitions.move(uow.session, node, "failed", error=error)
+            leases.release(node, None)
         else:
-            events.emit(uow.session, plan.cluster_id, "node.gone", {"node_id": node.id, **error})
-        leases.release(node, None)
+            _lost_for_good(uow, node, error)
+
+
+def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> None:
+    """An aggregator holds nothing that its workers do not have: it gets a new sandbox at once. A worker's data is its owner's
+    to upload: the training goes on with the others, and the event says what would bring it back."""
+    events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
+    leases.release(node, None)
+    if node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
+        nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
 
 def _fail(context: Context, plan: _Plan, token: str, code: str, detail: str) -> None:
@@ -189,11 +220,13 @@ def _fail(context: Context, plan: _Plan, token: str, code: str, detail: str) -> 
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
         node.error = {"code": code, "detail": detail}
         node.ended_at = func.clock_timestamp() if node.started_at is not None else None
-        if node.status == "provisioning":
+        if node.status == "terminating":
+            leases.release(node, 0)
+        elif node.status == "provisioning":
             transitions.move(uow.session, node, "failed", error=node.error)
+            leases.release(node, None)
         else:
-            events.emit(uow.session, plan.cluster_id, "node.gone", {"node_id": node.id, **node.error})
-        leases.release(node, None)
+            _lost_for_good(uow, node, {"code": code, "detail": detail})
 
 
 def terminate(context: Context, node_id: str) -> None:

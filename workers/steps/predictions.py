@@ -12,9 +12,11 @@ from workers.agent.protocol import ModelSpec, Predict, Predictions
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, running
+from workers.steps.members import Member, agent_of, aggregator_returns, peers_of, running
+from workers.steps.restore import restore
 
 _TRIES = 3
+_LOOK_AGAIN_S = 1.0
 
 
 class _RefusedError(Exception):
@@ -33,6 +35,9 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         row = leases.held(uow.session, PredictionRow, prediction_id, token)
         if row.status != "pending":
             leases.release(row, None)
+            return
+        if aggregator_returns(uow.session, row.cluster_id):
+            leases.release(row, _LOOK_AGAIN_S)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
@@ -89,6 +94,12 @@ async def _predict(
         engine="onnx" if cluster.config["wasm_optimization"] else "torch",
     )
     async with agent_of(context, aggregator) as agent:
+        try:
+            return await agent.predict(request)
+        except AgentRefusedError as error:
+            if error.code != "unknown_model":
+                raise
+        await restore(agent, training.id, request.model, request.digest, request.workers)
         return await agent.predict(request)
 
 

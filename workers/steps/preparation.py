@@ -12,7 +12,8 @@ from api.store.models import TrainingRow
 from workers.agent.protocol import Problem, ShardCheck, ShardReport, TrainingInit, TrainingReady
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
-from workers.steps.job import Job
+from workers.steps import nodes
+from workers.steps.job import Job, look_again
 from workers.steps.lease import act
 from workers.steps.members import Member, agent_of, peers_of
 
@@ -28,10 +29,36 @@ class RefusalError(Exception):
         self.error: dict[str, Any] = {"status": status, "code": code, "detail": detail, "errors": list(errors)}
 
 
+class _SilentError(Exception):
+    """Nodes that did not answer; their own steps look whether they come back."""
+
+    def __init__(self, node_ids: Sequence[str]) -> None:
+        super().__init__(", ".join(node_ids))
+        self.node_ids = node_ids
+
+
 def prepare(context: Context, job: Job, token: str) -> None:
-    """Move a pending training to `training`, or to `refused` with which node and why."""
+    """Move a pending training to `training`, or to `refused` with which node and why. Nodes that may come back are waited
+    for."""
+    here = {member.node_id for member in job.workers}
+    missing = [node_id for node_id in job.planned_workers if node_id not in here]
+    gone = [node_id for node_id in missing if node_id not in {member.node_id for member in job.returning}]
+    if job.aggregator is None and not job.aggregator_returns:
+        gone.append(job.aggregator_id)
+    if gone:
+        _refuse(context, job, token, RefusalError(409, _UNREACHABLE, f"Not running any more: {', '.join(gone)}.").error)
+        return
+    if missing or job.aggregator is None:
+        look_again(context, job, token)
+        return
+    aggregator = job.aggregator
     try:
-        labels, ready = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job))
+        labels, ready = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job, aggregator))
+    except _SilentError as silent:
+        for node_id in silent.node_ids:
+            nodes.mark_lost(context, node_id, "its agent does not answer")
+        look_again(context, job, token)
+        return
     except RefusalError as refusal:
         _refuse(context, job, token, refusal.error)
         return
@@ -52,20 +79,20 @@ def prepare(context: Context, job: Job, token: str) -> None:
         uow.ring("trainings.advance", training.id)
 
 
-async def _prepare(context: Context, job: Job) -> tuple[list[str], TrainingReady]:
-    missing = [node_id for node_id in job.planned_workers if node_id not in {member.node_id for member in job.workers}]
-    if missing or job.aggregator is None:
-        raise RefusalError(409, _UNREACHABLE, f"Not running any more: {', '.join(missing or [job.aggregator_id])}.")
+async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list[str], TrainingReady]:
     reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in job.workers))
+    silent = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
+    if silent:
+        raise _SilentError(silent)
     labels = agreed_labels(reports)
     if job.labels and labels != list(job.labels):
         raise RefusalError(422, "labels_changed", "The labels differ from those this training began with.")
     request = await init_request(context, job, labels)
     try:
-        async with agent_of(context, job.aggregator) as agent:
+        async with agent_of(context, aggregator) as agent:
             ready = await agent.init_training(request)
     except AgentUnreachableError as error:
-        raise RefusalError(409, _UNREACHABLE, f"The aggregator {job.aggregator_id} does not answer.") from error
+        raise _SilentError([aggregator.node_id]) from error
     except AgentRefusedError as error:
         raise RefusalError(422, error.code, f"{job.aggregator_id}: {error.message}") from error
     if ready.problem is not None:
@@ -79,7 +106,8 @@ async def init_request(context: Context, job: Job, labels: Sequence[str]) -> Tra
     return TrainingInit(
         training_id=job.training_id,
         model=job.spec_for(labels),
-        base_digest=job.digest,
+        # Before the first round there is nothing to restore: the same seed gives the same weights.
+        base_digest=job.digest if job.completed_rounds else None,
         sources=list(peers.values()),
         validation=job.config["validation"],
     )
@@ -100,11 +128,10 @@ def agreed_labels(reports: Sequence[ShardReport]) -> list[str]:
     """The labels that every shard has, sorted; RefusalError when a shard is unusable or the shards disagree."""
     bad = [(report.node_id, report.problem) for report in reports if report.problem is not None]
     if bad:
-        status = 409 if any(problem.code == _UNREACHABLE for _, problem in bad) else 422
         errors = [{"pointer": "/dataset", "message": f"{node_id}: {problem.message}"} for node_id, problem in bad]
         codes = {problem.code for _, problem in bad}
         code = codes.pop() if len(codes) == 1 else "shards_unusable"
-        raise RefusalError(status, code, "; ".join(error["message"] for error in errors), errors)
+        raise RefusalError(422, code, "; ".join(error["message"] for error in errors), errors)
     by_labels: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
         by_labels.setdefault(tuple(sorted(report.labels)), []).append(report.node_id)

@@ -1,4 +1,17 @@
-"""One round: workers train and push, the aggregator averages and publishes, the new model is evaluated."""
+"""One round: workers train and push, the aggregator averages and publishes, the new model is evaluated.
+
+Anything may die at any moment, and no round is lost or counted twice:
+
+- The aggregator's agent dies: it is started again, finds the round's base on its disk, and collects anew. Workers that are
+  done send their updates again without training (`TrainRound.resend`).
+- The aggregator's sandbox is gone: its node gets a new one (`steps.nodes`), which pulls the round's base from a worker. A base
+  of before the first round is made anew: the same seed gives the same weights.
+- Round n is published and not yet recorded: the aggregator answers the same report again, and it is recorded then. If the
+  aggregator is lost before that, the round is repeated from its base, which workers keep until they have the model after the
+  next one (`Worker.need`).
+- Round n is recorded only once at least one worker holds its model, so that what `epoch` counts can always be gone on from.
+- A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
+"""
 
 import asyncio
 import logging
@@ -14,7 +27,7 @@ from sqlalchemy.orm import Session
 from api.domain import progress, sampling, strategies, topology
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
-from api.store.models import NodeRow, RoundNodeRow, RoundRow, TrainingRow
+from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
@@ -23,6 +36,8 @@ from workers.agent.protocol import (
     Evaluate,
     Evaluation,
     Hyperparameters,
+    Keep,
+    Link,
     Peer,
     TrainReport,
     TrainRound,
@@ -30,7 +45,7 @@ from workers.agent.protocol import (
 from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.job import Job, end
+from workers.steps.job import Job, end, look_again
 from workers.steps.lease import act
 from workers.steps.members import Member, agent_of, peers_of
 from workers.steps.preparation import init_request
@@ -38,17 +53,28 @@ from workers.steps.preparation import init_request
 log = logging.getLogger(__name__)
 _POLL_S = 20.0
 _FORGOTTEN = ("unknown_training", "unknown_model", "unknown_round")
-_RETRY_S = 1.0
+# While a node is away, its return or its end must be noticed soon.
+_POLL_WHILE_AWAY_S = 2.0
+# Failures of the way between two agents, not of what they do: tried again a few times before the worker is left out.
+_OF_THE_WAY = ("push_failed", "pull_failed")
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+_REFUSALS = 5
+_OUT = ("failed", "not_sampled")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached."""
+    """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached; `silent` are workers
+    that did not answer, `lost` those that will not come back; `copies` are the workers that hold the new model, `links` what
+    they took to have it."""
 
     aggregate: AggregateReport | None = None
     reports: dict[str, TrainReport] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     evaluated_by: str | None = None
     evaluate_seconds: float | None = None
@@ -58,24 +84,46 @@ def run(context: Context, job: Job, token: str) -> None:
     """Start the next round, or go on with the one in hand; at most one long poll long."""
     number = job.completed_rounds + 1
     quorum = _quorum(context, job)
-    if job.aggregator is None:
-        if _may_return(context, job.aggregator_id):
-            _look_again(context, job, token)
-        else:
-            end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
+    if job.aggregator is None and not job.aggregator_returns:
+        end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
-    if len(job.workers) < quorum:
+    if len(job.workers) + len(job.returning) < quorum:
         detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {quorum}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
-    drawn, kind = _open_round(context, job, token, number)
-    aggregator, job = job.aggregator, replace(job, workers=tuple(each for each in job.workers if each.node_id in drawn))
-    outcome = act(context, TrainingRow, job.training_id, token, lambda: _look(context, job, aggregator, number, quorum, kind))
-    for node_id, reason in outcome.lost.items():
+    aggregator = job.aggregator
+    if aggregator is None or not job.workers:
+        look_again(context, job, token)
+        return
+    states, kind = _open_round(context, job, token, number)
+    present = replace(
+        job,
+        workers=tuple(member for member in job.workers if states.get(member.node_id) not in _OUT),
+        returning=tuple(member for member in job.returning if states.get(member.node_id) not in _OUT),
+    )
+    here = {member.node_id for member in (*present.workers, *present.returning)}
+    gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
+    try:
+        outcome = act(
+            context,
+            TrainingRow,
+            job.training_id,
+            token,
+            lambda: _look(context, present, aggregator, number, quorum, kind, gone),
+        )
+    except AgentRefusedError as refusal:
+        if job.attempts < _REFUSALS or job.returning:
+            raise
+        end(context, job, token, "failed", _error(refusal.code, f"{aggregator.node_id}: {refusal.message}"))
+        return
+    for node_id, reason in outcome.silent.items():
         nodes.mark_lost(context, node_id, reason)
     if outcome.aggregate is None:
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
-        _look_again(context, job, token)
+        look_again(context, job, token)
+    elif outcome.aggregate.state == "done" and not outcome.copies:
+        log.warning("%s: no worker has a copy of round %d yet", job.training_id, number)
+        look_again(context, job, token)
     elif outcome.aggregate.state == "failed":
         problem = outcome.aggregate.problem
         _record(context, job, token, number, outcome)
@@ -96,20 +144,9 @@ def _error(code: str, detail: str) -> dict[str, Any]:
     return {"code": code, "detail": detail}
 
 
-def _may_return(context: Context, node_id: str) -> bool:
-    """A lost node whose sandbox is still there may be brought back by its own step."""
-    with context.database.unit_of_work() as uow:
-        node = uow.session.execute(select(NodeRow).where(NodeRow.id == node_id)).scalar_one()
-        return node.status == "running" or (node.status == "lost" and node.ended_at is None and node.due_at is not None)
-
-
-def _look_again(context: Context, job: Job, token: str) -> None:
-    with context.database.unit_of_work() as uow:
-        leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S)
-
-
-def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[set[str], str]:
-    """Who takes part and by which data path: decided when the round is opened, and written down."""
+def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[dict[str, str], str]:
+    """Make the round's row if it is new: who takes part and by which data path is decided then, and written down. Returns
+    the state of each worker in it, and the path."""
     with context.database.unit_of_work() as uow:
         session = uow.session
         locked_cluster(session, job.cluster_id)
@@ -119,17 +156,20 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[se
             row = RoundRow(training_id=job.training_id, number=number, status="running", base_digest=job.digest or "")
             session.add(row)
         elif row.status == "running":
-            return _taking_part(session, job.training_id, number), row.data_path or "star"
+            return _states(session, job.training_id, number), row.data_path or "star"
         else:
             transitions.move_round(row, "running")
             row.started_at = func.clock_timestamp()
             row.error = row.fallback = None
         session.flush()
-        present = [member.node_id for member in job.workers]
-        drawn = sampling.draw(present, job.drawn_per_round, job.config["seed"], number)
-        for node_id in present:
-            _round_node(session, job.training_id, number, node_id).state = "training" if node_id in drawn else "not_sampled"
+        members = [member.node_id for member in (*job.workers, *job.returning)]
+        drawn = sampling.draw(members, job.drawn_per_round, job.config["seed"], number)
+        for node_id in members:
+            node = _round_node(session, job.training_id, number, node_id)
+            node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
         kind, reason = topology.data_path(job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"])
+        if kind != "star" and any(member.node_id in drawn for member in job.returning):
+            kind, reason = "star", "one of the workers is not back yet"
         row.data_path, row.data_path_reason = kind, reason
         events.emit(
             session,
@@ -144,17 +184,12 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[se
             },
             training_id=job.training_id,
         )
-        return set(drawn), kind
+        return _states(session, job.training_id, number), kind
 
 
-def _taking_part(session: Session, training_id: str, number: int) -> set[str]:
-    return set(
-        session.scalars(
-            select(RoundNodeRow.node_id).where(
-                RoundNodeRow.training_id == training_id, RoundNodeRow.number == number, RoundNodeRow.state != "not_sampled"
-            )
-        )
-    )
+def _states(session: Session, training_id: str, number: int) -> dict[str, str]:
+    rows = session.scalars(select(RoundNodeRow).where(RoundNodeRow.training_id == training_id, RoundNodeRow.number == number))
+    return {row.node_id: row.state for row in rows}
 
 
 def _round_node(session: Session, training_id: str, number: int, node_id: str) -> RoundNodeRow:
@@ -165,24 +200,27 @@ def _round_node(session: Session, training_id: str, number: int, node_id: str) -
     return row
 
 
-async def _look(context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str) -> Outcome:
+async def _look(
+    context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str, gone: Sequence[str]
+) -> Outcome:
     """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done."""
     outcome = Outcome()
-    peers = await peers_of(context, [*job.workers, aggregator])
+    peers = await peers_of(context, [*job.workers, *job.returning, aggregator])
     for member in job.workers:
         if member.node_id not in peers:
-            outcome.lost[member.node_id] = "its sandbox no longer exists at the provider"
+            outcome.silent[member.node_id] = "its sandbox cannot be reached"
     workers = [member for member in job.workers if member.node_id in peers]
     if aggregator.node_id not in peers:
         return outcome
     try:
         async with agent_of(context, aggregator) as agent:
-            await _collect(context, job, agent, workers, peers, number, quorum, kind, outcome)
+            await _collect(context, job, agent, workers, peers, number, quorum, kind, gone, outcome)
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
         outcome.aggregate = None
         return outcome
     if outcome.aggregate is not None and outcome.aggregate.state == "done":
+        await _keep(context, job, peers, kind, workers, outcome)
         await _evaluate(context, job, peers[aggregator.node_id], workers, outcome)
     return outcome
 
@@ -196,16 +234,17 @@ async def _collect(
     number: int,
     quorum: int,
     kind: str,
+    gone: Sequence[str],
     outcome: Outcome,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
-    path = _data_path(kind, [peers[member.node_id] for member in workers], deadline_s)
+    path = _data_path(kind, _in_order(job, peers), deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
         model=job.model_spec,
         base_digest=job.digest or "",
-        workers=[peers[member.node_id] for member in workers],
+        workers=[peers[member.node_id] for member in (*workers, *job.returning) if member.node_id in peers],
         self_peer=peers[job.aggregator_id],
         dataset=job.config["dataset"],
         quorum=quorum,
@@ -215,20 +254,23 @@ async def _collect(
         path=path,
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
-    end = time.monotonic() + _POLL_S
+    if gone and outcome.aggregate.state == "collecting":
+        outcome.aggregate = await aggregator.drop(job.training_id, number, list(gone))
+    outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
+    end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
     looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
     try:
-        while outcome.aggregate.state == "collecting" and (left := end - time.monotonic()) > 0:
+        while outcome.aggregate.state == "collecting" and not outcome.silent and (left := end - time.monotonic()) > 0:
             poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
             watched = {task for task in looks if not task.done()} | {poll}
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            gone = [node_id for node_id in {**outcome.lost, **outcome.failed} if node_id in peers]
             if poll.done():
                 outcome.aggregate = poll.result()
             else:
                 poll.cancel()
                 await asyncio.gather(poll, return_exceptions=True)
-            waiting = [node_id for node_id in gone if node_id not in {report.node_id for report in outcome.aggregate.received}]
+            arrived = {report.node_id for report in outcome.aggregate.received}
+            waiting = [node_id for node_id in outcome.failed if node_id in peers and node_id not in arrived]
             if waiting and outcome.aggregate.state == "collecting":
                 outcome.aggregate = await aggregator.drop(job.training_id, number, waiting)
                 for node_id in waiting:
@@ -237,6 +279,12 @@ async def _collect(
         for task in looks:
             task.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
+
+
+def _in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:
+    """The round's workers in an order that no look at the round changes: a ring depends on it."""
+    members = {member.node_id for member in (*job.workers, *job.returning)}
+    return [peers[node_id] for node_id in job.planned_workers if node_id in members and node_id in peers]
 
 
 def _data_path(kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
@@ -253,7 +301,9 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
         if error.code not in _FORGOTTEN:
             raise
     # Its agent was restarted since: give it back what it needs.
-    await aggregator.init_training(await init_request(context, job, job.labels))
+    ready = await aggregator.init_training(await init_request(context, job, job.labels))
+    if ready.digest != request.base_digest:
+        raise AgentRefusedError("other_model", "its first model is not the one that this training began with")
     # What workers have sent or told it is gone; they are asked for their updates once more.
     return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
@@ -268,7 +318,7 @@ async def _work(
     end: float,
     outcome: Outcome,
 ) -> None:
-    """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.lost`."""
+    """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
     config = job.config
     request = TrainRound(
         training_id=job.training_id,
@@ -294,19 +344,43 @@ async def _work(
     try:
         async with agent_of(context, member) as agent:
             report = await agent.train(request)
+            if report.state == "done" and _is_missing(outcome.aggregate, member.node_id):
+                report = await agent.train(request.model_copy(update={"resend": True}))
+            pauses = iter(_PAUSES_S)
             outcome.reports[member.node_id] = report
-            while report.state == "running" and (left := end - time.monotonic()) > 0:
-                report = await _follow(agent, request, left)
+            while (left := end - time.monotonic()) > 0:
+                if report.state == "running":
+                    report = await _follow(agent, request, left)
+                elif _of_the_way(report) and (pause := next(pauses, None)) is not None:
+                    await asyncio.sleep(min(pause, left))
+                    report = await agent.train(request)
+                else:
+                    break
                 outcome.reports[member.node_id] = report
+            if _of_the_way(report) and next(pauses, None) is not None:
+                return
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
-        outcome.lost[member.node_id] = "its agent stopped answering"
+        outcome.silent[member.node_id] = "its agent stopped answering"
     except AgentRefusedError as error:
         outcome.failed[member.node_id] = f"{error.message} ({error.code})"
     else:
         if report.state == "failed":
             problem = report.problem
             outcome.failed[member.node_id] = f"{problem.message} ({problem.code})" if problem else "no reason given"
+
+
+def _is_missing(aggregate: AggregateReport | None, node_id: str) -> bool:
+    """Whether the aggregator still waits for an update that its worker believes to have sent."""
+    return (
+        aggregate is not None
+        and aggregate.state == "collecting"
+        and node_id not in {*(report.node_id for report in aggregate.received), *aggregate.rejected}
+    )
+
+
+def _of_the_way(report: TrainReport) -> bool:
+    return report.state == "failed" and report.problem is not None and report.problem.code in _OF_THE_WAY
 
 
 async def _follow(agent: AgentClient, request: TrainRound, wait_s: float) -> TrainReport:
@@ -316,6 +390,31 @@ async def _follow(agent: AgentClient, request: TrainRound, wait_s: float) -> Tra
         if error.code not in _FORGOTTEN:
             raise
     return await agent.train(request)
+
+
+async def _keep(
+    context: Context, job: Job, peers: dict[str, Peer], kind: str, workers: Sequence[Member], outcome: Outcome
+) -> None:
+    """Have every worker pull the new model, which it needs for the next round anyhow, in a hierarchy from its head."""
+    digest = outcome.aggregate.digest if outcome.aggregate else None
+    request = Keep(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
+    path = _data_path(kind, _in_order(job, peers), 0)
+    heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path else {}
+    present = [member for member in workers if member.node_id not in outcome.silent]
+
+    async def one(member: Member) -> None:
+        head = peers.get(heads.get(member.node_id, ""))
+        try:
+            async with agent_of(context, member) as agent:
+                kept = await agent.keep(request.model_copy(update={"head": head}))
+        except AgentError as error:
+            log.warning("%s: no copy: %s", job.training_id, error)
+        else:
+            outcome.copies.append(kept.node_id)
+            outcome.links += kept.links
+
+    await asyncio.gather(*map(one, present))
+    outcome.copies.sort()
 
 
 async def _evaluate(context: Context, job: Job, source: Peer, workers: Sequence[Member], outcome: Outcome) -> None:
@@ -334,7 +433,7 @@ async def _evaluate(context: Context, job: Job, source: Peer, workers: Sequence[
     else:
         # A late worker still trains: it would answer only when it has finished.
         punctual = {report.node_id for report in aggregate.received}
-        present = [member for member in workers if member.node_id in punctual]
+        present = [member for member in workers if member.node_id in punctual & set(outcome.copies)]
         found = await _evaluations(context, job, source, present, aggregate.digest, job.config["dataset"], held_out=True)
         outcome.evaluated_by = "held_out_splits" if found else None
     outcome.evaluations = found
@@ -456,8 +555,14 @@ def _complete(
     row.late_updates = len(aggregate.late)
     row.notices = list(aggregate.notices)
     row.links = [
-        {"from": link.source, "to": link.target, "bytes": link.bytes, "seconds": link.seconds} for link in aggregate.links
+        {"from": link.source, "to": link.target, "bytes": link.bytes, "seconds": link.seconds}
+        for link in (*aggregate.links, *outcome.links)
     ]
+    row.copies = outcome.copies
+    for report in counted:
+        node = _round_node(session, job.training_id, row.number, report.node_id)
+        if node.bytes_sent is None:
+            node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
     row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(

@@ -17,8 +17,9 @@ from workers.steps import nodes
 from workers.steps.deployment import metadata
 
 log = logging.getLogger(__name__)
-# A sandbox younger than this may belong to a row whose transaction is still on its way.
-_ORPHAN_AGE = timedelta(seconds=60)
+# A sandbox younger than this may belong to a row whose transaction is still on its way. With the interval between two looks
+# it is less than a minute.
+ORPHAN_AGE = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def reconcile(context: Context) -> None:
     orphans = [
         info
         for info in found
-        if info.sandbox_id not in known and info.metadata.get("node_id") not in starting and now - info.started_at > _ORPHAN_AGE
+        if info.sandbox_id not in known and info.metadata.get("node_id") not in starting and now - info.started_at > ORPHAN_AGE
     ]
     renew_before = now + timedelta(seconds=context.settings.sandbox_timeout_s * 2 / 3)
     expiring = [

@@ -14,8 +14,6 @@ from api.cli.embedded.errors import StackError
 from api.cli.embedded.home import Home
 
 _PROBE_TIMEOUT_S = 2.0
-# Open event streams end after so long.
-_API_DRAIN_S = "2"
 
 
 def redis_server(home: Home, environment: Mapping[str, str], password: str) -> tuple[Part, str]:
@@ -80,10 +78,7 @@ def celery_beat(home: Home, environment: Mapping[str, str]) -> Part:
 
 
 def api(home: Home, environment: Mapping[str, str], host: str, port: int, url: str) -> Part:
-    argv = [
-        *(sys.executable, "-m", "uvicorn", "api.main:create_app_from_env", "--factory", "--host", host, "--port", str(port)),
-        *("--timeout-graceful-shutdown", _API_DRAIN_S, "--no-server-header", "--no-access-log"),
-    ]
+    argv = [sys.executable, "-m", "api.serve", "--host", host, "--port", str(port)]
     return Part("api", argv, environment, home.log("api"), _answers(f"{url}/readyz"))
 
 

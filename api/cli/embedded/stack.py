@@ -85,6 +85,7 @@ class EmbeddedStack:
             "FLOW_NEXUS_REDIS_URL": self._redis(secrets),
             "FLOW_NEXUS_SECRET_KEY": secrets.secret_key,
             "FLOW_NEXUS_MODELS_DIR": str(home.folder("models")),
+            "FLOW_NEXUS_LOGS_DIR": str(home.folder("logs")),
         }
         sandboxes = self._sandboxes(secrets)
         operator |= sandboxes

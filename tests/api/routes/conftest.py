@@ -13,7 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import create_engine
 
+from api.domain.scopes import SCOPES
 from api.main import create_app
+from api.serve import make_config
 from api.services import keys
 from api.settings import Settings
 from api.store.database import Database, UnitOfWork
@@ -48,7 +50,7 @@ def make_settings(postgres_url: str, folder: Path, **fields: Any) -> Settings:
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Base URL of an app that runs in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(make_config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     end = time.monotonic() + 30
@@ -91,7 +93,7 @@ def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser
     """Makes a caller: a project of its own unless it is named, and a key with these scopes (all by default)."""
     made: list[User] = []
 
-    def make(project: str | None = None, scopes: frozenset[str] = keys.SCOPES - {"admin"}) -> User:
+    def make(project: str | None = None, scopes: frozenset[str] = SCOPES - {"admin"}) -> User:
         name = project or f"project-{len(made)}"
 
         def issue(uow: UnitOfWork) -> tuple[str, str]:

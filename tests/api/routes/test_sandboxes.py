@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from api.domain.sandboxes import SandboxSpec
 from api.settings import Settings
 from api.store import transitions
 from api.store.models import NodeRow
 from tests.api.routes.conftest import make_settings
+from tests.api.routes.real import start
 from tests.api.routes.user import User, problem
 from tests.workers.sandboxes.hosting import API_KEY, Host
 from workers.sandboxes.client import SandboxClient
@@ -31,19 +31,6 @@ def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFac
     return make_settings(
         postgres_url, tmp_path_factory.mktemp("models"), max_upload_bytes=LIMIT, execute_max_output=2000, **addresses
     )
-
-
-def start(settings: Settings, user: User, template: str = "python") -> str:
-    """A node whose sandbox is real; returns the node's id."""
-    node_id = user.deploy(user.cluster(), template=template)
-    key = node_id.replace("_", "-")
-    spec = SandboxSpec(key=key, template=template, timeout_s=300, metadata={"node_id": node_id})
-    info = asyncio.run(SandboxClient(settings).create(spec))
-    with user.rows.unit_of_work() as uow:
-        row = uow.session.get_one(NodeRow, node_id)
-        row.sandbox_id, row.started_at = info.sandbox_id, info.started_at
-        transitions.move(uow.session, row, "running")
-    return node_id
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +146,9 @@ def test_the_limits_of_an_execution_are_named(user: User, sandbox: str) -> None:
     wide = user.call("POST", f"{sandbox}/execute", 200, json={"code": "print('x' * 10_000_000)"})
     assert wide["limit"] == "output"
     assert 0 < len(wide["stdout"]) <= 2000
+    hits = user.call("GET", sandbox, 200)["limit_hits"]
+    assert [hit["limit"] for hit in hits[:2]] == ["output", "timeout"]
+    assert all(hit["count"] >= 1 and hit["first_at"] <= hit["last_at"] for hit in hits)
 
 
 @pytest.mark.parametrize(

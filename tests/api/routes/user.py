@@ -1,7 +1,7 @@
 """One caller of the API, and the hands of the workers that it waits for."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -35,6 +35,26 @@ class User:
         answer = self.http.request(method, path, **options)
         return problem(answer, status)
 
+    def holding(self, secret: str) -> "User":
+        """The same project with another key."""
+        http = httpx.Client(base_url=self.http.base_url, headers={"Authorization": f"Bearer {secret}"}, timeout=60)
+        return replace(self, http=http, secret=secret)
+
+    def key(self, **fields: Any) -> dict[str, Any]:
+        """A new key of the project, as the API shows it once."""
+        made: dict[str, Any] = self.call("POST", "/v1/keys", 201, json={"name": "tests", **fields})
+        return made
+
+    def audited(self, count: int = 1, **filters: Any) -> list[dict[str, Any]]:
+        """The newest entries of the audit log that match, once there are `count`: refusals are written beside the requests."""
+        end = time.monotonic() + 10
+        while True:
+            found: list[dict[str, Any]] = self.call("GET", "/v1/audit", 200, params={**filters, "limit": 100})["items"]
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < end, f"{len(found)} of {count} entries: {filters}"
+            time.sleep(0.05)
+
     def cluster(self, **fields: Any) -> str:
         return str(self.call("POST", "/v1/clusters", 201, json={**CLUSTER, **fields})["cluster_id"])
 
@@ -54,9 +74,9 @@ class User:
         self.node_runs(node_id)
         return node_id
 
-    def ready(self) -> str:
+    def ready(self, **fields: Any) -> str:
         """A connected cluster of one worker and an aggregator."""
-        cluster_id = self.cluster()
+        cluster_id = self.cluster(**fields)
         self.running(cluster_id)
         self.running(cluster_id, node_type="parameter_server")
         self.call("POST", f"/v1/clusters/{cluster_id}/connect", 200, json={})

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from api.domain.errors import ConflictError, InvalidError, NotFoundError
-from api.services import idempotency, keys
+from api.services import idempotency, keys, principals
 from api.settings import Settings
 from api.store.database import Database
 from api.store.models import ApiKeyRow
@@ -22,12 +22,12 @@ def test_a_key_opens_its_project_until_it_is_revoked(database: Database, setting
     with database.unit_of_work() as uow:
         row, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["clusters:read"])
     with database.unit_of_work() as uow:
-        principal = keys.authenticate(uow.session, settings, secret)
-    assert principal == keys.Principal(row.project_id, row.id, frozenset({"clusters:read"}))
+        principal = principals.authenticate(uow.session, settings, secret)
+    assert principal == principals.Principal(row.project_id, row.id, frozenset({"clusters:read"}), secret[:8])
     with database.unit_of_work() as uow:
-        keys.revoke(uow.session, row.id)
-        keys.revoke(uow.session, row.id)
-        assert keys.authenticate(uow.session, settings, secret) is None
+        keys.revoke(uow.session, None, row.id)
+        keys.revoke(uow.session, None, row.id)
+        assert principals.authenticate(uow.session, settings, secret) is None
 
 
 def test_the_database_never_holds_the_key(database: Database, settings: Settings) -> None:
@@ -42,15 +42,15 @@ def test_expired_and_unknown_keys_open_nothing(database: Database, settings: Set
     past = datetime.now(UTC) - timedelta(seconds=1)
     with database.unit_of_work() as uow:
         _, secret = keys.create(uow.session, settings, project="acme", name="old", scopes=["admin"], expires_at=past)
-        assert keys.authenticate(uow.session, settings, secret) is None
-        assert keys.authenticate(uow.session, settings, "fnx_unknown") is None
+        assert principals.authenticate(uow.session, settings, secret) is None
+        assert principals.authenticate(uow.session, settings, "fnx_unknown") is None
 
 
 def test_another_deployments_secret_does_not_open_it(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
         _, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["admin"])
         other = settings.model_copy(update={"secret_key": type(settings.secret_key)("t" * 32)})
-        assert keys.authenticate(uow.session, other, secret) is None
+        assert principals.authenticate(uow.session, other, secret) is None
 
 
 @pytest.mark.parametrize("scopes", [[], ["root"]])
@@ -64,12 +64,12 @@ def test_ensure_makes_one_key(database: Database, settings: Settings) -> None:
         with database.unit_of_work() as uow:
             keys.ensure(uow.session, settings, project="embedded", name="embedded", plaintext="fnx_fixed")
     with database.unit_of_work() as uow:
-        assert len(keys.page(uow.session, "embedded")) == 1
+        assert len(keys.everything(uow.session, "embedded")) == 1
 
 
 def test_revoking_an_unknown_key_is_an_error(database: Database) -> None:
     with pytest.raises(NotFoundError), database.unit_of_work() as uow:
-        keys.revoke(uow.session, "key_unknown")
+        keys.revoke(uow.session, None, "key_unknown")
 
 
 def test_an_idempotency_key_stands_for_one_request(database: Database) -> None:

@@ -52,7 +52,7 @@ class User:
 
     def cluster(self) -> str:
         with self.work() as uow:
-            return clusters.create(uow, self.project, CLUSTER).id
+            return clusters.create(uow, self.settings, self.project, CLUSTER).id
 
     def deploy(self, cluster_id: str, role: Role = "worker", *, up: bool = True, model: str = "base") -> str:
         with self.work() as uow:

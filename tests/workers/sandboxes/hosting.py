@@ -22,17 +22,18 @@ T = TypeVar("T")
 
 
 class Host:
-    """A running host. `options` are those of its command line."""
+    """A running host. `options` are those of its command line; `user` is the machine's user that it runs as."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, isolation: str = ISOLATION, user: int | None = None) -> None:
         self.home = home
-        self._options = ("--isolation", ISOLATION, *options)
+        self._options = ("--isolation", isolation, *options)
+        self._as_user = [] if user is None else [sys.executable, str(Path(__file__).with_name("as_user.py")), str(user)]
         self.start()
 
     def start(self) -> None:
         self._log = (self.home.parent / f"{self.home.name}.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.sandboxes.host", "--home", str(self.home), *self._options],
+            [*self._as_user, sys.executable, "-m", "workers.sandboxes.host", "--home", str(self.home), *self._options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={"E2B_API_KEY": API_KEY, "PATH": os.environ["PATH"], "HOST_SECRET": "the host's own"},
@@ -61,15 +62,15 @@ class Host:
         """What points the plain SDK to this host."""
         return {"api_key": API_KEY, "api_url": self.url, "sandbox_url": self.url, "http_version": "1.1"}
 
-    def client(self) -> SandboxClient:
+    def client(self, url: str | None = None) -> SandboxClient:
         settings = Settings(
             database_url="postgresql+psycopg://unused",
             redis_url="redis://unused",
             secret_key="x" * 32,
             models_dir=Path("unused"),
             e2b_api_key=API_KEY,
-            e2b_api_url=self.url,
-            e2b_sandbox_url=self.url,
+            e2b_api_url=url or self.url,
+            e2b_sandbox_url=url or self.url,
         )
         return SandboxClient(settings)
 
@@ -96,7 +97,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """0 for a process that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
 
 
 def descendants(pid: int) -> list[int]:

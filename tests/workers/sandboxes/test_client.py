@@ -271,9 +271,7 @@ class TestPorts:
 
 
 def test_a_host_that_does_not_answer_is_unavailable(host: Host) -> None:
-    client = host.client()
-    client._options["api_url"] = "http://127.0.0.1:9"
-    client._sandbox_url = "http://127.0.0.1:9"
+    client = host.client(url="http://127.0.0.1:9")
     with pytest.raises(SandboxUnavailableError):
         run(client.get("i1"))
     assert run(client.status()).ok is False

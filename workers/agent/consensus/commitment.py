@@ -42,8 +42,11 @@ def root_of(base_digest: str, seed: str, segments: list[str], losses: list[float
     return root
 
 
-def fault_of(commitment: Commitment | None, base_digest: str, end_digest: str) -> str | None:
-    """What is wrong with a commitment to an update whose state has `end_digest`; None when nothing is."""
+def fault_of(commitment: Commitment | None, base_digest: str, end_digest: str, base_state_digest: str) -> str | None:
+    """What is wrong with a commitment to an update whose state has `end_digest`; None when nothing is.
+
+    `base_digest` names the base's file, as the chain does; `base_state_digest` is its tensors.state_digest.
+    """
     if commitment is None or not commitment.segments:
         return "the update comes without evidence of learning"
     if len(commitment.segments) != len(commitment.losses):
@@ -52,6 +55,6 @@ def fault_of(commitment: Commitment | None, base_digest: str, end_digest: str) -
         return "the commitment's chain does not hold"
     if commitment.segments[-1] != end_digest:
         return "the update is not the model that was committed to"
-    if len(set(commitment.segments)) != len(commitment.segments):
+    if len({base_state_digest, *commitment.segments}) != 1 + len(commitment.segments):
         return "the committed states do not change: nothing was learned"
     return None

@@ -25,7 +25,7 @@ class FedAvg:
             if name in self._sum:
                 self._sum[name].add_(tensor, alpha=samples)
             else:
-                self._sum[name] = tensor.to(torch.float64) * samples
+                self._sum[name] = tensor.to(torch.float64).mul_(samples)
         self._weight += samples
 
     def result(self) -> dict[str, torch.Tensor]:

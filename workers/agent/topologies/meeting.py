@@ -4,6 +4,7 @@ Workers pull from one another: each offers its parts by name, and whoever needs 
 when the taker is ready for it, and a lost peer is a failed request, not silence.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,10 +49,17 @@ class Meeting:
         """This worker's index among the peers."""
         return next(index for index, peer in enumerate(self.peers) if peer.node_id == self.node_id)
 
+    def named(self, part: str) -> str:
+        """A part's name. Workers that were told of other peers do not find it, and so never mix two exchanges."""
+        return f"{hashlib.sha256(','.join(peer.node_id for peer in self.peers).encode()).hexdigest()[:12]}.{part}"
+
+    def offer(self, part: str, path: Path) -> None:
+        self.parts.offer(self.named(part), path)
+
     async def take(self, peer: Peer, name: str) -> Path:
         """Another worker's part, as a file. AgentError `peer_lost`, `peer_left` or `peer_slow` when it does not come."""
         target = self.parts.incoming / f"{peer.node_id}.{name}"
-        part = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{name}"
+        part = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.named(name)}"
         size, seconds = await self.exchange.take(peer, part, target, self.path.wait_s)
         before = self.links.get(peer.node_id)
         self.links[peer.node_id] = Link(

@@ -60,7 +60,7 @@ def _unflat(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> tensors.State:
 async def _offer(meeting: Meeting, name: str, samples: float, chunk: torch.Tensor) -> None:
     path = meeting.parts.outgoing / name
     await asyncio.to_thread(path.write_bytes, _SAMPLES.pack(samples) + chunk.numpy().tobytes())
-    meeting.parts.offer(name, path)
+    meeting.offer(name, path)
 
 
 def _read(path: Path, numbers: int) -> tuple[float, torch.Tensor]:

@@ -5,16 +5,16 @@ import contextlib
 import fcntl
 import hashlib
 import logging
-import os
+import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from workers.sandboxes.host.app import GATEWAY_SOCKET, GatewayApp, HostApp
+from workers.sandboxes.host.app import GatewayApp, HostApp
 from workers.sandboxes.host.config import HostConfig, read_config
 from workers.sandboxes.host.fleet import Fleet
 from workers.sandboxes.host.isolation.cgroups import find_cgroups
@@ -26,7 +26,7 @@ _DRAIN_S = 1
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs it, since two run side by side."""
+    """Leaves signals to us: the sandboxes are to end before the host does."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,6 +39,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # Its warnings tell of clients that left early, which is theirs to do.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    _allow_descriptors()
     config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (config.home / "lock").open("w") as lock:
         try:
@@ -54,10 +55,8 @@ def main() -> None:
 
 
 async def _serve(config: HostConfig, listener: socket.socket) -> None:
-    gateway = config.home / "gateway"
-    gateway.mkdir(mode=0o755, exist_ok=True)
     try:
-        isolation = choose_isolation(config.isolation, config.home / "shared", gateway)
+        isolation = choose_isolation(config.isolation, config.home / "shared")
     except RuntimeError as error:
         sys.exit(str(error))
     group = "flow-nexus-" + hashlib.sha256(str(config.home).encode()).hexdigest()[:12]
@@ -65,19 +64,18 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
     fleet = Fleet(config.home, isolation, cgroups, config.limits)
     limited_by = "cgroups" if cgroups else "rlimits"
     host = HostApp(fleet, config.api_key, config.template_prefix, limited_by=limited_by)
-    servers = [_server(host), _server(GatewayApp(fleet))]
+    server = _server(host)
     loop = asyncio.get_running_loop()
-    for number in (2, 15):
-        loop.add_signal_handler(number, _stop, servers)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, server)
     if not isolation.isolated:
         _LOG.warning("%s", "no isolation on this machine; see /health")
     _LOG.info("isolation by %s, limits by %s", isolation.kind, limited_by)
-    running = asyncio.create_task(fleet.run())
-    with _gateway_socket(gateway) as inside:
-        # The one line on stdout tells whoever started the host where it listens.
-        address, port = listener.getsockname()[:2]
-        print(f"http://{address}:{port}", flush=True)
-        await asyncio.gather(servers[0].serve(sockets=[listener]), servers[1].serve(sockets=[inside]))
+    running = asyncio.create_task(fleet.run(GatewayApp(fleet) if isolation.isolated else None))
+    # The one line on stdout tells whoever started the host where it listens.
+    address, port = listener.getsockname()[:2]
+    print(f"http://{address}:{port}", flush=True)
+    await server.serve(sockets=[listener])
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -99,25 +97,15 @@ def _server(application: ASGIApp) -> _Server:
     )
 
 
-def _stop(servers: list[_Server]) -> None:
-    for server in servers:
-        server.should_exit = True
+def _stop(server: _Server) -> None:
+    server.should_exit = True
 
 
-@contextlib.contextmanager
-def _gateway_socket(folder: Path) -> Iterator[socket.socket]:
-    """The socket that every sandbox sees. Bound by a relative name: socket paths are short, home folders may not be."""
-    before = Path.cwd()
-    (folder / GATEWAY_SOCKET).unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        os.chdir(folder)
-        try:
-            listener.bind(GATEWAY_SOCKET)
-        finally:
-            os.chdir(before)
-        (folder / GATEWAY_SOCKET).chmod(0o666)
-        listener.listen(512)
-        yield listener
+def _allow_descriptors() -> None:
+    """As many as the machine allows: every connection into a sandbox takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.sandboxes.host.fleet import Fleet
+from workers.sandboxes.host.gateway import SOCKET
 from workers.sandboxes.host.isolation.choose import WARNING
 from workers.sandboxes.host.isolation.plan import GATEWAY_ROOT
 from workers.sandboxes.host.proxy import SANDBOX_HEADER, SandboxProxy
 from workers.sandboxes.host.rest import RestApi, problem
 
-GATEWAY_SOCKET = "peers.sock"
 _OPEN_PATHS = {"/health"}
 
 
@@ -67,7 +67,7 @@ def _rest_app(fleet: Fleet, template_prefix: str, limited_by: str) -> Starlette:
                 "isolation": fleet.isolation.kind,
                 "warning": None if isolated else WARNING,
                 "limits": limited_by,
-                "gateway": f"{GATEWAY_ROOT}/{GATEWAY_SOCKET}" if isolated else None,
+                "gateway": f"{GATEWAY_ROOT}/{SOCKET}" if isolated else None,
             }
         )
 

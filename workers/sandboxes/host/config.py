@@ -15,6 +15,7 @@ class Limits:
 
     memory_bytes: int
     disk_bytes: int
+    files: int
     processes: int
 
 
@@ -43,6 +44,7 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
     parser.add_argument("--isolation", choices=["auto", "bubblewrap", "namespaces", "none"], default="auto")
     parser.add_argument("--memory-mb", type=int, default=4096, help="memory limit of a sandbox, MiB")
     parser.add_argument("--disk-mb", type=int, default=10240, help="disk limit of a sandbox, MiB")
+    parser.add_argument("--files", type=int, default=500_000, help="limit of files and folders of a sandbox")
     parser.add_argument("--processes", type=int, default=512, help="limit of processes and threads of a sandbox")
     parser.add_argument("--template-prefix", default="flow-nexus-", help="templates are known with and without it")
     given = parser.parse_args(arguments)
@@ -57,7 +59,7 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
         address=given.host,
         port=given.port,
         api_key=key,
-        limits=Limits(given.memory_mb << 20, given.disk_mb << 20, given.processes),
+        limits=Limits(given.memory_mb << 20, given.disk_mb << 20, given.files, given.processes),
         isolation=given.isolation,
         template_prefix=given.template_prefix,
     )

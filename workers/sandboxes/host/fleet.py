@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp
 
 from workers.sandboxes.host.config import Limits
+from workers.sandboxes.host.gateway import Gateway
+from workers.sandboxes.host.hits import LimitHits
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
-from workers.sandboxes.host.machine import Machine, MachineGoneError, remove_folder
+from workers.sandboxes.host.machine import Machine, MachineGoneError
 from workers.sandboxes.host.record import STATE_FILE, Record, new_sandbox_id, new_token
+from workers.sandboxes.host.request import Wanted
+from workers.sandboxes.host.trash import Trash
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_S = 0.5
@@ -32,23 +37,6 @@ class KeyConflictError(Exception):
     """The idempotency key was used for another request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a client asks for; `public` lets traffic in without a token."""
-
-    template: str
-    metadata: dict[str, str]
-    envs: dict[str, str]
-    timeout_s: int
-    public: bool
-    key: str | None
-
-    @property
-    def digest(self) -> str:
-        fields = [self.template, self.metadata, self.envs, self.timeout_s, self.public]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
 class Fleet:
     """Sandboxes outlive the host as machines outlive a power cut: files and tokens stay, processes do not."""
 
@@ -58,25 +46,48 @@ class Fleet:
         self._home = home
         self._folder = home / "sandboxes"
         self._cgroups = cgroups
+        self._trash = Trash(home / "trash")
+        self._peers: ASGIApp | None = None
+        self._hits: dict[str, LimitHits] = {}
+        self._gateways: dict[str, Gateway] = {}
         self._records: dict[str, Record] = {}
         self._machines: dict[str, asyncio.Future[Machine]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._creating: dict[str, tuple[str, asyncio.Task[Record]]] = {}
         self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
 
-    async def run(self) -> None:
-        """Bring back what lived, then end what expires, until cancelled."""
+    async def run(self, peers: ASGIApp | None) -> None:
+        """Bring back what lived, then end what expires, until cancelled. `peers` is what each sandbox's gateway serves."""
+        self._peers = peers
         self._restore()
         try:
             while True:
                 await asyncio.sleep(_SWEEP_S)
+                await asyncio.to_thread(self._count_hits)
                 now = datetime.now(UTC)
                 for sandbox_id in [record.sandbox_id for record in self._records.values() if record.end_at <= now]:
                     _LOG.info("sandbox %s expired", sandbox_id)
-                    await self.kill(sandbox_id)
+                    with contextlib.suppress(NoSandboxError):
+                        await self.kill(sandbox_id)
                 (self._home / _HEARTBEAT).touch()
         finally:
             await asyncio.gather(*(self._halt(sandbox_id) for sandbox_id in list(self._records)))
+
+    def _count_hits(self) -> None:
+        for sandbox_id, hits in list(self._hits.items()):
+            if self._cgroups is not None:
+                hits.look(self._cgroups, sandbox_id)
+            hits.save()
+
+    def hits(self, sandbox_id: str) -> list[dict[str, Any]]:
+        """The limits that the sandbox ran into. Raise NoSandboxError."""
+        self.get(sandbox_id)
+        return self._hits[sandbox_id].as_json()
+
+    def note(self, sandbox_id: str, limit: str) -> None:
+        """A limit that was held by somebody else, who tells of it here. Raise NoSandboxError."""
+        self.get(sandbox_id)
+        self._hits[sandbox_id].note(limit)
 
     def list(self) -> list[Record]:
         return list(self._records.values())
@@ -167,7 +178,7 @@ class Fleet:
         await self._halt(sandbox_id)
         # A crash from here on must not bring it back.
         (self.folder(sandbox_id) / STATE_FILE).unlink(missing_ok=True)
-        await asyncio.to_thread(remove_folder, self.folder(sandbox_id))
+        self._trash.take(self.folder(sandbox_id))
 
     async def _halt(self, sandbox_id: str) -> None:
         keeper = self._keepers.pop(sandbox_id, None)
@@ -180,15 +191,19 @@ class Fleet:
             machine.cancel()
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.remove, sandbox_id)
+        if gateway := self._gateways.pop(sandbox_id, None):
+            await gateway.close()
+        self._hits.pop(sandbox_id, None)
 
     def _restore(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._trash.open()
         now = datetime.now(UTC)
         for folder in self._folder.iterdir():
             try:
                 record = Record.load(folder)
             except (OSError, ValueError):
-                remove_folder(folder)
+                self._trash.take(folder)
                 continue
             # The clock of a sandbox stands still while the host is down.
             record = replace(record, end_at=record.end_at + self._downtime(now, record.started_at))
@@ -207,6 +222,10 @@ class Fleet:
         return max(timedelta(0), now - max(seen, started_at))
 
     def _keep(self, sandbox_id: str) -> None:
+        self._hits[sandbox_id] = LimitHits(self.folder(sandbox_id))
+        if self._peers is not None:
+            self._gateways[sandbox_id] = Gateway(self._peers)
+            self._gateways[sandbox_id].open(self.folder(sandbox_id))
         self._machines[sandbox_id] = asyncio.get_running_loop().create_future()
         self._keepers[sandbox_id] = asyncio.create_task(self._keep_running(sandbox_id))
 
@@ -218,7 +237,12 @@ class Fleet:
                 started = time.monotonic()
                 async with self._boots:
                     machine = await Machine.boot(
-                        self._records[sandbox_id], self.folder(sandbox_id), self.isolation, self._cgroups, self.limits
+                        self._records[sandbox_id],
+                        self.folder(sandbox_id),
+                        self.isolation,
+                        self._cgroups,
+                        self.limits,
+                        self._hits[sandbox_id].note,
                     )
                 _LOG.info("sandbox %s started in %.2f s", sandbox_id, time.monotonic() - started)
                 self._machines[sandbox_id].set_result(machine)

@@ -4,21 +4,20 @@ import asyncio
 import contextlib
 import errno
 import itertools
-import logging
 import os
-import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from workers.sandboxes.host.config import Limits
-from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, Settings
+from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMITS, NOTICE, Settings
+from workers.sandboxes.host.gateway import FOLDER
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
 from workers.sandboxes.host.isolation.plan import make_root, search_path
 from workers.sandboxes.host.record import Record
 
-_LOG = logging.getLogger(__name__)
 _DIAL_S = 10.0
 _BOOT_S = 30.0
 _DIE_S = 10.0
@@ -37,8 +36,11 @@ class MachineGoneError(Exception):
 class Machine:
     """Use `boot` to make one. It stays usable until its process ends; `wait` tells when."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, *, isolated: bool) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, control: socket.socket, note: Callable[[str], None], *, isolated: bool
+    ) -> None:
         self._process = process
+        self._note = note
         self._isolated = isolated
         self._control = control
         self._requests = itertools.count()
@@ -46,8 +48,19 @@ class Machine:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def boot(cls, record: Record, folder: Path, isolation: Isolation, cgroups: Cgroups | None, limits: Limits) -> Self:
-        """Start the sandbox whose files lie in `folder`; return when it answers. Raise OSError when it does not."""
+    async def boot(
+        cls,
+        record: Record,
+        folder: Path,
+        isolation: Isolation,
+        cgroups: Cgroups | None,
+        limits: Limits,
+        note: Callable[[str], None],
+    ) -> Self:
+        """Start the sandbox whose files lie in `folder`; return when it answers. Raise OSError when it does not.
+
+        `note` is told the name of each limit that envd saw the sandbox run into.
+        """
         root = folder / ROOT_FOLDER
         owner = isolation.owner(record.number)
         make_root(root, owner)
@@ -60,7 +73,7 @@ class Machine:
         try:
             run = ["-m", "envd", "--control", str(inside.fileno()), "--log", str(log)]
             process = await asyncio.create_subprocess_exec(
-                *isolation.command(root, owner, limits.memory_bytes // 2, seen, join, run),
+                *isolation.command(root, folder / FOLDER, owner, limits.memory_bytes // 2, seen, join, run),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -77,6 +90,7 @@ class Machine:
             python_path=isolation.python_path,
             memory_bytes=limits.memory_bytes,
             disk_bytes=limits.disk_bytes,
+            files=limits.files,
             processes=limits.processes,
             watch_memory=cgroups is None,
             per_sandbox_limits=isolation.own_users,
@@ -85,7 +99,7 @@ class Machine:
         try:
             settings.send(control)
             control.setblocking(False)
-            machine = cls(process, control, isolated=isolation.isolated)
+            machine = cls(process, control, note, isolated=isolation.isolated)
             async with asyncio.timeout(_BOOT_S):
                 (await machine.dial(ENVD_PORT)).close()
         except BaseException as error:
@@ -101,7 +115,7 @@ class Machine:
         """A connected, non-blocking socket to a port inside. Raise PortClosedError or MachineGoneError."""
         if self._reader.done():
             raise MachineGoneError
-        request = next(self._requests) & 0xFFFFFFFF
+        request = next(self._requests) % NOTICE
         answer: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
         try:
@@ -141,6 +155,10 @@ class Machine:
         if len(frame) != FRAME.size:
             return False
         request, status = FRAME.unpack(frame)
+        if request == NOTICE:
+            if status < len(LIMITS):
+                self._note(LIMITS[status])
+            return True
         answer = self._waiting.get(request)
         if descriptors:
             connection = socket.socket(fileno=descriptors[0])
@@ -176,22 +194,3 @@ class Machine:
 def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a sandbox's files, also below folders that its user had closed to itself; links are never followed."""
-
-    def open_up(_function: object, path: str, _error: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            if not Path(path).is_symlink():
-                Path(path).chmod(0o700)
-        try:
-            if Path(path).is_dir() and not Path(path).is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                Path(path).unlink(missing_ok=True)
-        except OSError as error:
-            _LOG.warning("could not remove a sandbox's file: %s", error.strerror)
-
-    shutil.rmtree(folder, onerror=open_up)

@@ -29,6 +29,12 @@ _HOP_BY_HOP = {
 }  # fmt: skip
 
 
+class _Upstream(httpcore.AsyncHTTP11Connection):
+    """Models come in bodies of many megabytes: read as much as the socket has, not httpcore's 64 KiB at a time."""
+
+    READ_NUM_BYTES = 1 << 20
+
+
 class _ClientGoneError(Exception):
     pass
 
@@ -99,7 +105,7 @@ def _gone(sandbox_id: str) -> JSONResponse:
 
 async def _forward(connection: socket.socket, scope: Scope, receive: Receive, send: Send) -> None:
     origin = httpcore.Origin(b"http", b"sandbox", 80)
-    upstream = httpcore.AsyncHTTP11Connection(origin, SocketStream(connection))
+    upstream = _Upstream(origin, SocketStream(connection))
     exchange = _Exchange(upstream, scope, receive, send)
     try:
         await exchange.run()

@@ -1,8 +1,9 @@
 """What a client asks for when it creates a sandbox, and what of that this host cannot do."""
 
+import hashlib
+import json
+from dataclasses import dataclass
 from typing import Any
-
-from workers.sandboxes.host.fleet import Wanted
 
 _NAMES = ("python", "nodejs", "base")
 _MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -15,6 +16,23 @@ _UNSUPPORTED = {
     "volumeMounts": "volumes",
 }
 _UNSUPPORTED_NETWORK = {"allowOut", "egressProxy", "maskRequestHost", "httpsPorts", "rules"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks for; `public` lets traffic in without a token."""
+
+    template: str
+    metadata: dict[str, str]
+    envs: dict[str, str]
+    timeout_s: int
+    public: bool
+    key: str | None
+
+    @property
+    def digest(self) -> str:
+        fields = [self.template, self.metadata, self.envs, self.timeout_s, self.public]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 class BadRequestError(Exception):

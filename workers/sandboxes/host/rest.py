@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from workers.sandboxes.host.describe import created, detailed, listed, metric
+from workers.sandboxes.host.envd.wire import LIMITS
 from workers.sandboxes.host.fleet import Fleet, KeyConflictError, NoSandboxError, matches
 from workers.sandboxes.host.inside import measure
 from workers.sandboxes.host.logs import read_entries
@@ -47,6 +48,8 @@ class RestApi:
             self._route(f"{one}/logs", self._logs_v1, "GET"),
             self._route(f"/v2{one}/logs", self._logs_v2, "GET"),
             self._route(f"{one}/metrics", self._metrics, "GET"),
+            self._route(f"{one}/limits", self._limits, "GET"),
+            self._route(f"{one}/limits", self._note_limit, "POST"),
         ]
 
     @staticmethod
@@ -143,6 +146,18 @@ class RestApi:
         if measured["memory_used_bytes"] is None:
             return JSONResponse([])
         return JSONResponse([metric(measured)])
+
+    async def _limits(self, request: Request) -> Response:
+        """Not E2B's: the limits that the sandbox ran into."""
+        return JSONResponse({"hits": self._fleet.hits(self._record(request).sandbox_id)})
+
+    async def _note_limit(self, request: Request) -> Response:
+        """Not E2B's: whoever runs commands tells of the limits that it held them to."""
+        limit = (await _json(request)).get("limit")
+        if limit not in LIMITS:
+            raise BadRequestError(f"limit must be one of {', '.join(LIMITS)}")
+        self._fleet.note(self._record(request).sandbox_id, limit)
+        return Response(status_code=204)
 
 
 def problem(status: int, message: str, error_code: str | None = None) -> Response:

@@ -17,8 +17,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from .guard import Guard
 from .paths import Paths, check_user
-from .usage import UsageWatch
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -27,9 +27,9 @@ _BUFFER = 1 << 20
 
 
 class FileRoutes:
-    def __init__(self, paths: Paths, usage: UsageWatch) -> None:
+    def __init__(self, paths: Paths, guard: Guard) -> None:
         self._paths = paths
-        self._usage = usage
+        self._guard = guard
 
     async def read(self, request: Request) -> Response:
         try:
@@ -44,8 +44,8 @@ class FileRoutes:
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     async def write(self, request: Request) -> Response:
-        if self._usage.disk_full:
-            return _problem(OSError(errno.ENOSPC, "the sandbox's disk limit is reached"))
+        if self._guard.full:
+            return _problem(OSError(errno.ENOSPC, f"the sandbox's limit is reached: {self._guard.full}"))
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         named = request.query_params.get("path")
         written: list[Path] = []

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 from .log import LineLogger, SandboxLog
+from .notices import Notices
 from .paths import HOME, USER, Paths
+from .tree import adopt_orphans, kill_strays, kill_tree
 from .wire import Settings
 
 _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
 _OOM_SCORE = 500
+_CLEARED_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,14 @@ Listener = asyncio.Queue[Event]
 class Process:
     """One started command and its process group. Output waits for the slowest listener, so nothing grows without bound."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str) -> None:
+    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool) -> None:
         self.pid = popen.pid
         self.command = command
         self.cwd = cwd
         self.tag = tag
         self.stdin: asyncio.StreamWriter | None = None
         self._popen = popen
+        self._adopts = adopts
         self._listeners: set[Listener] = set()
         self._pumps: list[asyncio.Task[None]] = []
         self._ended: Ended | None = None
@@ -87,7 +91,9 @@ class Process:
             await listener.put(event)
 
     def signal(self, number: int) -> None:
-        """Signal the whole process group; one that is gone already is fine."""
+        """Signal the whole process group; one that is gone already is fine. A kill takes what has left the group, too."""
+        if number == signal.SIGKILL and self._adopts:
+            kill_tree(self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -112,10 +118,11 @@ class Process:
 class ProcessTable:
     """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
 
-    def __init__(self, settings: Settings, paths: Paths, log: SandboxLog) -> None:
+    def __init__(self, settings: Settings, paths: Paths, log: SandboxLog, notices: Notices) -> None:
         self._settings = settings
         self._paths = paths
         self._log = log
+        self._notices = notices
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -138,17 +145,8 @@ class ProcessTable:
         started it, and leaves nothing in the log. Raise OSError when it cannot be started.
         """
         folder = self._paths.resolve(cwd or HOME)
-        popen = subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
-            list(command),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=folder,
-            env=self._environment(envs),
-            start_new_session=True,
-        )
-        process = Process(popen, command, self._paths.show(folder), tag)
+        popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
+        process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
         listener = process.listen()
         self._processes[popen.pid] = process
         self._offer_to_oom_killer(popen.pid)
@@ -160,9 +158,36 @@ class ProcessTable:
             process.stdin = await _writer(popen.stdin)
         return process, listener
 
+    async def _open(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: bool, adopts: bool
+    ) -> "subprocess.Popen[bytes]":
+        """Start it. Where no more processes are allowed, those go that no running command stands for: a bomb's, say."""
+        for last in (False, True):
+            try:
+                return subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
+                    list(command),
+                    stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    cwd=folder,
+                    env=environment,
+                    start_new_session=True,
+                    preexec_fn=adopt_orphans if adopts else None,
+                )
+            except BlockingIOError:
+                if last or os.getpid() != 1:
+                    raise
+                self._notices.tell("processes")
+                self._log.write("system", "process limit reached: processes that no running command stands for were killed")
+                kill_strays(set(self._processes))
+                await asyncio.sleep(_CLEARED_S)
+        raise AssertionError
+
     def _expire(self, process: Process) -> None:
         if self._processes.get(process.pid) is process:
             process.time_out()
+            self._notices.tell("timeout")
 
     def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         home = str(self._paths.resolve(HOME))
@@ -202,6 +227,11 @@ class ProcessTable:
                 ending.add_done_callback(self._endings.discard)
 
     def kill_all(self) -> None:
+        """As first process of its namespace envd reaches them all, also those that nobody here started."""
+        if os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
         for process in self.list():
             process.signal(signal.SIGKILL)
 

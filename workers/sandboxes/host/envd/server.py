@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
@@ -18,32 +20,49 @@ from uvicorn.server import ServerState
 from .dial import Dialer
 from .files import FileRoutes
 from .filesystem import FilesystemService
+from .guard import Guard
 from .log import SandboxLog
+from .notices import Notices
 from .paths import HOME, Paths
 from .process import ProcessService
 from .processes import ProcessTable
-from .usage import UsageWatch
+from .usage import Usage
 from .wire import Settings
+
+_THREADS = 8
 
 
 async def serve(settings: Settings, control: socket.socket, log_descriptor: int) -> None:
     """Run until the host is gone, then take every process of the sandbox along."""
     # Its warnings tell of clients that left early, which is theirs to do.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    _start_threads()
     log = SandboxLog(log_descriptor)
     paths = Paths(settings.root)
     _make_home(settings, paths)
-    table = ProcessTable(settings, paths, log)
-    usage = UsageWatch(settings, paths, table, log)
+    notices = Notices(control)
+    table = ProcessTable(settings, paths, log, notices)
+    usage = Usage(settings, paths)
+    guard = Guard(settings, usage, table, log, notices)
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
-    connections = _Connections(_application(paths, table, usage))
-    watch = asyncio.create_task(usage.run())
+    connections = _Connections(_application(paths, table, usage, guard))
+    watch = asyncio.create_task(guard.run())
     try:
         await Dialer(control, paths, connections.accept).run()
     finally:
         table.kill_all()
         # Not an ordinary exit: open streams would keep the loop alive, and nothing is left to save.
         os._exit(0 if not watch.done() else 1)
+
+
+def _start_threads() -> None:
+    """Start the threads for blocking work now: a sandbox that used up its processes must not keep its watch from running."""
+    threads = ThreadPoolExecutor(_THREADS)
+    together = threading.Barrier(_THREADS + 1)
+    for _ in range(_THREADS):
+        threads.submit(together.wait)
+    together.wait()
+    asyncio.get_running_loop().set_default_executor(threads)
 
 
 def _make_home(settings: Settings, paths: Paths) -> None:
@@ -54,14 +73,14 @@ def _make_home(settings: Settings, paths: Paths) -> None:
         (home / ".bash_profile").write_text(f"export PATH='{settings.path}'\n")
 
 
-def _application(paths: Paths, table: ProcessTable, usage: UsageWatch) -> Starlette:
+def _application(paths: Paths, table: ProcessTable, usage: Usage, guard: Guard) -> Starlette:
     async def health(_request: Request) -> Response:
         return Response(status_code=204)
 
     async def metrics(_request: Request) -> Response:
         return JSONResponse(await usage.measure())
 
-    files = FileRoutes(paths, usage)
+    files = FileRoutes(paths, guard)
     process = ProcessASGIApplication(ProcessService(table))
     filesystem = FilesystemASGIApplication(FilesystemService(paths))
     routes: list[BaseRoute] = [

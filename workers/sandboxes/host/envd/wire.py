@@ -1,7 +1,8 @@
 """What the host and a sandbox's envd say to each other over the one socket they share.
 
 First the host sends the settings: a length and a JSON object. After that, each 8-byte request (id, port) asks for a
-connection to a port inside the sandbox; the answer (id, errno) carries the connected socket as a file descriptor. The
+connection to a port inside the sandbox; the answer (id, errno) carries the connected socket as a file descriptor. An
+answer to the id NOTICE, which nobody asks with, is news instead: the index in LIMITS of a limit that was run into. The
 end of the stream, on either side, means that the other is gone.
 """
 
@@ -14,6 +15,8 @@ from typing import Self
 ENVD_PORT = 49983
 VERSION = "0.6.1"
 FRAME = struct.Struct("!II")
+NOTICE = 0xFFFFFFFF
+LIMITS = ("memory", "processes", "disk", "files", "timeout", "output")
 _LENGTH = struct.Struct("!I")
 
 
@@ -29,6 +32,7 @@ class Settings:
     python_path: str
     memory_bytes: int
     disk_bytes: int
+    files: int
     processes: int
     watch_memory: bool
     per_sandbox_limits: bool

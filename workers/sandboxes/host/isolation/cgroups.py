@@ -1,4 +1,4 @@
-"""Memory and process limits by cgroups, version 1 or 2, where the host may make some."""
+"""Memory, process and CPU shares by cgroups, version 1 or 2, where the host may make some."""
 
 import contextlib
 import logging
@@ -9,40 +9,56 @@ from pathlib import Path
 _LOG = logging.getLogger(__name__)
 _ROOT = Path("/sys/fs/cgroup")
 _REMOVE_TRIES = 50
+# All sandboxes together weigh as much as two busy processes of the control plane, and each as much as another.
+_CPU_SHARES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """Parents of our groups, by controller; both are the same folder in version 2."""
+    """Parents of our groups, by controller; all the same folder in version 2. `cpu` is None where it cannot be had."""
 
     memory: Path
     pids: Path
+    cpu: Path | None
     version: int
+
+    @property
+    def _parents(self) -> list[Path]:
+        return sorted({self.memory, self.pids, *([self.cpu] if self.cpu else [])})
 
     def create(self, name: str, memory_bytes: int, processes: int) -> list[str]:
         """Make a sandbox's groups with their limits; return the folders to join."""
-        groups = [self.memory / name, self.pids / name]
+        groups = [parent / name for parent in self._parents]
         for group in groups:
             group.mkdir(exist_ok=True)
+        memory = self.memory / name
         limit = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
-        (groups[0] / limit).write_text(str(memory_bytes))
-        swap = groups[0] / ("memory.swap.max" if self.version == 2 else "memory.memsw.limit_in_bytes")
+        (memory / limit).write_text(str(memory_bytes))
+        swap = memory / ("memory.swap.max" if self.version == 2 else "memory.memsw.limit_in_bytes")
         if swap.exists():
             swap.write_text("0" if self.version == 2 else str(memory_bytes))
-        (groups[1] / "pids.max").write_text(str(processes))
-        return sorted({str(group) for group in groups})
+        (self.pids / name / "pids.max").write_text(str(processes))
+        return list(map(str, groups))
 
     def seen_inside(self, name: str) -> dict[str, str]:
         """Where a sandbox's programs look for their limits, and the folder to show there."""
         target = "/sys/fs/cgroup" if self.version == 2 else "/sys/fs/cgroup/memory"
         return {target: str(self.memory / name)}
 
+    def hits(self, name: str) -> dict[str, int]:
+        """How often the kernel held a sandbox to its limits since its groups were made."""
+        memory = "memory.events" if self.version == 2 else "memory.oom_control"
+        return {
+            "memory": _count(self.memory / name / memory, "oom_kill"),
+            "processes": _count(self.pids / name / "pids.events", "max"),
+        }
+
     def remove(self, name: str) -> None:
         """Remove a sandbox's groups. The kernel frees a group shortly after its last process."""
-        for group in {self.memory / name, self.pids / name}:
+        for parent in self._parents:
             for _ in range(_REMOVE_TRIES):
                 try:
-                    group.rmdir()
+                    (parent / name).rmdir()
                 except FileNotFoundError:
                     break
                 except OSError:
@@ -51,7 +67,7 @@ class Cgroups:
                     break
 
     def remove_all(self) -> None:
-        for folder in {self.memory, self.pids}:
+        for folder in self._parents:
             for group in folder.iterdir():
                 if group.is_dir():
                     self.remove(group.name)
@@ -59,7 +75,7 @@ class Cgroups:
     def close(self) -> None:
         """Remove all groups and their parents."""
         self.remove_all()
-        for folder in {self.memory, self.pids}:
+        for folder in self._parents:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -77,6 +93,15 @@ def find_cgroups(name: str) -> Cgroups | None:
     return found
 
 
+def _count(file: Path, name: str) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text().splitlines():
+            word, _, number = line.partition(" ")
+            if word == name:
+                return int(number)
+    return 0
+
+
 def _own_paths() -> dict[str, str]:
     """This process's group, by controller."""
     paths = {}
@@ -88,18 +113,23 @@ def _own_paths() -> dict[str, str]:
 
 
 def _version_1(name: str) -> Cgroups | None:
-    own = _own_paths()
-    parents = []
-    for controller in ("memory", "pids"):
-        mounted = _ROOT / controller
-        inside = mounted / own.get(controller, "/").lstrip("/")
-        parent = (inside if inside.is_dir() else mounted) / name
-        try:
-            parent.mkdir(exist_ok=True)
-        except OSError:
-            return None
-        parents.append(parent)
-    return Cgroups(parents[0], parents[1], 1)
+    memory, pids, cpu = (_parent(controller, name) for controller in ("memory", "pids", "cpu"))
+    if memory is None or pids is None:
+        return None
+    if cpu is not None:
+        (cpu / "cpu.shares").write_text(str(1024 * _CPU_SHARES))
+    return Cgroups(memory, pids, cpu, 1)
+
+
+def _parent(controller: str, name: str) -> Path | None:
+    mounted = _ROOT / controller
+    inside = mounted / _own_paths().get(controller, "/").lstrip("/")
+    parent = (inside if inside.is_dir() else mounted) / name
+    try:
+        parent.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return parent
 
 
 def _version_2(name: str) -> Cgroups | None:
@@ -114,5 +144,15 @@ def _version_2(name: str) -> Cgroups | None:
             with contextlib.suppress(OSError):
                 parent.rmdir()
             continue
-        return Cgroups(parent, parent, 2)
+        return Cgroups(parent, parent, _cpu_version_2(above, parent), 2)
     return None
+
+
+def _cpu_version_2(above: Path, parent: Path) -> Path | None:
+    try:
+        for folder in (above, parent):
+            (folder / "cgroup.subtree_control").write_text("+cpu")
+        (parent / "cpu.weight").write_text(str(100 * _CPU_SHARES))
+    except OSError:
+        return None
+    return parent

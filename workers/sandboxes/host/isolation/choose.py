@@ -31,11 +31,10 @@ _FIRST_OWNER = 0x70000000
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How this host isolates. Folders: `shared` holds what all sandboxes see, `gateway` the socket to their peers."""
+    """How this host isolates; the folder `shared` holds what all sandboxes see."""
 
     kind: Kind
     shared: Path
-    gateway: Path
 
     @property
     def isolated(self) -> bool:
@@ -59,9 +58,17 @@ class Isolation:
         return AGENT_ROOT if self.isolated else str(_PACKAGES)
 
     def command(
-        self, root: Path, owner: int | None, shm_bytes: int, cgroups: dict[str, str], join: Sequence[str], run: Sequence[str]
+        self,
+        root: Path,
+        gateway: Path,
+        owner: int | None,
+        shm_bytes: int,
+        cgroups: dict[str, str],
+        join: Sequence[str],
+        run: Sequence[str],
     ) -> list[str]:
-        """The command that starts `run` (a Python program's arguments) as first process of a sandbox."""
+        """The command that starts `run` (a Python program's arguments) as first process of a sandbox. The folder `gateway`
+        holds its socket to its peers."""
         environment = {
             "PATH": search_path(),
             "LANG": "C.UTF-8",
@@ -71,7 +78,7 @@ class Isolation:
         command = [sys.executable, *run]
         namespaces = None
         if self.isolated:
-            mounts = plan_mounts(root, self.shared, self.gateway, shm_bytes, cgroups)
+            mounts = plan_mounts(root, self.shared, gateway, shm_bytes, cgroups)
             if self.kind == "bubblewrap":
                 command = bubblewrap_command(shutil.which("bwrap") or "bwrap", mounts, command, environment)
             else:
@@ -91,12 +98,12 @@ def _as_json(mounts: Sequence[Mount]) -> list[dict[str, object]]:
     return [mount.as_json() for mount in mounts]
 
 
-def choose_isolation(wanted: str, shared: Path, gateway: Path) -> Isolation:
+def choose_isolation(wanted: str, shared: Path) -> Isolation:
     """The strongest isolation that works here, or the one `wanted` by name. Raise RuntimeError if that one does not work."""
     make_shared(shared)
     (shared / "mnt").mkdir(exist_ok=True)
     for kind in _candidates() if wanted == "auto" else [wanted]:
-        isolation = Isolation(kind, shared, gateway)  # type: ignore[arg-type]
+        isolation = Isolation(kind, shared)  # type: ignore[arg-type]
         problem = _probe(isolation)
         if problem is None:
             return isolation
@@ -117,7 +124,7 @@ def _probe(isolation: Isolation) -> str | None:
     root = isolation.shared / "probe"
     owner = isolation.owner(0)
     make_root(root, owner)
-    command = isolation.command(root, owner, 1 << 20, {}, [], ["-c", "import encodings"])
+    command = isolation.command(root, isolation.shared / "etc", owner, 1 << 20, {}, [], ["-c", "import encodings"])
     try:
         done = subprocess.run(command, env={}, capture_output=True, timeout=_PROBE_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:

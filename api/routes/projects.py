@@ -1,0 +1,15 @@
+from fastapi import APIRouter
+
+from api.auth import ClusterReader
+from api.deps import State
+from api.routes.common import errors
+from api.schemas.projects import Project
+from api.services import quotas
+
+router = APIRouter(prefix="/v1/project", tags=["projects"])
+
+
+@router.get("", operation_id="get_project", summary="Get the key's project: its quotas and their use", responses=errors())
+async def get_project(caller: ClusterReader, state: State) -> Project:
+    """What would exceed a quota is refused with 403 `quota_exceeded`. The operator sets them: `flow-nexus projects`."""
+    return Project.of(*await state.work(lambda uow: quotas.view(uow.session, state.settings, caller.project_id)))

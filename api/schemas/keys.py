@@ -1,0 +1,93 @@
+"""Shapes of API keys."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from api.domain.scopes import Scope
+from api.schemas.base import Name, Request, Shape, Timestamp, Word
+from api.store.models import ApiKeyRow
+
+_YEAR_S = 365 * 24 * 3600
+_WEEK_S = 7 * 24 * 3600
+
+
+class KeyCreate(Request):
+    """Give `scopes`, or `node_id` for a data owner's key (whose scopes are its usual ones unless they are given)."""
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(max_length=20)] | None = Field(
+        None, description="what it may do, and nothing that the caller's own key may not"
+    )
+    node_id: Word | None = Field(
+        None,
+        description="a worker or validator: the key is its data owner's and opens its sandbox alone, with the scopes"
+        " clusters:read (status, logs), data:write and sandboxes:execute, or fewer",
+    )
+    expires_in_s: int | None = Field(None, ge=1, le=10 * _YEAR_S, description="seconds until it expires; null: it does not")
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["clusters:read"], "expires_in_s": 2592000}]}
+    )
+
+    @model_validator(mode="after")
+    def _scoped(self) -> Self:
+        if self.scopes is None and self.node_id is None:
+            raise ValueError("give scopes, or node_id for a data owner's key")
+        return self
+
+
+class KeyRotate(Request):
+    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="seconds that the secret of before still opens")
+
+
+class Key(Shape):
+    key_id: str = Field(examples=["key_8f3m1q"])
+    name: str
+    prefix: str = Field(description="how the key begins, to recognise it by")
+    scopes: list[str]
+    node_id: str | None = Field(description="set: a data owner's key, for this node's sandbox alone")
+    status: str = Field(description="active, expired or revoked")
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    rotated_at: Timestamp | None
+    old_valid_until: Timestamp | None = Field(description="until when the secret before the last rotation opens too")
+    revoked_at: Timestamp | None
+    last_used_at: Timestamp | None = Field(description="to the minute")
+
+    @classmethod
+    def of(cls, row: ApiKeyRow) -> "Key":
+        return cls(**_fields(row))
+
+
+class NewKey(Key):
+    """A key and its secret, which is shown this once."""
+
+    api_key: str = Field(description="send it as `Authorization: Bearer …`; it cannot be shown again")
+
+    @classmethod
+    def made(cls, row: ApiKeyRow, secret: str) -> "NewKey":
+        return cls(**_fields(row), api_key=secret)
+
+
+def _fields(row: ApiKeyRow) -> dict[str, object]:
+    status = "active"
+    if row.revoked_at is not None:
+        status = "revoked"
+    elif row.expires_at is not None and row.expires_at <= datetime.now(UTC):
+        status = "expired"
+    return {
+        "key_id": row.id,
+        "name": row.name,
+        "prefix": row.prefix,
+        "scopes": row.scopes,
+        "node_id": row.node_id,
+        "status": status,
+        "created_at": row.created_at,
+        "expires_at": row.expires_at,
+        "rotated_at": row.rotated_at,
+        "old_valid_until": row.old_valid_until,
+        "revoked_at": row.revoked_at,
+        "last_used_at": row.last_used_at,
+    }

@@ -1,0 +1,33 @@
+"""Shape of a project: what it may use, and uses."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from api.schemas.base import Shape, Timestamp
+from api.store.models import ProjectRow
+
+
+class Quota(Shape):
+    limit: float | None = Field(description="null: no limit")
+    used: float
+
+
+class Quotas(Shape):
+    clusters: Quota = Field(description="not terminated")
+    nodes: Quota = Field(description="not terminated")
+    running_sandboxes: Quota = Field(description="running, or about to")
+    upload_bytes: Quota = Field(description="uploaded to sandboxes that still exist")
+    spend_usd: Quota = Field(description="all sandbox-seconds so far, times their price")
+
+
+class Project(Shape):
+    project_id: str = Field(examples=["prj_5m2k8x"])
+    name: str
+    created_at: Timestamp
+    quotas: Quotas
+
+    @classmethod
+    def of(cls, row: ProjectRow, quotas: Mapping[str, tuple[float | None, float]]) -> "Project":
+        shown = {name: Quota(limit=limit, used=used) for name, (limit, used) in quotas.items()}
+        return cls(project_id=row.id, name=row.name, created_at=row.created_at, quotas=Quotas(**shown))

@@ -1,0 +1,133 @@
+"""How much a project may use, and uses. Requests that would use more pass one after the other: the project's row is locked."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain.errors import FieldError, InvalidError, NotFoundError, QuotaExceededError
+from api.domain.status import LIVE_NODE
+from api.settings import Settings
+from api.store.models import ClusterRow, NodeRow, ProjectRow
+
+QUOTAS: Final = ("clusters", "nodes", "running_sandboxes", "upload_bytes", "spend_usd")
+_COSTING: Final = ("provisioning", "running", "lost", "terminating")
+Amount = int | float
+
+
+def limits(settings: Settings, project: ProjectRow) -> dict[str, Amount | None]:
+    """The project's own limits, and the deployment's for the rest; None where there is none."""
+    found: dict[str, Amount | None] = {}
+    for name in QUOTAS:
+        default = getattr(settings, f"quota_{name}")
+        found[name] = project.quotas.get(name, float(default) if isinstance(default, Decimal) else default)
+    return found
+
+
+def use(session: Session, project_id: str, name: str) -> Amount:
+    """What the project uses now of one quota."""
+    return _USE[name](session, project_id)
+
+
+def claim(session: Session, settings: Settings, project_id: str, **asked: Amount) -> None:
+    """Hold the project until the transaction ends, and see that it may use so much more of each. QuotaExceededError if not.
+
+    Money is spent by the second and cannot be asked for: 0 of it is refused once the limit is reached.
+    """
+    project = session.scalar(
+        # Not the lock of a DELETE: rows that merely refer to the project are inserted meanwhile.
+        select(ProjectRow)
+        .where(ProjectRow.id == project_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if project is None:
+        raise NotFoundError("project", project_id)
+    most = limits(settings, project)
+    for name, amount in asked.items():
+        limit = most[name]
+        if limit is None:
+            continue
+        used = use(session, project_id, name)
+        if used + amount > limit or (name == "spend_usd" and used >= limit):
+            raise QuotaExceededError(name, limit, used, amount)
+
+
+def view(session: Session, settings: Settings, project_id: str) -> tuple[ProjectRow, dict[str, tuple[Amount | None, Amount]]]:
+    """The project, and limit and use of each quota."""
+    project = session.get_one(ProjectRow, project_id)
+    return project, {name: (limit, use(session, project_id, name)) for name, limit in limits(settings, project).items()}
+
+
+def override(session: Session, project: str, changes: Mapping[str, Amount | str | None]) -> ProjectRow:
+    """Give a project limits of its own: a number, None for no limit, "default" for the deployment's."""
+    row = session.scalar(select(ProjectRow).where(ProjectRow.name == project).with_for_update(key_share=True))
+    if row is None:
+        raise NotFoundError("project", project)
+    quotas: dict[str, Any] = dict(row.quotas)
+    for name, value in changes.items():
+        if name not in QUOTAS:
+            message = f"there is no quota {name!r}; there are {', '.join(QUOTAS)}"
+            raise InvalidError("unknown_quota", message, errors=(FieldError(f"/{name}", message),))
+        if value == "default":
+            quotas.pop(name, None)
+        else:
+            quotas[name] = value
+    row.quotas = quotas
+    return row
+
+
+def _clusters(session: Session, project_id: str) -> int:
+    return (
+        session.scalar(select(func.count()).where(ClusterRow.project_id == project_id, ClusterRow.status != "terminated")) or 0
+    )
+
+
+def _nodes(session: Session, project_id: str) -> int:
+    return (
+        session.scalar(
+            select(func.count()).where(NodeRow.project_id == project_id, NodeRow.status.in_((*LIVE_NODE, "terminating")))
+        )
+        or 0
+    )
+
+
+def _sandboxes(session: Session, project_id: str) -> int:
+    return (
+        session.scalar(
+            select(func.count()).where(
+                NodeRow.project_id == project_id, NodeRow.status.in_(_COSTING), NodeRow.ended_at.is_(None)
+            )
+        )
+        or 0
+    )
+
+
+def _bytes(session: Session, project_id: str) -> int:
+    found = session.scalar(
+        select(func.sum(NodeRow.uploaded_bytes)).where(
+            NodeRow.project_id == project_id, NodeRow.status.in_(_COSTING), NodeRow.ended_at.is_(None)
+        )
+    )
+    return int(found or 0)
+
+
+def _spend(session: Session, project_id: str) -> float:
+    seconds = func.extract("epoch", func.coalesce(NodeRow.ended_at, func.clock_timestamp()) - NodeRow.started_at)
+    found = session.scalar(
+        select(func.sum(seconds / 60 * NodeRow.price_per_minute)).where(
+            NodeRow.project_id == project_id, NodeRow.started_at.is_not(None)
+        )
+    )
+    return round(float(found or 0), 6)
+
+
+_USE: Final[dict[str, Callable[[Session, str], Amount]]] = {
+    "clusters": _clusters,
+    "nodes": _nodes,
+    "running_sandboxes": _sandboxes,
+    "upload_bytes": _bytes,
+    "spend_usd": _spend,
+}

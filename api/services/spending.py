@@ -1,0 +1,35 @@
+"""What nodes have cost, with every sandbox that each of them has had."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from decimal import Decimal
+
+from api.domain import cost
+from api.store.models import NodeRow
+
+
+def total(nodes: Iterable[NodeRow], now: datetime) -> Decimal:
+    """USD of the nodes' sandboxes so far."""
+    return sum(
+        (cost.sandbox_cost(start, end, now, node.price_per_minute) for node in nodes for start, end in _lives(node)),
+        Decimal(0),
+    )
+
+
+def within(nodes: Iterable[NodeRow], since: datetime, until: datetime) -> Decimal:
+    """USD of the parts of the nodes' sandboxes that lie between two times."""
+    return sum(
+        (
+            cost.overlap_cost(start, end or until, since, until, node.price_per_minute)
+            for node in nodes
+            for start, end in _lives(node)
+        ),
+        Decimal(0),
+    )
+
+
+def _lives(node: NodeRow) -> Iterator[tuple[datetime, datetime | None]]:
+    for former in node.former_sandboxes:
+        yield datetime.fromisoformat(former["started_at"]), datetime.fromisoformat(former["ended_at"])
+    if node.started_at is not None:
+        yield node.started_at, node.ended_at

@@ -1,0 +1,62 @@
+"""Every operation of the committed openapi.json as a call that can be made: a new operation is tested by being there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.paths import OPENAPI_JSON
+
+METHODS = {"get", "post", "put", "delete", "patch"}
+# For machines that watch the service: no key, and nothing of anybody's.
+OPEN = {"get_health", "get_readiness", "get_metrics"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    item: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.item["operationId"])
+
+    @property
+    def scope(self) -> str:
+        (requirement,) = self.item["security"]
+        ((scope,),) = requirement.values()
+        return str(scope)
+
+    @property
+    def names(self) -> list[str]:
+        """The ids that its path needs."""
+        return [part["name"] for part in self.item.get("parameters", ()) if part["in"] == "path"]
+
+    @property
+    def mutates(self) -> bool:
+        return self.method != "get"
+
+    def call(self, ids: Mapping[str, str]) -> dict[str, Any]:
+        """Arguments of a request that is well formed: ids that are not given are unknown ones, the body is the example."""
+        path = self.path
+        for name in self.names:
+            path = path.replace(f"{{{name}}}", ids.get(name, "unknown"))
+        query = {
+            part["name"]: part["schema"]["examples"][0]
+            for part in self.item.get("parameters", ())
+            if part["in"] == "query" and part.get("required")
+        }
+        options: dict[str, Any] = {}
+        for media_type, content in self.item.get("requestBody", {}).get("content", {}).items():
+            options = {"json": content["example"]} if media_type == "application/json" else {"content": b"x"}
+        return {"method": self.method.upper(), "url": path, "params": query, **options}
+
+
+def operations() -> list[Operation]:
+    paths = json.loads(OPENAPI_JSON.read_text())["paths"]
+    return [Operation(verb, path, item) for path, verbs in paths.items() for verb, item in verbs.items() if verb in METHODS]
+
+
+def guarded() -> list[Operation]:
+    return [operation for operation in operations() if operation.name not in OPEN]

@@ -1,0 +1,126 @@
+"""All operations of openapi.json, walked with no key, with one scope at a time, and with another project's ids."""
+
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from api.domain.scopes import EXPORT, SCOPES
+from api.store import transitions
+from api.store.models import ModelRow, PredictionRow
+from tests.api.routes.calls import OPEN, Operation, guarded, operations
+from tests.api.routes.conftest import MakeUser
+from tests.api.routes.user import User, problem
+
+SECRET = "zebra-7719"
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """One thing of each kind in the first project; its ids by the names that paths give them."""
+
+    user: User
+    ids: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def first(make_user: MakeUser) -> Belongings:
+    user = make_user(scopes=SCOPES)
+    cluster_id = user.ready(name=SECRET)
+    nodes = user.nodes(cluster_id)
+    training_id = user.training(cluster_id)
+    common = {"project_id": user.project_id, "cluster_id": cluster_id, "training_id": training_id}
+    with user.rows.unit_of_work() as uow:
+        prediction = PredictionRow(
+            id="pred_first", status="pending", aggregation="mean", request={"inputs": [SECRET]}, **common
+        )
+        model = ModelRow(id="mdl_first", status="pending", name=SECRET, digest="0" * 64, **common)
+        for row in (prediction, model):
+            transitions.created(uow.session, row)
+    key_id = user.call("POST", "/v1/keys", 201, json={"name": SECRET, "scopes": ["clusters:read"]})["key_id"]
+    ids = {
+        "cluster_id": cluster_id,
+        "node_id": nodes[0],
+        "sandbox_id": nodes[0],
+        "training_id": training_id,
+        "prediction_id": "pred_first",
+        "model_id": "mdl_first",
+        "key_id": key_id,
+    }
+    return Belongings(user, ids)
+
+
+def test_the_first_project_has_one_of_everything_that_paths_name(first: Belongings) -> None:
+    assert {name for operation in guarded() for name in operation.names} == first.ids.keys()
+
+
+@pytest.mark.parametrize("operation", guarded(), ids=lambda operation: operation.name)
+def test_another_project_finds_and_learns_nothing(first: Belongings, make_user: MakeUser, operation: Operation) -> None:
+    stranger = make_user(scopes=SCOPES)
+    answer = stranger.http.request(**operation.call(first.ids))
+    if operation.names:
+        assert problem(answer, 404)["code"] == "not_found"
+    else:
+        assert answer.status_code < 300, answer.text
+        for name, value in first.ids.items():
+            assert value not in answer.text, f"{name} of another project"
+    assert SECRET not in answer.text
+    assert first.user.project_id not in answer.text
+
+
+def test_ids_in_bodies_and_queries_are_looked_for_in_the_project_too(first: Belongings, make_user: MakeUser) -> None:
+    stranger = make_user(scopes=SCOPES)
+    ids = first.ids
+    own = stranger.cluster()
+    stranger.refused("GET", f"/v1/trainings?cluster_id={ids['cluster_id']}", 404)
+    stranger.refused("POST", "/v1/keys", 404, json={"name": "k", "node_id": ids["node_id"]})
+    body = {"inputs": ["a"], "training_id": ids["training_id"]}
+    stranger.refused("POST", f"/v1/clusters/{own}/predictions", 404, json=body)
+    found = stranger.call("GET", "/v1/audit", 200, params={"key_id": ids["key_id"]})
+    assert found["items"] == []
+
+
+def test_without_a_key_only_the_machines_operations_answer(first: Belongings, url: str) -> None:
+    with httpx.Client(base_url=url) as nobody:
+        for operation in operations():
+            if operation.name in OPEN:
+                assert "security" not in operation.item
+                assert nobody.request(**operation.call({})).status_code == 200
+                continue
+            for headers in ({}, {"Authorization": "Bearer fnx_" + "x" * 43}):
+                answer = nobody.request(**operation.call(first.ids), headers=headers)
+                assert problem(answer, 401)["code"] in ("missing_key", "invalid_key"), operation.name
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+        for path in ("/openapi.json", "/docs"):
+            assert nobody.get(path).status_code == 200
+
+
+def test_an_operation_wants_its_own_scope_and_no_other(make_user: MakeUser) -> None:
+    single = {scope: make_user(scopes=frozenset({scope})) for scope in SCOPES}
+    everything_else = {scope: make_user(scopes=SCOPES - {scope, "admin"}) for scope in SCOPES}
+    used = set()
+    for operation in guarded():
+        scope = operation.scope
+        used.add(scope)
+        call = operation.call({})
+        assert problem(everything_else[scope].http.request(**call), 403)["code"] == "missing_scope"
+        for holder in (single[scope], single["admin"]):
+            assert holder.http.request(**call).status_code not in (401, 403), operation.name
+    assert used == SCOPES - {EXPORT}, "data:export opens no operation by itself"
+
+
+def test_a_data_owners_key_opens_the_operations_of_its_sandbox_and_no_other(first: Belongings) -> None:
+    cluster_id = first.user.cluster()
+    own, other = first.user.running(cluster_id), first.user.running(cluster_id)
+    secret = first.user.call("POST", "/v1/keys", 201, json={"name": "owner", "node_id": own})["api_key"]
+    sandbox = {"get_sandbox", "upload_file", "download_file", "delete_file", "execute", "get_logs", "list_node_rounds"}
+    with httpx.Client(base_url=first.user.http.base_url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as owner:
+        for operation in guarded():
+            at_own = owner.request(**operation.call({**first.ids, "sandbox_id": own, "node_id": own}))
+            at_other = owner.request(**operation.call({**first.ids, "sandbox_id": other, "node_id": other}))
+            if operation.name in sandbox:
+                assert at_own.status_code in (200, 503), f"{operation.name}: {at_own.text}"
+                assert problem(at_other, 404)["code"] == "not_found"
+            else:
+                assert problem(at_own, 403)["code"] in ("owner_key", "missing_scope"), operation.name
+                assert at_other.status_code == 403

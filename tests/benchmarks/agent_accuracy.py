@@ -1,0 +1,95 @@
+"""The whole federated job on real text: 4 workers and an aggregator on the embedded stack, over the REST API.
+
+    python -m tests.benchmarks.agent_accuracy [--data FOLDER] [--seeds 0 1 2] [--epochs 10]
+
+`base` starts from scratch and trains with the flags that a user gives: batch size 32, learning rate 0.001, adam. FOLDER holds
+train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository if it is there,
+else generated feedback. Printed for each round: its seconds and the validation accuracy; at the end test accuracy (through
+POST …/predictions), seconds of training from its start to its end, and the most memory (PSS) that the five agents took
+together. The reference is a bag of words on the same files, fitted in one process in the same run.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from api.cli.embedded.stack import EmbeddedStack
+from api.cli.feedback.generator import Recipe, Sample, generate
+from tests.benchmarks.bag_of_words import bag_of_words
+from tests.benchmarks.memory import AgentMemory
+from tests.e2e.walk import Walk
+
+WORKERS = 4
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "product_feedback"
+Data = dict[str, list[Sample]]
+
+
+def _given(folder: Path) -> Data:
+    names = {f"shard_{number}": f"train_shard_{number}" for number in range(1, WORKERS + 1)}
+    names |= {name: name for name in ("validation", "test")}
+    return {
+        part: [Sample(row["text"], row["sentiment"]) for row in json.loads((folder / f"{name}.json").read_bytes())]
+        for part, name in names.items()
+    }
+
+
+def _generated() -> Data:
+    recipe = Recipe(shards=WORKERS, samples=2500, test=1000, validation=500, seed=0)
+    return {name: list(samples) for name, samples in generate(recipe)}
+
+
+def _rows(samples: list[Sample]) -> list[dict[str, str]]:
+    return [{"text": sample.text, "sentiment": sample.sentiment} for sample in samples]
+
+
+def _train(walk: Walk, data: Data, seed: int, epochs: int) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """(session, rounds, prediction's results)."""
+    cluster_id, workers, aggregator = walk.cluster(WORKERS)
+    try:
+        for number, node_id in enumerate(workers, start=1):
+            walk.upload(node_id, f"/data/train_shard_{number}.json", _rows(data[f"shard_{number}"]), status=201)
+        for name in ("validation", "test"):
+            walk.upload(aggregator, f"/data/{name}.json", _rows(data[name]), status=201)
+        training = walk.train(cluster_id, epochs=epochs, batch_size=32, learning_rate=0.001, optimizer="adam", seed=seed)
+        session = walk.until(cluster_id, "completed", within_s=1200)
+        rounds = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds", params={"limit": epochs})["items"]
+        question = {"input_data": "/data/test.json", "aggregation": "global"}
+        prediction = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", json=question, headers={"Prefer": "wait=120"})
+        return session, rounds, prediction["results"]
+    finally:
+        walk.terminate(cluster_id)
+
+
+def _report(seed: int, found: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]], memory: AgentMemory) -> None:
+    session, rounds, results = found
+    for item in rounds:
+        print(f"  round {item['round']:>2}: {item['seconds']:.1f} s, validation accuracy {item['validation_accuracy']:.1%}")
+    peak = f"{memory.peak / 1e9:.2f} GB in {memory.agents} agents" if memory.peak else "not readable here"
+    print(
+        f"seed {seed}: test accuracy {results['accuracy']:.2%} on {len(results['predictions'])} texts,"
+        f" training {session['elapsed_seconds']:.0f} s, peak memory {peak}",
+        flush=True,
+    )
+
+
+def main(data: Data, seeds: list[int], epochs: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="agent-accuracy-") as name, EmbeddedStack(Path(name), port=0) as stack:
+        walk = Walk(stack.url, stack.api_key)
+        for seed in seeds:
+            with AgentMemory(stack.pid("sandboxes")) as memory:
+                found = _train(walk, data, seed, epochs)
+            _report(seed, found, memory)
+    train = [sample for part, samples in data.items() if part.startswith("shard") for sample in samples]
+    print(f"reference, a bag of words: {bag_of_words(train, data['test']):.2%}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED if SHARED.is_dir() else None)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10)
+    given = parser.parse_args()
+    print(f"data: {given.data.name if given.data else 'generated feedback'}", flush=True)
+    main(_given(given.data) if given.data else _generated(), given.seeds, given.epochs)

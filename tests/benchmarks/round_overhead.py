@@ -1,0 +1,142 @@
+"""What a round costs beyond local training, through the whole product.
+
+    python -m tests.benchmarks.round_overhead [--workers 4 16] [--sizes 1 87] [--rounds 10]
+
+The embedded stack runs as `flow-nexus up` starts it; clusters, nodes and trainings are made over the REST API; agents are the
+product's own, each in its sandbox. So that clients do next to no training, each worker has one batch of three short texts,
+one step of SGD. A round lasts from its start to the start of the next (the last one to its end).
+
+In the figure: the step between two rounds and its Celery message, every transaction and event, the calls to the agents, each
+worker's pull of the global model and push of its update through the sandbox host, reading, writing and hashing them, the
+checks at the aggregator's door, averaging, publishing, and the evaluation of the new model on 20 short validation texts.
+Not in it: the training step itself as the slowest worker reports it (printed, so that the sum is the whole round), the first
+round (agents build their networks and tokenise their data in it; printed apart), starting sandboxes and the data check.
+
+The reference of each row is measured in the same run: the same files to the same number of clients and back over plain HTTP
+on loopback and averaged in one process (plain_round.py). With FLWR_PYTHON set to an interpreter that has flwr, a round of
+Flower in deployment mode with the same sizes is measured as well (flower_round.py).
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from api.cli.embedded.stack import EmbeddedStack
+from tests.benchmarks import blank_model, flower_round, plain_round
+from tests.e2e.walk import Walk, samples
+
+MODEL = "/data/blank"
+_WAVE = 4
+_COLUMNS = ("workers", "model", "moved", "median", "max", "reference", "ratio", "training", "aggregate", "evaluate", "first")
+_LINE = "{:>7}  {:>6}  {:>8}  {:>8}  {:>8}  {:>9}  {:>6}  {:>8}  {:>9}  {:>8}  {:>8}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds of each round after the first; `beyond` is what is left without the slowest worker's training."""
+
+    beyond: list[float]
+    training: list[float]
+    aggregate: list[float]
+    evaluate: list[float]
+    first: float
+    moved: int
+
+
+def _cluster(walk: Walk, workers: int, files: list[Path]) -> str:
+    """A connected cluster whose nodes all have the model's files; returns its id."""
+    cluster_id = walk.create(name=f"{workers} workers", topology="star")
+    nodes: list[str] = []
+    for start in range(0, workers + 1, _WAVE):
+        wave = ["worker" if index < workers else "parameter_server" for index in range(start, min(start + _WAVE, workers + 1))]
+        deployed = [walk.deploy(cluster_id, node_type, model=MODEL)["node_id"] for node_type in wave]
+        nodes += [walk.running(node_id)["node_id"] for node_id in deployed]
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": "star"})
+    for number, node_id in enumerate(nodes):
+        for path in files:
+            walk.upload(node_id, f"{MODEL}/{path.name}", path.read_bytes(), status=201)
+        if number < workers:
+            walk.upload(node_id, "/data/train.json", samples(4, 10 * number), status=201)
+    walk.upload(nodes[-1], "/data/validation.json", samples(20, 5000), status=201)
+    return cluster_id
+
+
+def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> Measured:
+    cluster_id = _cluster(walk, workers, files)
+    try:
+        training = walk.train(
+            cluster_id,
+            dataset="/data/train.json",
+            epochs=rounds + 1,
+            batch_size=32,
+            optimizer="sgd",
+            max_length=16,
+        )
+        walk.until(cluster_id, "completed", within_s=1800)
+        found = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds", params={"limit": rounds + 1})["items"]
+    finally:
+        walk.terminate(cluster_id)
+    return _figures(found, workers)
+
+
+def _figures(rounds: list[dict[str, Any]], workers: int) -> Measured:
+    starts = [datetime.fromisoformat(item["started_at"]) for item in rounds]
+    ends = [*starts[1:], datetime.fromisoformat(rounds[-1]["finished_at"])]
+    whole = [(end - start).total_seconds() for start, end in zip(starts, ends, strict=True)]
+    for item in rounds:
+        done = [worker for worker in item["workers"].values() if worker["state"] == "done"]
+        if len(done) != workers:
+            raise SystemExit(f"round {item['round']}: only {len(done)} of {workers} workers took part")
+    training = [item["train_seconds"] for item in rounds]
+    return Measured(
+        beyond=[seconds - trained for seconds, trained in zip(whole[1:], training[1:], strict=True)],
+        training=training[1:],
+        aggregate=[item["aggregate_seconds"] for item in rounds[1:]],
+        evaluate=[item["evaluate_seconds"] for item in rounds[1:]],
+        first=whole[0],
+        # Each worker's update went up, and a model of the same size had come down.
+        moved=2 * rounds[-1]["bytes_received"],
+    )
+
+
+def _row(workers: int, shape: blank_model.Shape, found: Measured, reference: list[float]) -> str:
+    median = statistics.median(found.beyond)
+    floor = statistics.median(reference)
+    seconds = [median, max(found.beyond), floor, *map(statistics.median, (found.training, found.aggregate, found.evaluate))]
+    shown = [f"{value:.3f} s" for value in (*seconds, found.first)]
+    cells = [workers, shape.name, f"{found.moved / 1e6:.0f} MB", *shown[:3], f"{median / floor:.1f}", *shown[3:]]
+    return _LINE.format(*cells)
+
+
+def main(workers: list[int], sizes: list[int], rounds: int) -> None:
+    print(_LINE.format(*_COLUMNS), flush=True)
+    with tempfile.TemporaryDirectory(prefix="round-overhead-") as name:
+        folder = Path(name)
+        models = {size: blank_model.save(blank_model.SHAPES[size], folder / f"model-{size}") for size in sizes}
+        with EmbeddedStack(folder / "stack", port=0) as stack:
+            walk = Walk(stack.url, stack.api_key)
+            for size, files in models.items():
+                weights = next(path for path in files if path.suffix == ".safetensors")
+                for count in workers:
+                    found = _measure(walk, count, files, rounds)
+                    reference = plain_round.seconds(count, rounds, weights, folder / f"plain-{count}-{size}")
+                    print(_row(count, blank_model.SHAPES[size], found, reference), flush=True)
+        if python := os.environ.get("FLWR_PYTHON"):
+            for size, count in ((size, count) for size in sizes for count in workers):
+                took = flower_round.seconds(Path(python), count, rounds, size << 20, folder / f"flower-{count}-{size}")
+                shown = f"{statistics.median(took):.3f} s (max {max(took):.3f} s)"
+                print(f"Flower, deployment mode, {count} clients, {size} MB: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 87], choices=sorted(blank_model.SHAPES), help="MB")
+    parser.add_argument("--rounds", type=int, default=10, help="counted rounds; one more is made before them")
+    given = parser.parse_args()
+    main(given.workers, given.sizes, given.rounds)

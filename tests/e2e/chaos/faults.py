@@ -1,0 +1,172 @@
+"""What may happen to a part, a sandbox or an agent. Each fault is inflicted for real, by a signal or through the provider."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2b import Sandbox
+
+from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.walk import Walk
+from tests.workers.sandboxes.hosting import descendants
+
+PARTS = ("api", "worker", "beat", "redis", "postgres", "sandboxes")
+# The supervisor's pause before it starts a part again is in it.
+_DRAIN_S = 8.0
+_SIGNAL_AGENT = """
+import os
+for entry in os.listdir("/proc"):
+    if entry.isdigit():
+        try:
+            words = open(f"/proc/{{entry}}/cmdline").read()
+        except OSError:
+            continue
+        if "\\0workers.agent\\0" in words:
+            os.kill(int(entry), {number})
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a fault is inflicted on. `worker` is the node id of the worker that is picked."""
+
+    stack: EmbeddedStack
+    walk: Walk
+    worker: str
+    aggregator: str
+    frozen_s: float
+
+    def sandbox(self, node_id: str) -> str:
+        return str(self.walk.call("GET", f"/v1/nodes/{node_id}")["sandbox_id"])
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    inflict: Callable[[Target], None]
+    loses_worker: bool = False
+
+
+def provider(stack: EmbeddedStack) -> dict[str, Any]:
+    """What points the plain SDK to the stack's sandboxes."""
+    return {
+        "api_key": stack.env["E2B_API_KEY"],
+        "api_url": stack.env["E2B_API_URL"],
+        "sandbox_url": stack.env["E2B_SANDBOX_URL"],
+        "http_version": "1.1",
+    }
+
+
+def _kill(part: str) -> Fault:
+    return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part))
+
+
+def _drain(part: str) -> Fault:
+    def inflict(target: Target) -> None:
+        pid = target.stack.pid(part)
+        end = time.monotonic() + _DRAIN_S
+        os.kill(pid, signal.SIGTERM)
+        while target.stack.pid(part) == pid:
+            assert time.monotonic() < end, f"{part} did not end within {_DRAIN_S:.0f} s of SIGTERM"
+            time.sleep(0.1)
+
+    return Fault(f"SIGTERM {part}", inflict)
+
+
+def _freeze(part: str) -> Fault:
+    def inflict(target: Target) -> None:
+        pid = target.stack.pid(part)
+        # Postgres serves from children; the host's children are sandboxes, which go on.
+        pids = [pid, *(descendants(pid) if part == "postgres" else ())]
+        with _stopped(pids):
+            time.sleep(target.frozen_s)
+
+    return Fault(f"SIGSTOP {part}", inflict)
+
+
+@contextmanager
+def _stopped(pids: Sequence[int]) -> Iterator[None]:
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _end_sandbox(of: str) -> Fault:
+    def inflict(target: Target) -> None:
+        node_id = target.worker if of == "worker" else target.aggregator
+        Sandbox.kill(target.sandbox(node_id), **provider(target.stack))
+
+    return Fault(f"sandbox of the {of} ended", inflict, loses_worker=of == "worker")
+
+
+def _agent(of: str, number: signal.Signals) -> Fault:
+    def inflict(target: Target) -> None:
+        node_id = target.worker if of == "worker" else target.aggregator
+        _signal_agent(target, node_id, number)
+        if number == signal.SIGSTOP:
+            time.sleep(target.frozen_s)
+            _signal_agent(target, node_id, signal.SIGCONT)
+
+    return Fault(f"{number.name} agent of the {of}", inflict)
+
+
+def _signal_agent(target: Target, node_id: str, number: signal.Signals) -> None:
+    # Through the provider: the control plane refuses while the node is lost.
+    sandbox = Sandbox.connect(target.sandbox(node_id), **provider(target.stack))
+    code = _SIGNAL_AGENT.format(number=int(number))
+    sandbox.commands.run(f"python - <<'END'\n{code}\nEND", timeout=20)
+
+
+def _cut(of: str) -> Fault:
+    def inflict(target: Target) -> None:
+        """Stop what carries connections into the sandbox: its programs go on, and nobody reaches them any more."""
+        sandbox_id = target.sandbox(target.worker if of == "worker" else target.aggregator)
+        host = target.stack.pid("sandboxes")
+        launchers = [pid for pid in descendants(host) if any(sandbox_id in word for word in _words(pid))]
+        pids = [pid for launcher in launchers for pid in descendants(launcher) if "envd" in _words(pid)]
+        assert pids, "the sandbox's first process was not found"
+        with _stopped(pids):
+            time.sleep(target.frozen_s)
+
+    return Fault(f"network of the {of} cut", inflict)
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        *map(_kill, PARTS),
+        *map(_freeze, PARTS),
+        *map(_drain, ("api", "worker")),
+        _end_sandbox("worker"),
+        _end_sandbox("aggregator"),
+        _agent("worker", signal.SIGKILL),
+        _agent("aggregator", signal.SIGKILL),
+        _agent("worker", signal.SIGSTOP),
+        _agent("aggregator", signal.SIGSTOP),
+        _cut("worker"),
+        _cut("aggregator"),
+    )
+}

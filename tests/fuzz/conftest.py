@@ -1,0 +1,70 @@
+"""The API over a real Postgres and a real sandbox host, with one of everything in it, for tests that make up requests."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from api.domain.sandboxes import SandboxSpec
+from api.settings import Settings
+from api.store.models import NodeRow
+from tests.api.routes.conftest import MakeUser, make_settings, make_user, rows, url
+from tests.api.routes.user import User
+from tests.workers.sandboxes.hosting import API_KEY, Host, host
+from workers.sandboxes.client import SandboxClient
+
+__all__ = ["host", "make_user", "rows", "url"]
+
+# About how many requests each of these tests makes up; `make fuzz` asks for many more.
+CASES = int(os.environ.get("FLOW_NEXUS_FUZZ_CASES", "250"))
+
+
+@dataclass(frozen=True)
+class World:
+    """What a path parameter may really name: `ids` of what lasts, `spare` of what an operation may end."""
+
+    user: User
+    ids: dict[str, str]
+    spare: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(
+        postgres_url,
+        tmp_path_factory.mktemp("models"),
+        E2B_API_KEY=API_KEY,
+        E2B_API_URL=host.url,
+        E2B_SANDBOX_URL=host.url,
+        training_check_wait_s=0.01,
+        execute_timeout_s=2,
+        max_upload_bytes=100_000,
+        max_streams=50,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(settings: Settings, make_user: MakeUser) -> World:
+    user = make_user()
+    cluster_id = user.ready()
+    worker, *_ = user.nodes(cluster_id)
+    spec = SandboxSpec(key=worker.replace("_", "-"), template="python", timeout_s=3600, metadata={})
+    with user.rows.unit_of_work() as uow:
+        uow.session.get_one(NodeRow, worker).sandbox_id = asyncio.run(SandboxClient(settings).create(spec)).sandbox_id
+    training_id = user.training(cluster_id)
+    user.training_becomes(training_id, "training")
+    user.round_done(training_id, 1)
+    prediction = user.call("POST", f"/v1/clusters/{cluster_id}/predictions", 202, json={"inputs": ["a text"]})
+    model = user.call("POST", f"/v1/trainings/{training_id}/exports", 202, json={"name": "first"})
+    ids = {
+        "cluster_id": cluster_id,
+        "node_id": worker,
+        "sandbox_id": worker,
+        "training_id": training_id,
+        "prediction_id": str(prediction["prediction_id"]),
+        "model_id": str(model["model_id"]),
+    }
+    spare_cluster = user.ready()
+    spare = {"cluster_id": spare_cluster, "node_id": user.nodes(spare_cluster)[0], "training_id": user.training(spare_cluster)}
+    return World(user, ids, spare)

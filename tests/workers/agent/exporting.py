@@ -1,0 +1,26 @@
+"""A model that was never trained, exported."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.workers.agent.texts import spec
+from workers.agent import tensors
+from workers.agent.export import export
+from workers.agent.paths import Root
+from workers.agent.protocol import Export, Exported, ModelSpec
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+
+
+def export_to(folder: Path, model: ModelSpec, **fields: Any) -> Exported:
+    """Publish the spec's first weights in a sandbox at `folder`, and export them."""
+    root = Root(folder)
+    store, shelf = Store(root.models), Shelf(root)
+    digest = store.save("train_1", tensors.state_of(shelf.network(model).model)).digest
+    request = Export(**{"training_id": "train_1", "name": "sentiment_v1.0", "model": model, "digest": digest, **fields})
+    return export(root, store, shelf, request)
+
+
+def exported(folder: Path, **fields: Any) -> Path:
+    """The exported folder of a `base` model."""
+    return folder / export_to(folder, spec(), **fields).path.removeprefix("/")

@@ -1,0 +1,39 @@
+"""A worker's agent reads no file out to whoever holds the cluster's token."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from workers.agent.logs import Log
+from workers.agent.paths import Root
+from workers.agent.protocol import AgentConfig, ModelSpec, Peer, Predict
+from workers.agent.server import Agent
+
+
+@pytest.mark.parametrize(("role", "status"), [("worker", 403), ("validator", 403), ("aggregator", 404)])
+def test_only_an_aggregator_reads_what_it_predicts_on(tmp_path: Path, role: str, status: int) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.json").write_text('[{"text": "a marked sentence", "sentiment": "a"}]')
+    config = AgentConfig(node_id="n", role=role, token="t" * 32)
+    request = Predict(
+        training_id="train_fed_a",
+        model=ModelSpec(architecture="transformer", model="base", labels=["a", "b"]),
+        digest="0" * 64,
+        dataset="/data/*.json",
+        aggregation="global",
+        workers=[],
+        self_peer=Peer(node_id="n", url="http://n"),
+        input_data="/data/train.json",
+    )
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(Agent(config, Root(tmp_path), Log("n")).app())
+        async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
+            headers = {"Authorization": f"Bearer {config.token}", "Content-Type": "application/json"}
+            return await client.post("/predictions", content=request.model_dump_json(), headers=headers)
+
+    answer = asyncio.run(ask())
+    assert "a marked sentence" not in answer.text
+    assert answer.status_code == status, f"an aggregator goes on, and has no such model: {answer.text}"

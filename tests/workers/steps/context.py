@@ -1,0 +1,25 @@
+"""A worker's context on a test's database; nothing listens where its broker and its provider are said to be."""
+
+from pathlib import Path
+from typing import Any
+
+from api.settings import Settings
+from api.store.database import Database
+from workers.context import Context
+from workers.sandboxes.client import SandboxClient
+
+
+def make_context(database: Database, folder: Path, **fields: Any) -> Context:
+    settings = Settings(
+        **{
+            "database_url": "postgresql+psycopg://unused",
+            "redis_url": "redis://127.0.0.1:9/0",
+            "secret_key": "s" * 32,
+            "models_dir": folder,
+            "E2B_API_KEY": "e2b_0",
+            "E2B_API_URL": "http://127.0.0.1:9",
+            "E2B_SANDBOX_URL": "http://127.0.0.1:9",
+            **fields,
+        }
+    )
+    return Context(settings, database, SandboxClient(settings))

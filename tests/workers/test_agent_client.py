@@ -1,0 +1,185 @@
+"""The control side of an agent, with the real agent behind it and with servers that are none."""
+
+import asyncio
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from api.domain.sandboxes import Endpoint
+from api.settings import Settings
+from tests.workers.agent.agents import DATASET, MODEL, TOKEN, TRAINING, LiveAgent, live_agent
+from tests.workers.agent.impostor import impostor, says
+from tests.workers.agent.test_exchange import trickling
+from tests.workers.agent.texts import samples
+from workers import agent_client
+from workers.agent.protocol import Predict, ShardCheck, TrainingInit
+from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError, cluster_token
+
+T = TypeVar("T")
+CANARY = "canary-4711"
+HEALTH = b'{"node_id": "w1"'
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[LiveAgent]:
+    with live_agent("w1") as found:
+        found.put("/data/train_1.json", samples(24))
+        yield found
+
+
+def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], token: str = TOKEN) -> T:
+    async def ask() -> T:
+        headers = {"X-Access-Token": f"{CANARY}-of-the-way"}
+        async with AgentClient("w1", Endpoint("http://agent", headers, uds), token) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], token: str = TOKEN) -> AgentError:
+    """The error of a call; whatever is printed of it holds neither a secret nor what the agent sent."""
+    with pytest.raises(AgentError) as caught:
+        asked(uds, question, token)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert TOKEN not in printed
+    assert CANARY not in printed
+    assert "w1" in str(caught.value) or isinstance(caught.value, AgentRefusedError)
+    return caught.value
+
+
+def test_an_agent_answers(agent: LiveAgent) -> None:
+    uds = agent.peer.uds
+    assert asked(uds, lambda client: client.health()).node_id == "w1"
+    assert asked(uds, lambda client: client.check_shard(ShardCheck(dataset=DATASET))).samples == 24
+    assert asked(uds, lambda client: client.stop(TRAINING)).stopped is False
+    ready = asked(uds, lambda client: client.init_training(TrainingInit(training_id=TRAINING, model=MODEL)))
+    assert (len(ready.digest), ready.problem) == (64, None)
+
+
+def test_an_agents_own_error_has_its_code_and_words(agent: LiveAgent) -> None:
+    for question, code in (
+        (lambda client: client.train_report(TRAINING, 1, 0), "unknown_round"),
+        (lambda client: client.check_shard(ShardCheck(dataset="/../x")), "path_not_allowed"),
+        (lambda client: client.init_training(TrainingInit(training_id="../x", model=MODEL)), "bad_id"),
+    ):
+        found = failure(agent.peer.uds, question)
+        assert isinstance(found, AgentRefusedError)
+        assert found.code == code
+        assert found.message in str(found)
+
+
+def test_a_wrong_token_is_refused(agent: LiveAgent) -> None:
+    found = failure(agent.peer.uds, lambda client: client.health(), token="another")
+    assert isinstance(found, AgentRefusedError)
+    assert found.code == "unauthorized"
+
+
+def test_an_agent_that_is_not_there_is_unreachable_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert isinstance(failure(str(tmp_path / "x.sock"), lambda client: client.health()), AgentUnreachableError)
+    assert isinstance(failure(None, lambda client: client.health()), AgentUnreachableError)
+    assert time.monotonic() - started < 10
+
+
+def test_an_agent_that_dies_during_a_call_is_unreachable(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "x.sock"))
+        server.listen()
+
+        async def die(client: AgentClient) -> None:
+            call = asyncio.create_task(client.health())
+            connection, _ = await asyncio.to_thread(server.accept)
+            connection.recv(10)
+            connection.close()
+            await call
+
+        assert isinstance(failure(str(tmp_path / "x.sock"), die), AgentUnreachableError)
+
+
+def test_an_agent_that_accepts_and_says_nothing_is_unreachable_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_client, "_REPORT_GRACE_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "x.sock"))
+        server.listen()
+        started = time.monotonic()
+        found = failure(str(tmp_path / "x.sock"), lambda client: client.train_report(TRAINING, 1, 0.2))
+    assert isinstance(found, AgentUnreachableError)
+    assert 0.4 < time.monotonic() - started < 4
+
+
+def test_an_agent_that_trickles_its_answer_is_unreachable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_client, "_REPORT_GRACE_S", 0.3)
+    with impostor(trickling(HEALTH + b" " * 10_000, 0.05)) as peer:
+        started = time.monotonic()
+        found = failure(peer.uds, lambda client: client.train_report(TRAINING, 1, 0.2))
+    assert isinstance(found, AgentUnreachableError)
+    assert 0.4 < time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        HEALTH,
+        b"\xff\xfe",
+        b"[" * 5000,
+        f'{{"node_id": "{CANARY}", "predictions": ["{CANARY}"]}}'.encode(),
+    ],
+)
+def test_an_answer_of_another_form_is_bad_and_not_quoted(content: bytes) -> None:
+    request = Predict(
+        training_id=TRAINING,
+        model=MODEL,
+        digest="0" * 64,
+        dataset=DATASET,
+        aggregation="mean",
+        workers=[],
+        self_peer={"node_id": "x", "url": "http://x"},
+    )
+    with impostor(says(content)) as peer:
+        for question in (lambda client: client.health(), lambda client: client.predict(request)):
+            found = failure(peer.uds, question)
+            assert isinstance(found, AgentRefusedError)
+            assert found.code == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"<html>" + CANARY.encode(), 502),
+        (b"", 500),
+        (b'{"code": 404, "message": "the sandbox was not found"}', 404),
+        (b'{"message": "x"}', 400),
+        (b"[]", 403),
+        (b"", 302),
+    ],
+)
+def test_an_error_that_is_no_agents_means_that_the_way_is_broken(content: bytes, status: int) -> None:
+    with impostor(says(content, status)) as peer:
+        found = failure(peer.uds, lambda client: client.health())
+    assert isinstance(found, AgentUnreachableError)
+    assert str(status) in str(found)
+
+
+def test_a_clusters_token_follows_from_the_deployments_secret_alone() -> None:
+    def settings(secret: str) -> Settings:
+        return Settings(
+            database_url="postgresql+psycopg://unused",
+            redis_url="redis://unused",
+            secret_key=secret,
+            models_dir=Path("unused"),
+            e2b_api_key="unused",
+        )
+
+    one = cluster_token(settings("s" * 32), "cls_1")
+    assert one == cluster_token(settings("s" * 32), "cls_1")
+    assert len({one, cluster_token(settings("s" * 32), "cls_2"), cluster_token(settings("t" * 32), "cls_1")}) == 3
+    assert "s" * 32 not in one

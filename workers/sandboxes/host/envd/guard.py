@@ -1,0 +1,95 @@
+"""The limits that no cgroup and no file system holds for a sandbox."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+from .disk import DiskUse
+from .log import SandboxLog
+from .notices import Notices
+from .processes import ProcessTable
+from .usage import Usage, process_use, shared_once
+from .wire import Settings
+
+_LOOK_S = 0.25
+_DISK_INTERVAL_S = 5.0
+# So much less room on the file system, bytes or files, and the sandbox's use is counted at once.
+_NEWS_BYTES = 64 << 20
+_NEWS_FILES = 10_000
+
+
+class Guard:
+    """Kills the largest process above the memory limit, and every command that grows above the limits on disk and files."""
+
+    def __init__(self, settings: Settings, usage: Usage, table: ProcessTable, log: SandboxLog, notices: Notices) -> None:
+        self._settings = settings
+        self._usage = usage
+        self._table = table
+        self._log = log
+        self._notices = notices
+        self._hiding: set[int] = set()
+        self._last = DiskUse()
+        self.full: str | None = None
+
+    async def run(self) -> None:
+        await asyncio.gather(self._watch_processes(), self._watch_disk())
+
+    async def _watch_processes(self) -> None:
+        """Where there are cgroups they hold both limits, and count how often."""
+        crowded = False
+        while self._settings.watch_memory and self._usage.own_processes:
+            await asyncio.sleep(_LOOK_S)
+            use = process_use()
+            if use.bytes > self._settings.memory_bytes:
+                self._hold_memory(shared_once(use.bytes_by_pid))
+            now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes
+            if now_crowded and not crowded:
+                self._notices.tell("processes")
+                self._log.write("system", "process limit reached: no more can be started")
+            crowded = now_crowded
+
+    def _hold_memory(self, sizes: dict[int, int]) -> None:
+        commands = {pid: size for pid, size in sizes.items() if pid != os.getpid()}
+        if not commands or sum(sizes.values()) <= self._settings.memory_bytes:
+            return
+        largest = max(commands, key=lambda pid: commands[pid])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(largest, signal.SIGKILL)
+        self._notices.tell("memory")
+        self._log.write("system", f"memory limit reached: process {largest} was killed", largest)
+
+    async def _watch_disk(self) -> None:
+        while True:
+            started = time.monotonic()
+            room = self._usage.free()
+            await self._look_at_disk()
+            # A sandbox with a million files must not make its own watch a burden.
+            took = time.monotonic() - started
+            await asyncio.sleep(4 * took)
+            for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * took) / _LOOK_S))):
+                await asyncio.sleep(_LOOK_S)
+                if self.full or self._hiding or self._shrinking(room):
+                    break
+
+    def _shrinking(self, room: tuple[int, int]) -> bool:
+        space, files = self._usage.free()
+        return room[0] - space > _NEWS_BYTES or room[1] - files > _NEWS_FILES
+
+    async def _look_at_disk(self) -> None:
+        use = await asyncio.to_thread(self._usage.disk)
+        limit = "disk" if use.bytes > self._settings.disk_bytes else "files" if use.files > self._settings.files else None
+        # What grows no more may go on, so that something can be removed.
+        if limit and (self.full is None or use.bytes > self._last.bytes or use.files > self._last.files):
+            self._table.kill_all()
+            self._notices.tell(limit)
+            if self.full != limit:
+                self._log.write("system", f"{limit} limit reached: every command was killed")
+        self.full, self._last = limit, use
+        # A process is hidden for a moment between its fork and its exec, so the second time counts.
+        for pid in self._hiding & use.hiding:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._log.write("system", f"process {pid} hid its open files from the disk limit and was killed", pid)
+        self._hiding = use.hiding

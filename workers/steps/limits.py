@@ -1,0 +1,100 @@
+"""Clusters that cost and do nothing, and clusters that have spent what they may: warned first, then ended."""
+
+import logging
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.services import clusters, spending
+from api.services.lookup import locked_cluster
+from api.store import events
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from workers.context import Context
+
+log = logging.getLogger(__name__)
+_BUDGET_WARNING = Decimal("0.8")
+# How long before its end an idle cluster is warned: five minutes, or a fifth of a short timeout.
+_LONGEST_NOTICE = timedelta(minutes=5)
+_NOTICE_SHARE = 5
+
+
+def enforce(context: Context) -> None:
+    """Look at every cluster that has sandboxes. Safe to run twice and side by side: each is looked at under its lock."""
+    with context.database.unit_of_work() as uow:
+        ids = uow.session.scalars(
+            select(ClusterRow.id).where(
+                ClusterRow.status.not_in(clusters.ENDED),
+                select(NodeRow.id).where(NodeRow.cluster_id == ClusterRow.id, NodeRow.status.in_(LIVE_NODE)).exists(),
+            )
+        ).all()
+    for cluster_id in ids:
+        with context.database.unit_of_work() as uow:
+            _enforce(context, uow, cluster_id)
+
+
+def _enforce(context: Context, uow: UnitOfWork, cluster_id: str) -> None:
+    cluster = locked_cluster(uow.session, cluster_id)
+    now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
+    if cluster.status not in clusters.ENDED:
+        _budget(uow, cluster, now)
+    if cluster.status not in clusters.ENDED:
+        _idle(uow, cluster, now, context.settings.idle_timeout_minutes)
+
+
+def _budget(uow: UnitOfWork, cluster: ClusterRow, now: datetime) -> None:
+    if cluster.budget_usd is None:
+        return
+    nodes = uow.session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id)).all()
+    cost = spending.total(nodes, now)
+    facts = {"cluster_id": cluster.id, "budget_usd": float(cluster.budget_usd), "cost_usd": float(cost)}
+    if cost >= cluster.budget_usd:
+        log.warning("%s: the budget is spent", cluster.id)
+        events.emit(uow.session, cluster.id, "cluster.budget_spent", facts)
+        clusters.end(uow, cluster, "the budget is spent")
+    elif cost >= cluster.budget_usd * _BUDGET_WARNING and cluster.budget_warned_at is None:
+        cluster.budget_warned_at = now
+        events.emit(uow.session, cluster.id, "cluster.budget_warning", facts)
+
+
+def _idle(uow: UnitOfWork, cluster: ClusterRow, now: datetime, default_minutes: float) -> None:
+    minutes = default_minutes if cluster.idle_timeout_minutes is None else cluster.idle_timeout_minutes
+    since = _idle_since(uow.session, cluster) if minutes else None
+    if since is None:
+        return
+    timeout = timedelta(minutes=minutes)
+    notice = min(_LONGEST_NOTICE, timeout / _NOTICE_SHARE)
+    warned = cluster.idle_warned_at if cluster.idle_warned_at is not None and cluster.idle_warned_at >= since else None
+    facts = {"cluster_id": cluster.id, "idle_minutes": round((now - since).total_seconds() / 60, 2), "timeout_minutes": minutes}
+    if warned is None and now - since >= timeout - notice:
+        cluster.idle_warned_at = now
+        events.emit(uow.session, cluster.id, "cluster.idle_warning", facts)
+    elif warned is not None and now - since >= timeout and now - warned >= notice:
+        log.warning("%s: idle for %s", cluster.id, now - since)
+        events.emit(uow.session, cluster.id, "cluster.idle_timeout", facts)
+        clusters.end(uow, cluster, "idle")
+
+
+def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
+    """When the cluster last did something; None while it does."""
+    for table, busy in (
+        (TrainingRow, ACTIVE_TRAINING),
+        (PredictionRow, {"pending"}),
+        (ModelRow, {"pending"}),
+        (NodeRow, {"provisioning"}),
+    ):
+        if session.scalar(select(table.id).where(table.cluster_id == cluster.id, table.status.in_(busy)).limit(1)):
+            return None
+    ends = [
+        session.scalar(select(func.max(column)).where(table.cluster_id == cluster.id))
+        for table, column in (
+            (TrainingRow, TrainingRow.finished_at),
+            (PredictionRow, PredictionRow.finished_at),
+            (ModelRow, ModelRow.finished_at),
+            (NodeRow, NodeRow.started_at),
+        )
+    ]
+    return max(moment for moment in (cluster.created_at, cluster.last_call_at, *ends) if moment is not None)
