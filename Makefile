@@ -59,6 +59,7 @@ fuzz: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.round_overhead
 	$(BIN)/python -m tests.benchmarks.agent_accuracy
+	$(BIN)/python -m tests.benchmarks.topologies
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m api.openapi

@@ -108,7 +108,7 @@ def training(item: Json) -> Table:
         ("cluster", cell(item["cluster_id"])),
         ("status", status(item["status"])),
     ]
-    pairs += [(name.replace("_", " "), cell(value)) for name, value in item["config"].items()]
+    pairs += [(name.replace("_", " "), cell(value)) for name, value in item["config"].items() if value is not None]
     pairs += [("workers", cell(item["workers"])), ("aggregator", cell(item["aggregator"]))]
     if item.get("error"):
         pairs.append(("error", why(item["error"])))

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from api.domain.errors import ConflictError, unavailable
+from api.domain import sampling, strategies
+from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
+from api.domain.strategies import Strategy
 from api.domain.topology import Topology
 
 Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
@@ -79,16 +81,42 @@ class TrainingSpec:
     federated: bool
     local_epochs: int
     seed: int
-    strategy: str
+    strategy: Strategy
     weight_decay: float
     max_length: int
     validation: str
 
+    # The strategy's parameters; None where they are another strategy's.
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
+    server_beta_1: float | None = None
+    server_beta_2: float | None = None
+    server_tau: float | None = None
+    proximal_mu: float | None = None
+    trim_fraction: float | None = None
+    byzantine_count: int | None = None
+
+    # Who takes part in a round, and when it ends. None: the deployment's setting.
+    fraction: float = 1.0
+    min_workers: int = 1
+    round_deadline_s: float | None = None
+    quorum: float | None = None
+
     def check_available(self) -> None:
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
-        if self.strategy != "fedavg":
-            raise unavailable("/strategy", self.strategy, "only 'fedavg' is built")
+
+    def check_workers(self, workers: int) -> None:
+        """InvalidError where a round of that many workers could not be made."""
+        if self.min_workers > workers:
+            message = f"the cluster has {workers} workers that train; {self.min_workers} are asked for"
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/min_workers", message),))
+        drawn = sampling.count(workers, self.fraction, self.min_workers)
+        given = {name: value for name in strategies.PARAMETERS if (value := getattr(self, name)) is not None}
+        least = strategies.least_updates(self.strategy, given)
+        if drawn < least:
+            message = f"{self.strategy!r} needs at least {least} updates in a round, and {drawn} workers take part in one"
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
 
     def config(self) -> dict[str, Any]:
         return asdict(self)

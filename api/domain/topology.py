@@ -6,6 +6,8 @@ from itertools import combinations, pairwise
 from math import isqrt
 from typing import Literal
 
+from api.domain.strategies import needs_single_updates
+
 Topology = Literal["mesh", "ring", "star", "hierarchical"]
 TOPOLOGIES: tuple[Topology, ...] = ("mesh", "ring", "star", "hierarchical")
 
@@ -22,6 +24,22 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
         return []
     count = max(1, isqrt(len(workers)))
     return [list(workers[i::count]) for i in range(count)]
+
+
+def data_path(topology: str, workers: int, consensus: str, strategy: str) -> tuple[Topology, str | None]:
+    """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
+
+    A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
+    """
+    if topology == "star":
+        return "star", None
+    if consensus != "none":
+        return "star", f"the consensus {consensus!r} judges every update by itself"
+    if needs_single_updates(strategy):
+        return "star", f"the strategy {strategy!r} looks at every update by itself"
+    if workers < 2:
+        return "star", "one worker has nobody to exchange with"
+    return topology, None  # type: ignore[return-value]
 
 
 def edges(topology: Topology, workers: Sequence[str], aggregator: str | None) -> list[Edge]:

@@ -5,10 +5,12 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.domain.errors import unavailable
+from api.domain import strategies
+from api.domain.errors import FieldError, InvalidError, unavailable
 from api.domain.paths import check_path
 from api.domain.specs import Optimizer, Schedule, TrainingSpec
-from api.schemas.base import Failure, Request, Shape, Timestamp, Word
+from api.domain.strategies import Strategy
+from api.schemas.base import Failure, Request, Shape, Timestamp
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
 _NOT_YET: Final = frozenset(
@@ -22,8 +24,6 @@ _NOT_YET: Final = frozenset(
         "compression_ratio",
         "mixed_precision",
         "freeze_layers",
-        "fraction",
-        "min_workers",
     }
 )
 
@@ -38,12 +38,43 @@ class TrainingCreate(Request):
     federated: bool = True
     local_epochs: int = Field(1, ge=1, le=1000, description="epochs that a worker trains between two averages")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    strategy: Word = Field("fedavg", description="fedavg: McMahan et al. 2017, arXiv:1602.05629")
+    strategy: Strategy = Field(
+        "fedavg",
+        description="how updates become the next global model; median, trimmed_mean, krum, multi_krum and bulyan bear with "
+        "malicious workers, diloco trains with adamw",
+    )
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_length: int = Field(128, ge=8, le=512, description="tokens of a text that count; longer texts are cut")
     validation: str = Field(
         "/data/validation*.json",
         description="path or glob in the aggregator's and the validators' sandboxes; used if it exists",
+    )
+
+    server_learning_rate: float | None = Field(
+        None, gt=0, le=10, description="fedavgm (1), fedadam, fedyogi, fedadagrad (0.01), diloco (0.7): the server's step"
+    )
+    server_momentum: float | None = Field(None, ge=0, lt=1, description="fedavgm, diloco (0.9): the server's momentum")
+    server_beta_1: float | None = Field(None, ge=0, lt=1, description="fedadam, fedyogi (0.9), fedadagrad (0)")
+    server_beta_2: float | None = Field(None, ge=0, lt=1, description="fedadam, fedyogi (0.99)")
+    server_tau: float | None = Field(None, gt=0, le=1, description="fedadam, fedyogi, fedadagrad (0.001): adaptivity")
+    proximal_mu: float | None = Field(None, ge=0, le=100, description="fedprox (0.01): weight of the proximal term")
+    trim_fraction: float | None = Field(
+        None, gt=0, lt=0.5, description="trimmed_mean (0.25): share of the values that is left out at each end"
+    )
+    byzantine_count: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="krum, multi_krum (n >= 2f+3), bulyan (n >= 4f+3): malicious workers f (1)",
+    )
+
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the workers that is drawn for each round, by the seed")
+    min_workers: int = Field(1, ge=1, le=10_000, description="fewest workers that are drawn for a round")
+    round_deadline_s: float | None = Field(
+        None, ge=1, le=86_400, description="a round ends by then with the updates that have come; null: the deployment's"
+    )
+    quorum: float | None = Field(
+        None, gt=0, le=1, description="share of a round's workers whose updates make the round; null: the deployment's"
     )
 
     model_config = ConfigDict(
@@ -73,7 +104,17 @@ class TrainingCreate(Request):
         fields = self.model_dump()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
+        given = {name: fields[name] for name in strategies.PARAMETERS if fields[name] is not None}
+        fields.update(strategies.parameters(self.strategy, given))
+        if self.strategy == "diloco":
+            fields["optimizer"] = self._inner_optimizer()
         return TrainingSpec(**fields)
+
+    def _inner_optimizer(self) -> Optimizer:
+        if "optimizer" in self.model_fields_set and self.optimizer != "adamw":
+            message = f"diloco's inner optimizer is 'adamw', not {self.optimizer!r}; leave it out or give 'adamw'"
+            raise InvalidError("optimizer_of_diloco", message, errors=(FieldError("/optimizer", message),))
+        return "adamw"
 
 
 class TrainingConfig(Shape):
@@ -86,10 +127,24 @@ class TrainingConfig(Shape):
     dataset: str
     local_epochs: int
     seed: int
-    strategy: str
+    strategy: Strategy
     weight_decay: float
     max_length: int
     validation: str
+
+    server_learning_rate: float | None = Field(None, description="this and what follows: null where the strategy has no such")
+    server_momentum: float | None = None
+    server_beta_1: float | None = None
+    server_beta_2: float | None = None
+    server_tau: float | None = None
+    proximal_mu: float | None = None
+    trim_fraction: float | None = None
+    byzantine_count: int | None = None
+
+    fraction: float = 1.0
+    min_workers: int = 1
+    round_deadline_s: float | None = None
+    quorum: float | None = None
 
 
 class Training(Shape):
@@ -129,7 +184,7 @@ class Training(Shape):
 
 
 class RoundWorker(Shape):
-    state: str = Field(description="training, done, rejected, failed or lost")
+    state: str = Field(description="training, done, rejected, late, failed, lost or not_sampled")
     samples: int | None
     local_loss: float | None
     local_accuracy: float | None
@@ -138,6 +193,17 @@ class RoundWorker(Shape):
     reason: str | None
     commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints")
     decisions: list[dict[str, Any]] = Field(description="what the node decided by itself, and why")
+
+
+class Link(Shape):
+    """Bytes that went from one node to another, and the seconds they took from a body's first byte to its last."""
+
+    from_: str = Field(alias="from", examples=["node_w1_abc123"])
+    to: str
+    bytes: int
+    seconds: float
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
 
 class Round(Shape):
@@ -161,6 +227,12 @@ class Round(Shape):
     evaluate_seconds: float | None
     copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
+    late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
+    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")
+    data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")
+    fallback: str | None = Field(description="why the data path was given up in mid-round and the updates went the star's way")
+    links: list[Link] = Field(description="what went from node to node for this round's model, downloads of its base included")
+    notices: list[str] = Field(description="what was unlike what was asked for, in words")
     workers: dict[str, RoundWorker]
     error: Failure | None
 

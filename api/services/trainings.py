@@ -25,6 +25,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec)
     refuse_ended(cluster)
     _refuse_second(session, cluster)
     workers, aggregator = _members(session, cluster)
+    spec.check_workers(len(workers))
     row = TrainingRow(
         id=ids.training_id(spec.federated),
         project_id=project_id,

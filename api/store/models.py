@@ -242,6 +242,12 @@ class RoundRow(Base):
     consensus_seconds: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    late_updates: Mapped[int | None]
+    data_path: Mapped[str | None]
+    data_path_reason: Mapped[str | None]
+    fallback: Mapped[str | None]
+    links: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    notices: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     copies: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -249,15 +255,15 @@ class RoundRow(Base):
 
 
 class RoundNodeRow(Base):
-    """One worker in one round. `state`: training, done, rejected, failed or lost."""
+    """One worker in one round. `state`: training, done, rejected, late, failed, lost or not_sampled."""
 
     __tablename__ = "round_nodes"
     training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
     state: Mapped[str] = mapped_column(
-        Enum("training", "done", "rejected", "failed", "lost", name="round_node_state", native_enum=False,
-             create_constraint=True, length=32)
+        Enum("training", "done", "rejected", "late", "failed", "lost", "not_sampled", name="round_node_state",
+             native_enum=False, create_constraint=True, length=32)
     )  # fmt: skip
     samples: Mapped[int | None]
     local_loss: Mapped[float | None]

@@ -376,8 +376,10 @@ def upgrade() -> None:
                 "training",
                 "done",
                 "rejected",
+                "late",
                 "failed",
                 "lost",
+                "not_sampled",
                 name="round_node_state",
                 native_enum=False,
                 create_constraint=True,
@@ -436,6 +438,22 @@ def upgrade() -> None:
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column("late_updates", sa.Integer(), nullable=True),
+        sa.Column("data_path", sa.Text(), nullable=True),
+        sa.Column("data_path_reason", sa.Text(), nullable=True),
+        sa.Column("fallback", sa.Text(), nullable=True),
+        sa.Column(
+            "links",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
+        sa.Column(
+            "notices",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
         ),
         sa.Column(
             "copies", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False

@@ -28,20 +28,29 @@ def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
     """
     try:
-        found = tensors.shapes(path)
         report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
     except (ValueError, KeyError):
         raise AgentError("malformed_update", "the update is not a safetensors file with a report") from None
     if report.node_id != node_id:
         raise AgentError("wrong_author", "the update's report is another node's")
-    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
-        raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
         raise AgentError("no_samples", "the update stands for no believable number of samples")
+    return Admitted(report, sound(path, base))
+
+
+def sound(path: Path, base: tensors.State) -> tensors.State:
+    """A model's tensors, if they could be a step from `base`. AgentError: malformed_update, wrong_shapes, not_finite,
+    norm_exceeded."""
+    try:
+        found = tensors.shapes(path)
+    except ValueError:
+        raise AgentError("malformed_update", "the update is not a safetensors file") from None
+    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
+        raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     state = tensors.read(path)
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise AgentError("not_finite", "the update holds NaN or infinity")
     if moved > LARGEST_STEP * max(1.0, own):
         raise AgentError("norm_exceeded", "the update is too far from the global model")
-    return Admitted(report, state)
+    return state

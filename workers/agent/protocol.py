@@ -19,6 +19,9 @@ the control plane sees nothing but the JSON below. Shapes: a state dict maps par
     POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
     GET  /models/{digest}                            -> safetensors body      (any agent that has it)
     PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
+    GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20              -> a part's body   (worker <- worker; 404: ask again)
+    POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
+    POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
 
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
@@ -121,6 +124,8 @@ class Hyperparameters(Message):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     weight_decay: float = 0.0
     seed: int = 0
+    proximal_mu: float = Field(0.0, description="FedProx: weight of the pull towards the round's base")
+    keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
 
 
 class Autonomy(Message):
@@ -137,6 +142,25 @@ class Decision(Message):
     reason: str
 
 
+class DataPath(Message):
+    """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
+    ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
+
+    kind: Literal["mesh", "ring", "hierarchical"]
+    peers: list[Peer]
+    groups: list[list[str]] = []
+    wait_s: float = Field(description="how long a worker waits for another's part")
+
+
+class Link(Message):
+    """What went from one agent to another in a round: bytes of bodies, seconds from a body's first byte to its last."""
+
+    source: str
+    target: str
+    bytes: int
+    seconds: float
+
+
 class TrainRound(Message):
     training_id: str
     round: int = Field(ge=1)
@@ -147,6 +171,7 @@ class TrainRound(Message):
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
+    path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
     resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
 
 
@@ -174,7 +199,21 @@ class TrainReport(Message):
     bytes_sent: int | None = None
     commitment: Commitment | None = None
     decisions: list[Decision] = []
+    links: list[Link] = Field([], description="what this worker took from others")
     problem: Problem | None = None
+
+
+class StrategySpec(Message):
+    """How updates become the next global model; only the parameters of the strategy named are set."""
+
+    name: str = "fedavg"
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
+    server_beta_1: float | None = None
+    server_beta_2: float | None = None
+    server_tau: float | None = None
+    trim_fraction: float | None = None
+    byzantine_count: int | None = None
 
 
 class AggregateRound(Message):
@@ -186,13 +225,28 @@ class AggregateRound(Message):
     self_peer: Peer = Field(description="how the workers reach this aggregator")
     dataset: str
     quorum: int = Field(ge=1, description="fewest updates that make a round")
-    strategy: str = "fedavg"
+    strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
     deadline_s: float
+    path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
+    fallback: str | None = Field(None, description="why the path is given up before the round begins here")
 
 
 class Drop(Message):
     node_ids: list[str]
+
+
+class Exchanged(Message):
+    """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
+
+    report: TrainReport
+    digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
+    samples: int = Field(0, description="training samples that the mean stands for")
+    problem: Problem | None = None
+
+
+class Fallback(Message):
+    reason: str
 
 
 class Score(Message):
@@ -241,6 +295,10 @@ class AggregateReport(Message):
     received: list[TrainReport] = Field([], description="reports of the workers whose updates have arrived")
     accepted: list[str] = []
     rejected: dict[str, str] = Field({}, description="node id -> why its update does not count")
+    late: list[str] = Field([], description="nodes whose updates had not come by the deadline; they are refused afterwards")
+    notices: list[str] = Field([], description="what was unlike what was asked for, in words")
+    fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
+    links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
     digest: str | None = None
     aggregate_seconds: float | None = None
@@ -268,11 +326,13 @@ class Keep(Message):
     training_id: str
     digest: str
     source: Peer
+    head: Peer | None = Field(None, description="the head of the worker's group, which is asked first")
 
 
 class Kept(Message):
     node_id: str
     digest: str
+    links: list[Link] = []
 
 
 class Evaluate(Message):

@@ -92,6 +92,9 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
             Route(update, self._update, methods=["PUT"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/parts/{name}", self._part),
+            Route("/trainings/{training_id}/rounds/{number:int}/exchanged", self._exchanged, methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
             Route("/models", _posted(protocol.Keep, self._worker.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
@@ -135,10 +138,7 @@ class Agent:
         return await self._predictor.predict(body)
 
     async def _report(self, request: Request) -> Response:
-        try:
-            wait_s = min(_LONGEST_WAIT_S, max(0.0, float(request.query_params.get("wait", "0"))))
-        except ValueError:
-            raise AgentError("invalid_message", "wait must be a number of seconds") from None
+        wait_s = _wait(request)
         training_id, number = request.path_params["training_id"], request.path_params["number"]
         if request.query_params.get("role") == "aggregator":
             return _json(await self._aggregator.report(training_id, number, wait_s))
@@ -163,17 +163,33 @@ class Agent:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as private:
             path = Path(private) / "update"
-            size = 0
+            size, started = 0, time.perf_counter()
             with path.open("wb") as file:
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > _LARGEST_UPDATE:
                         raise AgentError("too_large", "the update is too large", 413)
                     file.write(chunk)
-            return _json(await self._aggregator.receive(training_id, number, node_id, path))
+            return _json(await self._aggregator.receive(training_id, number, node_id, path, time.perf_counter() - started))
 
     async def _model(self, request: Request) -> Response:
-        return _ModelFile(self._store.need(request.path_params["digest"]), media_type="application/octet-stream")
+        path = await self._store.awaited(request.path_params["digest"], _wait(request))
+        return _ModelFile(path, media_type="application/octet-stream")
+
+    async def _part(self, request: Request) -> Response:
+        key = (request.path_params["training_id"], request.path_params["number"])
+        path = await self._worker.parts.find(key, request.path_params["name"], _wait(request))
+        return _ModelFile(path, media_type="application/octet-stream")
+
+    async def _exchanged(self, request: Request) -> Response:
+        body = protocol.Exchanged.model_validate_json(await request.body())
+        return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
+
+    async def _fallback(self, request: Request) -> Response:
+        body = protocol.Fallback.model_validate_json(await request.body())
+        self._log("fallback", round=request.path_params["number"], reason=body.reason)
+        fallen = self._worker.fall_back(request.path_params["training_id"], request.path_params["number"])
+        return _json(protocol.Stopped(stopped=fallen))
 
     async def _export(self, body: protocol.Export) -> protocol.Exported:
         return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)
@@ -181,6 +197,13 @@ class Agent:
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
         return _refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+
+
+def _wait(request: Request) -> float:
+    try:
+        return min(_LONGEST_WAIT_S, max(0.0, float(request.query_params.get("wait", "0"))))
+    except ValueError:
+        raise AgentError("invalid_message", "wait must be a number of seconds") from None
 
 
 def _json(message: BaseModel) -> Response:

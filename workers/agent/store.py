@@ -1,8 +1,10 @@
 """Where an agent keeps models: /model/<training_id>/<digest>.safetensors, named by what is in them."""
 
+import asyncio
 import os
 import re
 import shutil
+import time
 import uuid
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from workers.agent.tensors import Saved, State
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
+_LOOK_S = 0.02
 LOCAL_GRAPH = "local-"
 
 
@@ -38,6 +41,10 @@ class Store:
             raise AgentError("bad_digest", "a digest is 64 hexadecimal digits")
         return self.folder(training_id) / f"{digest}.safetensors"
 
+    def memory(self, training_id: str, digest: str) -> Path:
+        """Where the server optimiser's state belongs that goes with a global model; it is pruned with the model."""
+        return self.path(training_id, digest).with_suffix(".server.safetensors")
+
     def find(self, digest: str) -> Path | None:
         """A file of that digest, from any training; held updates are found as well."""
         if not _DIGEST.fullmatch(digest):
@@ -52,6 +59,13 @@ class Store:
         if path is None:
             raise AgentError("unknown_model", "this agent has no model of that digest", 404)
         return path
+
+    async def awaited(self, digest: str, wait_s: float) -> Path:
+        """Like `need`, but a model that is on its way here is waited for."""
+        end = time.monotonic() + wait_s
+        while self.find(digest) is None and time.monotonic() < end:  # noqa: ASYNC110 - threads make these files, and pulls
+            await asyncio.sleep(_LOOK_S)
+        return self.need(digest)
 
     def training_of(self, digest: str) -> str | None:
         """The training that a global model belongs to."""
@@ -71,7 +85,7 @@ class Store:
         """Delete the training's global models but those of the digests in `keep` and so many of the newest others, and all
         graphs but those of `keep`. Open files stay readable."""
         others = [path for path in self.folder(training_id).glob("*") if _is_other(path, keep)]
-        models = sorted((path for path in others if path.suffix == ".safetensors"), key=lambda path: -path.stat().st_mtime)
+        models = sorted((path for path in others if path.suffixes == [".safetensors"]), key=lambda path: -path.stat().st_mtime)
         for path in {*others} - {*models[:older]}:
             path.unlink(missing_ok=True)
 

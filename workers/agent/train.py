@@ -4,8 +4,10 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.model import RNG, Network
 from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
+from workers.agent.strategies.fedprox import Proximal
 
 # Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -44,7 +47,8 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`."""
+    """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`; `moments` is the state
+    that the optimizer goes on from, if any."""
 
     number: int
     wanted: Hyperparameters
@@ -53,6 +57,7 @@ class Job:
     commit: bool
     stop: threading.Event
     progress: Callable[[float], None]
+    moments: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class Trained:
     seconds: float = 0.0
     commitment: Commitment | None = None
     decisions: list[Decision] = field(default_factory=list)
+    moments: dict[str, Any] | None = None
 
 
 class _DivergedError(Exception):
@@ -102,12 +108,15 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
 def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Trained) -> None:
     wanted = job.wanted
     optimizer = _OPTIMIZERS[wanted.optimizer](network.model.parameters(), lr=rate, weight_decay=wanted.weight_decay)
+    if job.moments is not None:
+        _go_on_from(optimizer, job.moments)
+    proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
     chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
     first_loss = best_held_out = math.inf
     guessing = math.log(len(network.spec.labels))
     for epoch in range(wanted.local_epochs):
         batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
-        found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain)
+        found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain, proximal)
         first_loss = found.loss if epoch == 0 else first_loss
         # A small loss wavers by more than its double and is no divergence while it beats a guess.
         if found.loss > _DIVERGED * max(first_loss, guessing):
@@ -120,6 +129,16 @@ def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Traine
                 break
             best_held_out = held_out
     found.commitment = chain.commitment if chain else None
+    found.moments = optimizer.state_dict() if wanted.keep_moments else None
+
+
+def _go_on_from(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
+    """Take over the moments, but not the last round's learning rate."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    # A copy: the optimizer writes into what it is given, and a round that is begun again must find it as it was.
+    optimizer.load_state_dict(deepcopy(moments))
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _epoch(
@@ -130,6 +149,7 @@ def _epoch(
     job: Job,
     epoch: int,
     chain: Chain | None,
+    proximal: Proximal | None,
 ) -> tuple[float, float]:
     """(mean loss, accuracy) over one epoch; the state after each segment goes into the chain."""
     network.model.train()
@@ -145,6 +165,8 @@ def _epoch(
         loss = loss_of(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if proximal is not None:
+            proximal.add_to_gradients()
         optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):

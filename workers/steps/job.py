@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import progress
+from api.domain import progress, sampling
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, NodeRow, RoundRow, TrainingRow
-from workers.agent.protocol import ModelSpec
+from workers.agent.protocol import ModelSpec, StrategySpec
 from workers.context import Context
 from workers.steps.members import Member
 
@@ -30,6 +30,7 @@ class Job:
     status: str
     config: dict[str, Any]
     cluster_config: dict[str, Any]
+    topology: str
     model: str
     labels: tuple[str, ...]
     digest: str | None
@@ -46,6 +47,15 @@ class Job:
     @property
     def total_rounds(self) -> int:
         return progress.total_rounds(self.config["epochs"], self.config["local_epochs"])
+
+    @property
+    def drawn_per_round(self) -> int:
+        return sampling.count(len(self.planned_workers), self.config["fraction"], self.config["min_workers"])
+
+    @property
+    def strategy_spec(self) -> StrategySpec:
+        wanted = {name: self.config[name] for name in StrategySpec.model_fields if name != "name"}
+        return StrategySpec(name=self.config["strategy"], **wanted)
 
     @property
     def model_spec(self) -> ModelSpec:
@@ -77,6 +87,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         status=training.status,
         config=training.config,
         cluster_config=cluster.config,
+        topology=cluster.topology,
         model=training.model,
         labels=tuple(training.labels or ()),
         digest=training.digest,

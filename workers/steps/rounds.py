@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import progress
+from api.domain import progress, sampling, strategies, topology
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
@@ -32,10 +32,12 @@ from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
     Autonomy,
+    DataPath,
     Evaluate,
     Evaluation,
     Hyperparameters,
     Keep,
+    Link,
     Peer,
     TrainReport,
     TrainRound,
@@ -57,12 +59,14 @@ _POLL_WHILE_AWAY_S = 2.0
 _OF_THE_WAY = ("push_failed", "pull_failed")
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _REFUSALS = 5
+_OUT = ("failed", "not_sampled")
 
 
 @dataclass(slots=True)
 class Outcome:
     """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached; `silent` are workers
-    that did not answer, `lost` those that will not come back; `copies` are the workers that hold the new model."""
+    that did not answer, `lost` those that will not come back; `copies` are the workers that hold the new model, `links` what
+    they took to have it."""
 
     aggregate: AggregateReport | None = None
     reports: dict[str, TrainReport] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class Outcome:
     lost: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     evaluated_by: str | None = None
     evaluate_seconds: float | None = None
@@ -78,25 +83,33 @@ class Outcome:
 def run(context: Context, job: Job, token: str) -> None:
     """Start the next round, or go on with the one in hand; at most one long poll long."""
     number = job.completed_rounds + 1
-    quorum = max(1, math.ceil(context.settings.round_quorum * len(job.planned_workers)))
+    quorum = _quorum(context, job)
     if job.aggregator is None and not job.aggregator_returns:
         end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
     if len(job.workers) + len(job.returning) < quorum:
-        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; the quorum is {quorum}."
+        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {quorum}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
     aggregator = job.aggregator
     if aggregator is None or not job.workers:
         look_again(context, job, token)
         return
-    states = _open_round(context, job, token, number)
-    present = replace(job, workers=tuple(member for member in job.workers if states.get(member.node_id) != "failed"))
+    states, kind = _open_round(context, job, token, number)
+    present = replace(
+        job,
+        workers=tuple(member for member in job.workers if states.get(member.node_id) not in _OUT),
+        returning=tuple(member for member in job.returning if states.get(member.node_id) not in _OUT),
+    )
     here = {member.node_id for member in (*present.workers, *present.returning)}
     gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
     try:
         outcome = act(
-            context, TrainingRow, job.training_id, token, lambda: _look(context, present, aggregator, number, quorum, gone)
+            context,
+            TrainingRow,
+            job.training_id,
+            token,
+            lambda: _look(context, present, aggregator, number, quorum, kind, gone),
         )
     except AgentRefusedError as refusal:
         if job.attempts < _REFUSALS or job.returning:
@@ -120,12 +133,20 @@ def run(context: Context, job: Job, token: str) -> None:
         _record(context, job, token, number, outcome)
 
 
+def _quorum(context: Context, job: Job) -> int:
+    """The fewest updates that make a round: a share of those drawn, and what the strategy needs."""
+    share = job.config["quorum"] or context.settings.round_quorum
+    least = strategies.least_updates(job.config["strategy"], job.strategy_spec.model_dump(exclude={"name"}, exclude_none=True))
+    return max(1, least, math.ceil(share * job.drawn_per_round))
+
+
 def _error(code: str, detail: str) -> dict[str, Any]:
     return {"code": code, "detail": detail}
 
 
-def _open_round(context: Context, job: Job, token: str, number: int) -> dict[str, str]:
-    """Make the round's row if it is new; returns the state of each worker in it."""
+def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[dict[str, str], str]:
+    """Make the round's row if it is new: who takes part and by which data path is decided then, and written down. Returns
+    the state of each worker in it, and the path."""
     with context.database.unit_of_work() as uow:
         session = uow.session
         locked_cluster(session, job.cluster_id)
@@ -135,23 +156,35 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> dict[str
             row = RoundRow(training_id=job.training_id, number=number, status="running", base_digest=job.digest or "")
             session.add(row)
         elif row.status == "running":
-            return _states(session, job.training_id, number)
+            return _states(session, job.training_id, number), row.data_path or "star"
         else:
             transitions.move_round(row, "running")
             row.started_at = func.clock_timestamp()
-            row.error = None
+            row.error = row.fallback = None
         session.flush()
-        for member in (*job.workers, *job.returning):
-            node = _round_node(session, job.training_id, number, member.node_id)
-            node.state, node.reason = "training", None
+        members = [member.node_id for member in (*job.workers, *job.returning)]
+        drawn = sampling.draw(members, job.drawn_per_round, job.config["seed"], number)
+        for node_id in members:
+            node = _round_node(session, job.training_id, number, node_id)
+            node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
+        kind, reason = topology.data_path(job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"])
+        if kind != "star" and any(member.node_id in drawn for member in job.returning):
+            kind, reason = "star", "one of the workers is not back yet"
+        row.data_path, row.data_path_reason = kind, reason
         events.emit(
             session,
             job.cluster_id,
             "round.started",
-            {"training_id": job.training_id, "round": number, "workers": [member.node_id for member in job.workers]},
+            {
+                "training_id": job.training_id,
+                "round": number,
+                "workers": drawn,
+                "data_path": kind,
+                "data_path_reason": reason,
+            },
             training_id=job.training_id,
         )
-        return _states(session, job.training_id, number)
+        return _states(session, job.training_id, number), kind
 
 
 def _states(session: Session, training_id: str, number: int) -> dict[str, str]:
@@ -167,7 +200,9 @@ def _round_node(session: Session, training_id: str, number: int, node_id: str) -
     return row
 
 
-async def _look(context: Context, job: Job, aggregator: Member, number: int, quorum: int, gone: Sequence[str]) -> Outcome:
+async def _look(
+    context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str, gone: Sequence[str]
+) -> Outcome:
     """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done."""
     outcome = Outcome()
     peers = await peers_of(context, [*job.workers, *job.returning, aggregator])
@@ -179,13 +214,13 @@ async def _look(context: Context, job: Job, aggregator: Member, number: int, quo
         return outcome
     try:
         async with agent_of(context, aggregator) as agent:
-            await _collect(context, job, agent, workers, peers, number, quorum, gone, outcome)
+            await _collect(context, job, agent, workers, peers, number, quorum, kind, gone, outcome)
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
         outcome.aggregate = None
         return outcome
     if outcome.aggregate is not None and outcome.aggregate.state == "done":
-        outcome.copies = await _keep(context, job, peers[aggregator.node_id], workers, outcome)
+        await _keep(context, job, peers, kind, workers, outcome)
         await _evaluate(context, job, peers[aggregator.node_id], workers, outcome)
     return outcome
 
@@ -198,9 +233,12 @@ async def _collect(
     peers: dict[str, Peer],
     number: int,
     quorum: int,
+    kind: str,
     gone: Sequence[str],
     outcome: Outcome,
 ) -> None:
+    deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
+    path = _data_path(kind, _in_order(job, peers), deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
@@ -210,18 +248,17 @@ async def _collect(
         self_peer=peers[job.aggregator_id],
         dataset=job.config["dataset"],
         quorum=quorum,
-        strategy=job.config["strategy"],
+        strategy=job.strategy_spec,
         consensus=job.cluster_config["consensus"],
-        deadline_s=context.settings.round_deadline_s,
+        deadline_s=deadline_s,
+        path=path,
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     if gone and outcome.aggregate.state == "collecting":
         outcome.aggregate = await aggregator.drop(job.training_id, number, list(gone))
     outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
     end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
-    looks = {
-        asyncio.create_task(_work(context, job, member, peers, number, end, outcome)): member.node_id for member in workers
-    }
+    looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
     try:
         while outcome.aggregate.state == "collecting" and not outcome.silent and (left := end - time.monotonic()) > 0:
             poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
@@ -244,6 +281,19 @@ async def _collect(
         await asyncio.gather(*looks, return_exceptions=True)
 
 
+def _in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:
+    """The round's workers in an order that no look at the round changes: a ring depends on it."""
+    members = {member.node_id for member in (*job.workers, *job.returning)}
+    return [peers[node_id] for node_id in job.planned_workers if node_id in members and node_id in peers]
+
+
+def _data_path(kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
+    if kind == "star":
+        return None
+    groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
+    return DataPath(kind=kind, peers=peers, groups=groups, wait_s=wait_s)
+
+
 async def _begin(context: Context, job: Job, aggregator: AgentClient, request: AggregateRound) -> AggregateReport:
     try:
         return await aggregator.aggregate(request)
@@ -254,11 +304,19 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
     ready = await aggregator.init_training(await init_request(context, job, job.labels))
     if ready.digest != request.base_digest:
         raise AgentRefusedError("other_model", "its first model is not the one that this training began with")
-    return await aggregator.aggregate(request)
+    # What workers have sent or told it is gone; they are asked for their updates once more.
+    return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
 
 async def _work(
-    context: Context, job: Job, member: Member, peers: dict[str, Peer], number: int, end: float, outcome: Outcome
+    context: Context,
+    job: Job,
+    member: Member,
+    peers: dict[str, Peer],
+    number: int,
+    path: DataPath | None,
+    end: float,
+    outcome: Outcome,
 ) -> None:
     """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
     config = job.config
@@ -275,10 +333,13 @@ async def _work(
             optimizer=config["optimizer"],
             weight_decay=config["weight_decay"],
             seed=config["seed"],
+            proximal_mu=config["proximal_mu"] or 0.0,
+            keep_moments=config["strategy"] == "diloco",
         ),
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
+        path=path,
     )
     try:
         async with agent_of(context, member) as agent:
@@ -331,21 +392,29 @@ async def _follow(agent: AgentClient, request: TrainRound, wait_s: float) -> Tra
     return await agent.train(request)
 
 
-async def _keep(context: Context, job: Job, source: Peer, workers: Sequence[Member], outcome: Outcome) -> list[str]:
-    """Have every worker pull the new model, which it needs for the next round anyhow; returns those that have it."""
+async def _keep(
+    context: Context, job: Job, peers: dict[str, Peer], kind: str, workers: Sequence[Member], outcome: Outcome
+) -> None:
+    """Have every worker pull the new model, which it needs for the next round anyhow, in a hierarchy from its head."""
     digest = outcome.aggregate.digest if outcome.aggregate else None
-    request = Keep(training_id=job.training_id, digest=digest or "", source=source)
+    request = Keep(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
+    path = _data_path(kind, _in_order(job, peers), 0)
+    heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path else {}
     present = [member for member in workers if member.node_id not in outcome.silent]
 
-    async def one(member: Member) -> str | None:
+    async def one(member: Member) -> None:
+        head = peers.get(heads.get(member.node_id, ""))
         try:
             async with agent_of(context, member) as agent:
-                return (await agent.keep(request)).node_id
+                kept = await agent.keep(request.model_copy(update={"head": head}))
         except AgentError as error:
             log.warning("%s: no copy: %s", job.training_id, error)
-            return None
+        else:
+            outcome.copies.append(kept.node_id)
+            outcome.links += kept.links
 
-    return [found for found in await asyncio.gather(*map(one, present)) if found is not None]
+    await asyncio.gather(*map(one, present))
+    outcome.copies.sort()
 
 
 async def _evaluate(context: Context, job: Job, source: Peer, workers: Sequence[Member], outcome: Outcome) -> None:
@@ -362,7 +431,9 @@ async def _evaluate(context: Context, job: Job, source: Peer, workers: Sequence[
     if found:
         outcome.evaluated_by = "validation_data"
     else:
-        present = [member for member in workers if member.node_id in outcome.copies]
+        # A late worker still trains: it would answer only when it has finished.
+        punctual = {report.node_id for report in aggregate.received}
+        present = [member for member in workers if member.node_id in punctual & set(outcome.copies)]
         found = await _evaluations(context, job, source, present, aggregate.digest, job.config["dataset"], held_out=True)
         outcome.evaluated_by = "held_out_splits" if found else None
     outcome.evaluations = found
@@ -403,6 +474,15 @@ def _record(context: Context, job: Job, token: str, number: int, outcome: Outcom
         ).scalar_one()
         _record_nodes(session, job, number, outcome)
         aggregate = outcome.aggregate
+        if aggregate is not None and aggregate.fallback is not None and row.fallback is None:
+            row.fallback = aggregate.fallback
+            events.emit(
+                session,
+                job.cluster_id,
+                "round.fallback",
+                {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
+                training_id=job.training_id,
+            )
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
         leases.release(training, 0)
@@ -421,6 +501,8 @@ def _record_nodes(session: Session, job: Job, number: int, outcome: Outcome) -> 
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
         elif node_id in received:
             _set_state(session, job, number, row, "done", None)
+        elif aggregate is not None and node_id in aggregate.late and node_id not in outcome.lost:
+            _set_state(session, job, number, row, "late", "its update had not come by the round's deadline")
         elif node_id in outcome.lost:
             _set_state(session, job, number, row, "lost", outcome.lost[node_id])
         elif node_id in outcome.failed:
@@ -470,7 +552,17 @@ def _complete(
     row.aggregate_seconds = aggregate.aggregate_seconds
     row.consensus_seconds = aggregate.consensus_seconds
     row.evaluate_seconds = outcome.evaluate_seconds
+    row.late_updates = len(aggregate.late)
+    row.notices = list(aggregate.notices)
+    row.links = [
+        {"from": link.source, "to": link.target, "bytes": link.bytes, "seconds": link.seconds}
+        for link in (*aggregate.links, *outcome.links)
+    ]
     row.copies = outcome.copies
+    for report in counted:
+        node = _round_node(session, job.training_id, row.number, report.node_id)
+        if node.bytes_sent is None:
+            node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
     row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
@@ -495,6 +587,7 @@ def _complete(
             "seconds": float(row.seconds) if row.seconds is not None else None,
             "accepted": aggregate.accepted,
             "rejected": aggregate.rejected,
+            "notices": aggregate.notices,
             "workers": {
                 report.node_id: {"local_loss": report.loss, "samples": report.samples} for report in aggregate.received
             },

@@ -117,7 +117,6 @@ def test_what_a_training_needs(user: User, missing: str) -> None:
         "mixed_precision",
         "patience",
         "max_minutes",
-        "fraction",
         "freeze_layers",
     ],
 )
@@ -226,3 +225,9 @@ def test_nothing_that_is_sent_breaks_it(user: User, path: str, body: Any) -> Non
     answer = user.http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code in (201, 404, 422), answer.text
     json.dumps(answer.json(), allow_nan=False)
+
+
+def test_another_strategys_parameter_is_named_by_its_pointer(user: User) -> None:
+    wanted = {**TRAINING, "strategy": "krum", "server_momentum": 0.9, "trim_fraction": 0.1}
+    body = user.refused("POST", "/v1/clusters/any/trainings", 422, json=wanted)
+    assert [error["pointer"] for error in body["errors"]] == ["/server_momentum", "/trim_fraction"]

@@ -1,0 +1,244 @@
+"""Bytes, seconds and memory of a round by topology, for 2 to 32 workers, against the star in the same run.
+
+    python -m tests.benchmarks.topologies [--workers 2,4,8,16,32] [--rounds 3]
+
+Every agent is a process of its own behind a Unix socket; there is no control plane. The model is an encoder of about half a
+million parameters, training is one batch, so that what is seen is the way of the updates. Seconds are the round's whole wall
+time, the median over rounds; memory is the largest growth of an agent's resident set during a round.
+"""
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+import uvicorn
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from api.domain import topology
+from workers.agent import protocol
+from workers.agent.logs import Log
+from workers.agent.paths import Root
+from workers.agent.server import Agent
+
+_TOKEN = "benchmark"
+_MODEL = protocol.ModelSpec(architecture="transformer", model="/models/small", labels=["negative", "positive"], max_length=16)
+_WORDS = ("great", "love", "sturdy", "broken", "awful", "slow", "the", "lamp", "is")
+_PATIENCE_S = 300.0
+_MIB = 2**20
+
+
+@dataclass
+class _Process:
+    peer: protocol.Peer
+    process: BaseProcess
+    http: httpx.Client
+    root: Path
+
+    def post(self, path: str, message: protocol.Message) -> dict[str, Any]:
+        answer = self.http.post(path, content=message.model_dump_json())
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def memory(self, name: str) -> int:
+        """VmRSS or VmHWM, in bytes."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+        raise OSError(f"no {name}")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+
+@dataclass
+class _Row:
+    workers: int
+    kind: str
+    model_bytes: int
+    total_bytes: int
+    busiest_bytes: int
+    """Most bytes in and out of one agent."""
+    seconds: float
+    worker_memory: int
+    aggregator_memory: int
+
+
+def _small_model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=1000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+
+
+def _serve(node_id: str, role: Any, root: Path, socket: str) -> None:
+    torch.set_num_threads(1)
+    log = Log(node_id)
+    app = Agent(protocol.AgentConfig(node_id=node_id, role=role, token=_TOKEN), Root(root), log).app()
+    uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
+
+
+@contextmanager
+def _agents(workers: int) -> Iterator[tuple[_Process, list[_Process]]]:
+    """Forked, so that what torch's import costs is shared and no agent's own."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    _small_model(folder / "small")
+    made: list[_Process] = []
+    fork = multiprocessing.get_context("fork")
+    try:
+        for index in range(workers + 1):
+            node_id, root = f"n{index}", folder / f"root{index}"
+            (root / "models").mkdir(parents=True)
+            shutil.copytree(folder / "small", root / "models/small")
+            texts = [{"text": f"the lamp is {_WORDS[i % 6]}", "sentiment": _MODEL.labels[i % 6 < 3]} for i in range(12)]
+            (root / "data").mkdir()
+            (root / "data/train.json").write_text(json.dumps(texts))
+            socket = str(folder / f"{index}.sock")
+            process = fork.Process(
+                target=_serve, args=(node_id, "worker" if index else "aggregator", root, socket), daemon=True
+            )
+            process.start()
+            client = httpx.Client(
+                base_url="http://agent",
+                transport=httpx.HTTPTransport(uds=socket),
+                headers={"Authorization": f"Bearer {_TOKEN}"},
+                timeout=_PATIENCE_S,
+            )
+            made.append(_Process(protocol.Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))
+        for agent in made:
+            _until_up(agent)
+        yield made[0], made[1:]
+    finally:
+        for agent in made:
+            agent.http.close()
+            agent.process.terminate()
+            agent.process.join(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until_up(agent: _Process) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(httpx.HTTPError):
+            agent.http.get("/health").raise_for_status()
+            return
+        time.sleep(0.05)
+    raise TimeoutError(agent.peer.node_id)
+
+
+def _path(kind: str, workers: Sequence[_Process]) -> protocol.DataPath | None:
+    if kind == "star":
+        return None
+    groups = topology.groups([worker.peer.node_id for worker in workers]) if kind == "hierarchical" else []
+    return protocol.DataPath.model_validate(
+        {"kind": kind, "peers": [worker.peer for worker in workers], "groups": groups, "wait_s": _PATIENCE_S}
+    )
+
+
+def _round(
+    kind: str, number: int, base: str, aggregator: _Process, workers: Sequence[_Process]
+) -> tuple[dict[str, Any], float]:
+    """(the aggregator's report, wall seconds)."""
+    path, started = _path(kind, workers), time.perf_counter()
+    aggregator.post(
+        "/rounds/aggregate",
+        protocol.AggregateRound(
+            training_id=kind, round=number, model=_MODEL, base_digest=base, workers=[worker.peer for worker in workers],
+            self_peer=aggregator.peer, dataset="/data/train.json", quorum=len(workers), deadline_s=_PATIENCE_S, path=path,
+        ),
+    )  # fmt: skip
+    hyperparameters = protocol.Hyperparameters(batch_size=16, learning_rate=0.001, optimizer="sgd")
+    for worker in workers:
+        worker.post(
+            "/rounds/train",
+            protocol.TrainRound(
+                training_id=kind, round=number, model=_MODEL, base_digest=base, dataset="/data/train.json",
+                hyperparameters=hyperparameters, aggregator=aggregator.peer, path=path,
+            ),
+        )  # fmt: skip
+    while True:
+        answer = aggregator.http.get(f"/trainings/{kind}/rounds/{number}", params={"role": "aggregator", "wait": "50"})
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        if found["state"] != "collecting":
+            if found["state"] != "done" or found["fallback"]:
+                raise RuntimeError(f"{kind}, {len(workers)} workers: {found['problem'] or found['fallback']}")
+            return found, time.perf_counter() - started
+
+
+def measure(kind: str, rounds: int, aggregator: _Process, workers: Sequence[_Process]) -> _Row:
+    """One round to warm up, then `rounds` measured ones."""
+    ready = aggregator.post("/trainings", protocol.TrainingInit(training_id=kind, model=_MODEL))
+    base, seconds, worker_memory, aggregator_memory = ready["digest"], list[float](), 0, 0
+    for number in range(1, rounds + 2):
+        before = {}
+        for agent in (aggregator, *workers):
+            agent.forget_peak()
+            before[agent.peer.node_id] = agent.memory("VmRSS")
+        found, took = _round(kind, number, base, aggregator, workers)
+        base = found["digest"]
+        if number == 1:
+            continue
+        seconds.append(took)
+        grown = [agent.memory("VmHWM") - before[agent.peer.node_id] for agent in (aggregator, *workers)]
+        aggregator_memory, worker_memory = max(aggregator_memory, grown[0]), max(worker_memory, *grown[1:])
+    # Equal models of another topology would be found by their digest, and not downloaded.
+    for agent in (aggregator, *workers):
+        shutil.rmtree(agent.root / "model")
+    traffic: dict[str, int] = {}
+    for link in found["links"]:
+        for end in (link["source"], link["target"]):
+            traffic[end] = traffic.get(end, 0) + link["bytes"]
+    return _Row(
+        len(workers), kind, ready["bytes"], sum(link["bytes"] for link in found["links"]), max(traffic.values()),
+        statistics.median(seconds), worker_memory, aggregator_memory,
+    )  # fmt: skip
+
+
+def table(rows: Sequence[_Row]) -> str:
+    lines = [
+        "| workers | topology | models sent | by the busiest agent | seconds | against star | worker MiB | aggregator MiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    stars = {row.workers: row.seconds for row in rows if row.kind == "star"}
+    for row in rows:
+        lines.append(
+            f"| {row.workers} | {row.kind} | {row.total_bytes / row.model_bytes:.1f} "
+            f"| {row.busiest_bytes / row.model_bytes:.1f} | {row.seconds:.2f} | {row.seconds / stars[row.workers]:.2f}x "
+            f"| {row.worker_memory / _MIB:.1f} | {row.aggregator_memory / _MIB:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.topologies", description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", default="2,4,8,16,32")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[_Row] = []
+    for count in map(int, given.workers.split(",")):
+        with _agents(count) as (aggregator, workers):
+            rows += [measure(kind, given.rounds, aggregator, workers) for kind in ("star", "mesh", "ring", "hierarchical")]
+    print(f"One model is {rows[0].model_bytes / _MIB:.2f} MiB.\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()

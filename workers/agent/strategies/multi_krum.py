@@ -1,0 +1,18 @@
+"""Multi-Krum: the mean of the n - f - 2 updates with the best Krum scores.
+
+Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", NeurIPS 2017. The number is the
+largest for which El Mhamdi et al. (ICML 2018, arXiv:1802.07927) prove resilience.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from workers.agent.strategies.krum import ranked, squared_distances
+from workers.agent.tensors import State
+
+
+def multi_krum(updates: Sequence[Mapping[str, torch.Tensor]], byzantine: int) -> State:
+    """Every chosen client counts the same."""
+    chosen = ranked(squared_distances(updates), byzantine)[: max(1, len(updates) - byzantine - 2)]
+    return {name: torch.stack([updates[index][name] for index in chosen]).mean(0) for name in updates[0]}

@@ -1,0 +1,25 @@
+"""Hierarchical: the members of a group hand their updates to its head, and the heads' means go to the aggregator."""
+
+import asyncio
+
+from workers.agent.protocol import DataPath, Peer
+from workers.agent.topologies.folding import folded
+from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
+
+
+async def meet(meeting: Meeting) -> Mean | None:
+    """A head's mean over its group; None for a member, whose head takes its update."""
+    group = next(group for group in meeting.path.groups if meeting.node_id in group)
+    if group[0] != meeting.node_id:
+        return None
+    by_id = {peer.node_id: peer for peer in meeting.peers}
+    files = [(meeting.node_id, meeting.update)]
+    for member in group[1:]:
+        files.append((member, await meeting.take(by_id[member], UPDATE)))
+    return await asyncio.to_thread(folded, files, meeting.node_id, meeting.base)
+
+
+def head_of(path: DataPath, node_id: str) -> Peer | None:
+    """The head above a member; None for a head itself, and in other topologies."""
+    head = next((group[0] for group in path.groups if node_id in group), node_id)
+    return next((peer for peer in path.peers if peer.node_id == head and head != node_id), None)
