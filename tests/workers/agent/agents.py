@@ -209,3 +209,44 @@ def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any
     answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
     assert answer.status_code == 200, answer.text
     return safetensors.torch.load(answer.content)
+
+
+def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, object]:
+    answer: dict[str, object] = agents.aggregator.call(
+        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", protocol.Drop(node_ids=list(node_ids))
+    )
+    return answer
+
+
+def problem(report: dict[str, object]) -> str:
+    found = report["problem"]
+    assert isinstance(found, dict), report
+    return str(found["code"])
+
+
+def plus(agents: Federation, amount: float) -> dict[str, Any]:
+    return {name: tensor + amount for name, tensor in global_model(agents).items()}
+
+
+def evaluate(agents: Federation, digest: str, **fields: object) -> protocol.Evaluate:
+    return protocol.Evaluate(
+        **{
+            "training_id": TRAINING,
+            "model": MODEL,
+            "digest": digest,
+            "source": agents.aggregator.peer,
+            "dataset": DATASET,
+            **fields,
+        }
+    )
+
+
+def score(agents: Federation, candidates: dict[str, str]) -> protocol.Score:
+    return protocol.Score(
+        training_id=TRAINING,
+        model=MODEL,
+        base_digest=agents.base,
+        candidates=candidates,
+        source=agents.aggregator.peer,
+        dataset=DATASET,
+    )
