@@ -23,7 +23,7 @@ SANDBOXES = 20
 
 @pytest.fixture(scope="module", params=["own", "ordinary"])
 def vast(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    with ground(request.param, "--memory-mb", "512", "--disk-mb", "20480") as made:
+    with ground(request.param, "--memory-mb", "512", "--disk-mb", "20480", "--files", "400000") as made:
         yield made
 
 
@@ -31,10 +31,11 @@ def files_below(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def test_a_million_files_are_stopped_and_cleared_away(vast: Ground) -> None:
+def test_files_without_end_are_stopped_and_cleared_away(vast: Ground) -> None:
+    """As many as it can make; the look that notices takes a while."""
     code = """
-import os
-for folder in range(1000):
+import itertools, os
+for folder in itertools.count():
     os.mkdir(f"/data/{folder}")
     for number in range(1000):
         os.close(os.open(f"/data/{folder}/{number}", os.O_CREAT | os.O_WRONLY))
@@ -44,7 +45,7 @@ for folder in range(1000):
         vast.wait_for_hit("files")
         started = time.monotonic()
         assert run(vast.client.kill(vast.attacker))
-        print(f"a sandbox with a million files was ended in {time.monotonic() - started:.1f} s")
+        print(f"a sandbox full of files was ended in {time.monotonic() - started:.1f} s")
         deadline = time.monotonic() + 300
         while files_below(vast.host.home / "trash"):
             assert time.monotonic() < deadline
