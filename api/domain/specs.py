@@ -1,10 +1,11 @@
 """What a client may ask for, after its form was checked. Plain values; the wire shapes live in api.schemas."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
 from api.domain.errors import ConflictError, unavailable
+from api.domain.stopping import Rules
 from api.domain.topology import Topology
 
 Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
@@ -37,8 +38,6 @@ class ClusterSpec:
 
     def check_available(self) -> None:
         """Refuse what the contract names and no agent can do yet."""
-        if self.architecture != "transformer":
-            raise unavailable("/architecture", self.architecture, "only 'transformer' is built")
         if self.consensus not in ("none", "proof-of-learning"):
             raise unavailable("/consensus", self.consensus, "'none' and 'proof-of-learning' are built")
 
@@ -79,6 +78,11 @@ class TrainingSpec:
     max_length: int
     validation: str
 
+    target_accuracy: float | None = None
+    patience: int | None = None
+    budget_usd: float | None = None
+    max_minutes: float | None = None
+
     def check_available(self) -> None:
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
@@ -97,6 +101,11 @@ class PredictionSpec:
     inputs: tuple[str, ...] | None
     input_data: str | None
     training_id: str | None
+
+
+def stopping_rules(config: Mapping[str, Any]) -> Rules:
+    """The stopping rules of a training's config."""
+    return Rules(**{field.name: config.get(field.name) for field in fields(Rules)})
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:

@@ -38,6 +38,10 @@ TRAINING: Final[dict[str, Any]] = {
         "weight_decay": 0.0,
         "max_length": 128,
         "validation": "/data/validation*.json",
+        "target_accuracy": 0.9,
+        "patience": None,
+        "budget_usd": None,
+        "max_minutes": None,
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
@@ -45,6 +49,7 @@ TRAINING: Final[dict[str, Any]] = {
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
     "completed_rounds": 10,
+    "stop_reason": None,
     "created_at": _TIME,
     "started_at": _TIME,
     "finished_at": None,
@@ -66,6 +71,7 @@ _SESSION: Final[dict[str, Any]] = {
     "cost_usd": 2.38,
     "cost_per_epoch_usd": 0.238,
     "cost_per_accuracy_point_usd": 0.031733,
+    "stop_reason": None,
     "error": None,
 }
 _ROUND: Final[dict[str, Any]] = {

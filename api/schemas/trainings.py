@@ -8,15 +8,11 @@ from pydantic import ConfigDict, Field, model_validator
 from api.domain.errors import unavailable
 from api.domain.paths import check_path
 from api.domain.specs import Optimizer, Schedule, TrainingSpec
-from api.schemas.base import Failure, Request, Shape, Timestamp, Word
+from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp, Word
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
 _NOT_YET: Final = frozenset(
     {
-        "target_accuracy",
-        "patience",
-        "budget_usd",
-        "max_minutes",
         "compression",
         "gradient_compression",
         "compression_ratio",
@@ -44,6 +40,19 @@ class TrainingCreate(Request):
     validation: str = Field(
         "/data/validation*.json",
         description="path or glob in the aggregator's and the validators' sandboxes; used if it exists",
+    )
+
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="end after a round whose validation_accuracy is at least this"
+    )
+    patience: int | None = Field(
+        None, ge=1, le=10_000, description="end after so many rounds without a better validation_accuracy"
+    )
+    budget_usd: float | None = Field(
+        None, gt=0, le=1e9, description="end before a round that would cost more than this, judged by the last round"
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, le=1e6, description="end before a round that would take longer than this, judged by the last round"
     )
 
     model_config = ConfigDict(
@@ -91,6 +100,11 @@ class TrainingConfig(Shape):
     max_length: int
     validation: str
 
+    target_accuracy: float | None = None
+    patience: int | None = None
+    budget_usd: float | None = None
+    max_minutes: float | None = None
+
 
 class Training(Shape):
     training_id: str = Field(examples=["train_fed_gh789"])
@@ -106,6 +120,7 @@ class Training(Shape):
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
+    stop_reason: StopReason | None
     error: Failure | None
 
     @classmethod
@@ -124,6 +139,7 @@ class Training(Shape):
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            stop_reason=StopReason.of(row.stop_reason),
             error=Failure.of(row.error),
         )
 

@@ -200,6 +200,7 @@ def upgrade() -> None:
         sa.Column("parameters", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=True),
         sa.Column("completed_rounds", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("stop_reason", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),

@@ -29,6 +29,7 @@ class Job:
     labels: tuple[str, ...]
     digest: str | None
     completed_rounds: int
+    stop_reason: dict[str, Any] | None
     planned_workers: tuple[str, ...]
     workers: tuple[Member, ...]
     validators: tuple[Member, ...]
@@ -71,6 +72,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         labels=tuple(training.labels or ()),
         digest=training.digest,
         completed_rounds=training.completed_rounds,
+        stop_reason=training.stop_reason,
         planned_workers=tuple(training.workers),
         workers=tuple(members[node_id] for node_id in training.workers if node_id in members),
         validators=tuple(member for member in members.values() if member.role == "validator"),
@@ -93,7 +95,8 @@ def end(context: Context, job: Job, token: str, status: str, error: dict[str, An
             transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
         training.error = error
         training.finished_at = func.clock_timestamp()
-        transitions.move(session, training, status, **({"error": error} if error else {}))
+        why = {"error": error, "stop_reason": training.stop_reason if status == "completed" else None}
+        transitions.move(session, training, status, **{name: value for name, value in why.items() if value})
         leases.release(training, None)
         if cluster.status == "training":
             transitions.move(session, cluster, "connected")

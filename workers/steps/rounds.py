@@ -5,13 +5,16 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress
+from api.domain.specs import stopping_rules
+from api.domain.stopping import stop_reason
+from api.services import progress as figures
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -399,6 +402,8 @@ def _complete(
     transitions.move_round(row, "completed")
     training.digest = aggregate.digest
     training.completed_rounds = row.number
+    if row.number < job.total_rounds:
+        training.stop_reason = _stop_reason(session, training, row)
     events.emit(
         session,
         job.cluster_id,
@@ -420,3 +425,15 @@ def _complete(
         },
         training_id=job.training_id,
     )
+
+
+def _stop_reason(session: Session, training: TrainingRow, last: RoundRow) -> dict[str, Any] | None:
+    session.flush()
+    accuracies = session.scalars(
+        select(RoundRow.validation_accuracy)
+        .where(RoundRow.training_id == training.id, RoundRow.status == "completed")
+        .order_by(RoundRow.number)
+    ).all()
+    seconds = None if last.seconds is None else float(last.seconds)
+    reason = stop_reason(stopping_rules(training.config), accuracies, figures.spent(session, training), seconds)
+    return asdict(reason) if reason else None
