@@ -105,7 +105,7 @@ def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Traine
     for epoch in range(wanted.local_epochs):
         batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
         found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain)
-        first_loss = min(first_loss, found.loss)
+        first_loss = found.loss if epoch == 0 else first_loss
         if found.loss > _DIVERGED * first_loss:
             raise _DivergedError("the training loss more than doubled")
         if may(EARLY_STOP, job.autonomy) and epoch + 1 < wanted.local_epochs:
