@@ -16,6 +16,7 @@ Template = Literal["python", "nodejs"]
 Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["cosine", "constant"]
+Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora"]
 Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
 
 ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
@@ -83,7 +84,14 @@ class TrainingSpec:
     budget_usd: float | None = None
     max_minutes: float | None = None
 
+    mixed_precision: bool = False
+    freeze_layers: int = 0
+    compression: Compression = "none"
+    compression_ratio: float | None = None
+
     def check_available(self) -> None:
+        if self.compression == "lora":
+            raise unavailable("/compression", self.compression, "fp16, int8, topk, topk+fp16 and topk+int8 are built")
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
         if self.strategy != "fedavg":

@@ -5,23 +5,21 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.domain.errors import unavailable
+from api.domain.errors import FieldError, InvalidError, unavailable
 from api.domain.paths import check_path
-from api.domain.specs import Optimizer, Schedule, TrainingSpec
+from api.domain.specs import Compression, Optimizer, Schedule, TrainingSpec
 from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp, Word
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
 _NOT_YET: Final = frozenset(
     {
-        "compression",
-        "gradient_compression",
-        "compression_ratio",
-        "mixed_precision",
-        "freeze_layers",
         "fraction",
         "min_workers",
     }
 )
+
+
+DEFAULT_RATIO: Final = 0.05
 
 
 class TrainingCreate(Request):
@@ -55,6 +53,22 @@ class TrainingCreate(Request):
         None, gt=0, le=1e6, description="end before a round that would take longer than this, judged by the last round"
     )
 
+    mixed_precision: bool = Field(
+        False, description="train in bf16 where a node's hardware has it; a node without says so in its `decisions`"
+    )
+    freeze_layers: int = Field(
+        0, ge=0, le=1000, description="keep the embeddings and so many encoder layers as they are; 0 trains everything"
+    )
+    compression: Compression | None = Field(
+        None,
+        description="how updates shrink on their way to the aggregator: fp16, int8 (stochastic rounding), topk (the largest"
+        " values; the rest is made up for later), topk+fp16, topk+int8. Models travel back to the workers in fp32",
+    )
+    compression_ratio: float | None = Field(
+        None, gt=0, le=1, description=f"topk: the share of values that are sent; {DEFAULT_RATIO} where absent"
+    )
+    gradient_compression: bool | None = Field(None, description="true without `compression` is `topk`, false is `none`")
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -79,10 +93,25 @@ class TrainingCreate(Request):
         return data
 
     def spec(self) -> TrainingSpec:
-        fields = self.model_dump()
+        fields = self.model_dump(exclude={"gradient_compression"})
+        fields["compression"], fields["compression_ratio"] = self._compression()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
         return TrainingSpec(**fields)
+
+    def _compression(self) -> tuple[Compression, float | None]:
+        word = self.compression or ("topk" if self.gradient_compression else "none")
+        if self.gradient_compression is not None and self.gradient_compression != (word != "none"):
+            raise _contradiction("/gradient_compression", f"it says the opposite of compression {word!r}")
+        if word.startswith("topk"):
+            return word, self.compression_ratio or DEFAULT_RATIO
+        if self.compression_ratio is not None:
+            raise _contradiction("/compression_ratio", "only topk sends a share of the values")
+        return word, None
+
+
+def _contradiction(pointer: str, message: str) -> InvalidError:
+    return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
 
 
 class TrainingConfig(Shape):
@@ -104,6 +133,11 @@ class TrainingConfig(Shape):
     patience: int | None = None
     budget_usd: float | None = None
     max_minutes: float | None = None
+
+    mixed_precision: bool
+    freeze_layers: int
+    compression: Compression
+    compression_ratio: float | None
 
 
 class Training(Shape):
@@ -170,6 +204,9 @@ class Round(Shape):
     validation_samples: int | None
     validation_source: str | None = Field(description="validation_data or held_out_splits")
     bytes_received: int | None = Field(description="bytes of updates that reached the aggregator")
+    compression_ratio: float | None = Field(
+        description="bytes_received over the bytes of as many whole fp32 models: 1 = nothing was saved"
+    )
     seconds: float | None = Field(description="wall-clock, everything included")
     train_seconds: float | None = Field(description="of the slowest worker")
     aggregate_seconds: float | None

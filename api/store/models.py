@@ -196,6 +196,7 @@ class RoundRow(Base):
     validation_samples: Mapped[int | None]
     validation_source: Mapped[str | None]
     bytes_received: Mapped[int | None] = mapped_column(BigInteger)
+    compression_ratio: Mapped[float | None]
     seconds: Mapped[float | None]
     train_seconds: Mapped[float | None]
     aggregate_seconds: Mapped[float | None]

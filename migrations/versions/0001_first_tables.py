@@ -363,6 +363,7 @@ def upgrade() -> None:
         sa.Column("validation_samples", sa.Integer(), nullable=True),
         sa.Column("validation_source", sa.Text(), nullable=True),
         sa.Column("bytes_received", sa.BigInteger(), nullable=True),
+        sa.Column("compression_ratio", sa.Float(precision=53), nullable=True),
         sa.Column("seconds", sa.Float(precision=53), nullable=True),
         sa.Column("train_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("aggregate_seconds", sa.Float(precision=53), nullable=True),

@@ -1,6 +1,7 @@
 """The door: what an update must be before anybody looks further at it."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import torch
 
 from workers.agent import tensors
 from workers.agent.errors import AgentError
-from workers.agent.protocol import TrainReport
+from workers.agent.protocol import Compression, TrainReport
+from workers.agent.update import unpack
 
 # Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
 LARGEST_STEP = 10.0
+_HEADERS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +23,31 @@ class Admitted:
     state: tensors.State
 
 
-def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
-    """Read an update's file.
+def admit(
+    path: Path,
+    node_id: str,
+    base: tensors.State,
+    frozen: Collection[str] = (),
+    compression: Compression = Compression(),
+) -> Admitted:
+    """Read an update's file; what comes out is a whole model, whatever travelled.
 
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
     """
     try:
-        found = tensors.shapes(path)
         report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
     except (ValueError, KeyError):
         raise AgentError("malformed_update", "the update is not a safetensors file with a report") from None
     if report.node_id != node_id:
         raise AgentError("wrong_author", "the update's report is another node's")
-    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
-        raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     if not report.samples or report.samples < 1:
         raise AgentError("no_samples", "the update stands for no samples")
-    state = tensors.read(path)
+    if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
+        raise AgentError("wrong_shapes", "the update is larger than the model")
+    try:
+        state = unpack(path, base, frozen, compression)
+    except ValueError as error:
+        raise AgentError("wrong_shapes", str(error)) from None
     moved = own = 0.0
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from workers.agent import hashed_words
 from workers.agent.batches import Encoded
 from workers.agent.errors import AgentError, DataError
+from workers.agent.freezing import logits_above
 from workers.agent.models import cnn, gpt, pretrained, rnn, transformer, transformer_xl
 from workers.agent.paths import Root
 from workers.agent.protocol import ModelSpec
@@ -63,6 +66,12 @@ class Network:
         """Shape (texts, classes)."""
         result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
         return result
+
+    def judge(self, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
+        if data.trunk is None:
+            return self.logits(*data.batch(batch))
+        return logits_above(self.model, data, batch)
 
 
 def build(spec: ModelSpec, root: Root) -> Network:

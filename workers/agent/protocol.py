@@ -103,6 +103,7 @@ class TrainingInit(Message):
     base_digest: str | None = Field(None, description="continue from this global model; None starts a new one")
     sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
     validation: str | None = Field(None, description="path or glob of a labelled validation file; optional even when named")
+    freeze_layers: int = 0
 
 
 class TrainingReady(Message):
@@ -113,6 +114,18 @@ class TrainingReady(Message):
     problem: Problem | None = None
 
 
+class Compression(Message):
+    """How an update shrinks on its way from worker to aggregator. A compressed one is a difference to the base model."""
+
+    values: Literal["fp32", "fp16", "int8"] = "fp32"
+    sparse: bool = False
+    ratio: float = Field(1.0, gt=0, le=1, description="share of the values that a sparse update keeps")
+
+    @property
+    def is_none(self) -> bool:
+        return self.values == "fp32" and not self.sparse
+
+
 class Hyperparameters(Message):
     local_epochs: int = 1
     batch_size: int
@@ -120,6 +133,8 @@ class Hyperparameters(Message):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     weight_decay: float = 0.0
     seed: int = 0
+    mixed_precision: bool = False
+    freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
 
 
 class Autonomy(Message):
@@ -146,6 +161,7 @@ class TrainRound(Message):
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
+    compression: Compression = Compression()
 
 
 class Commitment(Message):
@@ -187,6 +203,8 @@ class AggregateRound(Message):
     strategy: str = "fedavg"
     consensus: str = "none"
     deadline_s: float
+    compression: Compression = Compression()
+    freeze_layers: int = 0
 
 
 class Drop(Message):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent import tensors
+from workers.agent import freezing, precision, tensors
 from workers.agent.autonomy import EARLY_STOP, HALVE_RATE, may
 from workers.agent.batches import Encoded, shuffled
 from workers.agent.consensus.commitment import Chain
@@ -78,11 +78,17 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     found = Trained()
     base = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
     rate = job.wanted.learning_rate
-    with RNG, torch.random.fork_rng(devices=[]):
+    if job.wanted.mixed_precision and (refusal := precision.refusal(network.model)):
+        found.decisions.append(refusal)
+    with (
+        RNG,
+        torch.random.fork_rng(devices=[]),
+        freezing.frozen(network.model, job.wanted.freeze_layers) as parameters,
+    ):
         while True:
             torch.manual_seed(job.wanted.seed * 1_000_003 + job.number)
             try:
-                _epochs(network, shard, job, rate, found)
+                _epochs(network, parameters, shard, job, rate, found)
                 break
             except _DivergedError as error:
                 halvings = sum(decision.action == HALVE_RATE.action for decision in found.decisions)
@@ -97,9 +103,9 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     return found
 
 
-def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Trained) -> None:
+def _epochs(network: Network, parameters: list[nn.Parameter], shard: Shard, job: Job, rate: float, found: Trained) -> None:
     wanted = job.wanted
-    optimizer = _OPTIMIZERS[wanted.optimizer](network.model.parameters(), lr=rate, weight_decay=wanted.weight_decay)
+    optimizer = _OPTIMIZERS[wanted.optimizer](parameters, lr=rate, weight_decay=wanted.weight_decay)
     chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
     first_loss = best_held_out = math.inf
     for epoch in range(wanted.local_epochs):
@@ -136,8 +142,8 @@ def _epoch(
         if job.stop.is_set():
             raise StoppedError
         targets = data.targets(batch)
-        ids, mask = data.batch(batch)
-        logits = network.logits(_hide(network, ids), mask)
+        with precision.autocast(network.model, wanted=job.wanted.mixed_precision):
+            logits = _logits(network, data, batch).float()
         loss = loss_of(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -154,6 +160,13 @@ def _epoch(
         job.progress((epoch + step / len(batches)) / job.wanted.local_epochs)
     network.model.eval()
     return loss_sum / len(data), right / len(data)
+
+
+def _logits(network: Network, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+    if data.trunk is not None:
+        return network.judge(data, batch)
+    ids, mask = data.batch(batch)
+    return network.logits(_hide(network, ids), mask)
 
 
 def _hide(network: Network, ids: torch.Tensor) -> torch.Tensor:

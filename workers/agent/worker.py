@@ -3,25 +3,34 @@
 import asyncio
 import threading
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from workers.agent import tensors
 from workers.agent.autonomy import RETRY, may
+from workers.agent.consensus.commitment import as_sent
 from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
+from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
+from workers.agent.model import Network
 from workers.agent.protocol import Decision, Evaluate, Evaluation, Peer, Problem, Score, Scores, TrainReport, TrainRound
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.train import Job, train
+from workers.agent.update import Packed, pack
 
 T = TypeVar("T")
 _RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 LOCAL_MODEL = "local.safetensors"
+_UPDATE = "update.safetensors"
+_RESIDUAL = "residual.safetensors"
 
 
 class Worker:
@@ -87,38 +96,48 @@ class Worker:
         started = time.perf_counter()
         await self._tried(request, decisions, lambda: self.need(request.training_id, request.base_digest, request.aggregator))
         pull_seconds = time.perf_counter() - started
-        path = self._store.folder(request.training_id) / LOCAL_MODEL
-        report, size = await asyncio.to_thread(self._locally, watched, request, stop, path, pull_seconds)
+        folder = self._store.folder(request.training_id)
+        report, update, residual = await asyncio.to_thread(self._locally, watched, request, stop, folder, pull_seconds)
         decisions += report.decisions
         pushing = time.perf_counter()
         receipt = await self._tried(
             request,
             decisions,
-            lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path),
+            lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, update),
         )
+        if receipt.accepted and residual is not None:
+            await asyncio.to_thread(tensors.write, folder / _RESIDUAL, residual)
         final = {
             **dict(report),
             "push_seconds": time.perf_counter() - pushing,
-            "bytes_sent": size,
+            "bytes_sent": receipt.bytes,
             "problem": receipt.problem,
             "decisions": decisions,
         }
         watched.change(**final)
 
     def _locally(
-        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, path: Path, pull_seconds: float
-    ) -> tuple[TrainReport, int]:
-        """Train, and write the update's file with its report in the metadata; returns the report and the file's bytes."""
+        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, folder: Path, pull_seconds: float
+    ) -> tuple[TrainReport, Path, tensors.State | None]:
+        """Train, and write the update's file with its report in the metadata.
+
+        Returns the report, the file, and what a sparse update leaves out for the next.
+        """
 
         def progress(part: float) -> None:
             watched.report = watched.report.model_copy(update={"progress": part})
 
         with self._shelf.lock:
-            shard = self._shelf.shard(request.model, request.dataset)
+            wanted = request.hyperparameters
+            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
             network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
             commit = request.consensus == "proof-of-learning"
-            job = Job(request.round, request.hyperparameters, request.autonomy, request.base_digest, commit, stop, progress)
+            job = Job(request.round, wanted, request.autonomy, request.base_digest, commit, stop, progress)
             found = train(network, shard, job)
+            packed = self._packed(request, network, folder)
+            commitment = found.commitment
+            if commitment is not None:
+                commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
             report = watched.report.model_copy(
                 update={
                     "state": "done",
@@ -128,12 +147,30 @@ class Worker:
                     "accuracy": found.accuracy,
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
-                    "commitment": found.commitment,
+                    "commitment": commitment,
                     "decisions": found.decisions,
                 }
             )
-            saved = tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
-        return report, saved.bytes
+            metadata = {"report": report.model_dump_json()}
+            state = tensors.state_of(network.model)
+            whole = request.compression.is_none and not wanted.freeze_layers
+            tensors.write(folder / LOCAL_MODEL, state, metadata)
+            if not whole:
+                tensors.write_parts(folder / _UPDATE, packed.parts, metadata)
+        return report, folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual
+
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+        wanted, path = request.hyperparameters, folder / _RESIDUAL
+        random = torch.Generator()
+        random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
+        return pack(
+            tensors.state_of(network.model),
+            tensors.read(self._store.need(request.base_digest)),
+            frozen_names(network.model, wanted.freeze_layers),
+            request.compression,
+            tensors.read(path) if request.compression.sparse and path.exists() else None,
+            random,
+        )
 
     async def _tried(self, request: TrainRound, decisions: list[Decision], transfer: Callable[[], Awaitable[T]]) -> T:
         """A transfer, tried again where the node's autonomy allows it."""

@@ -11,7 +11,7 @@ from api.domain import progress
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, NodeRow, RoundRow, TrainingRow
-from workers.agent.protocol import ModelSpec
+from workers.agent.protocol import Compression, ModelSpec
 from workers.context import Context
 from workers.steps.members import Member
 
@@ -43,6 +43,13 @@ class Job:
     @property
     def model_spec(self) -> ModelSpec:
         return self.spec_for(self.labels)
+
+    @property
+    def compression(self) -> Compression:
+        word = self.config["compression"]
+        values = next((value for value in ("int8", "fp16") if value in word), "fp32")
+        ratio = self.config["compression_ratio"]
+        return Compression(values=values, sparse="topk" in word, ratio=1.0 if ratio is None else ratio)
 
     def spec_for(self, labels: Sequence[str]) -> ModelSpec:
         return ModelSpec(

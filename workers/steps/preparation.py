@@ -82,6 +82,7 @@ async def init_request(context: Context, job: Job, labels: Sequence[str]) -> Tra
         base_digest=job.digest,
         sources=list(peers.values()),
         validation=job.config["validation"],
+        freeze_layers=job.config["freeze_layers"],
     )
 
 

@@ -182,6 +182,8 @@ async def _collect(
         strategy=job.config["strategy"],
         consensus=job.cluster_config["consensus"],
         deadline_s=context.settings.round_deadline_s,
+        compression=job.compression,
+        freeze_layers=job.config["freeze_layers"],
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     end = time.monotonic() + _POLL_S
@@ -239,7 +241,10 @@ async def _work(
             optimizer=config["optimizer"],
             weight_decay=config["weight_decay"],
             seed=config["seed"],
+            mixed_precision=config["mixed_precision"],
+            freeze_layers=config["freeze_layers"],
         ),
+        compression=job.compression,
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
@@ -389,6 +394,7 @@ def _complete(
     row.validation_samples = sum(item.samples for item in outcome.evaluations) or None
     row.validation_source = outcome.evaluated_by
     row.bytes_received = aggregate.bytes_received
+    row.compression_ratio = progress.compression_ratio(aggregate.bytes_received, len(aggregate.received), training.parameters)
     row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
     row.aggregate_seconds = aggregate.aggregate_seconds
     row.consensus_seconds = aggregate.consensus_seconds

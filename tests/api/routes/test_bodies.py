@@ -104,17 +104,7 @@ def test_what_a_training_needs(user: User, missing: str) -> None:
     assert [error["pointer"] for error in body["errors"]] == [f"/{missing}"]
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "compression",
-        "gradient_compression",
-        "compression_ratio",
-        "mixed_precision",
-        "fraction",
-        "freeze_layers",
-    ],
-)
+@pytest.mark.parametrize("option", ["fraction", "min_workers"])
 def test_options_of_later_are_known_and_refused(user: User, option: str) -> None:
     body = user.refused("POST", "/v1/clusters/any/trainings", 422, json={**TRAINING, option: 0.9})
     assert body["code"] == "not_available"
@@ -220,3 +210,23 @@ def test_nothing_that_is_sent_breaks_it(user: User, path: str, body: Any) -> Non
     answer = user.http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code in (201, 404, 422), answer.text
     json.dumps(answer.json(), allow_nan=False)
+
+
+def test_a_compression_that_is_not_built_is_refused(user: User) -> None:
+    body = user.refused("POST", "/v1/clusters/any/trainings", 422, json={**TRAINING, "compression": "lora"})
+    assert body["code"] == "not_available"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"compression": "int8", "compression_ratio": 0.5}, "/compression_ratio"),
+        ({"compression_ratio": 0.5}, "/compression_ratio"),
+        ({"compression": "fp16", "gradient_compression": False}, "/gradient_compression"),
+        ({"compression": "none", "gradient_compression": True}, "/gradient_compression"),
+        ({"compression": "zip"}, "/compression"),
+    ],
+)
+def test_contradictory_compressions_are_refused(user: User, fields: dict[str, object], pointer: str) -> None:
+    body = user.refused("POST", "/v1/clusters/any/trainings", 422, json={**TRAINING, **fields})
+    assert [error["pointer"] for error in body["errors"]] == [pointer]

@@ -1,0 +1,71 @@
+"""What a training may be asked for: other architectures, fewer bytes, frozen layers, half precision."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.walk import Walk, samples
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def rounds(walk: Walk, training_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = walk.call("GET", f"/v1/trainings/{training_id}/rounds")["items"]
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["gpt", "transformer-xl", "rnn", "cnn"])
+def test_every_architecture_trains_predicts_and_exports(walk: Walk, architecture: str) -> None:
+    cluster_id, workers, aggregator = walk.cluster(1, architecture=architecture, wasm_optimization=True)
+    walk.shards(workers, 120)
+    walk.upload(aggregator, "/data/test.json", samples(40, 95_000), status=201)
+    training_id = walk.train(cluster_id, epochs=4, learning_rate=0.003)["training_id"]
+    session = walk.until(cluster_id, "completed")
+    assert session["metrics"]["validation_accuracy"] > 0.9
+    waits = {"Prefer": "wait=60"}
+    asked = {"input_data": "/data/test.json", "aggregation": "global"}
+    answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=waits, json=asked)
+    assert answer["results"]["accuracy"] > 0.9
+    exported = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=waits, json={"name": "m"})
+    names = {file["path"] for file in exported["files"]}
+    assert {"model.safetensors", "model.onnx", "config.json"} <= names
+    assert (f"modeling_{architecture}.py" in names) is (architecture in ("rnn", "cnn"))
+    walk.terminate(cluster_id)
+
+
+def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
+    cluster_id, workers, _ = walk.cluster(2, consensus="proof-of-learning")
+    walk.shards(workers, 120)
+    for fields, most in (
+        ({"compression": "fp16"}, 0.52),
+        ({"compression": "topk+int8", "compression_ratio": 0.04, "mixed_precision": True}, 0.06),
+        ({"gradient_compression": True, "compression_ratio": 0.5}, 0.55),
+        ({"freeze_layers": 1, "compression": "int8"}, 0.1),
+    ):
+        training = walk.train(cluster_id, epochs=4, learning_rate=0.003, **fields)
+        walk.until(cluster_id, "completed")
+        done = rounds(walk, training["training_id"])
+        assert all(0 < row["compression_ratio"] < most for row in done), (fields, done[0]["compression_ratio"])
+        assert done[-1]["global_loss"] < done[0]["global_loss"]
+        assert not any(worker["reason"] for row in done for worker in row["workers"].values()), "consensus accepts them"
+    walk.train(cluster_id, epochs=1, freeze_layers=3)
+    session = walk.until(cluster_id, "refused")
+    assert session["error"]["code"] == "too_many_layers"
+    walk.terminate(cluster_id)
+
+
+def test_minilm_without_a_network_trains_or_is_refused_by_name(walk: Walk) -> None:
+    cluster_id = walk.create()
+    nodes = [walk.deploy(cluster_id, model="minilm"), walk.deploy(cluster_id, "parameter_server", model="minilm")]
+    for node in nodes:
+        walk.running(node["node_id"])
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": "mesh"})
+    walk.shards([nodes[0]["node_id"]], 40)
+    walk.train(cluster_id, epochs=1, learning_rate=1e-4, freeze_layers=5)
+    session = walk.until(cluster_id, "completed", "refused")
+    if session["status"] == "refused":
+        assert session["error"]["code"] == "pretrained_missing"
+        assert "pretrained" in session["error"]["detail"]
+    else:
+        assert session["epoch"] == 1
+    walk.terminate(cluster_id)
