@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from api.domain.progress import (
     clock,
+    compression_ratio,
     convergence_rate,
     epoch,
     epochs_of_round,
@@ -94,3 +95,9 @@ def test_cosine_falls_from_the_initial_rate() -> None:
 
 def test_a_constant_rate_stays() -> None:
     assert {learning_rate(0.1, number, 10, "constant") for number in range(1, 11)} == {0.1}
+
+
+def test_the_compression_ratio_is_bytes_over_whole_fp32_models() -> None:
+    assert compression_ratio(2_000, 2, 1_000) == 0.25
+    assert compression_ratio(None, 2, 1_000) is None
+    assert compression_ratio(2_000, 0, 1_000) is None
