@@ -16,7 +16,7 @@ Template = Literal["python", "nodejs"]
 Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["cosine", "constant"]
-Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora"]
+Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
 Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
 
 ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
@@ -88,10 +88,9 @@ class TrainingSpec:
     freeze_layers: int = 0
     compression: Compression = "none"
     compression_ratio: float | None = None
+    lora_rank: int = 0
 
     def check_available(self) -> None:
-        if self.compression == "lora":
-            raise unavailable("/compression", self.compression, "fp16, int8, topk, topk+fp16 and topk+int8 are built")
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
         if self.strategy != "fedavg":

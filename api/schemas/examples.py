@@ -46,6 +46,7 @@ TRAINING: Final[dict[str, Any]] = {
         "freeze_layers": 0,
         "compression": "none",
         "compression_ratio": None,
+        "lora_rank": 0,
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",

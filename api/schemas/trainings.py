@@ -20,6 +20,7 @@ _NOT_YET: Final = frozenset(
 
 
 DEFAULT_RATIO: Final = 0.05
+DEFAULT_RANK: Final = 8
 
 
 class TrainingCreate(Request):
@@ -62,11 +63,13 @@ class TrainingCreate(Request):
     compression: Compression | None = Field(
         None,
         description="how updates shrink on their way to the aggregator: fp16, int8 (stochastic rounding), topk (the largest"
-        " values; the rest is made up for later), topk+fp16, topk+int8. Models travel back to the workers in fp32",
+        " values; the rest is made up for later), topk+fp16, topk+int8, lora (only low-rank adapters are trained and sent),"
+        " lora+fp16, lora+int8. Models travel back to the workers in fp32",
     )
     compression_ratio: float | None = Field(
         None, gt=0, le=1, description=f"topk: the share of values that are sent; {DEFAULT_RATIO} where absent"
     )
+    lora_rank: int | None = Field(None, ge=1, le=256, description=f"lora: rank of the adapters; {DEFAULT_RANK} where absent")
     gradient_compression: bool | None = Field(None, description="true without `compression` is `topk`, false is `none`")
 
     model_config = ConfigDict(
@@ -94,20 +97,25 @@ class TrainingCreate(Request):
 
     def spec(self) -> TrainingSpec:
         fields = self.model_dump(exclude={"gradient_compression"})
-        fields["compression"], fields["compression_ratio"] = self._compression()
+        fields |= self._compression()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
         return TrainingSpec(**fields)
 
-    def _compression(self) -> tuple[Compression, float | None]:
+    def _compression(self) -> dict[str, Any]:
         word = self.compression or ("topk" if self.gradient_compression else "none")
         if self.gradient_compression is not None and self.gradient_compression != (word != "none"):
             raise _contradiction("/gradient_compression", f"it says the opposite of compression {word!r}")
-        if word.startswith("topk"):
-            return word, self.compression_ratio or DEFAULT_RATIO
-        if self.compression_ratio is not None:
+        sparse, adapters = word.startswith("topk"), word.startswith("lora")
+        if self.compression_ratio is not None and not sparse:
             raise _contradiction("/compression_ratio", "only topk sends a share of the values")
-        return word, None
+        if self.lora_rank is not None and not adapters:
+            raise _contradiction("/lora_rank", "only lora has adapters")
+        return {
+            "compression": word,
+            "compression_ratio": (self.compression_ratio or DEFAULT_RATIO) if sparse else None,
+            "lora_rank": (self.lora_rank or DEFAULT_RANK) if adapters else 0,
+        }
 
 
 def _contradiction(pointer: str, message: str) -> InvalidError:
@@ -138,6 +146,7 @@ class TrainingConfig(Shape):
     freeze_layers: int
     compression: Compression
     compression_ratio: float | None
+    lora_rank: int = Field(description="0: no adapters")
 
 
 class Training(Shape):

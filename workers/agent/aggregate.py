@@ -209,7 +209,7 @@ class Aggregator:
         return update.report
 
     def _frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
-        if not freeze_layers:
+        if not freeze_layers and not spec.lora_rank:
             return frozenset()
         with self._shelf.lock:
             return frozen_names(self._shelf.network(spec).model, freeze_layers)

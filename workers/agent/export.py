@@ -7,6 +7,7 @@ from typing import Any
 
 from workers.agent import hashed_words, onnx_graph, tensors
 from workers.agent.model import ARCHITECTURES, Network
+from workers.agent.models.lora import merged
 from workers.agent.paths import Root
 from workers.agent.protocol import Export, Exported, ExportedFile
 from workers.agent.shelf import Shelf
@@ -42,13 +43,14 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
 
 def _save_model(network: Network, folder: Path) -> None:
     code: str | None = getattr(ARCHITECTURES[network.spec.architecture], "CODE", None)
-    config: Any = network.model.config
+    model: Any = merged(network.model)
+    config: Any = model.config
     if code is not None:
         shutil.copy(Path(__file__).parent / "models" / code, folder)
         module = code.removesuffix(".py")
-        names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(network.model)}
+        names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
         config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in names.items()}
-    network.model.save_pretrained(folder)  # type: ignore[operator]
+    model.save_pretrained(folder)
 
 
 def _save_tokenizer(network: Network, folder: Path) -> None:

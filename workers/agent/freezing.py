@@ -19,6 +19,7 @@ from torch import nn
 
 from workers.agent.batches import Encoded, by_length
 from workers.agent.errors import AgentError
+from workers.agent.models.lora import held_names
 
 _STACKS = ("encoder.layer", "h", "layers")
 _EMBEDDINGS = ("embeddings", "wte", "wpe", "embed_tokens")
@@ -70,16 +71,18 @@ class _Player(_Recorder):
 
 
 def frozen_names(model: nn.Module, count: int) -> frozenset[str]:
-    """Parameters of the embeddings and the first `count` layers; none for 0.
+    """Parameters that are not trained: those of the embeddings and the first `count` layers, none for 0, and whatever adapters
+    leave alone.
 
     AgentError: freeze_unavailable, too_many_layers.
     """
+    held = held_names(model)
     if count == 0:
-        return frozenset()
+        return held
     stack = _stack(model, count)
     base: str = getattr(model, "base_model_prefix", "")
     prefixes = [f"{base}.{name}." for name in _EMBEDDINGS] + [f"{stack.prefix}.{index}." for index in range(count)]
-    return frozenset(name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes)))
+    return held | {name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from workers.agent import hashed_words
 from workers.agent.batches import Encoded
 from workers.agent.errors import AgentError, DataError
 from workers.agent.freezing import logits_above
-from workers.agent.models import cnn, gpt, pretrained, rnn, transformer, transformer_xl
+from workers.agent.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
 from workers.agent.paths import Root
 from workers.agent.protocol import ModelSpec
 
@@ -77,7 +77,8 @@ class Network:
 def build(spec: ModelSpec, root: Root) -> Network:
     """A network on the CPU in evaluation mode. The same spec gives bit-identical weights on every machine of a kind.
 
-    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, and what models/pretrained.py raises.
+    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, lora_unavailable, and what
+    models/pretrained.py raises.
     """
     if spec.architecture not in ARCHITECTURES:
         raise AgentError("architecture_unavailable", f"the architectures are {', '.join(sorted(ARCHITECTURES))}")
@@ -85,7 +86,10 @@ def build(spec: ModelSpec, root: Root) -> Network:
         raise AgentError("bad_labels", "a classifier needs at least two distinct labels")
     with RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        return _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+        network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+        if spec.lora_rank:
+            lora.adapt(network.model, spec.lora_rank)
+        return network
 
 
 def _names(labels: Sequence[str]) -> dict[str, Any]:

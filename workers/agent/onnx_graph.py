@@ -14,6 +14,7 @@ from torch import nn
 from workers.agent.batches import Encoded, by_length
 from workers.agent.errors import AgentError
 from workers.agent.model import Network
+from workers.agent.models.lora import merged
 
 _OPSET = 17
 _TOLERANCE = 1e-4
@@ -36,7 +37,7 @@ def write(network: Network, target: Path) -> None:
     part = target.with_name(f".{target.name}.part")
     example = Encoded.of([[5, 6, 7], [8, 9]], None, network.pad_id, pad_left=network.pad_left).batch(np.arange(2))
     dynamic = {0: "texts", 1: "tokens"}
-    module = _Logits(network.model).eval()
+    module = _Logits(merged(network.model)).eval()
     try:
         with torch.no_grad():
             torch.onnx.export(

@@ -80,6 +80,7 @@ class ModelSpec(Message):
     labels: list[str] = Field(description="class names in output order, sorted")
     max_length: int = Field(128, description="tokens; longer texts are cut")
     seed: int = 0
+    lora_rank: int = Field(0, ge=0, description="rank of the adapters that alone are trained; 0 trains the weights themselves")
 
 
 class ShardCheck(Message):

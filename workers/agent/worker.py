@@ -153,7 +153,7 @@ class Worker:
             )
             metadata = {"report": report.model_dump_json()}
             state = tensors.state_of(network.model)
-            whole = request.compression.is_none and not wanted.freeze_layers
+            whole = packed.parts.keys() == state.keys() and request.compression.is_none
             tensors.write(folder / LOCAL_MODEL, state, metadata)
             if not whole:
                 tensors.write_parts(folder / _UPDATE, packed.parts, metadata)

@@ -58,6 +58,7 @@ class Job:
             labels=list(labels),
             max_length=self.config["max_length"],
             seed=self.config["seed"],
+            lora_rank=self.config["lora_rank"],
         )
 
 
