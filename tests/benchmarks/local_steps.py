@@ -1,8 +1,8 @@
 """What mixed precision and frozen layers save in one worker's training: one process, no stack, ratios within one run.
 
-    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 384] [--threads 2]
+    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 192] [--threads 2]
 
-`minilm` needs the extra `pretrained`; `large` is trained from scratch and needs nothing. About two minutes on two cores.
+`minilm` needs the extra `pretrained`; `large` is trained from scratch and needs nothing. About a minute on two idle cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from workers.agent.paths import Root
 from workers.agent.protocol import Autonomy, Hyperparameters, ModelSpec
 from workers.agent.train import Job, Shard, train
 
-_REPEATS = 3
+_REPEATS = 2
 
 
 def epoch_seconds(network: Network, samples: Encoded, *, bf16: bool, frozen: int, number: int) -> float:
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("../shared/data/product_feedback"))
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--samples", type=int, default=384)
+    parser.add_argument("--samples", type=int, default=192)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

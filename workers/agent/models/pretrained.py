@@ -26,7 +26,11 @@ def make(architecture: str, model: str, root: Root, names: dict[str, Any]) -> tu
     """
     source, local = _source(model, root)
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    # Its tables and bars are not for logs of one JSON object a line.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=local, **names)
         kind = architecture_of(config.model_type)
