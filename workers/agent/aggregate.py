@@ -80,14 +80,14 @@ class Aggregator:
 
     def _init(self, request: TrainingInit) -> TrainingReady:
         with self._shelf.lock:
-            network = self._shelf.network(request.model)
-            frozen_names(network.model, request.freeze_layers)
             if request.base_digest is None:
+                network = self._shelf.fresh(request.model)
                 saved = self._store.save(request.training_id, tensors.state_of(network.model))
                 digest, size = saved.digest, saved.bytes
             else:
-                digest = request.base_digest
-                size = self._store.need(digest).stat().st_size
+                digest, path = request.base_digest, self._store.need(request.base_digest)
+                network, size = self._shelf.loaded(request.model, path), path.stat().st_size
+            frozen_names(network.model, request.freeze_layers)
             ready = TrainingReady(
                 digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
             )
@@ -309,12 +309,13 @@ class Aggregator:
             return None
         started = time.perf_counter()
         with self._shelf.lock:
+            network = self._shelf.loaded(request.model, self._store.need(digest))
             try:
                 samples = self._shelf.samples(request.model, training.validation, request.freeze_layers)
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
-            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(digest)), samples)
+            loss, accuracy = score(network, samples)
         return Evaluation(
             node_id=self._node_id,
             digest=digest,

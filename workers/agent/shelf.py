@@ -28,6 +28,11 @@ class Shelf:
             self._network = (key, build(spec, self._root))
         return self._network[1]
 
+    def fresh(self, spec: ModelSpec) -> Network:
+        """The network with its first weights, whatever was loaded into it since."""
+        self._network = None
+        return self.network(spec)
+
     def loaded(self, spec: ModelSpec, path: Path) -> Network:
         """The network with the weights of a model file."""
         network = self.network(spec)
@@ -37,7 +42,7 @@ class Shelf:
     def shard(self, spec: ModelSpec, dataset: str, freeze_layers: int | None = None) -> Shard:
         """The samples that `dataset` names, split; read, tokenised and taken through the frozen layers once for a training.
 
-        None takes the shard as it is, with however many layers' part it keeps.
+        The network must hold weights of the training in hand. None takes the shard with however many layers' part it keeps.
         """
         name = (spec.model_dump_json(), dataset)
         if freeze_layers is None:

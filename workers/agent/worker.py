@@ -129,8 +129,8 @@ class Worker:
 
         with self._shelf.lock:
             wanted = request.hyperparameters
-            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
             network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
             commit = request.consensus == "proof-of-learning"
             job = Job(request.round, wanted, request.autonomy, request.base_digest, commit, stop, progress)
             found = train(network, shard, job)
