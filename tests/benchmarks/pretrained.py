@@ -8,6 +8,8 @@ Prints seconds (wall-clock of the training, as its session tells them), accuracy
 
 import argparse
 import json
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -89,6 +91,8 @@ def main() -> None:
         "mixed_precision": True,
         **{name: json.loads(value) for name, value in (item.split("=", 1) for item in given.set)},
     }
+    # A benchmark that is cut short takes its stack with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home), port=0) as stack:
         run(Walk(stack.url, stack.api_key), given.data, given.model, fields)
 
