@@ -1,7 +1,8 @@
 """The messages between the control plane and an agent, and between agents.
 
 Every request carries `Authorization: Bearer <cluster token>`. Tensors travel as safetensors bodies between agents only;
-the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors.
+the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors; an update may be
+less than one (update.py).
 
     GET  /health                                     -> Health
     POST /shards/check            ShardCheck         -> ShardReport           (worker: is the data usable?)

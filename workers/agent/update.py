@@ -28,7 +28,8 @@ class Packed:
 def pack(
     state: State, base: State, frozen: Collection[str], wanted: Compression, residual: State | None, random: torch.Generator
 ) -> Packed:
-    """`residual` is what earlier updates left out; a sparse update makes up for it (error feedback)."""
+    """`residual` is what earlier updates left out; a sparse update makes up for it (error feedback). Only a compressed update
+    looks at `base`."""
     trained = {name: tensor for name, tensor in state.items() if name not in frozen}
     if wanted.is_none:
         return Packed(trained, state, None)

@@ -165,7 +165,7 @@ class Worker:
         random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
         return pack(
             tensors.state_of(network.model),
-            tensors.read(self._store.need(request.base_digest)),
+            {} if request.compression.is_none else tensors.read(self._store.need(request.base_digest)),
             frozen_names(network.model, wanted.freeze_layers),
             request.compression,
             tensors.read(path) if request.compression.sparse and path.exists() else None,
