@@ -136,7 +136,7 @@ class Worker:
             found = train(network, shard, job)
             packed = self._packed(request, network, folder)
             commitment = found.commitment
-            if commitment is not None:
+            if commitment is not None and not request.compression.is_none:
                 commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
             report = watched.report.model_copy(
                 update={
