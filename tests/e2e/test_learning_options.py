@@ -38,14 +38,12 @@ def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
     cluster_id, workers, _ = walk.cluster(2, consensus="proof-of-learning")
     walk.shards(workers, 120)
     wanted: list[tuple[dict[str, Any], float]] = [
-        ({"compression": "fp16"}, 0.52),
         ({"compression": "topk+int8", "compression_ratio": 0.04, "mixed_precision": True}, 0.06),
-        ({"gradient_compression": True, "compression_ratio": 0.5}, 0.55),
         ({"freeze_layers": 1, "compression": "int8"}, 0.1),
         ({"compression": "lora", "lora_rank": 4, "learning_rate": 0.02}, 0.03),
     ]
     for fields, most in wanted:
-        training = walk.train(cluster_id, **{"epochs": 4, "learning_rate": 0.003, **fields})
+        training = walk.train(cluster_id, **{"epochs": 3, "learning_rate": 0.003, **fields})
         walk.until(cluster_id, "completed")
         done = rounds(walk, training["training_id"])
         assert all(0 < row["compression_ratio"] < most for row in done), (fields, done[0]["compression_ratio"])
