@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.cli.output import cell, percent, plain, status, table, usd
-from api.cli.views import why
+from api.cli.views import ended_early, why
 
 Json = dict[str, Any]
 
@@ -47,6 +47,8 @@ def _training(session: Json) -> list[RenderableType]:
         status(session.get("status")),
     )
     parts: list[RenderableType] = [head, Padding(_figures(session), (0, 0, 0, 2))]
+    if session.get("stop_reason"):
+        parts.append(Padding(ended_early(session["stop_reason"]), (0, 0, 0, 2)))
     if session.get("error"):
         parts.append(Padding(why(session["error"]), (0, 0, 0, 2)))
     if session["workers"]:

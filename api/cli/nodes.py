@@ -23,7 +23,7 @@ def deploy(
     cluster_id: ClusterId,
     node_type: Annotated[str | None, typer.Option(metavar="worker|parameter_server|validator")] = None,
     role: Annotated[str | None, typer.Option(metavar="worker|aggregator|validator")] = None,
-    model: Annotated[str | None, typer.Option(help="base, large, a Hugging Face id, or a path.")] = None,
+    model: Annotated[str | None, typer.Option(help="base, large, minilm, a Hugging Face id, or a path.")] = None,
     template: Annotated[str | None, typer.Option(metavar="python|nodejs")] = None,
     autonomy: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     capabilities: Annotated[str | None, typer.Option(help="With commas: training,inference", metavar="A,B")] = None,

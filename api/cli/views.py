@@ -24,6 +24,10 @@ def why(error: Any) -> Text:
     return Text(plain(f"{words} ({error.get('code')})"), style="red")
 
 
+def ended_early(reason: Json) -> Text:
+    return Text(plain(f"ended early: {reason.get('detail')} ({reason.get('code')})"), style="yellow")
+
+
 def _gigabytes(value: Any) -> Text:
     return cell(None if value is None else f"{value:g} GB")
 
@@ -110,6 +114,8 @@ def training(item: Json) -> Table:
     ]
     pairs += [(name.replace("_", " "), cell(value)) for name, value in item["config"].items() if value is not None]
     pairs += [("workers", cell(item["workers"])), ("aggregator", cell(item["aggregator"]))]
+    if item.get("stop_reason"):
+        pairs.append(("reason", ended_early(item["stop_reason"])))
     if item.get("error"):
         pairs.append(("error", why(item["error"])))
     return facts(pairs)

@@ -57,6 +57,13 @@ def convergence_rate(losses: Sequence[float]) -> float | None:
     return min(1.0, max(0.0, 1.0 - falls[-1] / largest))
 
 
+def compression_ratio(bytes_received: int | None, updates: int, parameters: int | None) -> float | None:
+    """Bytes that came over bytes that as many whole fp32 models would be; None before an update has come."""
+    if not bytes_received or not updates or not parameters:
+        return None
+    return bytes_received / (updates * parameters * 4)
+
+
 def weighted_mean(pairs: Sequence[tuple[float | None, int | None]]) -> float | None:
     """Mean of values weighted by sample counts; None where nothing was measured."""
     known = [(value, weight) for value, weight in pairs if value is not None and weight]

@@ -1,11 +1,12 @@
 """What a client may ask for, after its form was checked. Plain values; the wire shapes live in api.schemas."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
 from api.domain import sampling, strategies
 from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
+from api.domain.stopping import Rules
 from api.domain.strategies import Strategy
 from api.domain.topology import Topology
 
@@ -17,6 +18,7 @@ Template = Literal["python", "nodejs"]
 Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["cosine", "constant"]
+Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
 Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
 
 ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
@@ -43,8 +45,6 @@ class ClusterSpec:
 
     def check_available(self) -> None:
         """Refuse what the contract names and no agent can do yet."""
-        if self.architecture != "transformer":
-            raise unavailable("/architecture", self.architecture, "only 'transformer' is built")
         if self.consensus not in ("none", "proof-of-learning"):
             raise unavailable("/consensus", self.consensus, "'none' and 'proof-of-learning' are built")
 
@@ -102,6 +102,17 @@ class TrainingSpec:
     round_deadline_s: float | None = None
     quorum: float | None = None
 
+    target_accuracy: float | None = None
+    patience: int | None = None
+    budget_usd: float | None = None
+    max_minutes: float | None = None
+
+    mixed_precision: bool = False
+    freeze_layers: int = 0
+    compression: Compression = "none"
+    compression_ratio: float | None = None
+    lora_rank: int = 0
+
     def check_available(self) -> None:
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
@@ -130,6 +141,11 @@ class PredictionSpec:
     inputs: tuple[str, ...] | None
     input_data: str | None
     training_id: str | None
+
+
+def stopping_rules(config: Mapping[str, Any]) -> Rules:
+    """The stopping rules of a training's config."""
+    return Rules(**{field.name: config.get(field.name) for field in fields(Rules)})
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:

@@ -26,10 +26,13 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
     return [list(workers[i::count]) for i in range(count)]
 
 
-def data_path(topology: str, workers: int, consensus: str, strategy: str) -> tuple[Topology, str | None]:
+def data_path(
+    topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False
+) -> tuple[Topology, str | None]:
     """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
 
     A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
+    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected.
     """
     if topology == "star":
         return "star", None
@@ -37,6 +40,8 @@ def data_path(topology: str, workers: int, consensus: str, strategy: str) -> tup
         return "star", f"the consensus {consensus!r} judges every update by itself"
     if needs_single_updates(strategy):
         return "star", f"the strategy {strategy!r} looks at every update by itself"
+    if partial:
+        return "star", "only a part of each model travels"
     if workers < 2:
         return "star", "one worker has nobody to exchange with"
     return topology, None  # type: ignore[return-value]

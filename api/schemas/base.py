@@ -69,6 +69,17 @@ class Page(Shape, Generic[T]):
     next_cursor: str | None = Field(description="give it as ?cursor= for the next page; null on the last")
 
 
+class StopReason(Shape):
+    """Why a training ended by itself before its last epoch."""
+
+    code: str = Field(description="target_reached, no_progress, budget_spent or time_over")
+    detail: str
+
+    @classmethod
+    def of(cls, reason: dict[str, Any] | None) -> "StopReason | None":
+        return cls(**reason) if reason else None
+
+
 class Failure(Shape):
     """Why something failed."""
 

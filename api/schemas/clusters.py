@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from api.domain import progress as clock
 from api.domain.specs import Architecture, ClusterSpec, Consensus
 from api.domain.topology import Topology
-from api.schemas.base import Failure, Name, Request, Shape, Timestamp
+from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
 from api.services.progress import ClusterStatusView, SessionView
 from api.store.models import ClusterRow
 
@@ -140,7 +140,9 @@ class TrainingSession(Shape):
     training_id: str
     status: str
     epoch: int = Field(description="completed rounds times local_epochs, never more than total_epochs")
-    total_epochs: int
+    total_epochs: int = Field(
+        description="as asked for; a training that ended early keeps it, and `stop_reason` says why it ended"
+    )
     metrics: Metrics
     workers: dict[str, WorkerProgress]
     time_elapsed: str | None = Field(description="as people read it", examples=["8m 30s"])
@@ -152,6 +154,7 @@ class TrainingSession(Shape):
     cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
+    stop_reason: StopReason | None
     error: Failure | None
 
     @classmethod
@@ -170,6 +173,7 @@ class TrainingSession(Shape):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
+            stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),
         )
 

@@ -15,7 +15,7 @@ class NodeDeploy(Request):
     role: Role | None = Field(
         None, description="by default the node type's: worker, aggregator (parameter_server) or validator"
     )
-    model: Word = Field("base", description="base, large, a Hugging Face id, or an absolute path in the sandbox")
+    model: Word = Field("base", description="base, large, minilm, a Hugging Face id, or an absolute path in the sandbox")
     template: Template = "python"
     autonomy: float = Field(0.0, ge=0, le=1, description="how much the node decides by itself when daa_enabled")
     capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")

@@ -3,29 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from api.domain import strategies
-from api.domain.errors import FieldError, InvalidError, unavailable
+from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
-from api.domain.specs import Optimizer, Schedule, TrainingSpec
+from api.domain.specs import Compression, Optimizer, Schedule, TrainingSpec
 from api.domain.strategies import Strategy
-from api.schemas.base import Failure, Request, Shape, Timestamp
+from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
-_NOT_YET: Final = frozenset(
-    {
-        "target_accuracy",
-        "patience",
-        "budget_usd",
-        "max_minutes",
-        "compression",
-        "gradient_compression",
-        "compression_ratio",
-        "mixed_precision",
-        "freeze_layers",
-    }
-)
+DEFAULT_RATIO: Final = 0.05
+DEFAULT_RANK: Final = 8
 
 
 class TrainingCreate(Request):
@@ -77,6 +66,37 @@ class TrainingCreate(Request):
         None, gt=0, le=1, description="share of a round's workers whose updates make the round; null: the deployment's"
     )
 
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="end after a round whose validation_accuracy is at least this"
+    )
+    patience: int | None = Field(
+        None, ge=1, le=10_000, description="end after so many rounds without a better validation_accuracy"
+    )
+    budget_usd: float | None = Field(
+        None, gt=0, le=1e9, description="end before a round that would cost more than this, judged by the last round"
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, le=1e6, description="end before a round that would take longer than this, judged by the last round"
+    )
+
+    mixed_precision: bool = Field(
+        False, description="train in bf16 where a node's hardware has it; a node without says so in its `decisions`"
+    )
+    freeze_layers: int = Field(
+        0, ge=0, le=1000, description="keep the embeddings and so many encoder layers as they are; 0 trains everything"
+    )
+    compression: Compression | None = Field(
+        None,
+        description="how updates shrink on their way to the aggregator: fp16, int8 (stochastic rounding), topk (the largest"
+        " values; the rest is made up for later), topk+fp16, topk+int8, lora (only low-rank adapters are trained and sent),"
+        " lora+fp16, lora+int8. Models travel back to the workers in fp32",
+    )
+    compression_ratio: float | None = Field(
+        None, gt=0, le=1, description=f"topk: the share of values that are sent; {DEFAULT_RATIO} where absent"
+    )
+    lora_rank: int | None = Field(None, ge=1, le=256, description=f"lora: rank of the adapters; {DEFAULT_RANK} where absent")
+    gradient_compression: bool | None = Field(None, description="true without `compression` is `topk`, false is `none`")
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -92,16 +112,9 @@ class TrainingCreate(Request):
         }
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_but_not_built(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for field in sorted(_NOT_YET & data.keys()):
-                raise unavailable(f"/{field}", field, "this option is not built yet")
-        return data
-
     def spec(self) -> TrainingSpec:
-        fields = self.model_dump()
+        fields = self.model_dump(exclude={"gradient_compression"})
+        fields |= self._compression()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
         given = {name: fields[name] for name in strategies.PARAMETERS if fields[name] is not None}
@@ -115,6 +128,25 @@ class TrainingCreate(Request):
             message = f"diloco's inner optimizer is 'adamw', not {self.optimizer!r}; leave it out or give 'adamw'"
             raise InvalidError("optimizer_of_diloco", message, errors=(FieldError("/optimizer", message),))
         return "adamw"
+
+    def _compression(self) -> dict[str, Any]:
+        word = self.compression or ("topk" if self.gradient_compression else "none")
+        if self.gradient_compression is not None and self.gradient_compression != (word != "none"):
+            raise _contradiction("/gradient_compression", f"it says the opposite of compression {word!r}")
+        sparse, adapters = word.startswith("topk"), word.startswith("lora")
+        if self.compression_ratio is not None and not sparse:
+            raise _contradiction("/compression_ratio", "only topk sends a share of the values")
+        if self.lora_rank is not None and not adapters:
+            raise _contradiction("/lora_rank", "only lora has adapters")
+        return {
+            "compression": word,
+            "compression_ratio": (self.compression_ratio or DEFAULT_RATIO) if sparse else None,
+            "lora_rank": (self.lora_rank or DEFAULT_RANK) if adapters else 0,
+        }
+
+
+def _contradiction(pointer: str, message: str) -> InvalidError:
+    return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
 
 
 class TrainingConfig(Shape):
@@ -146,6 +178,17 @@ class TrainingConfig(Shape):
     round_deadline_s: float | None = None
     quorum: float | None = None
 
+    target_accuracy: float | None = None
+    patience: int | None = None
+    budget_usd: float | None = None
+    max_minutes: float | None = None
+
+    mixed_precision: bool
+    freeze_layers: int
+    compression: Compression
+    compression_ratio: float | None
+    lora_rank: int = Field(description="0: no adapters")
+
 
 class Training(Shape):
     training_id: str = Field(examples=["train_fed_gh789"])
@@ -161,6 +204,7 @@ class Training(Shape):
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
+    stop_reason: StopReason | None
     error: Failure | None
 
     @classmethod
@@ -179,6 +223,7 @@ class Training(Shape):
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            stop_reason=StopReason.of(row.stop_reason),
             error=Failure.of(row.error),
         )
 
@@ -220,6 +265,9 @@ class Round(Shape):
     validation_samples: int | None
     validation_source: str | None = Field(description="validation_data or held_out_splits")
     bytes_received: int | None = Field(description="bytes of updates that reached the aggregator")
+    compression_ratio: float | None = Field(
+        description="bytes_received over the bytes of as many whole fp32 models: 1 = nothing was saved"
+    )
     seconds: float | None = Field(description="wall-clock, everything included")
     train_seconds: float | None = Field(description="of the slowest worker")
     aggregate_seconds: float | None

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import cost, progress
 from api.domain.status import ACTIVE_TRAINING
+from api.domain.stopping import Spent
 from api.services import spending
 from api.services.lookup import owned
 from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -98,6 +99,14 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
         cost_per_epoch_usd=cost.per_epoch(spent, epoch),
         cost_per_accuracy_point_usd=cost.per_accuracy_point(spent, metrics["validation_accuracy"]),
     )
+
+
+def spent(session: Session, training: TrainingRow) -> Spent:
+    """What a running training has used until now, and what a further second of its sandboxes costs."""
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
+    nodes = session.scalars(select(NodeRow).where(NodeRow.id.in_([*training.workers, training.aggregator_id]))).all()
+    per_minute = sum((node.price_per_minute for node in nodes if node.ended_at is None), Decimal(0))
+    return Spent(_elapsed(training, now) or 0.0, _training_cost(training, nodes, now), per_minute / 60)
 
 
 def _elapsed(training: TrainingRow, now: datetime) -> float | None:

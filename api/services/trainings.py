@@ -104,7 +104,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     training.workers = [worker.id for worker in workers]
     training.aggregator_id = aggregator.id
     training.model = common_model([worker.model for worker in workers], aggregator.model)
-    training.error = None
+    training.error = training.stop_reason = None
     if training.finished_at is not None and training.started_at is not None:
         gap = session.scalar(select(func.extract("epoch", func.clock_timestamp() - training.finished_at)))
         training.paused_seconds += float(gap or 0)

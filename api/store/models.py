@@ -204,6 +204,7 @@ class TrainingRow(Leased, Base):
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    stop_reason: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -236,6 +237,7 @@ class RoundRow(Base):
     validation_samples: Mapped[int | None]
     validation_source: Mapped[str | None]
     bytes_received: Mapped[int | None] = mapped_column(BigInteger)
+    compression_ratio: Mapped[float | None]
     seconds: Mapped[float | None]
     train_seconds: Mapped[float | None]
     aggregate_seconds: Mapped[float | None]

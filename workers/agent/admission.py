@@ -1,6 +1,7 @@
 """The door: what an update must be before anybody looks further at it."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import torch
 
 from workers.agent import norms, tensors
 from workers.agent.errors import AgentError
-from workers.agent.protocol import TrainReport
+from workers.agent.protocol import Compression, TrainReport
+from workers.agent.update import unpack
 
 # Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
 LARGEST_STEP = 10.0
 # More than any shard holds (a file ends at 1 GiB): whoever claims it wants to outweigh the others.
 _MOST_SAMPLES = 10**9
+_HEADERS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,14 @@ class Admitted:
     state: tensors.State
 
 
-def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
-    """Read an update's file.
+def admit(
+    path: Path,
+    node_id: str,
+    base: tensors.State,
+    frozen: Collection[str] = (),
+    compression: Compression = Compression(),
+) -> Admitted:
+    """Read an update's file; what comes out is a whole model, whatever travelled.
 
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
     """
@@ -35,7 +44,13 @@ def admit(path: Path, node_id: str, base: tensors.State) -> Admitted:
         raise AgentError("wrong_author", "the update's report is another node's")
     if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
         raise AgentError("no_samples", "the update stands for no believable number of samples")
-    return Admitted(report, sound(path, base))
+    if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
+        raise AgentError("wrong_shapes", "the update is larger than the model")
+    try:
+        state = unpack(path, base, frozen, compression)
+    except ValueError as error:
+        raise AgentError("wrong_shapes", str(error)) from None
+    return Admitted(report, _believable(state, base))
 
 
 def sound(path: Path, base: tensors.State) -> tensors.State:
@@ -47,7 +62,10 @@ def sound(path: Path, base: tensors.State) -> tensors.State:
         raise AgentError("malformed_update", "the update is not a safetensors file") from None
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
-    state = tensors.read(path)
+    return _believable(tensors.read(path), base)
+
+
+def _believable(state: tensors.State, base: tensors.State) -> tensors.State:
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise AgentError("not_finite", "the update holds NaN or infinity")

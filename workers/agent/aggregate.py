@@ -12,6 +12,7 @@ from workers.agent.consensus.committee import committee, rejected, votes_of
 from workers.agent.errors import AgentError, DataError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
+from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
 from workers.agent.protocol import (
     AggregateReport,
@@ -20,6 +21,7 @@ from workers.agent.protocol import (
     Exchanged,
     Fallback,
     Link,
+    ModelSpec,
     Peer,
     Problem,
     Receipt,
@@ -97,18 +99,21 @@ class Aggregator:
 
     def _init(self, request: TrainingInit) -> TrainingReady:
         with self._shelf.lock:
-            network = self._shelf.network(request.model)
             if request.base_digest is None:
+                network = self._shelf.fresh(request.model)
                 saved = self._store.save(request.training_id, tensors.state_of(network.model))
                 digest, size = saved.digest, saved.bytes
             else:
-                digest = request.base_digest
-                size = self._store.need(digest).stat().st_size
+                digest, path = request.base_digest, self._store.need(request.base_digest)
+                network, size = self._shelf.loaded(request.model, path), path.stat().st_size
+            frozen_names(network.model, request.freeze_layers)
             ready = TrainingReady(
                 digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
             )
             try:
-                samples = len(self._shelf.samples(request.model, request.validation)) if request.validation else None
+                samples = None
+                if request.validation:
+                    samples = len(self._shelf.samples(request.model, request.validation, request.freeze_layers))
             except AgentError as error:
                 problem = None if error.code == "no_match" else error.problem
                 return ready.model_copy(update={"problem": problem})
@@ -267,7 +272,8 @@ class Aggregator:
 
     def _take(self, found: _Round, node_id: str, path: Path) -> TrainReport:
         base = tensors.read(self._store.need(found.request.base_digest))
-        update = admit(path, node_id, base)
+        frozen = self._frozen(found.request.model, found.request.freeze_layers)
+        update = admit(path, node_id, base, frozen, found.request.compression)
         if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
         else:
@@ -276,10 +282,19 @@ class Aggregator:
                 fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
                 if fault:
                     raise AgentError("no_evidence", fault)
+            if frozen or not found.request.compression.is_none:
+                # Only parts travelled; who looks at updates again looks at whole models.
+                tensors.write(path, update.state)
             kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
             path.replace(kept)
             found.held[node_id] = (update.report, kept)
         return update.report
+
+    def _frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
+        if not freeze_layers and not spec.lora_rank:
+            return frozenset()
+        with self._shelf.lock:
+            return frozen_names(self._shelf.network(spec).model, freeze_layers)
 
     @staticmethod
     def _refuse(found: _Round, reasons: dict[str, str]) -> None:
@@ -433,12 +448,13 @@ class Aggregator:
             return None
         started = time.perf_counter()
         with self._shelf.lock:
+            network = self._shelf.loaded(request.model, self._store.need(digest))
             try:
-                samples = self._shelf.samples(request.model, training.validation)
+                samples = self._shelf.samples(request.model, training.validation, request.freeze_layers)
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
-            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(digest)), samples)
+            loss, accuracy = score(network, samples)
         return Evaluation(
             node_id=self._node_id,
             digest=digest,

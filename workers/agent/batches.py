@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,19 @@ class Encoded:
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     pad_id: int
+    pad_left: bool = False
+    trunk: NDArray[np.float32] | None = None
+    """What frozen layers make of each token, shape (tokens of all texts, width); see freezing.py."""
+    trunk_layers: int = 0
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int]], labels: Sequence[int] | None, pad_id: int) -> "Encoded":
+    def of(
+        cls, texts: Sequence[Sequence[int]], labels: Sequence[int] | None, pad_id: int, *, pad_left: bool = False
+    ) -> "Encoded":
         lengths = np.fromiter((len(ids) for ids in texts), np.int64, len(texts))
         flat = np.fromiter((i for ids in texts for i in ids), np.int32, int(lengths.sum()))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return cls(flat, offsets, np.asarray(labels, np.int64) if labels is not None else None, pad_id)
+        return cls(flat, offsets, np.asarray(labels, np.int64) if labels is not None else None, pad_id, pad_left)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -34,8 +41,9 @@ class Encoded:
         return np.diff(self.offsets)
 
     def take(self, indices: NDArray[np.int64]) -> "Encoded":
-        texts = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
-        return Encoded.of(texts, None if self.labels is None else self.labels[indices], self.pad_id)  # type: ignore[arg-type]
+        texts: Any = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
+        labels: Any = None if self.labels is None else self.labels[indices]
+        return Encoded.of(texts, labels, self.pad_id, pad_left=self.pad_left)
 
     def first(self, count: int) -> "Encoded":
         return self.take(np.arange(min(count, len(self))))
@@ -47,8 +55,9 @@ class Encoded:
         mask = np.zeros((len(indices), width), np.int64)
         for row, index in enumerate(indices):
             start, end = self.offsets[index], self.offsets[index + 1]
-            ids[row, : end - start] = self.ids[start:end]
-            mask[row, : end - start] = 1
+            place = slice(width - (end - start), width) if self.pad_left else slice(0, end - start)
+            ids[row, place] = self.ids[start:end]
+            mask[row, place] = 1
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def targets(self, indices: NDArray[np.int64]) -> torch.Tensor:

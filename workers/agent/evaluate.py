@@ -15,7 +15,7 @@ def probabilities(network: Network, data: Encoded) -> torch.Tensor:
     result = torch.empty(len(data), len(network.spec.labels))
     with torch.inference_mode():
         for batch in by_length(data.lengths, _BATCH):
-            result[torch.from_numpy(batch)] = network.logits(*data.batch(batch)).softmax(1)
+            result[torch.from_numpy(batch)] = network.judge(data, batch).softmax(1)
     return result
 
 

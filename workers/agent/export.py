@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from workers.agent import hashed_words, onnx_graph, tensors
-from workers.agent.model import Network
+from workers.agent.model import ARCHITECTURES, Network
+from workers.agent.models.lora import merged
 from workers.agent.paths import Root
 from workers.agent.protocol import Export, Exported, ExportedFile
 from workers.agent.shelf import Shelf
@@ -23,7 +25,7 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
     try:
         with shelf.lock:
             network = shelf.loaded(request.model, store.need(request.digest))
-            network.model.save_pretrained(part)  # type: ignore[operator]
+            _save_model(network, part)
             _save_tokenizer(network, part)
             if request.onnx:
                 onnx_graph.write(network, part / "model.onnx")
@@ -39,6 +41,18 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
     return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
 
 
+def _save_model(network: Network, folder: Path) -> None:
+    code: str | None = getattr(ARCHITECTURES[network.spec.architecture], "CODE", None)
+    model: Any = merged(network.model)
+    config: Any = model.config
+    if code is not None:
+        shutil.copy(Path(__file__).parent / "models" / code, folder)
+        module = code.removesuffix(".py")
+        names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
+        config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in names.items()}
+    model.save_pretrained(folder)
+
+
 def _save_tokenizer(network: Network, folder: Path) -> None:
     if network.tokenizer is not None:
         network.tokenizer.save_pretrained(folder)
@@ -49,7 +63,7 @@ def _save_tokenizer(network: Network, folder: Path) -> None:
         "tokenizer_class": "HashedWordTokenizer",
         "auto_map": {"AutoTokenizer": ["tokenization_hashed_words.HashedWordTokenizer", None]},
         "model_max_length": network.spec.max_length,
-        "padding_side": "right",
+        "padding_side": "left" if network.pad_left else "right",
         **{f"{name}_token": token for name, token in zip(("pad", "unk", "cls", "sep"), hashed_words.SPECIALS, strict=True)},
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -59,10 +73,13 @@ def card(request: Export) -> str:
     """The model card: facts that the control plane has measured, and how to load the model. No data."""
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     rows = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in request.card.items())
-    remote = ", trust_remote_code=True" if request.model.model in ("base", "large") else ""
+    hashed = request.model.model in ("base", "large")
+    trust = ", trust_remote_code=True"
+    remote = trust if hashed else ""
+    own = trust if hashed and hasattr(ARCHITECTURES[request.model.architecture], "CODE") else ""
     load = (
         "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}")\n'
+        f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}"{own})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{request.name}"{remote})\n```\n'
     )
     origin = (

@@ -1,17 +1,21 @@
-"""Networks and their tokenizers, from a ModelSpec. The only file that decides what `base` and `large` are."""
+"""Networks and their tokenizers, from a ModelSpec. What `base` and `large` are stands in each architecture's own file."""
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from torch import nn
 
 from workers.agent import hashed_words
 from workers.agent.batches import Encoded
 from workers.agent.errors import AgentError, DataError
+from workers.agent.freezing import logits_above
+from workers.agent.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
 from workers.agent.paths import Root
 from workers.agent.protocol import ModelSpec
 
@@ -19,20 +23,15 @@ from workers.agent.protocol import ModelSpec
 # two things at once stays deterministic in both.
 RNG = threading.Lock()
 
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A BERT encoder (Devlin et al., 2019) trained from scratch."""
-
-    layers: int
-    width: int
-    heads: int
-    feed_forward: int
-    dropout: float = 0.2
-
-
-SIZES = {"base": Size(2, 128, 4, 512), "large": Size(4, 256, 4, 1024)}
-_POSITIONS = 512
+ARCHITECTURES: dict[str, ModuleType] = {
+    "transformer": transformer,
+    "transformer-xl": transformer_xl,
+    "gpt": gpt,
+    "rnn": rnn,
+    "cnn": cnn,
+}
+_PRETRAINED = frozenset({"transformer", "transformer-xl", "gpt"})
+_SIZES = frozenset({"base", "large"})
 _TOKEN_DROPOUT = 0.1
 
 
@@ -46,6 +45,7 @@ class Network:
     pad_id: int
     tokenizer: Any
     """The transformers tokenizer of a pretrained model; None for hashed words."""
+    pad_left: bool = False
     token_dropout: float = 0.0
     """Share of tokens that training hides behind `unknown_id`, so that no single word decides."""
     unknown_id: int = 0
@@ -56,31 +56,42 @@ class Network:
         # Tokenizers fail on no texts at all.
         ids = self.encode(texts) if texts else []
         if labels is None:
-            return Encoded.of(ids, None, self.pad_id)
+            return Encoded.of(ids, None, self.pad_id, pad_left=self.pad_left)
         index = {label: i for i, label in enumerate(self.spec.labels)}
         unknown = sum(label not in index for label in labels)
         if unknown:
             raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
-        return Encoded.of(ids, [index[label] for label in labels if label is not None], self.pad_id)
+        classes = [index[label] for label in labels if label is not None]
+        return Encoded.of(ids, classes, self.pad_id, pad_left=self.pad_left)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shape (texts, classes)."""
         result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
         return result
 
+    def judge(self, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
+        if data.trunk is None:
+            return self.logits(*data.batch(batch))
+        return logits_above(self.model, data, batch)
+
 
 def build(spec: ModelSpec, root: Root) -> Network:
     """A network on the CPU in evaluation mode. The same spec gives bit-identical weights on every machine of a kind.
 
-    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, model_unavailable.
+    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, lora_unavailable, and what
+    models/pretrained.py raises.
     """
-    if spec.architecture != "transformer":
-        raise AgentError("architecture_unavailable", "only the architecture 'transformer' is built")
+    if spec.architecture not in ARCHITECTURES:
+        raise AgentError("architecture_unavailable", f"the architectures are {', '.join(sorted(ARCHITECTURES))}")
     if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels):
         raise AgentError("bad_labels", "a classifier needs at least two distinct labels")
     with RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        return _from_scratch(spec, SIZES[spec.model]) if spec.model in SIZES else _pretrained(spec, root)
+        network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+        if spec.lora_rank:
+            lora.adapt(network.model, spec.lora_rank)
+        return network
 
 
 def _names(labels: Sequence[str]) -> dict[str, Any]:
@@ -91,35 +102,23 @@ def _names(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _from_scratch(spec: ModelSpec, size: Size) -> Network:
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertForSequenceClassification
-
-    if not 3 <= spec.max_length <= _POSITIONS:
-        raise AgentError("max_length_too_long", f"max_length must be 3..{_POSITIONS} for this model")
-    config = BertConfig(
-        vocab_size=hashed_words.VOCAB_SIZE,
-        hidden_size=size.width,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=size.feed_forward,
-        max_position_embeddings=spec.max_length,
-        type_vocab_size=1,
-        hidden_dropout_prob=size.dropout,
-        attention_probs_dropout_prob=0.0,
-        pad_token_id=hashed_words.PAD,
-        **_names(spec.labels),
-    )
+def _from_scratch(spec: ModelSpec) -> Network:
+    if not 3 <= spec.max_length <= transformer.POSITIONS:
+        raise AgentError("max_length_too_long", f"max_length must be 3..{transformer.POSITIONS} for this model")
+    architecture = ARCHITECTURES[spec.architecture]
+    common = {"vocab_size": hashed_words.VOCAB_SIZE, "pad_token_id": hashed_words.PAD, **_names(spec.labels)}
+    model = architecture.make(architecture.SIZES[spec.model], spec.max_length, common)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [hashed_words.encode(text, spec.max_length) for text in texts]
 
     return Network(
         spec,
-        BertForSequenceClassification(config).eval(),
+        model.eval(),
         encode,
         hashed_words.PAD,
         None,
+        pad_left=spec.architecture == "transformer-xl",
         token_dropout=_TOKEN_DROPOUT,
         unknown_id=hashed_words.UNK,
         first_word_id=len(hashed_words.SPECIALS),
@@ -127,25 +126,17 @@ def _from_scratch(spec: ModelSpec, size: Size) -> Network:
 
 
 def _pretrained(spec: ModelSpec, root: Root) -> Network:
-    """A Hugging Face id or an absolute path; an encoder without a classification head, or with another, gets a new one."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    source = str(root.resolve(spec.model)) if spec.model.startswith("/") else spec.model
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            source, ignore_mismatched_sizes=True, dtype=torch.float32, **_names(spec.labels)
-        )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise AgentError("model_unavailable", f"the model cannot be loaded ({type(error).__name__})") from None
+    if spec.architecture not in _PRETRAINED:
+        raise AgentError("model_unavailable", f"the architecture {spec.architecture!r} is 'base' or 'large', never pretrained")
+    model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _names(spec.labels))
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and spec.max_length > positions:
+    if positions is not None and positions > 0 and spec.max_length > positions:
         raise AgentError("max_length_too_long", f"max_length must be at most {positions} for this model")
-    if tokenizer.pad_token_id is None:
-        raise AgentError("model_unavailable", "the model's tokenizer has no padding token")
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=spec.max_length)["input_ids"]
         return ids
 
-    return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer)
+    # A decoder's positions count from its first token, and padding behind a text cannot reach back into it.
+    pad_left = spec.architecture != "gpt" and tokenizer.padding_side == "left"
+    return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer, pad_left=pad_left)

@@ -14,9 +14,10 @@ from torch import nn
 from workers.agent.batches import Encoded, by_length
 from workers.agent.errors import AgentError
 from workers.agent.model import Network
+from workers.agent.models.lora import merged
 
 _OPSET = 17
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-4
 _BATCH = 128
 
 
@@ -34,9 +35,9 @@ def write(network: Network, target: Path) -> None:
     """Export the network and prove the file against it. AgentError `onnx_failed` when the two disagree."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    example = (torch.tensor([[5, 6, 7], [8, 9, network.pad_id]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    example = Encoded.of([[5, 6, 7], [8, 9]], None, network.pad_id, pad_left=network.pad_left).batch(np.arange(2))
     dynamic = {0: "texts", 1: "tokens"}
-    module = _Logits(network.model).eval()
+    module = _Logits(merged(network.model)).eval()
     try:
         with torch.no_grad():
             torch.onnx.export(
@@ -49,9 +50,10 @@ def write(network: Network, target: Path) -> None:
                 opset_version=_OPSET,
                 dynamo=False,
             )
-            probe = (torch.tensor([[5, 9, 6, 8, 7, 5, 6]]), torch.ones(1, 7, dtype=torch.int64))
-            expected = module(*probe).numpy()
-        found = Graph(part, threads=1).run(probe[0].numpy(), probe[1].numpy())
+            texts = [[5, 9, 6, 8, 7, 5, 6], [5, 8, 6], [5, 9, 9, 8, 6]]
+            ids, mask = Encoded.of(texts, None, network.pad_id, pad_left=network.pad_left).batch(np.arange(len(texts)))
+            expected = module(ids, mask).numpy()
+        found = Graph(part, threads=1).run(ids.numpy(), mask.numpy())
         if float(np.abs(found - expected).max()) > _TOLERANCE:
             raise AgentError("onnx_failed", "the ONNX graph does not compute what the model does", 500)
         part.replace(target)

@@ -1,7 +1,8 @@
 """The messages between the control plane and an agent, and between agents.
 
 Every request carries `Authorization: Bearer <cluster token>`. Tensors travel as safetensors bodies between agents only;
-the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors.
+the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors; an update may be
+less than one (update.py).
 
     GET  /health                                     -> Health
     POST /shards/check            ShardCheck         -> ShardReport           (worker: is the data usable?)
@@ -84,6 +85,7 @@ class ModelSpec(Message):
     labels: list[str] = Field(description="class names in output order, sorted")
     max_length: int = Field(128, description="tokens; longer texts are cut")
     seed: int = 0
+    lora_rank: int = Field(0, ge=0, description="rank of the adapters that alone are trained; 0 trains the weights themselves")
 
 
 class ShardCheck(Message):
@@ -107,6 +109,7 @@ class TrainingInit(Message):
     base_digest: str | None = Field(None, description="continue from this global model; None starts a new one")
     sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
     validation: str | None = Field(None, description="path or glob of a labelled validation file; optional even when named")
+    freeze_layers: int = 0
 
 
 class TrainingReady(Message):
@@ -115,6 +118,18 @@ class TrainingReady(Message):
     bytes: int
     validation_samples: int | None = None
     problem: Problem | None = None
+
+
+class Compression(Message):
+    """How an update shrinks on its way from worker to aggregator. A compressed one is a difference to the base model."""
+
+    values: Literal["fp32", "fp16", "int8"] = "fp32"
+    sparse: bool = False
+    ratio: float = Field(1.0, gt=0, le=1, description="share of the values that a sparse update keeps")
+
+    @property
+    def is_none(self) -> bool:
+        return self.values == "fp32" and not self.sparse
 
 
 class Hyperparameters(Message):
@@ -126,6 +141,8 @@ class Hyperparameters(Message):
     seed: int = 0
     proximal_mu: float = Field(0.0, description="FedProx: weight of the pull towards the round's base")
     keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
+    mixed_precision: bool = False
+    freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
 
 
 class Autonomy(Message):
@@ -173,6 +190,7 @@ class TrainRound(Message):
     autonomy: Autonomy = Autonomy()
     path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
     resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
+    compression: Compression = Compression()
 
 
 class Commitment(Message):
@@ -230,6 +248,8 @@ class AggregateRound(Message):
     deadline_s: float
     path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
     fallback: str | None = Field(None, description="why the path is given up before the round begins here")
+    compression: Compression = Compression()
+    freeze_layers: int = 0
 
 
 class Drop(Message):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workers.agent import data, tensors
 from workers.agent.batches import Encoded
+from workers.agent.freezing import with_trunk
 from workers.agent.model import Network, build
 from workers.agent.paths import Root
 from workers.agent.protocol import ModelSpec
@@ -18,7 +19,8 @@ class Shelf:
         self.lock = threading.Lock()
         self._root = root
         self._network: tuple[str, Network] | None = None
-        self._shard: tuple[tuple[str, str], Shard] | None = None
+        self._shard: tuple[tuple[str, str, int], Shard] | None = None
+        self._samples: tuple[tuple[object, ...], Encoded] | None = None
 
     def network(self, spec: ModelSpec) -> Network:
         key = spec.model_dump_json()
@@ -26,30 +28,47 @@ class Shelf:
             self._network = (key, build(spec, self._root))
         return self._network[1]
 
+    def fresh(self, spec: ModelSpec) -> Network:
+        """The network with its first weights, whatever was loaded into it since."""
+        self._network = None
+        return self.network(spec)
+
     def loaded(self, spec: ModelSpec, path: Path) -> Network:
         """The network with the weights of a model file."""
         network = self.network(spec)
         tensors.load_into(network.model, tensors.read(path))
         return network
 
-    def shard(self, spec: ModelSpec, dataset: str) -> Shard:
-        """The samples that `dataset` names, split; read and tokenised once for a training."""
-        key = (spec.model_dump_json(), dataset)
+    def shard(self, spec: ModelSpec, dataset: str, freeze_layers: int | None = None) -> Shard:
+        """The samples that `dataset` names, split; read, tokenised and taken through the frozen layers once for a training.
+
+        The network must hold weights of the training in hand. None takes the shard with however many layers' part it keeps.
+        """
+        name = (spec.model_dump_json(), dataset)
+        if freeze_layers is None:
+            freeze_layers = self._shard[0][2] if self._shard is not None and self._shard[0][:2] == name else 0
+        key = (*name, freeze_layers)
         if self._shard is None or self._shard[0] != key:
             training, held_out = data.split(data.read(self._root, dataset))
             network = self.network(spec)
-            shard = Shard(
-                network.encoded(training.texts, training.labels),
-                network.encoded(held_out.texts, held_out.labels),
-            )
-            self._shard = (key, shard)
+            encoded = (network.encoded(samples.texts, samples.labels) for samples in (training, held_out))
+            self._shard = (key, Shard(*(self._above(network, part, freeze_layers) for part in encoded)))
         return self._shard[1]
 
-    def samples(self, spec: ModelSpec, dataset: str) -> Encoded:
+    def samples(self, spec: ModelSpec, dataset: str, freeze_layers: int = 0) -> Encoded:
         """All samples that `dataset` names, unsplit: validation data."""
-        found = data.read(self._root, dataset)
-        return self.network(spec).encoded(found.texts, found.labels)
+        stats = [(path, path.stat()) for path in self._root.files(dataset)]
+        stamps = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        key = (spec.model_dump_json(), dataset, freeze_layers, *stamps)
+        if self._samples is None or self._samples[0] != key:
+            network, found = self.network(spec), data.read(self._root, dataset)
+            self._samples = (key, self._above(network, network.encoded(found.texts, found.labels), freeze_layers))
+        return self._samples[1]
+
+    def _above(self, network: Network, encoded: Encoded, freeze_layers: int) -> Encoded:
+        # The frozen layers are those of any global model of the training: nothing ever changes them.
+        return with_trunk(network.model, freeze_layers, encoded, self._root.models) if freeze_layers else encoded
 
     def forget_data(self) -> None:
         """The next training looks at the files anew."""
-        self._shard = None
+        self._shard = self._samples = None

@@ -60,9 +60,14 @@ class OnDisk(Mapping[str, torch.Tensor]):
 def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Saved:
     """Write a safetensors file, whole or not at all, also beside other writers of the same path. Without metadata, whose order
     is safetensors' own, equal states give equal bytes."""
+    return write_parts(path, {name: tensor.to(torch.float32) for name, tensor in state.items()}, metadata)
+
+
+def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Saved:
+    """As `write`, with each tensor in its own type."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    contiguous = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+    contiguous = {name: tensor.contiguous() for name, tensor in parts.items()}
     try:
         save_file(_unshared(contiguous), part, {"format": "pt", **(metadata or {})})
         saved = Saved(file_digest(part), part.stat().st_size)

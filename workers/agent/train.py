@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent import tensors
+from workers.agent import freezing, precision, tensors
 from workers.agent.autonomy import EARLY_STOP, HALVE_RATE, may
 from workers.agent.batches import Encoded, shuffled
 from workers.agent.consensus.commitment import Chain
@@ -25,7 +25,7 @@ from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparamete
 from workers.agent.strategies.fedprox import Proximal
 
 # Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
@@ -86,11 +86,17 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     found = Trained()
     base = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
     rate = job.wanted.learning_rate
-    with RNG, torch.random.fork_rng(devices=[]):
+    if job.wanted.mixed_precision and (refusal := precision.refusal(network.model)):
+        found.decisions.append(refusal)
+    with (
+        RNG,
+        torch.random.fork_rng(devices=[]),
+        freezing.frozen(network.model, job.wanted.freeze_layers) as parameters,
+    ):
         while True:
             torch.manual_seed(job.wanted.seed * 1_000_003 + job.number)
             try:
-                _epochs(network, shard, job, rate, found)
+                _epochs(network, parameters, shard, job, rate, found)
                 break
             except _DivergedError as error:
                 halvings = sum(decision.action == HALVE_RATE.action for decision in found.decisions)
@@ -105,9 +111,9 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     return found
 
 
-def _epochs(network: Network, shard: Shard, job: Job, rate: float, found: Trained) -> None:
+def _epochs(network: Network, parameters: list[nn.Parameter], shard: Shard, job: Job, rate: float, found: Trained) -> None:
     wanted = job.wanted
-    optimizer = _OPTIMIZERS[wanted.optimizer](network.model.parameters(), lr=rate, weight_decay=wanted.weight_decay)
+    optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=rate, weight_decay=wanted.weight_decay)
     if job.moments is not None:
         _go_on_from(optimizer, job.moments)
     proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
@@ -160,8 +166,8 @@ def _epoch(
         if job.stop.is_set():
             raise StoppedError
         targets = data.targets(batch)
-        ids, mask = data.batch(batch)
-        logits = network.logits(_hide(network, ids), mask)
+        with precision.autocast(network.model, wanted=job.wanted.mixed_precision):
+            logits = _logits(network, data, batch).float()
         loss = loss_of(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -180,6 +186,13 @@ def _epoch(
         job.progress((epoch + step / len(batches)) / job.wanted.local_epochs)
     network.model.eval()
     return loss_sum / len(data), right / len(data)
+
+
+def _logits(network: Network, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+    if data.trunk is not None:
+        return network.judge(data, batch)
+    ids, mask = data.batch(batch)
+    return network.logits(_hide(network, ids), mask)
 
 
 def _hide(network: Network, ids: torch.Tensor) -> torch.Tensor:

@@ -3,16 +3,22 @@
 import asyncio
 import threading
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from workers.agent import tensors
 from workers.agent.autonomy import RETRY, may
+from workers.agent.consensus.commitment import as_sent
 from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.exchange import Exchange
+from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
+from workers.agent.model import Network
 from workers.agent.parts import Parts
 from workers.agent.protocol import (
     DataPath,
@@ -37,12 +43,15 @@ from workers.agent.topologies.hierarchical import head_of
 from workers.agent.topologies.meeting import UPDATE, Meeting
 from workers.agent.topologies.patterns import PATTERNS
 from workers.agent.train import Job, train
+from workers.agent.update import Packed, pack
 
 T = TypeVar("T")
 _RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 _HEAD_WAIT_S = 20.0
 _ANSWER_S = 120.0
 LOCAL_MODEL = "local.safetensors"
+_UPDATE = "update.safetensors"
+_RESIDUAL = "residual.safetensors"
 
 
 class Worker:
@@ -59,6 +68,8 @@ class Worker:
         self._request: TrainRound | None = None
         self.parts = Parts()
         self._task: asyncio.Task[None] | None = None
+        # The newest round's file, and what a sparse update leaves out for the next.
+        self._update: tuple[Path, tensors.State | None] = (Path(), None)
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
     async def start(self, request: TrainRound) -> TrainReport:
@@ -151,7 +162,7 @@ class Worker:
         links = await self._tried(watched, request, lambda: self._base(request))
         pull_seconds = time.perf_counter() - started
         watched.report = watched.report.model_copy(update={"links": links})
-        report = await asyncio.to_thread(self._locally, watched, request, stop, self._local_model(request), pull_seconds)
+        report = await asyncio.to_thread(self._locally, watched, request, stop, pull_seconds)
         # Kept with the figures, so that a push that fails can be made again without training.
         watched.report = report.model_copy(update={"state": "running"})
         exchanging = time.perf_counter()
@@ -165,7 +176,14 @@ class Worker:
 
     async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
         pushing = time.perf_counter()
-        receipt = await self._tried(watched, request, lambda: self._push(request))
+        update, residual = self._update
+        receipt = await self._tried(
+            watched,
+            request,
+            lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, update),
+        )
+        if receipt.accepted and residual is not None:
+            await asyncio.to_thread(tensors.write, update.with_name(_RESIDUAL), residual)
         final = {
             **dict(report),
             "state": "done",
@@ -178,10 +196,6 @@ class Worker:
 
     def _local_model(self, request: TrainRound) -> Path:
         return self._store.folder(request.training_id) / LOCAL_MODEL
-
-    async def _push(self, request: TrainRound) -> Receipt:
-        path = self._local_model(request)
-        return await self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path)
 
     async def _base(self, request: TrainRound) -> list[Link]:
         """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
@@ -254,20 +268,22 @@ class Worker:
         return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
 
     def _locally(
-        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, path: Path, pull_seconds: float
+        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, pull_seconds: float
     ) -> TrainReport:
         """Train, and write the update's file with its report in the metadata."""
+        folder = self._store.folder(request.training_id)
 
         def progress(part: float) -> None:
             watched.report = watched.report.model_copy(update={"progress": part})
 
         with self._shelf.lock:
-            shard = self._shelf.shard(request.model, request.dataset)
+            wanted = request.hyperparameters
             network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
             commit = request.consensus == "proof-of-learning"
             job = Job(
                 request.round,
-                request.hyperparameters,
+                wanted,
                 request.autonomy,
                 request.base_digest,
                 commit,
@@ -278,6 +294,10 @@ class Worker:
             found = train(network, shard, job)
             if found.moments is not None:
                 self._moments = (request.training_id, request.round, found.moments)
+            packed = self._packed(request, network, folder)
+            commitment = found.commitment
+            if commitment is not None and not request.compression.is_none:
+                commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
             report = watched.report.model_copy(
                 update={
                     "state": "done",
@@ -287,12 +307,31 @@ class Worker:
                     "accuracy": found.accuracy,
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
-                    "commitment": found.commitment,
+                    "commitment": commitment,
                     "decisions": [*watched.report.decisions, *found.decisions],
                 }
             )
-            tensors.write(path, tensors.state_of(network.model), {"report": report.model_dump_json()})
+            metadata = {"report": report.model_dump_json()}
+            state = tensors.state_of(network.model)
+            whole = packed.parts.keys() == state.keys() and request.compression.is_none
+            tensors.write(folder / LOCAL_MODEL, state, metadata)
+            if not whole:
+                tensors.write_parts(folder / _UPDATE, packed.parts, metadata)
+        self._update = (folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual)
         return report
+
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+        wanted, path = request.hyperparameters, folder / _RESIDUAL
+        random = torch.Generator()
+        random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
+        return pack(
+            tensors.state_of(network.model),
+            {} if request.compression.is_none else tensors.read(self._store.need(request.base_digest)),
+            frozen_names(network.model, wanted.freeze_layers),
+            request.compression,
+            tensors.read(path) if request.compression.sparse and path.exists() else None,
+            random,
+        )
 
     def _moments_for(self, request: TrainRound) -> dict[str, Any] | None:
         """What the optimizer goes on from: its state after this worker's last round, where it is kept and still here."""

@@ -11,7 +11,7 @@ from api.domain import progress, sampling
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, NodeRow, RoundRow, TrainingRow
-from workers.agent.protocol import ModelSpec, StrategySpec
+from workers.agent.protocol import Compression, ModelSpec, StrategySpec
 from workers.context import Context
 from workers.steps.members import Member
 
@@ -36,6 +36,7 @@ class Job:
     digest: str | None
     completed_rounds: int
     attempts: int
+    stop_reason: dict[str, Any] | None
     planned_workers: tuple[str, ...]
     workers: tuple[Member, ...]
     returning: tuple[Member, ...]
@@ -61,6 +62,13 @@ class Job:
     def model_spec(self) -> ModelSpec:
         return self.spec_for(self.labels)
 
+    @property
+    def compression(self) -> Compression:
+        word = self.config["compression"]
+        values = next((value for value in ("int8", "fp16") if value in word), "fp32")
+        ratio = self.config["compression_ratio"]
+        return Compression(values=values, sparse="topk" in word, ratio=1.0 if ratio is None else ratio)
+
     def spec_for(self, labels: Sequence[str]) -> ModelSpec:
         return ModelSpec(
             architecture=self.cluster_config["architecture"],
@@ -68,6 +76,7 @@ class Job:
             labels=list(labels),
             max_length=self.config["max_length"],
             seed=self.config["seed"],
+            lora_rank=self.config["lora_rank"],
         )
 
 
@@ -93,6 +102,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         digest=training.digest,
         completed_rounds=training.completed_rounds,
         attempts=training.attempts,
+        stop_reason=training.stop_reason,
         planned_workers=tuple(training.workers),
         workers=tuple(members[node_id] for node_id in training.workers if node_id in members),
         returning=tuple(away[node_id] for node_id in training.workers if node_id in away),
@@ -123,7 +133,8 @@ def end(context: Context, job: Job, token: str, status: str, error: dict[str, An
             transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
         training.error = error
         training.finished_at = func.clock_timestamp()
-        transitions.move(session, training, status, **({"error": error} if error else {}))
+        why = {"error": error, "stop_reason": training.stop_reason if status == "completed" else None}
+        transitions.move(session, training, status, **{name: value for name, value in why.items() if value})
         leases.release(training, None)
         if cluster.status == "training":
             transitions.move(session, cluster, "connected")

@@ -65,6 +65,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
             labels=training.labels or [],
             max_length=training.config["max_length"],
             seed=training.config["seed"],
+            lora_rank=training.config["lora_rank"],
         ),
         digest=row.digest,
         onnx=cluster.config["wasm_optimization"],

@@ -84,6 +84,7 @@ async def _predict(
             labels=training.labels or [],
             max_length=training.config["max_length"],
             seed=training.config["seed"],
+            lora_rank=training.config["lora_rank"],
         ),
         digest=training.digest or "",
         aggregation=row.aggregation,

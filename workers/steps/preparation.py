@@ -110,6 +110,7 @@ async def init_request(context: Context, job: Job, labels: Sequence[str]) -> Tra
         base_digest=job.digest if job.completed_rounds else None,
         sources=list(peers.values()),
         validation=job.config["validation"],
+        freeze_layers=job.config["freeze_layers"],
     )
 
 

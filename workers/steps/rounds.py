@@ -18,13 +18,16 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress, sampling, strategies, topology
+from api.domain.specs import stopping_rules
+from api.domain.stopping import stop_reason
+from api.services import progress as figures
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
@@ -167,7 +170,10 @@ def _open_round(context: Context, job: Job, token: str, number: int) -> tuple[di
         for node_id in members:
             node = _round_node(session, job.training_id, number, node_id)
             node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
-        kind, reason = topology.data_path(job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"])
+        partial = not job.compression.is_none or job.config["freeze_layers"] > 0
+        kind, reason = topology.data_path(
+            job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"], partial=partial
+        )
         if kind != "star" and any(member.node_id in drawn for member in job.returning):
             kind, reason = "star", "one of the workers is not back yet"
         row.data_path, row.data_path_reason = kind, reason
@@ -252,6 +258,8 @@ async def _collect(
         consensus=job.cluster_config["consensus"],
         deadline_s=deadline_s,
         path=path,
+        compression=job.compression,
+        freeze_layers=job.config["freeze_layers"],
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     if gone and outcome.aggregate.state == "collecting":
@@ -335,7 +343,10 @@ async def _work(
             seed=config["seed"],
             proximal_mu=config["proximal_mu"] or 0.0,
             keep_moments=config["strategy"] == "diloco",
+            mixed_precision=config["mixed_precision"],
+            freeze_layers=config["freeze_layers"],
         ),
+        compression=job.compression,
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
@@ -548,6 +559,10 @@ def _complete(
     row.validation_samples = sum(item.samples for item in outcome.evaluations) or None
     row.validation_source = outcome.evaluated_by
     row.bytes_received = aggregate.bytes_received
+    if row.data_path == "star":
+        row.compression_ratio = progress.compression_ratio(
+            aggregate.bytes_received, len(aggregate.received), training.parameters
+        )
     row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
     row.aggregate_seconds = aggregate.aggregate_seconds
     row.consensus_seconds = aggregate.consensus_seconds
@@ -572,6 +587,8 @@ def _complete(
     transitions.move_round(row, "completed")
     training.digest = aggregate.digest
     training.completed_rounds = row.number
+    if row.number < job.total_rounds:
+        training.stop_reason = _stop_reason(session, training, row)
     events.emit(
         session,
         job.cluster_id,
@@ -594,3 +611,15 @@ def _complete(
         },
         training_id=job.training_id,
     )
+
+
+def _stop_reason(session: Session, training: TrainingRow, last: RoundRow) -> dict[str, Any] | None:
+    session.flush()
+    accuracies = session.scalars(
+        select(RoundRow.validation_accuracy)
+        .where(RoundRow.training_id == training.id, RoundRow.status == "completed")
+        .order_by(RoundRow.number)
+    ).all()
+    seconds = None if last.seconds is None else float(last.seconds)
+    reason = stop_reason(stopping_rules(training.config), accuracies, figures.spent(session, training), seconds)
+    return asdict(reason) if reason else None

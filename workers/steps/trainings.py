@@ -27,7 +27,7 @@ def _advance(context: Context, training_id: str, token: str) -> None:
         job = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
     if job.status == "pending":
         preparation.prepare(context, job, token)
-    elif job.status == "training" and job.completed_rounds >= job.total_rounds:
+    elif job.status == "training" and (job.stop_reason or job.completed_rounds >= job.total_rounds):
         end(context, job, token, "completed")
     elif job.status == "training":
         rounds.run(context, job, token)

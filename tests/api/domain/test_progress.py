@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from api.domain.progress import (
     clock,
+    compression_ratio,
     convergence_rate,
     epoch,
     epochs_of_round,
@@ -150,3 +151,9 @@ def test_a_clock_shows_at_most_a_minute_less_or_half_a_second_more_than_there_is
     shown = sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
     assert shown - 0.5 <= value < shown + 60.5
     assert 1 <= len(parts) <= 2
+
+
+def test_the_compression_ratio_is_bytes_over_whole_fp32_models() -> None:
+    assert compression_ratio(2_000, 2, 1_000) == 0.25
+    assert compression_ratio(None, 2, 1_000) is None
+    assert compression_ratio(2_000, 0, 1_000) is None

@@ -70,7 +70,7 @@ def test_no_walk_leaves_the_table_and_none_goes_on_from_a_final_state(noun: str,
         ("training", {"completed", "refused"}),
         ("round", {"completed"}),
         ("prediction", {"completed", "failed"}),
-        ("model", {"completed", "failed"}),
+        ("model", {"expired", "failed"}),
     ],
 )
 def test_final_states_are_these_and_every_state_can_reach_one(noun: str, ends: set[str]) -> None:

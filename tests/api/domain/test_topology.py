@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.topology import TOPOLOGIES, edges, groups
+from api.domain.topology import TOPOLOGIES, data_path, edges, groups
 
 workers = st.integers(1, 40).map(lambda count: [f"w{i}" for i in range(count)])
 
@@ -116,3 +116,18 @@ def test_a_drawing_is_the_same_each_time(names: list[str], topology: str) -> Non
 def test_no_workers_have_no_edges_between_them(topology: str) -> None:
     assert pairs(topology, [], None) == []
     assert groups([]) == []
+
+
+@pytest.mark.parametrize("topology", ["mesh", "ring", "hierarchical"])
+def test_a_mean_takes_the_topologys_own_way_and_all_else_a_star_with_a_reason(topology: str) -> None:
+    assert data_path(topology, 4, "none", "fedavg") == (topology, None)
+    for workers, consensus, strategy, partial in (
+        (1, "none", "fedavg", False),
+        (4, "proof-of-learning", "fedavg", False),
+        (4, "none", "median", False),
+        (4, "none", "fedavg", True),
+    ):
+        way, reason = data_path(topology, workers, consensus, strategy, partial=partial)
+        assert way == "star"
+        assert reason
+    assert data_path("star", 1, "proof-of-learning", "median", partial=True) == ("star", None)

@@ -67,7 +67,7 @@ def test_names_and_shapes_must_be_the_models(tmp_path: Path, state: State) -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16, torch.int32])
 def test_values_must_be_fp32(tmp_path: Path, dtype: torch.dtype) -> None:
-    assert refused(written(tmp_path, moved(w=torch.zeros(2, 2, dtype=dtype)))) == "malformed_update"
+    assert refused(written(tmp_path, moved(w=torch.zeros(2, 2, dtype=dtype)))) == "wrong_shapes"
 
 
 @pytest.mark.parametrize("samples", [None, 0, -3, 10**15, 10**400])

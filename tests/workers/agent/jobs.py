@@ -1,0 +1,20 @@
+"""Jobs for tests of local training."""
+
+import threading
+from typing import Any
+
+from workers.agent.protocol import Autonomy, Hyperparameters
+from workers.agent.train import Job
+
+
+def job(wanted: Hyperparameters, **fields: Any) -> Job:
+    """Round 1, obedient, without a commitment, unless told otherwise."""
+    common: dict[str, Any] = {
+        "number": 1,
+        "autonomy": Autonomy(),
+        "base_digest": "0" * 64,
+        "commit": False,
+        "stop": threading.Event(),
+        "progress": lambda _part: None,
+    }
+    return Job(wanted=wanted, **{**common, **fields})

@@ -1,0 +1,41 @@
+"""`gpt`: a causal decoder (GPT-2; Radford et al., 2019) with a classification head on its last token, from scratch.
+
+Texts are padded on the right: attention is causal, so padding after a text changes nothing in it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    layers: int
+    width: int
+    heads: int
+
+
+SIZES = {"base": Size(2, 128, 4), "large": Size(4, 256, 4)}
+_DROPOUT = 0.2
+
+
+def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+    from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2ForSequenceClassification
+
+    return GPT2ForSequenceClassification(
+        GPT2Config(
+            n_layer=size.layers,
+            n_embd=size.width,
+            n_head=size.heads,
+            n_positions=max_length,
+            embd_pdrop=_DROPOUT,
+            resid_pdrop=_DROPOUT,
+            attn_pdrop=0.0,
+            use_cache=False,
+            bos_token_id=None,
+            eos_token_id=None,
+            **common,
+        )
+    )

@@ -1,0 +1,66 @@
+"""A convolutional text classifier (Kim, EMNLP 2014, arXiv:1408.5882) as transformers knows models.
+
+A copy goes into every export of a `cnn`; it imports torch and transformers only.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class CnnConfig(PretrainedConfig):
+    model_type = "flow_nexus_cnn"
+
+    def __init__(
+        self,
+        vocab_size: int = 1,
+        embedding_size: int = 1,
+        filters: int = 1,
+        widths: Sequence[int] = (1,),
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.embedding_size = embedding_size
+        self.filters = filters
+        self.widths = list(widths)
+        self.dropout = dropout
+        super().__init__(**kwargs)
+
+
+class CnnForSequenceClassification(PreTrainedModel):
+    """Filters of several widths over the words, each's largest answer in the text. Padding is zeros, as beyond the edges."""
+
+    config_class = CnnConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config: CnnConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.embedding_size, config.filters, width, padding=width // 2) for width in config.widths
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.filters * len(config.widths), len(config.id2label or {}))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """ids and mask (texts, tokens), padded on the right -> logits (texts, classes)."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        words = self.dropout(self.embeddings(input_ids)) * mask.unsqueeze(2)
+        rows = words.transpose(1, 2)
+        hidden = (1 - mask).unsqueeze(1).to(rows.dtype) * -1e4
+        pooled = [(torch.relu(convolution(rows)) + hidden).amax(2) for convolution in self.convolutions]
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(torch.cat(pooled, dim=1))))

@@ -1,0 +1,61 @@
+"""A bidirectional LSTM classifier (Hochreiter and Schmidhuber, 1997) as transformers knows models.
+
+A copy goes into every export of an `rnn`; it imports torch and transformers only.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class RnnConfig(PretrainedConfig):
+    model_type = "flow_nexus_rnn"
+
+    def __init__(
+        self, vocab_size: int = 1, embedding_size: int = 1, hidden_size: int = 1, dropout: float = 0.0, **kwargs: Any
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.embedding_size = embedding_size
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        super().__init__(**kwargs)
+
+
+class RnnForSequenceClassification(PreTrainedModel):
+    """Words are read forwards and backwards; a text is the mean of both readings over its words, padding left out."""
+
+    config_class = RnnConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config: RnnConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.forwards = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
+        self.backwards = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(2 * config.hidden_size, len(config.id2label or {}))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """ids and mask (texts, tokens), padded on the right -> logits (texts, classes)."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        # Each text's own words in reverse order; its padding stays behind them, where neither reading is touched by it.
+        mirrored = torch.where(mask.bool(), mask.sum(1, keepdim=True) - 1 - places, places)
+        words = self.dropout(self.embeddings(input_ids))
+        turned = torch.gather(words, 1, mirrored.unsqueeze(2).expand(-1, -1, words.shape[2]))
+        both = torch.cat([self.forwards(words)[0], self.backwards(turned)[0]], dim=2)
+        share = mask.unsqueeze(2).to(both.dtype)
+        pooled = (both * share).sum(1) / share.sum(1).clamp_min(1)
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
