@@ -138,7 +138,8 @@ class Rig:
 
     def _stop(self, watch: Watch) -> None:
         self.walk.call("POST", f"/v1/trainings/{watch.training_id}/stop")
-        while watch.ended is None:
+        end = time.monotonic() + 60
+        while watch.ended is None and time.monotonic() < end:
             watch.look()
             time.sleep(0.2)
 

@@ -1,6 +1,7 @@
 """The short form of `make chaos`: one training that everything happens to, one thing after another."""
 
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """On a stack of its own: other tests need theirs undisturbed."""
-    with EmbeddedStack(tmp_path_factory.mktemp("chaos")) as stack:
+def rig() -> Iterator[Rig]:
+    """On a stack of its own: other tests need theirs undisturbed. Not below pytest's own folder, which each start of a pytest
+    closes to root's Postgres, so that one that was killed could not come back."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
         yield Rig(stack, EPOCHS, frozen_s=3)
 
 
