@@ -212,19 +212,20 @@ def measure(kind: str, rounds: int, aggregator: _Process, workers: Sequence[_Pro
     )  # fmt: skip
 
 
-def table(rows: Sequence[_Row]) -> str:
-    lines = [
-        "| workers | topology | models sent | by the busiest agent | seconds | against star | worker MiB | aggregator MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    stars = {row.workers: row.seconds for row in rows if row.kind == "star"}
-    for row in rows:
-        lines.append(
-            f"| {row.workers} | {row.kind} | {row.total_bytes / row.model_bytes:.1f} "
-            f"| {row.busiest_bytes / row.model_bytes:.1f} | {row.seconds:.2f} | {row.seconds / stars[row.workers]:.2f}x "
-            f"| {row.worker_memory / _MIB:.1f} | {row.aggregator_memory / _MIB:.1f} |"
-        )
-    return "\n".join(lines)
+_HEAD = (
+    "| workers | topology | models sent | by the busiest agent | seconds | against star | worker MiB | aggregator MiB |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def lines(rows: Sequence[_Row]) -> str:
+    """Table rows of one number of workers; the first is the star, the reference."""
+    return "\n".join(
+        f"| {row.workers} | {row.kind} | {row.total_bytes / row.model_bytes:.1f} "
+        f"| {row.busiest_bytes / row.model_bytes:.1f} | {row.seconds:.2f} | {row.seconds / rows[0].seconds:.2f}x "
+        f"| {row.worker_memory / _MIB:.1f} | {row.aggregator_memory / _MIB:.1f} |"
+        for row in rows
+    )
 
 
 def main() -> None:
@@ -233,11 +234,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[_Row] = []
+    print(_HEAD, flush=True)
     for count in map(int, given.workers.split(",")):
         with _agents(count) as (aggregator, workers):
-            rows += [measure(kind, given.rounds, aggregator, workers) for kind in ("star", "mesh", "ring", "hierarchical")]
-    print(f"One model is {rows[0].model_bytes / _MIB:.2f} MiB.\n\n{table(rows)}")
+            kinds = ("star", "mesh", "ring", "hierarchical")
+            rows = [measure(kind, given.rounds, aggregator, workers) for kind in kinds]
+        print(lines(rows), flush=True)
+    print(f"One model is {rows[0].model_bytes / _MIB:.2f} MiB.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ Anything may die at any moment, and no round is lost or counted twice:
   aggregator is lost before that, the round is repeated from its base, which workers keep until they have the model after the
   next one (`Worker.need`).
 - Round n is recorded only once at least one worker holds its model, so that what `epoch` counts can always be gone on from.
+- An exchange over the workers breaks (mesh, ring, hierarchical): the aggregator gives it up for the star in the same round and
+  asks every worker for its own update.
 - A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
 """
 
