@@ -10,8 +10,10 @@ time, the median over rounds; memory is the largest growth of an agent's residen
 import argparse
 import json
 import multiprocessing
+import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -89,9 +91,10 @@ def _small_model(folder: Path) -> None:
 
 
 def _serve(node_id: str, role: Any, root: Path, socket: str) -> None:
+    # An agent's log goes to standard output, where the table shall be.
+    sys.stdout = open(os.devnull, "w")
     torch.set_num_threads(1)
-    log = Log(node_id)
-    app = Agent(protocol.AgentConfig(node_id=node_id, role=role, token=_TOKEN), Root(root), log).app()
+    app = Agent(protocol.AgentConfig(node_id=node_id, role=role, token=_TOKEN), Root(root), Log(node_id)).app()
     uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
 
 
