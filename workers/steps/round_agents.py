@@ -1,0 +1,218 @@
+"""A round as its agents see it: posted, followed, and answered for."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from api.domain import progress
+from workers.agent.protocol import (
+    AggregateReport,
+    AggregateRound,
+    Autonomy,
+    DataPath,
+    Hyperparameters,
+    Peer,
+    TrainReport,
+    TrainRound,
+)
+from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError
+from workers.context import Context
+from workers.steps.job import Job
+from workers.steps.members import Member, agent_of, peers_of
+from workers.steps.preparation import init_request
+from workers.steps.round_models import evaluate, keep
+from workers.steps.round_outcome import Outcome, data_path, in_order
+
+log = logging.getLogger(__name__)
+_POLL_S = 20.0
+# While a node is away, its return or its end must be noticed soon.
+_POLL_WHILE_AWAY_S = 2.0
+_FORGOTTEN = ("unknown_training", "unknown_model", "unknown_round")
+# Failures of the way between two agents, not of what they do: tried again a few times before the worker is left out.
+_OF_THE_WAY = ("push_failed", "pull_failed")
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+async def look(
+    context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str, gone: Sequence[str]
+) -> Outcome:
+    """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done."""
+    outcome = Outcome()
+    peers = await peers_of(context, [*job.workers, *job.returning, aggregator])
+    for member in job.workers:
+        if member.node_id not in peers:
+            outcome.silent[member.node_id] = "its sandbox cannot be reached"
+    workers = [member for member in job.workers if member.node_id in peers]
+    if aggregator.node_id not in peers:
+        return outcome
+    try:
+        async with agent_of(context, aggregator) as agent:
+            await _collect(context, job, agent, workers, peers, number, quorum, kind, gone, outcome)
+    except AgentUnreachableError as error:
+        log.warning("%s: %s", job.training_id, error)
+        outcome.aggregate = None
+        return outcome
+    if outcome.aggregate is not None and outcome.aggregate.state == "done":
+        await keep(context, job, peers, kind, workers, outcome)
+        await evaluate(context, job, peers[aggregator.node_id], workers, outcome)
+    return outcome
+
+
+async def _collect(
+    context: Context,
+    job: Job,
+    aggregator: AgentClient,
+    workers: Sequence[Member],
+    peers: dict[str, Peer],
+    number: int,
+    quorum: int,
+    kind: str,
+    gone: Sequence[str],
+    outcome: Outcome,
+) -> None:
+    deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
+    path = data_path(kind, in_order(job, peers), deadline_s)
+    request = AggregateRound(
+        training_id=job.training_id,
+        round=number,
+        model=job.model_spec,
+        base_digest=job.digest or "",
+        workers=[peers[member.node_id] for member in (*workers, *job.returning) if member.node_id in peers],
+        self_peer=peers[job.aggregator_id],
+        dataset=job.config["dataset"],
+        quorum=quorum,
+        strategy=job.strategy_spec,
+        consensus=job.cluster_config["consensus"],
+        deadline_s=deadline_s,
+        path=path,
+        compression=job.compression,
+        freeze_layers=job.config["freeze_layers"],
+    )
+    outcome.aggregate = await _begin(context, job, aggregator, request)
+    if gone and outcome.aggregate.state == "collecting":
+        outcome.aggregate = await aggregator.drop(job.training_id, number, list(gone))
+    outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
+    end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
+    looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
+    try:
+        while outcome.aggregate.state == "collecting" and not outcome.silent and (left := end - time.monotonic()) > 0:
+            poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
+            watched = {task for task in looks if not task.done()} | {poll}
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if poll.done():
+                outcome.aggregate = poll.result()
+            else:
+                poll.cancel()
+                await asyncio.gather(poll, return_exceptions=True)
+            arrived = {report.node_id for report in outcome.aggregate.received}
+            waiting = [node_id for node_id in outcome.failed if node_id in peers and node_id not in arrived]
+            if waiting and outcome.aggregate.state == "collecting":
+                outcome.aggregate = await aggregator.drop(job.training_id, number, waiting)
+                for node_id in waiting:
+                    peers.pop(node_id, None)
+    finally:
+        for task in looks:
+            task.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+
+async def _begin(context: Context, job: Job, aggregator: AgentClient, request: AggregateRound) -> AggregateReport:
+    try:
+        return await aggregator.aggregate(request)
+    except AgentRefusedError as error:
+        if error.code not in _FORGOTTEN:
+            raise
+    # Its agent was restarted since: give it back what it needs.
+    ready = await aggregator.init_training(await init_request(context, job, job.labels))
+    if ready.digest != request.base_digest:
+        raise AgentRefusedError("other_model", "its first model is not the one that this training began with")
+    # What workers have sent or told it is gone; they are asked for their updates once more.
+    return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
+
+
+async def _work(
+    context: Context,
+    job: Job,
+    member: Member,
+    peers: dict[str, Peer],
+    number: int,
+    path: DataPath | None,
+    end: float,
+    outcome: Outcome,
+) -> None:
+    """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
+    config = job.config
+    request = TrainRound(
+        training_id=job.training_id,
+        round=number,
+        model=job.model_spec,
+        base_digest=job.digest or "",
+        dataset=config["dataset"],
+        hyperparameters=Hyperparameters(
+            local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
+            batch_size=config["batch_size"],
+            learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
+            optimizer=config["optimizer"],
+            weight_decay=config["weight_decay"],
+            seed=config["seed"],
+            proximal_mu=config["proximal_mu"] or 0.0,
+            keep_moments=config["strategy"] == "diloco",
+            mixed_precision=config["mixed_precision"],
+            freeze_layers=config["freeze_layers"],
+        ),
+        compression=job.compression,
+        aggregator=peers[job.aggregator_id],
+        consensus=job.cluster_config["consensus"],
+        autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
+        path=path,
+    )
+    try:
+        async with agent_of(context, member) as agent:
+            report = await agent.train(request)
+            if report.state == "done" and _is_missing(outcome.aggregate, member.node_id):
+                report = await agent.train(request.model_copy(update={"resend": True}))
+            pauses = iter(_PAUSES_S)
+            outcome.reports[member.node_id] = report
+            while (left := end - time.monotonic()) > 0:
+                if report.state == "running":
+                    report = await _follow(agent, request, left)
+                elif _of_the_way(report) and (pause := next(pauses, None)) is not None:
+                    await asyncio.sleep(min(pause, left))
+                    report = await agent.train(request)
+                else:
+                    break
+                outcome.reports[member.node_id] = report
+            if _of_the_way(report) and next(pauses, None) is not None:
+                return
+    except AgentUnreachableError as error:
+        log.warning("%s: %s", job.training_id, error)
+        outcome.silent[member.node_id] = "its agent stopped answering"
+    except AgentRefusedError as error:
+        outcome.failed[member.node_id] = f"{error.message} ({error.code})"
+    else:
+        if report.state == "failed":
+            problem = report.problem
+            outcome.failed[member.node_id] = f"{problem.message} ({problem.code})" if problem else "no reason given"
+
+
+def _is_missing(aggregate: AggregateReport | None, node_id: str) -> bool:
+    """Whether the aggregator still waits for an update that its worker believes to have sent."""
+    return (
+        aggregate is not None
+        and aggregate.state == "collecting"
+        and node_id not in {*(report.node_id for report in aggregate.received), *aggregate.rejected}
+    )
+
+
+def _of_the_way(report: TrainReport) -> bool:
+    return report.state == "failed" and report.problem is not None and report.problem.code in _OF_THE_WAY
+
+
+async def _follow(agent: AgentClient, request: TrainRound, wait_s: float) -> TrainReport:
+    try:
+        return await agent.train_report(request.training_id, request.round, wait_s)
+    except AgentRefusedError as error:
+        if error.code not in _FORGOTTEN:
+            raise
+    return await agent.train(request)

@@ -1,0 +1,45 @@
+"""What one look at a round brings, and how its workers stand to one another."""
+
+from dataclasses import dataclass, field
+
+from api.domain import topology
+from workers.agent.protocol import (
+    AggregateReport,
+    DataPath,
+    Evaluation,
+    Link,
+    Peer,
+    TrainReport,
+)
+from workers.steps.job import Job
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached; `silent` are workers
+    that did not answer, `lost` those that will not come back; `copies` are the workers that hold the new model, `links` what
+    they took to have it."""
+
+    aggregate: AggregateReport | None = None
+    reports: dict[str, TrainReport] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluated_by: str | None = None
+    evaluate_seconds: float | None = None
+
+
+def in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:
+    """The round's workers in an order that no look at the round changes: a ring depends on it."""
+    members = {member.node_id for member in (*job.workers, *job.returning)}
+    return [peers[node_id] for node_id in job.planned_workers if node_id in members and node_id in peers]
+
+
+def data_path(kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
+    if kind == "star":
+        return None
+    groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
+    return DataPath(kind=kind, peers=peers, groups=groups, wait_s=wait_s)
