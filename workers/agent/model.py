@@ -33,6 +33,7 @@ ARCHITECTURES: dict[str, ModuleType] = {
 _PRETRAINED = frozenset({"transformer", "transformer-xl", "gpt"})
 _SIZES = frozenset({"base", "large"})
 _TOKEN_DROPOUT = 0.1
+_LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Network:
     """Share of tokens that training hides behind `unknown_id`, so that no single word decides."""
     unknown_id: int = 0
     first_word_id: int = 0
+    label_smoothing: float = 0.0
+    """Share of each target that training spreads over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567): a network that
+    starts from nothing on a few thousand texts otherwise learns wrong labels by heart. Reported losses are without it."""
 
     def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> Encoded:
         """DataError `unknown_label` when a label is none of the spec's classes."""
@@ -122,6 +126,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
         token_dropout=_TOKEN_DROPOUT,
         unknown_id=hashed_words.UNK,
         first_word_id=len(hashed_words.SPECIALS),
+        label_smoothing=_LABEL_SMOOTHING,
     )
 
 

@@ -159,7 +159,6 @@ def _epoch(
 ) -> tuple[float, float]:
     """(mean loss, accuracy) over one epoch; the state after each segment goes into the chain."""
     network.model.train()
-    loss_of = nn.CrossEntropyLoss()
     loss_sum, right, segment_loss, segment_size = 0.0, 0, 0.0, 0
     ends = {round((index + 1) * len(batches) / _SEGMENTS) for index in range(_SEGMENTS)}
     for step, batch in enumerate(batches, start=1):
@@ -168,13 +167,13 @@ def _epoch(
         targets = data.targets(batch)
         with precision.autocast(network.model, wanted=job.wanted.mixed_precision):
             logits = _logits(network, data, batch).float()
-        loss = loss_of(logits, targets)
+        loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if proximal is not None:
             proximal.add_to_gradients()
         optimizer.step()
-        value = float(loss.detach())
+        value = float(nn.functional.cross_entropy(logits.detach(), targets))
         if not math.isfinite(value):
             raise _DivergedError("the training loss is not finite")
         loss_sum += value * len(batch)
