@@ -94,7 +94,7 @@ def test_an_agent_that_dies_during_a_call_is_unreachable(tmp_path: Path) -> None
         async def die(client: AgentClient) -> None:
             call = asyncio.create_task(client.health())
             connection, _ = await asyncio.to_thread(server.accept)
-            connection.recv(10)
+            await asyncio.to_thread(connection.recv, 10)
             connection.close()
             await call
 
