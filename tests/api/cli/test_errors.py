@@ -121,11 +121,11 @@ def test_the_apis_problem_is_its_detail_and_code(api: Api, capsys: pytest.Captur
     assert len(api.asked) == 1
 
 
-def test_each_wrong_field_has_a_line(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_wrong_field_is_named_in_the_one_line(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     errors = [{"pointer": "/epochs", "message": "must be at least 1"}, {"pointer": "/dataset", "message": "is no path"}]
     api.answers["POST /v1/clusters/cls_1/trainings"] = problem(422, "validation_error", errors=errors)
     assert run(*TRAIN) == 2
-    assert capsys.readouterr().err == ("error: No. (validation_error)\n  /epochs: must be at least 1\n  /dataset: is no path\n")
+    assert capsys.readouterr().err == "error: /epochs: must be at least 1; /dataset: is no path (validation_error)\n"
 
 
 def test_without_a_key_the_way_to_one_is_told(

@@ -69,13 +69,6 @@ class User:
             row.resources = {"cpu_cores": 2, "memory_gb": 1.5, "gpu": None}
             transitions.move(uow.session, row, "running")
 
-    def node_is_gone(self, node_id: str) -> None:
-        """What a worker does once the provider no longer has the node's sandbox."""
-        with self.rows.unit_of_work() as uow:
-            row = uow.session.get_one(NodeRow, node_id)
-            transitions.move(uow.session, row, "lost")
-            row.due_at = None
-
     def running(self, cluster_id: str, **fields: Any) -> str:
         node_id = self.deploy(cluster_id, **fields)
         self.node_runs(node_id)
