@@ -17,7 +17,7 @@ class Size:
 
 
 SIZES = {"base": Size(2, 128, 4, 512), "large": Size(4, 256, 4, 1024)}
-_DROPOUT = 0.2
+DROPOUT = 0.2
 
 
 def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
@@ -33,7 +33,7 @@ def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
             intermediate_size=size.feed_forward,
             max_position_embeddings=max_length,
             type_vocab_size=1,
-            hidden_dropout_prob=_DROPOUT,
+            hidden_dropout_prob=DROPOUT,
             attention_probs_dropout_prob=0.0,
             **common,
         )

@@ -5,22 +5,12 @@ the same authors: the same relative position encodings, so no length is built in
 (`mems`). A text here is one segment of at most `max_length` tokens. Its head reads the last token: padding is on the left.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    layers: int
-    width: int
-    heads: int
-    feed_forward: int
-
-
-SIZES = {"base": Size(2, 128, 4, 512), "large": Size(4, 256, 4, 1024)}
-_DROPOUT = 0.2
+from workers.agent.models.transformer import DROPOUT, Size
+from workers.agent.models.transformer import SIZES as SIZES
 
 
 def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
@@ -33,8 +23,8 @@ def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
             n_layer=size.layers,
             n_head=size.heads,
             d_inner=size.feed_forward,
-            dropout=_DROPOUT,
-            summary_last_dropout=_DROPOUT,
+            dropout=DROPOUT,
+            summary_last_dropout=DROPOUT,
             summary_type="last",
             use_mems_eval=False,
             use_mems_train=False,
