@@ -22,7 +22,8 @@ _RETRY_S = 1.0
 class Job:
     """A training as its step sees it: plain values, read in one transaction.
 
-    `workers` are those that run; `returning` are those that stopped answering and whose sandbox may still be there.
+    `workers` are those that run; `returning` are those that stopped answering and whose sandbox may still be there; `resting`
+    are those that run and are not in the round in hand, but may hold the model that it began with.
     """
 
     training_id: str
@@ -44,6 +45,7 @@ class Job:
     aggregator_id: str
     aggregator: Member | None
     aggregator_returns: bool
+    resting: tuple[Member, ...] = ()
 
     @property
     def total_rounds(self) -> int:

@@ -102,7 +102,7 @@ async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list
 
 async def init_request(context: Context, job: Job, labels: Sequence[str]) -> TrainingInit:
     """What makes an aggregator ready: the first global model, or the last one, from whoever still has it."""
-    peers = await peers_of(context, job.workers)
+    peers = await peers_of(context, [*job.workers, *job.resting])
     return TrainingInit(
         training_id=job.training_id,
         model=job.spec_for(labels),

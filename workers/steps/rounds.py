@@ -56,6 +56,7 @@ def run(context: Context, job: Job, token: str) -> None:
         job,
         workers=tuple(member for member in job.workers if states.get(member.node_id) not in _OUT),
         returning=tuple(member for member in job.returning if states.get(member.node_id) not in _OUT),
+        resting=tuple(member for member in job.workers if states.get(member.node_id) in _OUT),
     )
     here = {member.node_id for member in (*present.workers, *present.returning)}
     gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]

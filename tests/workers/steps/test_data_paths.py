@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select, update
 
-from api.domain import ids
+from api.domain import ids, sampling
 from api.domain.sandboxes import Endpoint
 from api.schemas.trainings import Round, TrainingCreate
 from api.services import clusters, trainings
@@ -155,6 +155,21 @@ def test_a_round_draws_its_workers_by_the_seed(house: House) -> None:
         names = [[name for name, worker in row.workers.items() if worker.state == "done"] for row in rounds]
         assert drawn.setdefault(seed, names) == names
     assert drawn[1] != drawn[2]
+
+
+def test_a_new_aggregator_finds_the_model_at_a_worker_that_is_not_in_the_round(house: House) -> None:
+    house.connect("star")
+    differ = (
+        seed for seed in range(100) if sampling.draw(house.workers, 1, seed, 1) != sampling.draw(house.workers, 1, seed, 2)
+    )
+    training_id = house.begin(epochs=3, fraction=0.25, seed=next(differ))
+    while not house.events("round.completed"):
+        steps.advance(house.context, training_id)
+    with agents.live_agent(house.aggregator) as anew:
+        house.sockets.places[house.aggregator] = anew.peer.uds or ""
+        status, rounds = house.go_on(training_id)
+    assert (status, [row.round for row in rounds]) == ("completed", [1, 2, 3])
+    assert rounds[1].base_digest == rounds[0].digest
 
 
 def test_a_peer_that_is_lost_in_the_exchange_makes_the_round_a_star(house: House) -> None:
