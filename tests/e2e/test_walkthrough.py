@@ -116,16 +116,6 @@ def test_sandbox_commands(trained: Trained) -> None:
     assert not any("the camera number" in json.dumps(line) for line in lines), "no training text in the logs"
 
 
-@pytest.mark.parametrize("topology", ["ring", "star", "hierarchical"])
-def test_every_topology_trains(walk: Walk, topology: str) -> None:
-    cluster_id, workers, _ = walk.cluster(2, topology=topology)
-    walk.shards(workers, 60)
-    walk.train(cluster_id, epochs=1)
-    session = walk.until(cluster_id, "completed", epoch=1)
-    assert session["metrics"]["validation_accuracy"] is not None
-    walk.terminate(cluster_id)
-
-
 def test_terminate_ends_every_sandbox_at_the_provider(walk: Walk, stack: EmbeddedStack) -> None:
     cluster_id, _, _ = walk.cluster(1)
     first = walk.terminate(cluster_id)

@@ -14,6 +14,8 @@ from .tree import below
 from .usage import Usage, process_use, shared_once
 from .wire import Settings
 
+# The kernel counts the processes that built the sandbox, too, and they cannot be seen from inside.
+_UNSEEN = 2
 _LOOK_S = 0.25
 _DISK_INTERVAL_S = 5.0
 # So much less room on the file system, bytes or files, and the sandbox's use is counted at once.
@@ -45,7 +47,7 @@ class Guard:
             use = process_use()
             if use.bytes > self._settings.memory_bytes:
                 self._hold_memory(shared_once(use.bytes_by_pid))
-            now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes
+            now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes - _UNSEEN
             if now_crowded and not crowded:
                 self._notices.tell("processes")
                 self._log.write("system", "process limit reached: no more can be started")
