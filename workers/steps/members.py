@@ -44,9 +44,9 @@ def running(session: Session, cluster_id: str) -> list[Member]:
     return [Member.of(row) for row in rows]
 
 
-def aggregator_returns(session: Session, cluster_id: str) -> bool:
-    """Whether the cluster has no running aggregator now, but its node's step is about to bring it back."""
-    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster_id, NodeRow.role == "aggregator")).all()
+def returns(session: Session, cluster_id: str, role: str) -> bool:
+    """Whether no node of this role runs now, but a node's step is about to bring one back."""
+    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster_id, NodeRow.role == role)).all()
     if any(node.status == "running" for node in nodes):
         return False
     return any(node.status == "provisioning" or (node.status == "lost" and node.due_at is not None) for node in nodes)

@@ -14,10 +14,11 @@ from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, ModelRow, RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import Export, Exported, ModelSpec
-from workers.agent_client import AgentRefusedError
+from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
+from workers.steps import nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, aggregator_returns, peers_of, running
+from workers.steps.members import Member, agent_of, peers_of, returns, running
 from workers.steps.restore import restore
 
 _TRIES = 3
@@ -35,7 +36,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         if row.status != "pending":
             leases.release(row, None)
             return
-        if aggregator_returns(uow.session, row.cluster_id):
+        if returns(uow.session, row.cluster_id, "aggregator"):
             leases.release(row, _LOOK_AGAIN_S, waits=True)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
@@ -78,6 +79,10 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         )
     except AgentRefusedError as error:
         _finish(context, row, token, None, None, {"code": error.code, "detail": error.message})
+    except AgentUnreachableError:
+        # Nobody else may be looking: its node's step brings it back, and the export waits for that.
+        nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
+        raise
     except (SandboxError, OSError) as error:
         if row.attempts < _TRIES:
             raise

@@ -9,13 +9,15 @@ from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, PredictionRow, TrainingRow
 from workers.agent.protocol import ModelSpec, Predict, Predictions
-from workers.agent_client import AgentRefusedError
+from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
+from workers.steps import nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, aggregator_returns, peers_of, running
+from workers.steps.members import Member, agent_of, peers_of, returns, running
 from workers.steps.restore import restore
 
 _TRIES = 3
+_NO_WORKER = "nodes_unreachable"
 _LOOK_AGAIN_S = 1.0
 
 
@@ -36,7 +38,7 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         if row.status != "pending":
             leases.release(row, None)
             return
-        if aggregator_returns(uow.session, row.cluster_id):
+        if returns(uow.session, row.cluster_id, "aggregator") or returns(uow.session, row.cluster_id, "worker"):
             leases.release(row, _LOOK_AGAIN_S, waits=True)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
@@ -48,15 +50,29 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
             context, PredictionRow, prediction_id, token, lambda: _predict(context, row, training, cluster, workers, aggregator)
         )
     except AgentRefusedError as error:
+        if error.code == _NO_WORKER and row.attempts < _TRIES:
+            _mark_lost(context, workers)
+            raise
         _finish(context, row, token, None, {"code": error.code, "detail": error.message})
+    except AgentUnreachableError:
+        _mark_lost(context, [aggregator])
+        if row.attempts < _TRIES:
+            raise
+        _finish(context, row, token, None, {"code": _NO_WORKER, "detail": "The nodes did not answer."})
     except _RefusedError as error:
         _finish(context, row, token, None, error.error)
     except Exception:
         if row.attempts < _TRIES:
             raise
-        _finish(context, row, token, None, {"code": "nodes_unreachable", "detail": "The nodes did not answer."})
+        _finish(context, row, token, None, {"code": _NO_WORKER, "detail": "The nodes did not answer."})
     else:
         _finish(context, row, token, answer, None)
+
+
+def _mark_lost(context: Context, members: list[Member]) -> None:
+    """Nobody else may be looking at these nodes: their steps bring them back, and the prediction waits for that."""
+    for member in members:
+        nodes.mark_lost(context, member.node_id, "its agent did not answer a prediction")
 
 
 def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Member]:
