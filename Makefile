@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test chaos hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test chaos-short chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
 	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
+	@echo "make chaos-short  one training that eight things happen to"
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
@@ -40,6 +41,9 @@ test: $(INSTALLED)
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
+
+chaos-short: $(INSTALLED)
+	CHAOS=1 $(BIN)/python -m pytest tests/e2e/chaos -s
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.e2e.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
