@@ -184,6 +184,10 @@ class Rig:
 
     def _accuracy(self) -> float:
         """Of the last global model on texts that no worker has."""
+        end = time.monotonic() + 120
+        while self.walk.call("GET", f"/v1/nodes/{self.aggregator}")["status"] != "running":
+            assert time.monotonic() < end, "the aggregator did not come back"
+            time.sleep(0.2)
         self.walk.upload(self.aggregator, "/data/test.json", TEST, status=201)
         answer = self.walk.call(
             "POST",
