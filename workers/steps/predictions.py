@@ -54,14 +54,11 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
             _mark_lost(context, workers)
             raise
         _finish(context, row, token, None, {"code": error.code, "detail": error.message})
-    except AgentUnreachableError:
-        _mark_lost(context, [aggregator])
-        if row.attempts < _TRIES:
-            raise
-        _finish(context, row, token, None, {"code": _NO_WORKER, "detail": "The nodes did not answer."})
     except _RefusedError as error:
         _finish(context, row, token, None, error.error)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, AgentUnreachableError):
+            _mark_lost(context, [aggregator])
         if row.attempts < _TRIES:
             raise
         _finish(context, row, token, None, {"code": _NO_WORKER, "detail": "The nodes did not answer."})
