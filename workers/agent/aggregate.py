@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.agent import tensors
-from workers.agent.admission import admit, sound
-from workers.agent.consensus.commitment import fault_of
-from workers.agent.consensus.committee import committee, rejected, votes_of
-from workers.agent.errors import AgentError, DataError
-from workers.agent.evaluate import score
+from workers.agent.admission import sound
+from workers.agent.collection import Collection
+from workers.agent.consensus.committee import rejected
+from workers.agent.consensus.voting import vote
+from workers.agent.door import Door
+from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
-from workers.agent.freezing import frozen_names
+from workers.agent.first_model import FirstModel
 from workers.agent.logs import Log
 from workers.agent.protocol import (
     AggregateReport,
@@ -21,52 +21,23 @@ from workers.agent.protocol import (
     Exchanged,
     Fallback,
     Link,
-    ModelSpec,
     Peer,
     Problem,
     Receipt,
-    Score,
-    Scores,
     Stopped,
     TrainingInit,
     TrainingReady,
-    TrainReport,
     Vote,
 )
+from workers.agent.publishing import Publisher
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.strategies.registry import Strategy, strategy_of
+from workers.agent.strategies.registry import strategy_of
 
-_VOTE_WITHIN_S = 60.0
 _FALLBACK_GRACE_S = 60.0
 _TELL_PAUSES_S = (0.0, 1.0, 3.0)
-
-
-@dataclass(slots=True)
-class _Round:
-    request: AggregateRound
-    watched: Watched[AggregateReport]
-    waiting: set[str]
-    strategy: Strategy
-    exchanging: bool = False
-    exchanged: dict[str, Exchanged] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-    links: list[Link] = field(default_factory=list)
-    mean: FedAvg = field(default_factory=FedAvg)
-    held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    seconds: float = 0.0
-
-    @property
-    def report(self) -> AggregateReport:
-        return self.watched.report
-
-    @property
-    def streams(self) -> bool:
-        """Whether an update may be folded in as it comes: nobody has to look at it again, or beside the others."""
-        return self.request.consensus == "none" and self.strategy.rule is None
 
 
 class Aggregator:
@@ -77,58 +48,25 @@ class Aggregator:
         self._node_id = node_id
         self._exchange = exchange
         self._store = store
-        self._shelf = shelf
         self._log = log
+        self._first = FirstModel(exchange, store, shelf, log)
+        self._door = Door(store, shelf)
+        self._publisher = Publisher(node_id, store, shelf, log)
         self._training: TrainingInit | None = None
         self._validates = False
         self._key: tuple[str, int] | None = None
-        self._round: _Round | None = None
+        self._round: Collection | None = None
         self._clock: asyncio.Task[None] | None = None
         self._telling: set[asyncio.Task[None]] = set()
 
     async def init(self, request: TrainingInit) -> TrainingReady:
         """Publish the first global model, or find the last one here or at one of the sources."""
-        if request.base_digest is not None:
-            await self._restore(request)
-        ready = await asyncio.to_thread(self._init, request)
+        ready = await self._first.ready(request)
         if ready.problem is None:
             self._training, self._validates = request, ready.validation_samples is not None
             if self._key is not None and self._key[0] != request.training_id:
                 self._round, self._key = None, None
         return ready
-
-    def _init(self, request: TrainingInit) -> TrainingReady:
-        with self._shelf.lock:
-            if request.base_digest is None:
-                network = self._shelf.fresh(request.model)
-                saved = self._store.save(request.training_id, tensors.state_of(network.model))
-                digest, size = saved.digest, saved.bytes
-            else:
-                digest, path = request.base_digest, self._store.need(request.base_digest)
-                network, size = self._shelf.loaded(request.model, path), path.stat().st_size
-            frozen_names(network.model, request.freeze_layers)
-            ready = TrainingReady(
-                digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
-            )
-            try:
-                samples = None
-                if request.validation:
-                    samples = len(self._shelf.samples(request.model, request.validation, request.freeze_layers))
-            except AgentError as error:
-                problem = None if error.code == "no_match" else error.problem
-                return ready.model_copy(update={"problem": problem})
-        return ready.model_copy(update={"validation_samples": samples})
-
-    async def _restore(self, request: TrainingInit) -> None:
-        digest = request.base_digest or ""
-        for peer in request.sources:
-            if self._store.find(digest) is not None:
-                return
-            try:
-                await self._exchange.pull(peer, digest, self._store.path(request.training_id, digest))
-            except AgentError as error:
-                self._log("no_copy", node=peer.node_id, problem=error.code)
-        self._store.need(digest)
 
     async def start(self, request: AggregateRound) -> AggregateReport:
         """Begin to collect, or report if that has begun. `unknown_training`, `unknown_model`, `strategy_unavailable`,
@@ -144,7 +82,7 @@ class Aggregator:
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
-        made = _Round(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
+        made = Collection(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
         made.exchanging = request.path is not None
         self._key, self._round = key, made
         if request.fallback is not None:
@@ -157,7 +95,7 @@ class Aggregator:
     async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
         return await self._known(training_id, number).watched.closed(wait_s)
 
-    def _known(self, training_id: str, number: int) -> _Round:
+    def _known(self, training_id: str, number: int) -> Collection:
         if self._round is None or self._key != (training_id, number):
             raise AgentError("unknown_round", "this agent knows no such round", 404)
         return self._round
@@ -179,7 +117,7 @@ class Aggregator:
         self._round.watched.change(state="stopped")
         return True
 
-    async def _end_at(self, found: _Round, seconds: float) -> None:
+    async def _end_at(self, found: Collection, seconds: float) -> None:
         await asyncio.sleep(seconds)
         if found.exchanging:
             async with found.turn:
@@ -219,7 +157,7 @@ class Aggregator:
             await self._close_if_complete(found)
             return Receipt(accepted=True, bytes=0) if found.exchanging else refused
 
-    def _fall_back(self, found: _Round, reason: str) -> None:
+    def _fall_back(self, found: Collection, reason: str) -> None:
         """Give the exchange up: every worker that is left sends its own update here. Called with the round's turn held."""
         found.exchanging = False
         found.exchanged.clear()
@@ -234,7 +172,7 @@ class Aggregator:
                 self._telling.add(task)
                 task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, found: _Round, peer: Peer, reason: str) -> None:
+    async def _tell(self, found: Collection, peer: Peer, reason: str) -> None:
         path = f"/trainings/{found.report.training_id}/rounds/{found.report.round}/fallback"
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
@@ -256,9 +194,9 @@ class Aggregator:
             found.waiting.discard(node_id)
             started = time.perf_counter()
             try:
-                report = await asyncio.to_thread(self._take, found, node_id, path)
+                report = await asyncio.to_thread(self._door.take, found, node_id, path)
             except AgentError as error:
-                self._refuse(found, {node_id: error.message})
+                found.refuse({node_id: error.message})
                 await self._close_if_complete(found)
                 return Receipt(accepted=False, bytes=size, problem=error.problem)
             found.seconds += time.perf_counter() - started
@@ -270,37 +208,7 @@ class Aggregator:
             await self._close_if_complete(found)
         return Receipt(accepted=True, bytes=size)
 
-    def _take(self, found: _Round, node_id: str, path: Path) -> TrainReport:
-        base = tensors.read(self._store.need(found.request.base_digest))
-        frozen = self._frozen(found.request.model, found.request.freeze_layers)
-        update = admit(path, node_id, base, frozen, found.request.compression)
-        if found.streams:
-            found.mean.add(update.state, update.report.samples or 0)
-        else:
-            if found.request.consensus == "proof-of-learning":
-                ends = (tensors.state_digest(update.state), tensors.state_digest(base))
-                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
-                if fault:
-                    raise AgentError("no_evidence", fault)
-            if frozen or not found.request.compression.is_none:
-                # Only parts travelled; who looks at updates again looks at whole models.
-                tensors.write(path, update.state)
-            kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
-            path.replace(kept)
-            found.held[node_id] = (update.report, kept)
-        return update.report
-
-    def _frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
-        if not freeze_layers and not spec.lora_rank:
-            return frozenset()
-        with self._shelf.lock:
-            return frozen_names(self._shelf.network(spec).model, freeze_layers)
-
-    @staticmethod
-    def _refuse(found: _Round, reasons: dict[str, str]) -> None:
-        found.watched.change(rejected={**found.report.rejected, **reasons})
-
-    async def _close_if_complete(self, found: _Round) -> None:
+    async def _close_if_complete(self, found: Collection) -> None:
         """Called with the round's turn held."""
         if found.waiting or not found.watched.is_open:
             return
@@ -325,7 +233,7 @@ class Aggregator:
         if self._clock is not None and self._clock is not asyncio.current_task():
             self._clock.cancel()
 
-    async def _close(self, found: _Round) -> None:
+    async def _close(self, found: Collection) -> None:
         request = found.request
         if found.exchanging:
             try:
@@ -338,9 +246,9 @@ class Aggregator:
         consensus_seconds = None
         if found.held and request.consensus == "proof-of-learning":
             voting = time.perf_counter()
-            votes = await self._vote(found)
+            votes = await vote(found, self._exchange, self._log)
             refused = rejected(list(found.held), votes)
-            self._refuse(found, dict(refused))
+            found.refuse(dict(refused))
             accepted = [node_id for node_id in found.held if node_id not in refused]
             consensus_seconds = time.perf_counter() - voting
         if not found.watched.is_open:
@@ -349,9 +257,9 @@ class Aggregator:
             message = f"{len(accepted)} updates were accepted; the quorum is {request.quorum}"
             raise AgentError("quorum_not_met", message)
         started = time.perf_counter()
-        digest = await asyncio.to_thread(self._publish, found, accepted)
+        digest = await asyncio.to_thread(self._publisher.publish, found, accepted)
         seconds = found.seconds + time.perf_counter() - started
-        validation = await asyncio.to_thread(self._validate, request, digest) if self._validates else None
+        validation = await self._validation(request, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
         if not found.watched.is_open:  # stopped meanwhile, and told so to whoever waited
@@ -367,7 +275,13 @@ class Aggregator:
             links=found.links,
         )
 
-    async def _take_means(self, found: _Round, request: AggregateRound) -> None:
+    async def _validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+        path = self._training.validation if self._training is not None and self._validates else None
+        if path is None:
+            return None
+        return await asyncio.to_thread(self._publisher.validate, request.model, digest, path, request.freeze_layers)
+
+    async def _take_means(self, found: Collection, request: AggregateRound) -> None:
         """The exchange's result: one worker's copy, or the mean of every group from its head."""
         peers = {peer.node_id: peer for peer in request.workers}
         means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
@@ -387,82 +301,6 @@ class Aggregator:
 
     def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
         return sound(path, tensors.read(self._store.need(request.base_digest)))
-
-    def _publish(self, found: _Round, accepted: list[str]) -> str:
-        rule, server = found.strategy.rule, found.strategy.server
-        held = [found.held[node_id] for node_id in accepted if node_id in found.held]
-        if rule is not None:
-            model = rule([tensors.OnDisk(path) for _, path in held])
-        else:
-            for report, path in held:
-                found.mean.add(tensors.read(path), report.samples or 0)
-            model = found.mean.result()
-        if server is None:
-            return self._store.save(found.request.training_id, model).digest
-        request = found.request
-        model, memory = server.step(tensors.read(self._store.need(request.base_digest)), model, self._memory(found))
-        digest = self._store.save(request.training_id, model).digest
-        tensors.write(self._store.memory(request.training_id, digest), memory)
-        return digest
-
-    def _memory(self, found: _Round) -> tensors.State:
-        """What the server optimiser kept from the round before; empty in the first round, or where it was lost."""
-        path = self._store.memory(found.request.training_id, found.request.base_digest)
-        if path.is_file():
-            return tensors.read(path)
-        if found.request.round > 1:
-            notice = "the server optimiser's state of the round before is not here; it begins anew"
-            found.watched.change(notices=[*found.report.notices, notice])
-            self._log("no_server_state", round=found.request.round)
-        return {}
-
-    async def _vote(self, found: _Round) -> list[Vote]:
-        request = found.request
-        peers = {peer.node_id: peer for peer in request.workers if peer.node_id in found.held}
-        question = Score(
-            training_id=request.training_id,
-            model=request.model,
-            base_digest=request.base_digest,
-            candidates={node_id: path.stem for node_id, (_, path) in found.held.items()},
-            source=request.self_peer,
-            dataset=request.dataset,
-        )
-        voters = committee(list(peers), request.training_id, request.round)
-        answers = await asyncio.gather(
-            *(self._exchange.ask(peers[voter], "/scores", question, Scores, within_s=_VOTE_WITHIN_S) for voter in voters),
-            return_exceptions=True,
-        )
-        votes: list[Vote] = []
-        for voter, answer in zip(voters, answers, strict=True):
-            if isinstance(answer, Scores):
-                votes += votes_of(answer.model_copy(update={"node_id": voter}))
-            elif isinstance(answer, AgentError):
-                self._log("no_vote", node=voter, problem=answer.code)
-            else:
-                raise answer
-        return votes
-
-    def _validate(self, request: AggregateRound, digest: str) -> Evaluation | None:
-        training = self._training
-        if training is None or training.validation is None:
-            return None
-        started = time.perf_counter()
-        with self._shelf.lock:
-            network = self._shelf.loaded(request.model, self._store.need(digest))
-            try:
-                samples = self._shelf.samples(request.model, training.validation, request.freeze_layers)
-            except DataError as error:
-                self._log("no_validation", problem=error.code)
-                return None
-            loss, accuracy = score(network, samples)
-        return Evaluation(
-            node_id=self._node_id,
-            digest=digest,
-            samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
-            seconds=time.perf_counter() - started,
-        )
 
 
 def _size(path: Path) -> int:

@@ -11,23 +11,24 @@ from collections.abc import Sequence
 import torch
 
 from workers.agent import combine, data, tensors
+from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
 from workers.agent.evaluate import probabilities, score
 from workers.agent.exchange import Exchange
+from workers.agent.local_training import LOCAL_MODEL
 from workers.agent.metrics import figures
 from workers.agent.onnx_graph import Graphs
 from workers.agent.paths import Root
 from workers.agent.protocol import Infer, Inference, ModelSpec, Peer, Predict, Prediction, Predictions
 from workers.agent.shelf import Shelf
 from workers.agent.store import LOCAL_GRAPH, Store
-from workers.agent.worker import LOCAL_MODEL, Worker
 
 _WITHIN_S = 300.0
 
 
 class Predictor:
     def __init__(
-        self, node_id: str, exchange: Exchange, root: Root, store: Store, shelf: Shelf, graphs: Graphs, worker: Worker
+        self, node_id: str, exchange: Exchange, root: Root, store: Store, shelf: Shelf, graphs: Graphs, copies: Copies
     ) -> None:
         self._node_id = node_id
         self._exchange = exchange
@@ -35,11 +36,11 @@ class Predictor:
         self._store = store
         self._shelf = shelf
         self._graphs = graphs
-        self._worker = worker
+        self._copies = copies
 
     async def infer(self, request: Infer) -> Inference:
         """Probabilities for some texts, with the global model or this worker's own."""
-        await self._worker.need(request.training_id, request.digest, request.source)
+        await self._copies.need(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
     def _infer(self, request: Infer) -> Inference:

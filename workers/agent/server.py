@@ -22,9 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
+from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.export import export
+from workers.agent.judging import Judge
+from workers.agent.local_training import LocalTraining
 from workers.agent.logs import Log
 from workers.agent.onnx_graph import Graphs
 from workers.agent.paths import Root
@@ -77,9 +80,12 @@ class Agent:
         self._store = Store(root.models)
         self._shelf = Shelf(root)
         exchange = Exchange(config.token)
-        self._worker = Worker(config.node_id, exchange, self._store, self._shelf, log)
+        self._copies = Copies(config.node_id, exchange, self._store, log)
+        self._judge = Judge(config.node_id, exchange, self._store, self._shelf, self._copies)
+        local = LocalTraining(config.node_id, self._store, self._shelf)
+        self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log)
         self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log)
-        self._predictor = Predictor(config.node_id, exchange, root, self._store, self._shelf, Graphs(), self._worker)
+        self._predictor = Predictor(config.node_id, exchange, root, self._store, self._shelf, Graphs(), self._copies)
 
     def app(self) -> ASGIApp:
         update = "/trainings/{training_id}/rounds/{number:int}/updates/{node_id}"
@@ -96,9 +102,9 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}/exchanged", self._exchanged, methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
-            Route("/models", _posted(protocol.Keep, self._worker.keep), methods=["POST"]),
-            Route("/evaluations", _posted(protocol.Evaluate, self._worker.evaluate), methods=["POST"]),
-            Route("/scores", _posted(protocol.Score, self._worker.judge), methods=["POST"]),
+            Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
+            Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
+            Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
             Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),

@@ -1,0 +1,41 @@
+"""What an aggregator has in hand while it collects a round's updates."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workers.agent.protocol import AggregateReport, AggregateRound, Exchanged, Link, TrainReport
+from workers.agent.rounds import Watched
+from workers.agent.strategies.fedavg import FedAvg
+from workers.agent.strategies.registry import Strategy
+
+
+@dataclass(slots=True)
+class Collection:
+    """Updates are folded into `mean` as they come, or wait in `held` (node id -> report, file of the whole model)."""
+
+    request: AggregateRound
+    watched: Watched[AggregateReport]
+    waiting: set[str]
+    strategy: Strategy
+    exchanging: bool = False
+    exchanged: dict[str, Exchanged] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    links: list[Link] = field(default_factory=list)
+    mean: FedAvg = field(default_factory=FedAvg)
+    held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    seconds: float = 0.0
+
+    @property
+    def report(self) -> AggregateReport:
+        return self.watched.report
+
+    @property
+    def streams(self) -> bool:
+        """Whether an update may be folded in as it comes: nobody has to look at it again, or beside the others."""
+        return self.request.consensus == "none" and self.strategy.rule is None
+
+    def refuse(self, reasons: dict[str, str]) -> None:
+        """These updates do not count, and why."""
+        self.watched.change(rejected={**self.report.rejected, **reasons})

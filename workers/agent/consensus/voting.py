@@ -1,0 +1,40 @@
+"""The aggregator asks the committee; a member that does not answer has no vote."""
+
+import asyncio
+
+from workers.agent.collection import Collection
+from workers.agent.consensus.committee import committee, votes_of
+from workers.agent.errors import AgentError
+from workers.agent.exchange import Exchange
+from workers.agent.logs import Log
+from workers.agent.protocol import Score, Scores, Vote
+
+_VOTE_WITHIN_S = 60.0
+
+
+async def vote(found: Collection, exchange: Exchange, log: Log) -> list[Vote]:
+    """Votes on all updates that are held."""
+    request = found.request
+    peers = {peer.node_id: peer for peer in request.workers if peer.node_id in found.held}
+    question = Score(
+        training_id=request.training_id,
+        model=request.model,
+        base_digest=request.base_digest,
+        candidates={node_id: path.stem for node_id, (_, path) in found.held.items()},
+        source=request.self_peer,
+        dataset=request.dataset,
+    )
+    voters = committee(list(peers), request.training_id, request.round)
+    answers = await asyncio.gather(
+        *(exchange.ask(peers[voter], "/scores", question, Scores, within_s=_VOTE_WITHIN_S) for voter in voters),
+        return_exceptions=True,
+    )
+    votes: list[Vote] = []
+    for voter, answer in zip(voters, answers, strict=True):
+        if isinstance(answer, Scores):
+            votes += votes_of(answer.model_copy(update={"node_id": voter}))
+        elif isinstance(answer, AgentError):
+            log("no_vote", node=voter, problem=answer.code)
+        else:
+            raise answer
+    return votes

@@ -1,0 +1,46 @@
+"""Where an update comes in: checked, then folded in or held for those who look at it again."""
+
+from pathlib import Path
+
+from workers.agent import tensors
+from workers.agent.admission import admit
+from workers.agent.collection import Collection
+from workers.agent.consensus.commitment import fault_of
+from workers.agent.errors import AgentError
+from workers.agent.freezing import frozen_names
+from workers.agent.protocol import ModelSpec, TrainReport
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+
+
+class Door:
+    def __init__(self, store: Store, shelf: Shelf) -> None:
+        self._store = store
+        self._shelf = shelf
+
+    def take(self, found: Collection, node_id: str, path: Path) -> TrainReport:
+        """The report of an update that may count; AgentError says why another may not."""
+        base = tensors.read(self._store.need(found.request.base_digest))
+        frozen = self._frozen(found.request.model, found.request.freeze_layers)
+        update = admit(path, node_id, base, frozen, found.request.compression)
+        if found.streams:
+            found.mean.add(update.state, update.report.samples or 0)
+        else:
+            if found.request.consensus == "proof-of-learning":
+                ends = (tensors.state_digest(update.state), tensors.state_digest(base))
+                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
+                if fault:
+                    raise AgentError("no_evidence", fault)
+            if frozen or not found.request.compression.is_none:
+                # Only parts travelled; who looks at updates again looks at whole models.
+                tensors.write(path, update.state)
+            kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
+            path.replace(kept)
+            found.held[node_id] = (update.report, kept)
+        return update.report
+
+    def _frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
+        if not freeze_layers and not spec.lora_rank:
+            return frozenset()
+        with self._shelf.lock:
+            return frozen_names(self._shelf.network(spec).model, freeze_layers)

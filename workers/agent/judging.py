@@ -1,0 +1,68 @@
+"""A worker as a judge: models of others, measured on its own held-out samples."""
+
+import asyncio
+import time
+
+from workers.agent.copies import Copies
+from workers.agent.evaluate import score
+from workers.agent.exchange import Exchange
+from workers.agent.protocol import Evaluate, Evaluation, Score, Scores
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+
+
+class Judge:
+    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, copies: Copies) -> None:
+        self._node_id = node_id
+        self._exchange = exchange
+        self._store = store
+        self._shelf = shelf
+        self._copies = copies
+
+    async def evaluate(self, request: Evaluate) -> Evaluation:
+        """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
+        await self._copies.need(request.training_id, request.digest, request.source)
+        return await asyncio.to_thread(self._evaluate, request)
+
+    def _evaluate(self, request: Evaluate) -> Evaluation:
+        started = time.perf_counter()
+        with self._shelf.lock:
+            if request.held_out:
+                samples = self._shelf.shard(request.model, request.dataset).held_out
+            else:
+                samples = self._shelf.samples(request.model, request.dataset)
+            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+        return Evaluation(
+            node_id=self._node_id,
+            digest=request.digest,
+            samples=len(samples),
+            loss=loss,
+            accuracy=accuracy,
+            seconds=time.perf_counter() - started,
+        )
+
+    async def judge(self, request: Score) -> Scores:
+        """Accuracy of the base and of each candidate on this worker's own held-out samples."""
+        await self._copies.need(request.training_id, request.base_digest, request.source)
+        folder = self._store.updates(request.training_id)
+        try:
+            for digest in request.candidates.values():
+                name = self._store.path(request.training_id, digest).name
+                await self._exchange.pull(request.source, digest, folder / name)
+            return await asyncio.to_thread(self._judge, request)
+        finally:
+            self._store.clear_updates(request.training_id)
+
+    def _judge(self, request: Score) -> Scores:
+        with self._shelf.lock:
+            samples = self._shelf.shard(request.model, request.dataset).held_out.first(request.limit)
+
+            def accuracy(digest: str) -> float:
+                return score(self._shelf.loaded(request.model, self._store.need(digest)), samples)[1]
+
+            return Scores(
+                node_id=self._node_id,
+                samples=len(samples),
+                base=accuracy(request.base_digest),
+                candidates={node_id: accuracy(digest) for node_id, digest in request.candidates.items()},
+            )

@@ -1,0 +1,127 @@
+"""One round of training on the own shard, from the base model to the file that is sent."""
+
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workers.agent import tensors
+from workers.agent.consensus.commitment import as_sent
+from workers.agent.freezing import frozen_names
+from workers.agent.model import Network
+from workers.agent.protocol import TrainReport, TrainRound
+from workers.agent.rounds import Watched
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+from workers.agent.train import Job, train
+from workers.agent.update import Packed, pack
+
+LOCAL_MODEL = "local.safetensors"
+_UPDATE = "update.safetensors"
+_RESIDUAL = "residual.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The file of a round's update, and what a sparse update leaves out."""
+
+    path: Path
+    residual: tensors.State | None
+
+    def was_accepted(self) -> None:
+        """What this update left out belongs to the next one."""
+        if self.residual is not None:
+            tensors.write(self.path.with_name(_RESIDUAL), self.residual)
+
+
+class LocalTraining:
+    def __init__(self, node_id: str, store: Store, shelf: Shelf) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._shelf = shelf
+        self.newest = Written(Path(), None)
+        self._moments: tuple[str, int, dict[str, Any]] | None = None
+
+    def forget_data(self) -> None:
+        """Another training begins: shards may have changed."""
+        self._shelf.forget_data()
+
+    def model(self, training_id: str) -> Path:
+        """This worker's own last model of a training, whole."""
+        return self._store.folder(training_id) / LOCAL_MODEL
+
+    def run(
+        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, pull_seconds: float
+    ) -> TrainReport:
+        """Train, and write the update's file with its report in the metadata."""
+        folder = self._store.folder(request.training_id)
+
+        def progress(part: float) -> None:
+            watched.report = watched.report.model_copy(update={"progress": part})
+
+        with self._shelf.lock:
+            wanted = request.hyperparameters
+            network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
+            commit = request.consensus == "proof-of-learning"
+            job = Job(
+                request.round,
+                wanted,
+                request.autonomy,
+                request.base_digest,
+                commit,
+                stop,
+                progress,
+                self._moments_for(request),
+            )
+            found = train(network, shard, job)
+            if found.moments is not None:
+                self._moments = (request.training_id, request.round, found.moments)
+            packed = self._packed(request, network, folder)
+            commitment = found.commitment
+            if commitment is not None and not request.compression.is_none:
+                commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
+            report = watched.report.model_copy(
+                update={
+                    "state": "done",
+                    "progress": 1.0,
+                    "samples": len(shard.training),
+                    "loss": found.loss,
+                    "accuracy": found.accuracy,
+                    "train_seconds": found.seconds,
+                    "pull_seconds": pull_seconds,
+                    "commitment": commitment,
+                    "decisions": [*watched.report.decisions, *found.decisions],
+                }
+            )
+            metadata = {"report": report.model_dump_json()}
+            state = tensors.state_of(network.model)
+            whole = packed.parts.keys() == state.keys() and request.compression.is_none
+            tensors.write(folder / LOCAL_MODEL, state, metadata)
+            if not whole:
+                tensors.write_parts(folder / _UPDATE, packed.parts, metadata)
+        self.newest = Written(folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual)
+        return report
+
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+        wanted, path = request.hyperparameters, folder / _RESIDUAL
+        random = torch.Generator()
+        random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
+        return pack(
+            tensors.state_of(network.model),
+            {} if request.compression.is_none else tensors.read(self._store.need(request.base_digest)),
+            frozen_names(network.model, wanted.freeze_layers),
+            request.compression,
+            tensors.read(path) if request.compression.sparse and path.exists() else None,
+            random,
+        )
+
+    def _moments_for(self, request: TrainRound) -> dict[str, Any] | None:
+        """What the optimizer goes on from: its state after this worker's last round, where it is kept and still here."""
+        if not request.hyperparameters.keep_moments or self._moments is None:
+            return None
+        training_id, number, moments = self._moments
+        return moments if training_id == request.training_id and number < request.round else None
