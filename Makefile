@@ -37,7 +37,7 @@ up: $(INSTALLED)
 	$(BIN)/flow-nexus up
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
