@@ -10,7 +10,7 @@ from workers.agent.admission import admit, sound
 from workers.agent.consensus.commitment import fault_of
 from workers.agent.consensus.committee import committee, rejected, votes_of
 from workers.agent.errors import AgentError, DataError
-from workers.agent.evaluate import score
+from workers.agent.evaluate import measure
 from workers.agent.exchange import Exchange
 from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
@@ -454,13 +454,14 @@ class Aggregator:
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
-            loss, accuracy = score(network, samples)
+            found = measure(network, samples)
+            self._shelf.remember(digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=digest,
             samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
+            loss=found.loss,
+            accuracy=found.accuracy,
             seconds=time.perf_counter() - started,
         )
 

@@ -14,7 +14,7 @@ from workers.agent import tensors
 from workers.agent.autonomy import RETRY, may
 from workers.agent.consensus.commitment import as_sent
 from workers.agent.errors import AgentError, StoppedError
-from workers.agent.evaluate import score
+from workers.agent.evaluate import measure, score
 from workers.agent.exchange import Exchange
 from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
@@ -377,13 +377,15 @@ class Worker:
                 samples = self._shelf.shard(request.model, request.dataset).held_out
             else:
                 samples = self._shelf.samples(request.model, request.dataset)
-            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            found = measure(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            if request.held_out:
+                self._shelf.remember(request.digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=request.digest,
             samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
+            loss=found.loss,
+            accuracy=found.accuracy,
             seconds=time.perf_counter() - started,
         )
 
