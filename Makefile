@@ -4,12 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test chaos-short chaos hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test wasm chaos-short chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
+	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
 	@echo "make chaos-short  one training that eight things happen to"
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
@@ -38,6 +39,9 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+wasm: $(INSTALLED)
+	WASM=1 $(BIN)/python -m pytest tests/workers/agent/test_wasm.py -s
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from workers.agent.copies import Copies
-from workers.agent.evaluate import score
+from workers.agent.evaluate import measure, score
 from workers.agent.exchange import Exchange
 from workers.agent.protocol import Evaluate, Evaluation, Score, Scores
 from workers.agent.shelf import Shelf
@@ -31,13 +31,15 @@ class Judge:
                 samples = self._shelf.shard(request.model, request.dataset).held_out
             else:
                 samples = self._shelf.samples(request.model, request.dataset)
-            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            found = measure(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            if request.held_out:
+                self._shelf.remember(request.digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=request.digest,
             samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
+            loss=found.loss,
+            accuracy=found.accuracy,
             seconds=time.perf_counter() - started,
         )
 

@@ -364,13 +364,24 @@ class Evaluate(Message):
     held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
 
 
+class Curve(Message):
+    """How surprised a model is by held-out labels, by sums only: nats at each temperature of calibration.py's grid."""
+
+    samples: int
+    right: list[float] = Field(description="of the right labels")
+    even: list[float] = Field(description="of all labels alike, mean over the classes")
+
+
 class Predict(Message):
     """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
 
     training_id: str
     model: ModelSpec
     digest: str
-    dataset: str = Field(description="the workers' shards: `weighted` measures on their held-out splits")
+    dataset: str = Field(description="the workers' shards: temperatures and weights are measured on their held-out splits")
+    validation: str | None = Field(
+        None, description="the aggregator's validation file, if it has one: `global` is calibrated on it"
+    )
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
     self_peer: Peer
@@ -391,6 +402,9 @@ class Predictions(Message):
     recall: float | None = None
     f1_score: float | None = None
     predictions: list[Prediction]
+    temperature: float | None = Field(None, description="`global`: what the confidences were calibrated with")
+    temperatures: dict[str, float | None] = Field({}, description="the others: of each worker's own model")
+    engines: dict[str, str] = Field({}, description="what each worker computed with")
     seconds: float
     nodes_used: int
     lost: list[str] = []
@@ -403,7 +417,9 @@ class Infer(Message):
     source: Peer
     texts: list[str]
     local: bool = Field(False, description="use this worker's own last local model where it has one")
-    weigh: str | None = Field(None, description="also measure the model used on this dataset's held-out split")
+    dataset: str | None = Field(None, description="this worker's shard: what is measured is measured on its held-out split")
+    weigh: bool = Field(False, description="tell the held-out accuracy of the model used")
+    calibrate: bool = Field(False, description="an own model answers calibrated, the global one with a curve")
     engine: Literal["torch", "onnx"] = "torch"
 
 
@@ -411,6 +427,11 @@ class Inference(Message):
     node_id: str
     probabilities: list[list[float]] = Field(description="texts x classes")
     weight: float | None = Field(None, description="held-out accuracy of the model used, where measured")
+    temperature: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="that the probabilities were calibrated with"
+    )
+    curve: Curve | None = None
+    engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"
 
 
 class Export(Message):
@@ -419,7 +440,16 @@ class Export(Message):
     model: ModelSpec
     digest: str
     onnx: bool = False
+    dataset: str | None = Field(
+        None, description="the workers' shards: without validation data the temperature is fitted on them"
+    )
+    validation: str | None = Field(
+        None, description="the aggregator's validation file: temperature and int8 are measured on it"
+    )
+    workers: list[Peer] = []
+    self_peer: Peer | None = None
     card: dict[str, object] = Field({}, description="facts for the model card; no data")
+    record: list[dict[str, object]] = Field([], description="figures of each round for the model card")
 
 
 class ExportedFile(Message):

@@ -22,14 +22,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
+from workers.agent.calibrator import Calibrator
 from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.export import export
+from workers.agent.graphs import Graphs
+from workers.agent.infer import Inferrer
 from workers.agent.judging import Judge
 from workers.agent.local_training import LocalTraining
 from workers.agent.logs import Log
-from workers.agent.onnx_graph import Graphs
 from workers.agent.paths import Root
 from workers.agent.predict import Predictor
 from workers.agent.protocol import AgentConfig
@@ -85,7 +87,9 @@ class Agent:
         local = LocalTraining(config.node_id, self._store, self._shelf)
         self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log)
         self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log)
-        self._predictor = Predictor(config.node_id, exchange, root, self._store, self._shelf, Graphs(), self._copies)
+        self._calibrator = Calibrator(exchange, self._store, self._shelf)
+        self._predictor = Predictor(exchange, root, self._store, self._calibrator)
+        self._inferrer = Inferrer(config.node_id, self._store, self._shelf, Graphs(), self._copies)
 
     def app(self) -> ASGIApp:
         update = "/trainings/{training_id}/rounds/{number:int}/updates/{node_id}"
@@ -106,7 +110,7 @@ class Agent:
             Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
-            Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
+            Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
         ]
@@ -198,7 +202,8 @@ class Agent:
         return _json(protocol.Stopped(stopped=fallen))
 
     async def _export(self, body: protocol.Export) -> protocol.Exported:
-        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)
+        temperature = await self._calibrator.temperature(body)
+        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body, temperature)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
