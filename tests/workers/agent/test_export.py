@@ -114,10 +114,10 @@ def test_an_int8_graph_that_says_something_else_is_left_out(tmp_path: Path) -> N
     network = build(spec(labels=["no", "yes"]), Root(tmp_path))
     # Texts that are nearly the same, and a head that cannot decide: half of them lie on each side of a fine line.
     data = network.encoded(["the lamp " * 8 + f"word{number}" for number in range(200)])
-    head = network.model.classifier
+    bias = network.model.get_parameter("classifier.bias")
     with torch.no_grad():
         logits = torch.cat([network.logits(*data.batch(np.arange(at, at + 50))) for at in range(0, 200, 50)])
-        head.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+        bias[1] -= (logits[:, 1] - logits[:, 0]).median()
     write(network, tmp_path / "m.onnx")
     verdict = int8_graph.write(tmp_path / "m.onnx", tmp_path / "m.int8.onnx", data, 2, threads=1)
     assert verdict.agreement is not None
