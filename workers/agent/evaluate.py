@@ -11,7 +11,7 @@ from workers.agent.batches import Encoded, by_length
 from workers.agent.model import Network
 from workers.agent.protocol import Curve
 
-_BATCH = 128
+_BATCH = 64
 
 
 def probabilities(network: Network, data: Encoded) -> torch.Tensor:

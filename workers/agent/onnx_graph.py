@@ -20,7 +20,7 @@ from workers.agent.models.lora import merged
 _EXPORTING = threading.Lock()
 _OPSET = 17
 _TOLERANCE = 1e-4
-_BATCH = 128
+_BATCH = 64
 
 
 class _Logits(nn.Module):
