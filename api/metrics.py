@@ -10,13 +10,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.listener import Listener
 from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
-_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow]] = {
+_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow] | type[SearchRow]] = {
     "clusters": ClusterRow,
     "nodes": NodeRow,
     "trainings": TrainingRow,
     "predictions": PredictionRow,
+    "searches": SearchRow,
 }
 
 
