@@ -1,7 +1,6 @@
 """The OpenAPI document: what generators of SDKs read. `python -m api.openapi` writes it, `--check` compares."""
 
 import json
-import re
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -34,7 +33,6 @@ TAGS = [
     {"name": "audit", "description": "Who asked for what, and what came of it"},
     {"name": "operations", "description": "Health, readiness, metrics"},
 ]
-_REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 _REQUEST_ID = {"description": "names this request in the server's log", "schema": {"type": "string"}}
 _HEADERS = {
     "401": {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
@@ -80,7 +78,7 @@ def install(app: FastAPI) -> None:
                     _illustrate(path, operation, schemas)
                     asked |= {_name(content) for content in operation.get("requestBody", {}).get("content", {}).values()}
             # Fields may be added to what is answered, so that it is no error for a client to meet an unknown one.
-            for name in schemas.keys() - _with_parts(asked, schemas):
+            for name in schemas.keys() - asked:
                 if schemas[name].get("additionalProperties") is False:
                     del schemas[name]["additionalProperties"]
             app.openapi_schema = made
@@ -115,16 +113,6 @@ def _illustrate(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -
 
 def _name(content: dict[str, Any]) -> str:
     return str(content.get("schema", {}).get("$ref", "")).rpartition("/")[2]
-
-
-def _with_parts(names: set[str], schemas: dict[str, Any]) -> set[str]:
-    """These schemas and all that they refer to."""
-    found: set[str] = set()
-    ahead = names & schemas.keys()
-    while ahead:
-        found |= ahead
-        ahead = {ref for name in ahead for ref in _REFERENCE.findall(json.dumps(schemas[name]))} - found
-    return found
 
 
 def _problem(path: str, status: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Shapes of searches."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -12,7 +12,6 @@ from api.domain.searches import (
     Method,
     Options,
     Range,
-    Scale,
     SearchSpec,
     Space,
     Trial,
@@ -22,8 +21,9 @@ from api.domain.searches import (
     size,
 )
 from api.domain.specs import TrainingSpec
-from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp
-from api.schemas.options import SEARCHED, is_number, is_whole, wrong_value
+from api.schemas.base import Failure, Shape, StopReason, Timestamp
+from api.schemas.options import SEARCHED
+from api.schemas.space import Choice, OptionName, invalid, read
 from api.schemas.trainings import TrainingCreate
 from api.services.searches import SearchView, TrialView
 
@@ -34,24 +34,13 @@ _GRACE_TRAININGS: Final = 3
 _OF_THE_SEARCH: Final = frozenset({"budget_usd", "max_minutes"})
 
 
-class SearchRange(Request):
-    """Numbers from `min` to `max`, both included."""
-
-    min: int | float
-    max: int | float
-    scale: Scale = Field("linear", description="log: each power of ten is as likely as the next")
-
-
-Values = Annotated[list[bool | int | float | Annotated[str, Field(max_length=100)] | None], Field(min_length=1, max_length=100)]
-
-
 class SearchCreate(TrainingCreate):
     """The options of a training, which all trainings of the search share, and what they differ in."""
 
     method: Method = Field(
         "grid", description="grid: every combination of the space; random: `max_trainings` of them, by `seed`"
     )
-    space: dict[str, Values | SearchRange] = Field(
+    space: dict[OptionName, Choice] = Field(
         min_length=1,
         max_length=20,
         description="for each option that is searched a list of values, or for a random search also a range of numbers;"
@@ -105,10 +94,10 @@ class SearchCreate(TrainingCreate):
         early = self.early_stopping != "none"
         for name in ("grace_epochs", "grace_trainings"):
             if getattr(self, name) is not None and not early:
-                raise _invalid([FieldError(f"/{name}", "nothing is stopped early without early_stopping 'median'")])
+                raise invalid([FieldError(f"/{name}", "nothing is stopped early without early_stopping 'median'")])
         return SearchSpec(
             method=self.method,
-            space={name: value if isinstance(value, list) else value.model_dump() for name, value in self.space.items()},
+            space=self.space,
             metric=self.metric,
             early_stopping=self.early_stopping,
             grace_epochs=self.grace_epochs or _GRACE_EPOCHS,
@@ -120,43 +109,29 @@ class SearchCreate(TrainingCreate):
         )
 
     def _space(self) -> Space:
-        wrong = [error for name, values in self.space.items() for error in self._mistakes(name, values)]
+        space: dict[str, list[Any] | Range] = {}
+        wrong: list[FieldError] = []
+        for name, choice in self.space.items():
+            try:
+                if name in SEARCHED and name in self.model_fields_set and name != "seed":
+                    raise invalid([FieldError(f"/{name}", "is searched: leave it out here, or out of the space")])
+                space[name] = read(name, choice, ranges=self.method == "random")
+            except InvalidError as error:
+                wrong += error.errors
         if wrong:
-            raise _invalid(wrong)
-        return {
-            name: values if isinstance(values, list) else Range(values.min, values.max, values.scale, is_whole(name))
-            for name, values in self.space.items()
-        }
-
-    def _mistakes(self, name: str, values: "list[Any] | SearchRange") -> list[FieldError]:
-        pointer = f"/space/{name}"
-        if name not in SEARCHED:
-            return [FieldError(pointer, f"cannot be searched; there are {', '.join(SEARCHED)}")]
-        if name in self.model_fields_set and name != "seed":
-            return [FieldError(f"/{name}", "is searched: leave it out here, or out of the space")]
-        if isinstance(values, SearchRange):
-            if self.method == "grid" or not is_number(name):
-                return [FieldError(pointer, "a range is for numbers of a random search; give a list of values")]
-            if values.min >= values.max or (values.scale == "log" and values.min <= 0):
-                return [FieldError(f"{pointer}/min", "must be less than max, and above 0 on a log scale")]
-            given = [(f"{pointer}/min", values.min), (f"{pointer}/max", values.max)]
-        else:
-            given = [(f"{pointer}/{position}", value) for position, value in enumerate(values)]
-            twice = [place for position, (place, value) in enumerate(given) if value in values[:position]]
-            if twice:
-                return [FieldError(place, "is there twice") for place in twice]
-        return [FieldError(place, message) for place, value in given if (message := wrong_value(name, value)) is not None]
+            raise invalid(wrong)
+        return space
 
     def _combinations(self, space: Space) -> list[Options]:
         if self.method == "random":
             return draw(space, self.max_trainings or _DRAWN, self.seed)
         if self.max_trainings is not None:
             message = "a grid trains every combination; for a part of them give method 'random'"
-            raise _invalid([FieldError("/max_trainings", message)])
+            raise invalid([FieldError("/max_trainings", message)])
         combinations = size(space) or 0
         if combinations > MOST_TRAININGS:
             message = f"has {combinations} combinations; a search has at most {MOST_TRAININGS} trainings"
-            raise _invalid([FieldError("/space", message)])
+            raise invalid([FieldError("/space", message)])
         return grid(space)
 
     def _training(self, options: Options) -> TrainingSpec:
@@ -167,11 +142,7 @@ class SearchCreate(TrainingCreate):
             raise placed(error, options) from None
         except ValidationError as error:
             found = tuple(FieldError("/" + "/".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
-            raise placed(_invalid(found), options) from None
-
-
-def _invalid(errors: "list[FieldError] | tuple[FieldError, ...]") -> InvalidError:
-    return InvalidError("invalid_request", errors[0].message, errors=tuple(errors))
+            raise placed(invalid(found), options) from None
 
 
 class SearchTrial(Shape):

@@ -160,7 +160,6 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
         "NodeDeploy",
         "PredictionCreate",
         "SearchCreate",
-        "SearchRange",
         "TrainingCreate",
     }
 

@@ -69,6 +69,9 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
         ({"epochs": [1, 2]}, ["/space/epochs"]),
         ({"nonsense": [1]}, ["/space/nonsense"]),
         ({"learning_rate": {"min": 0.1, "max": 0.2}}, ["/space/learning_rate"]),
+        ({"learning_rate": []}, ["/space/learning_rate"]),
+        ({"learning_rate": 0.1, "optimizer": "adam"}, ["/space/learning_rate", "/space/optimizer"]),
+        ({"learning_rate": [[0.1], 0.1]}, ["/space/learning_rate/0"]),
         # Each value is right, one combination of them is not.
         ({"strategy": ["fedavgm", "fedavg"], "server_momentum": [0.5]}, ["/space/server_momentum"]),
         ({"strategy": ["diloco"], "optimizer": ["sgd"]}, ["/space/optimizer"]),
@@ -84,7 +87,11 @@ def test_mistakes_in_a_grid_are_pointed_at(space: dict[str, Any], wrong: list[st
     ("values", "wrong"),
     [
         ({"min": 0.2, "max": 0.1}, ["/space/learning_rate/min"]),
-        ({"min": 0.0, "max": 0.1, "scale": "log"}, ["/space/learning_rate/min"]),
+        ({"min": 1, "max": 1}, ["/space/learning_rate/min"]),
+        ({"min": 0.1}, ["/space/learning_rate/max"]),
+        ({"min": 0.1, "max": "much"}, ["/space/learning_rate/max", "/space/learning_rate/max"]),
+        ({"min": 0.1, "max": 1, "scale": "sine"}, ["/space/learning_rate/scale"]),
+        ({"min": 0.1, "max": 1, "step\ud800": 2}, ["/space/learning_rate"]),
         ({"min": 0.0, "max": 11}, ["/space/learning_rate/min", "/space/learning_rate/max"]),
     ],
 )

@@ -1,6 +1,7 @@
 """Searches as steps run them: what follows from each training, on real rows; and one whole search with real agents."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -155,6 +156,20 @@ def test_a_step_that_runs_twice_begins_one_training(lab: Lab) -> None:
     lab.rung.clear()
     sweep.ring_due(lab.context)
     assert ("searches.advance", lab.id) in lab.rung
+
+
+def test_workers_that_race_begin_each_training_once(lab: Lab) -> None:
+    lab.search()
+    lab.rounds(0.5)
+    with lab.database.unit_of_work() as uow:
+        row = uow.session.get_one(TrainingRow, lab.current().id)
+        transitions.move(uow.session, row, "completed")
+        searches.tell(uow, row)
+    with ThreadPoolExecutor(4) as racers:
+        for _ in racers.map(lambda _: steps.advance(lab.context, lab.id), range(12)):
+            pass
+    assert [trial.status for trial in lab.shown().trials] == ["completed", "pending", "waiting", "waiting"]
+    assert [kind for kind, _ in lab.told()].count("search.trial_started") == 2
 
 
 def test_losers_are_stopped_and_say_why(lab: Lab) -> None:
