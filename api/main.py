@@ -30,6 +30,7 @@ from api.routes import (
     predictions,
     projects,
     sandboxes,
+    searches,
     trainings,
 )
 from api.settings import Settings
@@ -85,7 +86,20 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.registry = registry
-    for module in (clusters, nodes, trainings, predictions, models, sandboxes, events, keys, projects, audit, operations):
+    for module in (
+        clusters,
+        nodes,
+        trainings,
+        searches,
+        predictions,
+        models,
+        sandboxes,
+        events,
+        keys,
+        projects,
+        audit,
+        operations,
+    ):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)

@@ -10,14 +10,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.listener import Listener
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from api.work import Work
 
-_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow]] = {
+_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow] | type[SearchRow]] = {
     "clusters": ClusterRow,
     "nodes": NodeRow,
     "trainings": TrainingRow,
     "predictions": PredictionRow,
+    "searches": SearchRow,
 }
 
 

@@ -136,6 +136,23 @@ class WorkerProgress(Shape):
     reason: str | None = Field(description="why it was rejected, failed or lost")
 
 
+class RedFlag(Shape):
+    """Something that looks wrong now. It goes when it is over; the event `training.red_flag` that raised it stays."""
+
+    code: str = Field(
+        description="divergent_worker: one worker's loss is far from the others' in two rounds running (modified z-score above"
+        " 3.5 by the median absolute deviation, and a fifth of the median away); loss_diverges: the global loss rose in three"
+        " rounds running, to 1.2 times its lowest; stagnation: five rounds without a better global loss, beyond noise;"
+        " node_lost; node_failed; update_not_finite: an update held NaN or infinity; updates_rejected: two updates of a node"
+        " running were refused"
+    )
+    message: str
+    suggestion: str = Field(description="what to do about it")
+    node_id: str | None = Field(description="null where it is about the whole training")
+    round: int | None = Field(description="in which it was raised; null before the first")
+    since: Timestamp
+
+
 class TrainingSession(Shape):
     training_id: str
     status: str
@@ -154,6 +171,7 @@ class TrainingSession(Shape):
     cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
+    red_flags: list[RedFlag] = Field(description="what looks wrong now; of an ended training, as it stood at its end")
     stop_reason: StopReason | None
     error: Failure | None
 
@@ -173,6 +191,7 @@ class TrainingSession(Shape):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
+            red_flags=[RedFlag(**flag) for flag in view.training.red_flags],
             stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),
         )

@@ -39,6 +39,7 @@ KEY: Final[dict[str, Any]] = {
 TRAINING: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
     "cluster_id": "cls_9x7k3m2p",
+    "search_id": None,
     "status": "training",
     "config": {
         "epochs": 50,
@@ -88,6 +89,56 @@ TRAINING: Final[dict[str, Any]] = {
     "finished_at": None,
     "error": None,
 }
+_SEARCHED: Final = ("learning_rate", "batch_size")
+_NOT_OF_ITS_TRAININGS: Final = (*_SEARCHED, "target_accuracy", "budget_usd", "max_minutes")
+SEARCH: Final[dict[str, Any]] = {
+    "search_id": "search_k2j9x4m7q1",
+    "cluster_id": "cls_9x7k3m2p",
+    "status": "running",
+    "method": "grid",
+    "space": {"learning_rate": [0.001, 0.0003], "batch_size": [16, 32]},
+    "metric": "validation_accuracy",
+    "early_stopping": "median",
+    "grace_epochs": 1,
+    "grace_trainings": 3,
+    "seed": 0,
+    "budget_usd": 2.5,
+    "max_minutes": None,
+    "config": {
+        **{name: value for name, value in TRAINING["config"].items() if name not in _NOT_OF_ITS_TRAININGS},
+        "epochs": 10,
+        "target_accuracy": None,
+    },
+    "trials": [
+        {
+            "options": {"learning_rate": 0.001, "batch_size": 16},
+            "training_id": "train_fed_gh789",
+            "status": "completed",
+            "metric": 0.91,
+            "epochs": 10,
+            "stop_reason": None,
+            "error": None,
+        },
+        {
+            "options": {"learning_rate": 0.001, "batch_size": 32},
+            "training_id": None,
+            "status": "waiting",
+            "metric": None,
+            "epochs": 0,
+            "stop_reason": None,
+            "error": None,
+        },
+    ],
+    "best_training_id": "train_fed_gh789",
+    "best_options": {"learning_rate": 0.001, "batch_size": 16},
+    "best_metric": 0.91,
+    "cost_usd": 0.42,
+    "stop_reason": None,
+    "error": None,
+    "created_at": _TIME,
+    "started_at": _TIME,
+    "finished_at": None,
+}
 _SESSION: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
     "status": "training",
@@ -104,6 +155,16 @@ _SESSION: Final[dict[str, Any]] = {
     "cost_usd": 2.38,
     "cost_per_epoch_usd": 0.238,
     "cost_per_accuracy_point_usd": 0.031733,
+    "red_flags": [
+        {
+            "code": "node_lost",
+            "message": "node_w2_bcd234 is lost; the rounds go on without it.",
+            "suggestion": "Redeploy node node_w2_bcd234 (POST /v1/nodes/node_w2_bcd234/redeploy) and upload its shard again.",
+            "node_id": "node_w2_bcd234",
+            "round": 9,
+            "since": _TIME,
+        }
+    ],
     "stop_reason": None,
     "error": None,
 }
@@ -186,6 +247,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "items": [{"training_id": "train_fed_gh789", "round": 10, **_ROUND["workers"]["node_w1_abc123"]}],
     },
     "Training": TRAINING,
+    "Search": SEARCH,
     "RoundList": {"items": [_ROUND], "next_cursor": None},
     "PredictionCreate": {"input_data": "/data/test.json", "aggregation": "ensemble"},
     "Prediction": {

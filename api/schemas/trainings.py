@@ -193,6 +193,7 @@ class TrainingConfig(Shape):
 class Training(Shape):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
+    search_id: str | None = Field(description="the search that it is one of")
     status: str = Field(description="pending, training, stopping, completed, refused, stopped or failed")
     config: TrainingConfig
     workers: list[str]
@@ -212,6 +213,7 @@ class Training(Shape):
         return cls(
             training_id=row.id,
             cluster_id=row.cluster_id,
+            search_id=row.search_id,
             status=row.status,
             config=TrainingConfig(**row.config),
             workers=row.workers,

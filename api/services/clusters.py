@@ -6,14 +6,14 @@ from sqlalchemy.orm import Session
 from api.domain import ids, topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
-from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.models import ClusterRow, NodeRow, SearchRow, TrainingRow
 
 ENDED = ("terminating", "terminated")
 
@@ -50,6 +50,8 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     refuse_ended(cluster)
     if cluster.status == "training":
         raise ConflictError("training_active", "The cluster cannot be connected anew while a training runs.")
+    if active_search(session, cluster) is not None:
+        raise ConflictError("search_active", "The cluster cannot be connected anew while a search runs.")
     nodes = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("running", "provisioning")))
@@ -85,8 +87,14 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
 
 
 def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
-    """Stop a locked cluster's trainings cleanly and end its sandboxes."""
+    """Stop a locked cluster's search and trainings cleanly and end its sandboxes."""
     session = uow.session
+    search = active_search(session, cluster)
+    if search is not None:
+        if search.status != "stopping":
+            transitions.move(session, search, "stopping", reason="the cluster is being terminated")
+        leases.wake(search)
+        uow.ring("searches.advance", search.id)
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -108,3 +116,8 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
 def refuse_ended(cluster: ClusterRow) -> None:
     if cluster.status in ENDED:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")
+
+
+def active_search(session: Session, cluster: ClusterRow) -> SearchRow | None:
+    """The search that runs in a cluster; there is at most one."""
+    return session.scalar(select(SearchRow).where(SearchRow.cluster_id == cluster.id, SearchRow.status.in_(ACTIVE_SEARCH)))

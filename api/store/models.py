@@ -190,11 +190,45 @@ class NodeRow(Leased, Base):
     )
 
 
+class SearchRow(Leased, Base):
+    """Trainings of one cluster, one after the other. `config` is what all share; a trial has its `options` and their `config`.
+
+    `training_ids` are those of the trials that have begun, in the trials' order.
+    """
+
+    __tablename__ = "searches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    status: Mapped[str] = mapped_column(_states(status.SEARCH_MOVES, "search_status"))
+    plan: Mapped[dict[str, Any]]
+    config: Mapped[dict[str, Any]]
+    trials: Mapped[list[Any]]
+    training_ids: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    stop_reason: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_searches_page", "project_id", "created_at", "id"),
+        Index("ix_searches_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "uq_searches_one_active",
+            "cluster_id",
+            unique=True,
+            postgresql_where=text("status IN ('pending', 'running', 'stopping')"),
+        ),
+    )
+
+
 class TrainingRow(Leased, Base):
     __tablename__ = "trainings"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    search_id: Mapped[str | None] = mapped_column(ForeignKey("searches.id"))
     status: Mapped[str] = mapped_column(_states(status.TRAINING_MOVES, "training_status"))
     config: Mapped[dict[str, Any]]
     model: Mapped[str]
@@ -205,6 +239,7 @@ class TrainingRow(Leased, Base):
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     stop_reason: Mapped[dict[str, Any] | None]
+    red_flags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

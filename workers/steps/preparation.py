@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func
 
+from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import TrainingRow
@@ -156,6 +157,7 @@ def _refuse(context: Context, job: Job, token: str, error: dict[str, Any]) -> No
             resumed = training.completed_rounds > 0
             transitions.move(uow.session, training, "failed" if resumed else "refused", error=error)
             leases.release(training, None)
+            searches.tell(uow, training)
         else:
             leases.release(training, 0)
             uow.ring("trainings.advance", training.id)

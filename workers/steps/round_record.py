@@ -10,6 +10,7 @@ from api.domain import progress
 from api.domain.specs import stopping_rules
 from api.domain.stopping import stop_reason
 from api.services import progress as figures
+from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
@@ -18,6 +19,7 @@ from workers.agent.protocol import (
     TrainReport,
 )
 from workers.context import Context
+from workers.steps import red_flags
 from workers.steps.job import Job
 from workers.steps.round_outcome import Outcome
 from workers.steps.round_rows import round_node
@@ -45,8 +47,12 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
             )
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
-        leases.release(training, 0)
-        uow.ring("trainings.advance", training.id)
+            searches.tell(uow, training)
+        red_flags.update(session, training)
+        # A round that has failed ends its training, under the same lease.
+        if aggregate is None or aggregate.state != "failed":
+            leases.release(training, 0)
+            uow.ring("trainings.advance", training.id)
 
 
 def _record_nodes(session: Session, job: Job, number: int, outcome: Outcome) -> None:
@@ -136,7 +142,8 @@ def _complete(
     transitions.move_round(row, "completed")
     training.digest = aggregate.digest
     training.completed_rounds = row.number
-    if row.number < job.total_rounds:
+    # A training that is being stopped has its reason already.
+    if row.number < job.total_rounds and training.status == "training":
         training.stop_reason = _stop_reason(session, training, row)
     events.emit(
         session,

@@ -77,6 +77,8 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user.call("POST", f"/v1/trainings/{training_id}/resume", 202)
     user.call("POST", f"/v1/trainings/{training_id}/stop", 202)
     user.training_becomes(training_id, "stopped")
+    search_id = user.search(cluster_id)
+    user.call("POST", f"/v1/searches/{search_id}/stop", 202)
     lost = user.deploy(cluster_id)
     with user.rows.unit_of_work() as uow:
         node = uow.session.get_one(NodeRow, lost)
@@ -96,6 +98,8 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     resources = {
         "deploy_node": r"node_",
         "start_training": training_id,
+        "create_search": search_id,
+        "stop_search": search_id,
         "remove_node": node_id,
         "revoke_key": key_id,
         "create_key": key_id,
