@@ -19,6 +19,7 @@ NODE: Final[dict[str, Any]] = {
     "template": "python",
     "data_owner": False,
     "former_sandbox_ids": [],
+    "rejected_updates": None,
     "created_at": _TIME,
     "error": None,
 }
@@ -129,6 +130,7 @@ _ROUND: Final[dict[str, Any]] = {
     "evaluate_seconds": 0.6,
     "copies": ["node_w1_abc123"],
     "votes": [],
+    "audits": [],
     "workers": {
         "node_w1_abc123": {
             "state": "done",

@@ -275,6 +275,9 @@ class Round(Shape):
     evaluate_seconds: float | None
     copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
+    audits: list[dict[str, Any]] = Field(
+        description="proof-of-learning: workers that were asked to do a segment of their round again, and what came of it"
+    )
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
     data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")
     data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")

@@ -166,6 +166,7 @@ class NodeRow(Leased, Base):
     former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
+    rejected_updates: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]
@@ -244,6 +245,7 @@ class RoundRow(Base):
     consensus_seconds: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    audits: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     late_updates: Mapped[int | None]
     data_path: Mapped[str | None]
     data_path_reason: Mapped[str | None]

@@ -142,6 +142,7 @@ def upgrade() -> None:
         ),
         sa.Column("agent_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resources", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("rejected_updates", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("price_per_minute", sa.Numeric(precision=12, scale=6), nullable=False),
         sa.Column("data_owner", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("owner_data_at", sa.DateTime(timezone=True), nullable=True),
@@ -440,6 +441,9 @@ def upgrade() -> None:
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column(
+            "audits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
         ),
         sa.Column("late_updates", sa.Integer(), nullable=True),
         sa.Column("data_path", sa.Text(), nullable=True),

@@ -7,8 +7,7 @@ from pathlib import Path
 from workers.agent import tensors
 from workers.agent.admission import sound
 from workers.agent.collection import Collection
-from workers.agent.consensus.committee import rejected
-from workers.agent.consensus.voting import vote
+from workers.agent.consensus.verdict import Jury
 from workers.agent.door import Door
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
@@ -27,7 +26,6 @@ from workers.agent.protocol import (
     Stopped,
     TrainingInit,
     TrainingReady,
-    Vote,
 )
 from workers.agent.publishing import Publisher
 from workers.agent.rounds import Watched
@@ -51,6 +49,7 @@ class Aggregator:
         self._log = log
         self._first = FirstModel(exchange, store, shelf, log)
         self._door = Door(store, shelf)
+        self._jury = Jury(store, exchange, log)
         self._publisher = Publisher(node_id, store, shelf, log)
         self._training: TrainingInit | None = None
         self._validates = False
@@ -241,16 +240,11 @@ class Aggregator:
             except AgentError as error:
                 self._fall_back(found, error.message)
                 return
-        accepted = [report.node_id for report in found.report.received]
-        votes: list[Vote] = []
-        consensus_seconds = None
-        if found.held and request.consensus == "proof-of-learning":
-            voting = time.perf_counter()
-            votes = await vote(found, self._exchange, self._log)
-            refused = rejected(list(found.held), votes)
-            found.refuse(dict(refused))
-            accepted = [node_id for node_id in found.held if node_id not in refused]
-            consensus_seconds = time.perf_counter() - voting
+        frozen = await asyncio.to_thread(self._door.frozen, request)
+        verdict = await self._jury.judge(found, frozen)
+        accepted = verdict.accepted
+        found.refuse(verdict.rejected)
+        found.watched.change(votes=verdict.votes, audits=verdict.audits, consensus_seconds=verdict.seconds)
         if not found.watched.is_open:
             return
         if len(accepted) < request.quorum:
@@ -268,9 +262,7 @@ class Aggregator:
             state="done",
             digest=digest,
             accepted=accepted,
-            votes=votes,
             aggregate_seconds=seconds,
-            consensus_seconds=consensus_seconds,
             validation=validation,
             links=found.links,
         )

@@ -10,6 +10,7 @@ import torch
 
 from workers.agent import tensors
 from workers.agent.consensus.commitment import as_sent
+from workers.agent.consensus.replay import prepared
 from workers.agent.freezing import frozen_names
 from workers.agent.model import Network
 from workers.agent.protocol import TrainReport, TrainRound
@@ -76,6 +77,7 @@ class LocalTraining:
                 stop,
                 progress,
                 self._moments_for(request),
+                prepared(folder, request) if commit else None,
             )
             found = train(network, shard, job)
             if found.moments is not None:

@@ -11,6 +11,7 @@ from api.domain.specs import stopping_rules
 from api.domain.stopping import stop_reason
 from api.services import progress as figures
 from api.services.lookup import locked_cluster
+from api.services.nodes import flag_rejected
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import (
@@ -43,6 +44,9 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
                 {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
                 training_id=job.training_id,
             )
+        if aggregate is not None:
+            row.votes = [vote.model_dump() for vote in aggregate.votes]
+            row.audits = [audit.model_dump() for audit in aggregate.audits]
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
         leases.release(training, 0)
@@ -86,6 +90,8 @@ def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state
     if row.state == state:
         return
     row.state, row.reason = state, reason
+    if state == "rejected" and reason is not None:
+        flag_rejected(session, row, reason)
     if state != "done":
         events.emit(
             session,
@@ -127,7 +133,6 @@ def _complete(
         node = round_node(session, job.training_id, row.number, report.node_id)
         if node.bytes_sent is None:
             node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
-    row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
             RoundRow.training_id == row.training_id, RoundRow.number == row.number
