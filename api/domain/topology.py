@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 from math import isqrt
 from typing import Literal
 
+from api.domain.consensus import judges
 from api.domain.strategies import needs_single_updates
 
 Topology = Literal["mesh", "ring", "star", "hierarchical"]
@@ -36,7 +37,7 @@ def data_path(
     """
     if topology == "star":
         return "star", None
-    if consensus != "none":
+    if judges(consensus):
         return "star", f"the consensus {consensus!r} judges every update by itself"
     if needs_single_updates(strategy):
         return "star", f"the strategy {strategy!r} looks at every update by itself"

@@ -76,6 +76,9 @@ class Node(Shape):
     sandbox_id: str | None = Field(description="null until the provider has made it")
     status: str = Field(description="provisioning, running, lost, failed, terminating or terminated")
     role: Role
+    acts_as_aggregator: bool = Field(
+        description="consensus raft: a worker that was promoted; who may reach into its sandbox stays as it was"
+    )
     capabilities: list[str]
     autonomy_level: float
     resources: Resources | None = Field(description="null until the node's agent has measured them")
@@ -98,6 +101,7 @@ class Node(Shape):
             sandbox_id=row.sandbox_id,
             status=row.status,
             role=row.role,
+            acts_as_aggregator=row.acts_as_aggregator,
             capabilities=row.capabilities,
             autonomy_level=row.autonomy,
             resources=Resources(**row.resources) if row.resources else None,

@@ -197,6 +197,7 @@ class Training(Shape):
     config: TrainingConfig
     workers: list[str]
     aggregator: str
+    term: int = Field(description="consensus raft: counts the elections of an aggregator, from 1")
     model: str
     labels: list[str] | None = Field(description="class names; null until the workers' data was checked")
     parameters: int | None = Field(description="trainable parameters of the model")
@@ -216,6 +217,7 @@ class Training(Shape):
             config=TrainingConfig(**row.config),
             workers=row.workers,
             aggregator=row.aggregator_id,
+            term=row.term,
             model=row.model,
             labels=row.labels,
             parameters=row.parameters,

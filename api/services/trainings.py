@@ -25,7 +25,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec)
     refuse_ended(cluster)
     _refuse_second(session, cluster)
     workers, aggregator = _members(session, cluster)
-    spec.check_workers(len(workers))
+    spec.check_workers(len(workers), cluster.config["consensus"])
     row = TrainingRow(
         id=ids.training_id(spec.federated),
         project_id=project_id,
@@ -123,6 +123,8 @@ def _members(session: Session, cluster: ClusterRow) -> tuple[list[NodeRow], Node
     ).all()
     workers = [node for node in nodes if node.role == "worker" and "training" in node.capabilities]
     aggregators = [node for node in nodes if node.role == "aggregator" and "aggregation" in node.capabilities]
+    # A promoted worker goes on, until there is a parameter server again.
+    aggregators = aggregators or [node for node in workers if node.acts_as_aggregator]
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker with the capability 'training'.")
     if not aggregators:
@@ -132,6 +134,8 @@ def _members(session: Session, cluster: ClusterRow) -> tuple[list[NodeRow], Node
     outside = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]
     if outside:
         raise ConflictError("not_connected", f"Connect the cluster again; these nodes have joined since: {', '.join(outside)}.")
+    for node in nodes:
+        node.acts_as_aggregator = node.acts_as_aggregator and node is aggregators[0]
     return workers, aggregators[0]
 
 

@@ -148,7 +148,9 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
-    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost."""
+    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost.
+
+    `acts_as_aggregator`: a worker that was promoted. Its role, and with it who may reach into its sandbox, stays a worker's."""
 
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -159,6 +161,7 @@ class NodeRow(Leased, Base):
     model: Mapped[str]
     template: Mapped[str]
     autonomy: Mapped[float]
+    acts_as_aggregator: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     capabilities: Mapped[list[str]]
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
@@ -201,6 +204,8 @@ class TrainingRow(Leased, Base):
     model: Mapped[str]
     workers: Mapped[list[str]]
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    term: Mapped[int] = mapped_column(server_default=text("1"), default=1)
+    former_aggregators: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     labels: Mapped[list[str] | None]
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]

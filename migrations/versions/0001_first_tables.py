@@ -114,6 +114,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
+        sa.Column("acts_as_aggregator", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("autonomy", sa.Float(precision=53), nullable=False),
         sa.Column("capabilities", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column(
@@ -253,6 +254,13 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("workers", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("aggregator_id", sa.Text(), nullable=False),
+        sa.Column("term", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column(
+            "former_aggregators",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("parameters", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=True),

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from workers.agent import tensors
 from workers.agent.admission import sound
 from workers.agent.collection import Collection
+from workers.agent.consensus.modes import CONSENSUS
 from workers.agent.consensus.verdict import Jury
 from workers.agent.door import Door
 from workers.agent.errors import AgentError
@@ -39,8 +41,8 @@ _TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 class Aggregator:
-    """One training at a time. With consensus `none` and a strategy that is a mean, an update is folded in as it comes, so that
-    memory holds one model however many workers there are; else updates wait on disk for the committee or for one another."""
+    """One training at a time. Where nobody judges updates and the strategy is a mean, an update is folded in as it comes, so
+    that memory holds one model however many workers there are; else updates wait on disk for judges or for one another."""
 
     def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
         self._node_id = node_id
@@ -76,8 +78,8 @@ class Aggregator:
         if self._training is None or self._training.training_id != request.training_id:
             raise AgentError("unknown_training", "this agent knows no such training", 404)
         strategy = strategy_of(request.strategy)
-        if request.consensus not in ("none", "proof-of-learning"):
-            raise AgentError("consensus_unavailable", "only 'none' and 'proof-of-learning' are built")
+        if request.consensus not in CONSENSUS:
+            raise AgentError("consensus_unavailable", f"built are {', '.join(CONSENSUS)}")
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
@@ -244,11 +246,19 @@ class Aggregator:
         verdict = await self._jury.judge(found, frozen)
         accepted = verdict.accepted
         found.refuse(verdict.rejected)
-        found.watched.change(votes=verdict.votes, audits=verdict.audits, consensus_seconds=verdict.seconds)
+        if verdict.rule is not None:
+            found.strategy = replace(found.strategy, rule=verdict.rule)
+        found.watched.change(
+            votes=verdict.votes,
+            audits=verdict.audits,
+            consensus_seconds=verdict.seconds,
+            notices=[*found.report.notices, *verdict.notices],
+        )
         if not found.watched.is_open:
             return
-        if len(accepted) < request.quorum:
-            message = f"{len(accepted)} updates were accepted; the quorum is {request.quorum}"
+        sound_ones = len(found.report.received) - len(verdict.rejected)
+        if not accepted or sound_ones < request.quorum:
+            message = f"{sound_ones} updates were accepted; the quorum is {request.quorum}"
             raise AgentError("quorum_not_met", message)
         started = time.perf_counter()
         digest = await asyncio.to_thread(self._publisher.publish, found, accepted)

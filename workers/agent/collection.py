@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workers.agent.consensus.modes import JUDGING
 from workers.agent.protocol import AggregateReport, AggregateRound, Exchanged, Link, TrainReport
 from workers.agent.rounds import Watched
 from workers.agent.strategies.fedavg import FedAvg
@@ -34,7 +35,7 @@ class Collection:
     @property
     def streams(self) -> bool:
         """Whether an update may be folded in as it comes: nobody has to look at it again, or beside the others."""
-        return self.request.consensus == "none" and self.strategy.rule is None
+        return self.request.consensus not in JUDGING and self.strategy.rule is None
 
     def refuse(self, reasons: dict[str, str]) -> None:
         """These updates do not count, and why."""

@@ -28,7 +28,8 @@ class Door:
         else:
             if found.request.consensus == "proof-of-learning":
                 ends = (tensors.state_digest(update.state), tensors.state_digest(base))
-                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
+                compressed = not found.request.compression.is_none
+                fault = fault_of(update.report.commitment, found.request.base_digest, *ends, compressed=compressed)
                 wanted, commitment = found.request.hyperparameters, update.report.commitment
                 if wanted is not None and commitment and commitment.seed != seed_word(wanted.seed, found.request.round):
                     fault = "the commitment is to other batches than were asked for"

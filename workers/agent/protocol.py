@@ -15,6 +15,7 @@ less than one (update.py).
     POST /models                  Keep               -> Kept                  (worker: have a copy of a global model)
     POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
     POST /scores                  Score              -> Scores                (worker, as a member of a committee)
+    POST /ballots                 Ballot             -> Voted                 (worker: who shall be the aggregator now?)
     POST /audits                  Audit              -> Audited               (worker: do a part of your round again)
     POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
     POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
@@ -311,6 +312,22 @@ class Vote(Message):
     accept: bool
     score: float | None = None
     reason: str | None = Field(None, description="why not, in words")
+
+
+class Ballot(Message):
+    """Shall `candidate` be the aggregator in `term`? `digest` is the last committed model; None before the first round."""
+
+    training_id: str
+    term: int = Field(ge=1)
+    candidate: str
+    digest: str | None
+
+
+class Voted(Message):
+    node_id: str
+    term: int = Field(description="the newest term that this worker has voted in")
+    granted: bool
+    holds: bool = Field(description="whether it has the last committed model")
 
 
 class Audit(Message):

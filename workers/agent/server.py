@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
+from workers.agent.consensus.ballots import Voter
 from workers.agent.consensus.replay import Replayer
 from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
@@ -107,6 +108,7 @@ class Agent:
             Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
+            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
             Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),

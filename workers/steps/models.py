@@ -18,7 +18,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, returns, running
+from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
 
 _TRIES = 3
@@ -42,7 +42,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         members = running(uow.session, row.cluster_id)
-        aggregator = next((member for member in members if member.role == "aggregator"), None)
+        aggregator = aggregator_among(members)
         rounds = uow.session.scalars(
             select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.digest == row.digest)
         ).all()

@@ -72,10 +72,13 @@ def root_of(base_digest: str, commitment: Commitment) -> str:
     return root
 
 
-def fault_of(commitment: Commitment | None, base_digest: str, end_digest: str, base_state_digest: str) -> str | None:
+def fault_of(
+    commitment: Commitment | None, base_digest: str, end_digest: str, base_state_digest: str, *, compressed: bool = False
+) -> str | None:
     """What is wrong with a commitment to an update whose state has `end_digest`; None when nothing is.
 
-    `base_digest` names the base's file, as the chain does; `base_state_digest` is its tensors.state_digest.
+    `base_digest` names the base's file, as the chain does; `base_state_digest` is its tensors.state_digest. Only where updates
+    are compressed may the last segment, and no other, have no steps.
     """
     if commitment is None or not commitment.segments:
         return "the update comes without evidence of learning"
@@ -89,6 +92,7 @@ def fault_of(commitment: Commitment | None, base_digest: str, end_digest: str, b
         return "the update is not the model that was committed to"
     if len({base_state_digest, *commitment.segments}) != 1 + len(commitment.segments):
         return "the committed states do not change: nothing was learned"
-    if min(commitment.steps) < 0 or not any(commitment.steps):
-        return "the commitment names no steps"
+    trained = commitment.steps[:-1] if compressed and commitment.steps[-1] == 0 else commitment.steps
+    if not trained or min(trained) < 1:
+        return "the commitment has a segment without steps"
     return None

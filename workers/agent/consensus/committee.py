@@ -1,13 +1,15 @@
 """A committee of workers judges each update on data of its own, which neither the update's author nor the aggregator sees.
 
-Every voter measures the round's base and each candidate on its held-out samples. It accepts a candidate that is not far below
-the median candidate in accuracy: honest updates of one round resemble each other, whereas sign-flipped, noisy or label-flipped
-ones fall out, as long as fewer than half are malicious. It refuses a candidate that learned nothing: one that answers as the
-base does where the median candidate does not (the base itself, or the base and a little noise), or one that gains nothing in
-loss where the median candidate clearly gains. A candidate counts when most of its voters accept it.
+Every voter measures the round's base and each candidate on its held-out samples. Honest updates of one round resemble each
+other; as long as fewer than half are malicious, the median candidate is honest, and a voter refuses two kinds beside it:
 
-A cheat that is as good as the others without their work cannot be told from them by this. Workers whose data is of another
-kind than most others' may be refused although they are honest.
+- worse: far below the median in accuracy without a clear gain in loss over the base (a first round may lift off late), or
+  clearly losing in loss to both the base and the median. Sign-flipped, noisy and label-flipped updates fall out here.
+- learned nothing: it answers as the base does where the median does not (the base itself, or with a little noise), or it gains
+  nothing in loss where the median clearly gains.
+
+A candidate counts when most of its voters accept it. A cheat that is as good as the others without their work cannot be told
+from them by this, and workers whose data is of another kind than most others' may be refused although they are honest.
 """
 
 import math
@@ -46,10 +48,17 @@ def votes_of(scores: Scores) -> list[Vote]:
     idle = _idle(scores.effects)
     votes = []
     for node_id, accuracy in sorted(judged.items()):
-        reason = WORSE if accuracy < floor else IDLE if node_id in idle else None
+        low = accuracy < floor and not _clearly(scores.effects.get(node_id), 1)
+        worse = low or (node_id in idle and _clearly(scores.effects.get(node_id), -1))
+        reason = WORSE if worse else IDLE if node_id in idle else None
         score = accuracy - scores.base
         votes.append(Vote(voter=scores.node_id, candidate=node_id, accept=reason is None, score=score, reason=reason))
     return votes
+
+
+def _clearly(effect: Effect | None, sign: int) -> bool:
+    """Whether an update gains (1) or loses (-1) beyond doubt."""
+    return effect is not None and sign * effect.gain > _CLEAR * effect.error
 
 
 def _idle(effects: Mapping[str, Effect]) -> set[str]:
@@ -59,11 +68,11 @@ def _idle(effects: Mapping[str, Effect]) -> set[str]:
     stirred = median(effect.change for effect in effects.values())
     found = {node_id for node_id, effect in effects.items() if effect.change < _STIRRED * stirred}
     usual = sorted(effects.values(), key=lambda effect: effect.gain)[(len(effects) - 1) // 2]
-    if usual.gain > _CLEAR * usual.error:
-        for node_id, effect in effects.items():
-            behind = usual.gain - effect.gain > _CLEAR * math.hypot(usual.error, effect.error)
-            if behind and effect.gain < _GAINED * usual.gain:
-                found.add(node_id)
+    for node_id, effect in effects.items():
+        behind = usual.gain - effect.gain > _CLEAR * math.hypot(usual.error, effect.error)
+        nothing = _clearly(usual, 1) and effect.gain < _GAINED * usual.gain
+        if behind and (nothing or _clearly(effect, -1)):
+            found.add(node_id)
     return found
 
 

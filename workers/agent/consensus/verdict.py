@@ -5,7 +5,9 @@ import time
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
 
+from workers.agent import tensors
 from workers.agent.collection import Collection
+from workers.agent.consensus import byzantine
 from workers.agent.consensus.auditing import Auditor
 from workers.agent.consensus.committee import rejected
 from workers.agent.consensus.voting import vote
@@ -13,16 +15,20 @@ from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
 from workers.agent.protocol import AuditRecord, Vote
 from workers.agent.store import Store
+from workers.agent.strategies.registry import Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`seconds` is what the judging took; None where nobody judges."""
+    """`rule` combines the accepted updates where the consensus says how. `seconds` is what the judging took; None where nobody
+    judges."""
 
     accepted: list[str]
     rejected: dict[str, str] = field(default_factory=dict)
     votes: list[Vote] = field(default_factory=list)
     audits: list[AuditRecord] = field(default_factory=list)
+    rule: Rule | None = None
+    notices: list[str] = field(default_factory=list)
     seconds: float | None = None
 
 
@@ -36,6 +42,8 @@ class Jury:
         """`frozen` are the tensors that training leaves as they are."""
         if found.held and found.request.consensus == "proof-of-learning":
             return await self._by_evidence(found, frozen)
+        if found.held and found.request.consensus == "byzantine":
+            return await asyncio.to_thread(_by_distance, found)
         return Verdict([report.node_id for report in found.report.received])
 
     async def _by_evidence(self, found: Collection, frozen: Names[str]) -> Verdict:
@@ -48,5 +56,20 @@ class Jury:
             refused,
             votes,
             audits,
-            time.perf_counter() - started,
+            seconds=time.perf_counter() - started,
         )
+
+
+def _by_distance(found: Collection) -> Verdict:
+    started = time.perf_counter()
+    names = sorted(found.held)
+    choice = byzantine.choose([tensors.OnDisk(found.held[node_id][1]) for node_id in names])
+    accepted = [names[index] for index in choice.accepted]
+    refused = {names[index]: byzantine.OUTLIER for index in choice.outliers}
+    left_out = [node_id for node_id in names if node_id not in accepted and node_id not in refused]
+    how = f"Multi-Krum for f = {byzantine.tolerated(len(names))}" if byzantine.tolerated(len(names)) else "the median"
+    notices = [f"{len(names)} updates were combined by {how}"]
+    if left_out:
+        notices.append(f"not refused, but not among the nearest and so not averaged: {', '.join(left_out)}")
+    seconds = time.perf_counter() - started
+    return Verdict(accepted, refused, rule=choice.rule, notices=notices, seconds=seconds)

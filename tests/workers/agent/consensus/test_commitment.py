@@ -76,15 +76,17 @@ def test_another_base_or_another_update_is_found() -> None:
 
 def test_a_state_that_compression_changed_is_a_segment_without_steps() -> None:
     sent = as_sent(commitment(), BASE, "5" * 64)
-    assert fault(sent, end="5" * 64) is None
+    assert fault_of(sent, BASE, "5" * 64, BASE_STATE, compressed=True) is None
+    assert fault(sent, end="5" * 64) == "the commitment has a segment without steps", "nothing was compressed"
     assert sent.steps == [5, 5, 5, 5, 0]
     assert as_sent(sent, BASE, "5" * 64) is sent
 
 
-@pytest.mark.parametrize("steps", [[0, 0, 0, 0], [5, -5, 5, 5]])
-def test_a_chain_without_steps_is_no_evidence(steps: list[int]) -> None:
+@pytest.mark.parametrize("steps", [[0, 0, 0, 0], [5, -5, 5, 5], [5, 0, 5, 5], [0, 5, 5, 0]])
+def test_a_segment_without_steps_is_no_evidence(steps: list[int]) -> None:
     found = commitment().model_copy(update={"steps": steps})
-    assert fault(found.model_copy(update={"root": root_of(BASE, found)})) == "the commitment names no steps"
+    found = found.model_copy(update={"root": root_of(BASE, found)})
+    assert fault_of(found, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
 
 
 def test_no_commitment_is_no_evidence() -> None:
