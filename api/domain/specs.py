@@ -47,6 +47,7 @@ class ClusterSpec:
         """Refuse what the contract names and no agent can do yet."""
         if self.consensus not in consensus.BUILT:
             raise unavailable("/consensus", self.consensus, f"built are {', '.join(consensus.BUILT)}")
+        consensus.check_topology(self.consensus, self.topology)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -128,7 +129,8 @@ class TrainingSpec:
         if drawn < least:
             message = f"{self.strategy!r} needs at least {least} updates in a round, and {drawn} workers take part in one"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
-        consensus.check(mode, self.strategy, drawn)
+        whole = self.compression == "none" and not self.freeze_layers
+        consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=whole)
 
     def config(self) -> dict[str, Any]:
         return asdict(self)

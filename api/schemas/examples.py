@@ -129,6 +129,7 @@ _ROUND: Final[dict[str, Any]] = {
     "train_seconds": 50.1,
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
+    "consensus_distance": None,
     "evaluate_seconds": 0.6,
     "copies": ["node_w1_abc123"],
     "votes": [],

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import ids, topology
+from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
@@ -64,6 +65,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
     aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if wanted:
+        check_topology(cluster.config["consensus"], wanted)
         cluster.topology = wanted
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
         raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")

@@ -248,6 +248,7 @@ class RoundRow(Base):
     train_seconds: Mapped[float | None]
     aggregate_seconds: Mapped[float | None]
     consensus_seconds: Mapped[float | None]
+    consensus_distance: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     audits: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)

@@ -446,6 +446,7 @@ def upgrade() -> None:
         sa.Column("train_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("aggregate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("consensus_seconds", sa.Float(precision=53), nullable=True),
+        sa.Column("consensus_distance", sa.Float(precision=53), nullable=True),
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False

@@ -1,6 +1,6 @@
 """What malicious workers do to a model under each consensus, who is found out, and what finding out costs.
 
-    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 1250] [--rounds 3] [--only none,proof-of-learning]
+    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 2000] [--rounds 3] [--only none,proof-of-learning]
 
 1 of 4 and 2 of 8 workers are malicious in every round; `base` starts from scratch, batch size 16, learning rate 0.001 (cosine),
 adam, one epoch a round. The 8 workers share out the data of the 4. FOLDER holds train_shard_1..4.json and test.json; by
@@ -246,7 +246,7 @@ def main(data: tuple[list[Rows], Rows], rounds: int, modes: Sequence[str], sizes
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED if SHARED.is_dir() else None)
-    parser.add_argument("--samples", type=int, default=1250)
+    parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(MODES))
     parser.add_argument("--workers", default="4,8")

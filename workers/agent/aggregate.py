@@ -1,11 +1,13 @@
 """The aggregator's rounds: updates are checked at the door, folded in as they come, and the new model is published."""
 
 import asyncio
+import math
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from workers.agent import tensors
+from workers.agent import norms, tensors
 from workers.agent.admission import sound
 from workers.agent.collection import Collection
 from workers.agent.consensus.modes import CONSENSUS
@@ -163,6 +165,7 @@ class Aggregator:
         found.exchanging = False
         found.exchanged.clear()
         found.links.clear()
+        found.mixed.clear()
         found.mean = FedAvg()
         found.waiting = {peer.node_id for peer in found.request.workers} - found.dropped
         found.watched.change(received=[], bytes_received=None, fallback=reason if found.request.path else None)
@@ -264,6 +267,7 @@ class Aggregator:
         digest = await asyncio.to_thread(self._publisher.publish, found, accepted)
         seconds = found.seconds + time.perf_counter() - started
         validation = await self._validation(request, digest)
+        distance = await asyncio.to_thread(self._distance, request.training_id, found.mixed, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
         if not found.watched.is_open:  # stopped meanwhile, and told so to whoever waited
@@ -272,6 +276,7 @@ class Aggregator:
             state="done",
             digest=digest,
             accepted=accepted,
+            consensus_distance=distance,
             aggregate_seconds=seconds,
             validation=validation,
             links=found.links,
@@ -289,17 +294,34 @@ class Aggregator:
         means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
         if request.path is None or not means:
             raise AgentError("no_mean", "no worker has a mean")
-        if request.path.kind != "hierarchical":
+        if request.path.kind in ("mesh", "ring"):
             first = min(means)
             means = {first: means[first]}
-        for node_id, body in sorted(means.items()):
-            digest = body.digest or ""
+        # Both of a pair have the same model: it is taken once and counts for both.
+        taken = {body.digest or "": node_id for node_id, body in sorted(means.items(), reverse=True)}
+        weights = Counter[str]()
+        for body in means.values():
+            weights[body.digest or ""] += body.samples
+        if request.path.kind == "gossip":
+            found.mixed = dict(weights)
+        for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
             size, seconds = await self._exchange.fetch(peers[node_id], digest, target)
             state = await asyncio.to_thread(self._sound, request, target)
-            found.mean.add(state, body.samples)
+            found.mean.add(state, weights[digest])
             found.links.append(Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds))
             found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
+
+    def _distance(self, training_id: str, mixed: dict[str, int], digest: str) -> float | None:
+        """Mean distance of the workers' models from their mean, over the mean's norm; None without gossip."""
+        if not mixed:
+            return None
+        mean, total = tensors.read(self._store.need(digest)), 0.0
+        own = math.inf
+        for held, count in mixed.items():
+            moved, own = norms.distance(tensors.read(self._store.updates(training_id) / f"{held}.safetensors"), mean)
+            total += count * moved
+        return total / sum(mixed.values()) / own
 
     def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
         return sound(path, tensors.read(self._store.need(request.base_digest)))

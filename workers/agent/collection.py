@@ -23,6 +23,8 @@ class Collection:
     exchanged: dict[str, Exchanged] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     links: list[Link] = field(default_factory=list)
+    mixed: dict[str, int] = field(default_factory=dict)
+    """Gossip: digests of the workers' models, and how many workers have each."""
     mean: FedAvg = field(default_factory=FedAvg)
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)

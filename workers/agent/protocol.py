@@ -164,9 +164,9 @@ class Decision(Message):
 
 class DataPath(Message):
     """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
-    ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
+    ring; `groups` of node ids: for `hierarchical` each begins with its head, for `gossip` they are the round's pairs."""
 
-    kind: Literal["mesh", "ring", "hierarchical"]
+    kind: Literal["mesh", "ring", "hierarchical", "gossip"]
     peers: list[Peer]
     groups: list[list[str]] = []
     wait_s: float = Field(description="how long a worker waits for another's part")
@@ -386,6 +386,9 @@ class AggregateReport(Message):
     links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
     audits: list[AuditRecord] = []
+    consensus_distance: float | None = Field(
+        None, description="gossip: mean distance of the workers' models from their mean, over the mean's own norm"
+    )
     digest: str | None = None
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None

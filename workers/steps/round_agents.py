@@ -72,7 +72,7 @@ async def _collect(
     outcome: Outcome,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
-    path = data_path(kind, in_order(job, peers), deadline_s)
+    path = data_path(job, number, kind, in_order(job, peers), deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,

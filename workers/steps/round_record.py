@@ -120,6 +120,7 @@ def _complete(
         )
     row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
     row.aggregate_seconds = aggregate.aggregate_seconds
+    row.consensus_distance = aggregate.consensus_distance
     row.consensus_seconds = aggregate.consensus_seconds
     row.evaluate_seconds = outcome.evaluate_seconds
     row.late_updates = len(aggregate.late)

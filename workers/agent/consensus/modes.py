@@ -4,4 +4,4 @@ from typing import Final
 
 # Look at every update by itself, when all are in.
 JUDGING: Final = ("proof-of-learning", "byzantine")
-CONSENSUS: Final = ("none", "raft", *JUDGING)
+CONSENSUS: Final = ("none", "raft", "gossip", *JUDGING)
