@@ -87,6 +87,10 @@ def node(item: Json) -> Table:
     pairs += [("status", status(item["status"])), ("autonomy", cell(item["autonomy_level"]))]
     pairs += [("capabilities", cell(item["capabilities"])), ("cores", cell(resources.get("cpu_cores")))]
     pairs += [("memory", _gigabytes(resources.get("memory_gb"))), ("gpu", cell(resources.get("gpu")))]
+    if flag := item.get("rejected_updates"):
+        pairs.append(
+            ("rejected updates", cell(f"{flag['count']}, the last in round {flag['last_round']}: {flag['last_reason']}"))
+        )
     if item.get("error"):
         pairs.append(("error", why(item["error"])))
     return facts(pairs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, Literal
 
+from api.domain.consensus import Consensus
 from api.domain.errors import DomainError, FieldError, InvalidError
 from api.domain.specs import TrainingSpec
 
@@ -60,11 +61,11 @@ class SearchSpec:
         for trial in self.trials:
             trial.training.check_available()
 
-    def check_workers(self, workers: int) -> None:
+    def check_workers(self, workers: int, consensus: Consensus = "none") -> None:
         """InvalidError where one of its trainings could not be made with so many workers."""
         for trial in self.trials:
             try:
-                trial.training.check_workers(workers)
+                trial.training.check_workers(workers, consensus)
             except InvalidError as error:
                 raise placed(error, trial.options) from None
 

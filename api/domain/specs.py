@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
-from api.domain import sampling, strategies
+from api.domain import consensus, sampling, strategies
+from api.domain.consensus import Consensus
 from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
 from api.domain.stopping import Rules
 from api.domain.strategies import Strategy
 from api.domain.topology import Topology
 
 Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
-Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
 NodeType = Literal["worker", "parameter_server", "validator"]
 Role = Literal["worker", "aggregator", "validator"]
 Template = Literal["python", "nodejs"]
@@ -45,8 +45,9 @@ class ClusterSpec:
 
     def check_available(self) -> None:
         """Refuse what the contract names and no agent can do yet."""
-        if self.consensus not in ("none", "proof-of-learning"):
-            raise unavailable("/consensus", self.consensus, "'none' and 'proof-of-learning' are built")
+        if self.consensus not in consensus.BUILT:
+            raise unavailable("/consensus", self.consensus, f"built are {', '.join(consensus.BUILT)}")
+        consensus.check_topology(self.consensus, self.topology)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -117,8 +118,8 @@ class TrainingSpec:
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
 
-    def check_workers(self, workers: int) -> None:
-        """InvalidError where a round of that many workers could not be made."""
+    def check_workers(self, workers: int, mode: Consensus = "none") -> None:
+        """InvalidError where a round of that many workers could not be made under the cluster's consensus."""
         if self.min_workers > workers:
             message = f"the cluster has {workers} workers that train; {self.min_workers} are asked for"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/min_workers", message),))
@@ -128,6 +129,8 @@ class TrainingSpec:
         if drawn < least:
             message = f"{self.strategy!r} needs at least {least} updates in a round, and {drawn} workers take part in one"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
+        whole = self.compression == "none" and not self.freeze_layers
+        consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=whole)
 
     def config(self) -> dict[str, Any]:
         return asdict(self)

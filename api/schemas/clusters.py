@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from api.domain import progress as clock
-from api.domain.specs import Architecture, ClusterSpec, Consensus
+from api.domain.consensus import Consensus
+from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
 from api.services.progress import ClusterStatusView, SessionView

@@ -11,6 +11,7 @@ NODE: Final[dict[str, Any]] = {
     "sandbox_id": "sbx4f0c2a9d1e7b",
     "status": "running",
     "role": "worker",
+    "acts_as_aggregator": False,
     "capabilities": ["training", "inference"],
     "autonomy_level": 0.8,
     "resources": {"cpu_cores": 4, "memory_gb": 8.0, "gpu": None},
@@ -19,6 +20,7 @@ NODE: Final[dict[str, Any]] = {
     "template": "python",
     "data_owner": False,
     "former_sandbox_ids": [],
+    "rejected_updates": None,
     "created_at": _TIME,
     "error": None,
 }
@@ -79,6 +81,7 @@ TRAINING: Final[dict[str, Any]] = {
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
+    "term": 1,
     "model": "base",
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
@@ -187,9 +190,11 @@ _ROUND: Final[dict[str, Any]] = {
     "train_seconds": 50.1,
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
+    "consensus_distance": None,
     "evaluate_seconds": 0.6,
     "copies": ["node_w1_abc123"],
     "votes": [],
+    "audits": [],
     "workers": {
         "node_w1_abc123": {
             "state": "done",

@@ -198,6 +198,7 @@ class Training(Shape):
     config: TrainingConfig
     workers: list[str]
     aggregator: str
+    term: int = Field(description="consensus raft: counts the elections of an aggregator, from 1")
     model: str
     labels: list[str] | None = Field(description="class names; null until the workers' data was checked")
     parameters: int | None = Field(description="trainable parameters of the model")
@@ -218,6 +219,7 @@ class Training(Shape):
             config=TrainingConfig(**row.config),
             workers=row.workers,
             aggregator=row.aggregator_id,
+            term=row.term,
             model=row.model,
             labels=row.labels,
             parameters=row.parameters,
@@ -274,11 +276,17 @@ class Round(Shape):
     train_seconds: float | None = Field(description="of the slowest worker")
     aggregate_seconds: float | None
     consensus_seconds: float | None
+    consensus_distance: float | None = Field(
+        description="gossip: mean distance of the workers' models from their mean, over the mean's norm; 0 = they agree"
+    )
     evaluate_seconds: float | None
     copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
+    audits: list[dict[str, Any]] = Field(
+        description="proof-of-learning: workers that were asked to do a segment of their round again, and what came of it"
+    )
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
-    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")
+    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star, hierarchical or gossip")
     data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")
     fallback: str | None = Field(description="why the data path was given up in mid-round and the updates went the star's way")
     links: list[Link] = Field(description="what went from node to node for this round's model, downloads of its base included")

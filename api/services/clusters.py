@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import ids, topology
+from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
@@ -64,12 +65,14 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker to connect.")
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
+    aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if wanted:
+        check_topology(cluster.config["consensus"], wanted)
         cluster.topology = wanted
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
         raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
     drawn = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
-    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn]
+    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn if edge.source != edge.target]
     cluster.members = [node.id for node in nodes]
     if cluster.status == "initializing":
         transitions.move(session, cluster, "connected", topology=cluster.topology)

@@ -59,7 +59,7 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
     trainings.refuse_busy(session, cluster)
     workers, aggregator = trainings.members(session, cluster)
     common_model([worker.model for worker in workers], aggregator.model)
-    spec.check_workers(len(workers))
+    spec.check_workers(len(workers), cluster.config["consensus"])
     shared, differing = _split([trial.training.config() for trial in spec.trials])
     row = SearchRow(
         id=ids.search_id(),

@@ -38,7 +38,7 @@ def begin(
     search_id: str | None = None,
 ) -> TrainingRow:
     """A new training in a locked cluster that is free for it, alone or as one of a search."""
-    spec.check_workers(len(workers))
+    spec.check_workers(len(workers), cluster.config["consensus"])
     row = TrainingRow(
         id=ids.training_id(spec.federated),
         project_id=cluster.project_id,
@@ -149,6 +149,8 @@ def members(session: Session, cluster: ClusterRow, *, newcomers: bool = True) ->
         nodes = [node for node in nodes if node.id in cluster.members]
     workers = [node for node in nodes if node.role == "worker" and "training" in node.capabilities]
     aggregators = [node for node in nodes if node.role == "aggregator" and "aggregation" in node.capabilities]
+    # A promoted worker goes on, until there is a parameter server again.
+    aggregators = aggregators or [node for node in workers if node.acts_as_aggregator]
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker with the capability 'training'.")
     if not aggregators:
@@ -158,6 +160,8 @@ def members(session: Session, cluster: ClusterRow, *, newcomers: bool = True) ->
     outside = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]
     if outside:
         raise ConflictError("not_connected", f"Connect the cluster again; these nodes have joined since: {', '.join(outside)}.")
+    for node in nodes:
+        node.acts_as_aggregator = node.acts_as_aggregator and node is aggregators[0]
     return workers, aggregators[0]
 
 

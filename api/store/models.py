@@ -148,7 +148,9 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
-    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost."""
+    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost.
+
+    `acts_as_aggregator`: a worker that was promoted. Its role, and with it who may reach into its sandbox, stays a worker's."""
 
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -159,6 +161,7 @@ class NodeRow(Leased, Base):
     model: Mapped[str]
     template: Mapped[str]
     autonomy: Mapped[float]
+    acts_as_aggregator: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     capabilities: Mapped[list[str]]
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
@@ -166,6 +169,7 @@ class NodeRow(Leased, Base):
     former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
+    rejected_updates: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]
@@ -234,6 +238,8 @@ class TrainingRow(Leased, Base):
     model: Mapped[str]
     workers: Mapped[list[str]]
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    term: Mapped[int] = mapped_column(server_default=text("1"), default=1)
+    former_aggregators: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     labels: Mapped[list[str] | None]
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
@@ -277,8 +283,10 @@ class RoundRow(Base):
     train_seconds: Mapped[float | None]
     aggregate_seconds: Mapped[float | None]
     consensus_seconds: Mapped[float | None]
+    consensus_distance: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    audits: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     late_updates: Mapped[int | None]
     data_path: Mapped[str | None]
     data_path_reason: Mapped[str | None]

@@ -114,6 +114,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
+        sa.Column("acts_as_aggregator", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("autonomy", sa.Float(precision=53), nullable=False),
         sa.Column("capabilities", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column(
@@ -142,6 +143,7 @@ def upgrade() -> None:
         ),
         sa.Column("agent_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resources", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("rejected_updates", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("price_per_minute", sa.Numeric(precision=12, scale=6), nullable=False),
         sa.Column("data_owner", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("owner_data_at", sa.DateTime(timezone=True), nullable=True),
@@ -306,6 +308,13 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("workers", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("aggregator_id", sa.Text(), nullable=False),
+        sa.Column("term", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column(
+            "former_aggregators",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("parameters", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=True),
@@ -498,9 +507,13 @@ def upgrade() -> None:
         sa.Column("train_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("aggregate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("consensus_seconds", sa.Float(precision=53), nullable=True),
+        sa.Column("consensus_distance", sa.Float(precision=53), nullable=True),
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column(
+            "audits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
         ),
         sa.Column("late_updates", sa.Integer(), nullable=True),
         sa.Column("data_path", sa.Text(), nullable=True),

@@ -5,10 +5,10 @@ from pathlib import Path
 from workers.agent import tensors
 from workers.agent.admission import admit
 from workers.agent.collection import Collection
-from workers.agent.consensus.commitment import fault_of
+from workers.agent.consensus.commitment import fault_of, seed_word
 from workers.agent.errors import AgentError
 from workers.agent.freezing import frozen_names
-from workers.agent.protocol import ModelSpec, TrainReport
+from workers.agent.protocol import AggregateRound, TrainReport
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 
@@ -21,14 +21,18 @@ class Door:
     def take(self, found: Collection, node_id: str, path: Path) -> TrainReport:
         """The report of an update that may count; AgentError says why another may not."""
         base = tensors.read(self._store.need(found.request.base_digest))
-        frozen = self._frozen(found.request.model, found.request.freeze_layers)
+        frozen = self.frozen(found.request)
         update = admit(path, node_id, base, frozen, found.request.compression)
         if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
         else:
             if found.request.consensus == "proof-of-learning":
                 ends = (tensors.state_digest(update.state), tensors.state_digest(base))
-                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
+                compressed = not found.request.compression.is_none
+                fault = fault_of(update.report.commitment, found.request.base_digest, *ends, compressed=compressed)
+                wanted, commitment = found.request.hyperparameters, update.report.commitment
+                if wanted is not None and commitment and commitment.seed != seed_word(wanted.seed, found.request.round):
+                    fault = "the commitment is to other batches than were asked for"
                 if fault:
                     raise AgentError("no_evidence", fault)
             if frozen or not found.request.compression.is_none:
@@ -39,8 +43,9 @@ class Door:
             found.held[node_id] = (update.report, kept)
         return update.report
 
-    def _frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
-        if not freeze_layers and not spec.lora_rank:
+    def frozen(self, request: AggregateRound) -> frozenset[str]:
+        """The tensors that a round's training leaves as they are."""
+        if not request.freeze_layers and not request.model.lora_rank:
             return frozenset()
         with self._shelf.lock:
-            return frozen_names(self._shelf.network(spec).model, freeze_layers)
+            return frozen_names(self._shelf.network(request.model).model, request.freeze_layers)

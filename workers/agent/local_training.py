@@ -10,9 +10,11 @@ import torch
 
 from workers.agent import tensors
 from workers.agent.consensus.commitment import as_sent
+from workers.agent.consensus.own_models import OwnModels
+from workers.agent.consensus.replay import prepared
 from workers.agent.freezing import frozen_names
 from workers.agent.model import Network
-from workers.agent.protocol import TrainReport, TrainRound
+from workers.agent.protocol import Decision, TrainReport, TrainRound
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
@@ -42,6 +44,7 @@ class LocalTraining:
         self._node_id = node_id
         self._store = store
         self._shelf = shelf
+        self.own = OwnModels(store)
         self.newest = Written(Path(), None)
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
@@ -64,7 +67,7 @@ class LocalTraining:
 
         with self._shelf.lock:
             wanted = request.hyperparameters
-            network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            network = self._shelf.loaded(request.model, self._start(watched, request))
             shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
             commit = request.consensus == "proof-of-learning"
             job = Job(
@@ -76,6 +79,7 @@ class LocalTraining:
                 stop,
                 progress,
                 self._moments_for(request),
+                prepared(folder, request) if commit else None,
             )
             found = train(network, shard, job)
             if found.moments is not None:
@@ -105,6 +109,17 @@ class LocalTraining:
                 tensors.write_parts(folder / _UPDATE, packed.parts, metadata)
         self.newest = Written(folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual)
         return report
+
+    def _start(self, watched: Watched[TrainReport], request: TrainRound) -> Path:
+        """The round's base; under gossip what this worker itself ended the round before with."""
+        base = self._store.need(request.base_digest)
+        if request.consensus != "gossip" or request.round == 1:
+            return base
+        own = self.own.after(request.training_id, request.round - 1)
+        if own is None:
+            decision = Decision(action="start_from_mean", reason="no model of its own from the round before is here")
+            watched.change(decisions=[*watched.report.decisions, decision])
+        return own or base
 
     def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
         wanted, path = request.hyperparameters, folder / _RESIDUAL

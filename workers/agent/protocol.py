@@ -15,12 +15,15 @@ less than one (update.py).
     POST /models                  Keep               -> Kept                  (worker: have a copy of a global model)
     POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
     POST /scores                  Score              -> Scores                (worker, as a member of a committee)
+    POST /ballots                 Ballot             -> Voted                 (worker: who shall be the aggregator now?)
+    POST /audits                  Audit              -> Audited               (worker: do a part of your round again)
     POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
     POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
     POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
     GET  /models/{digest}                            -> safetensors body      (any agent that has it)
     PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
     GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20              -> a part's body   (worker <- worker; 404: ask again)
+    GET  /trainings/{t}/rounds/{n}/evidence/{name}   safetensors body       (aggregator <- worker, after Audited)
     POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
     POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
 
@@ -161,9 +164,9 @@ class Decision(Message):
 
 class DataPath(Message):
     """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
-    ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
+    ring; `groups` of node ids: for `hierarchical` each begins with its head, for `gossip` they are the round's pairs."""
 
-    kind: Literal["mesh", "ring", "hierarchical"]
+    kind: Literal["mesh", "ring", "hierarchical", "gossip"]
     peers: list[Peer]
     groups: list[list[str]] = []
     wait_s: float = Field(description="how long a worker waits for another's part")
@@ -194,11 +197,13 @@ class TrainRound(Message):
 
 
 class Commitment(Message):
-    """Proof-of-learning: a hash chain over base digest, batch-order seed, checkpoint digests and losses of one round."""
+    """Proof-of-learning: a hash chain over base digest, batch-order seed, and each segment's end, loss, steps and trace."""
 
     seed: str = Field(description="what the batches' order was drawn from")
     segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
     losses: list[float] = Field(description="mean training loss of each segment")
+    steps: list[int] = Field(description="optimizer steps of each segment; 0: compression changed the state on its way")
+    traces: list[str] = Field(description="digest of the fingerprints of each segment's steps")
     root: str = Field(description="last link of the chain")
 
 
@@ -246,6 +251,7 @@ class AggregateRound(Message):
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
     deadline_s: float
+    hyperparameters: Hyperparameters | None = Field(None, description="the workers', to judge what an audit brings")
     path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
     fallback: str | None = Field(None, description="why the path is given up before the round begins here")
     compression: Compression = Compression()
@@ -281,11 +287,20 @@ class Score(Message):
     limit: int = Field(128, description="held-out samples to look at, at most")
 
 
+class Effect(Message):
+    """What an update changed on a voter's held-out samples, against the round's base."""
+
+    change: float = Field(description="mean total variation between the two models' probabilities, 0..1")
+    gain: float = Field(description="mean loss (nats) of the base less that of the candidate")
+    error: float = Field(description="standard error of the gain over the samples")
+
+
 class Scores(Message):
     node_id: str
     samples: int
     base: float = Field(description="accuracy of the round's base model")
     candidates: dict[str, float] = Field(description="accuracy of each candidate")
+    effects: dict[str, Effect] = Field({}, description="what each candidate changed")
 
 
 class Vote(Message):
@@ -296,6 +311,56 @@ class Vote(Message):
     candidate: str
     accept: bool
     score: float | None = None
+    reason: str | None = Field(None, description="why not, in words")
+
+
+class Ballot(Message):
+    """Shall `candidate` be the aggregator in `term`? `digest` is the last committed model; None before the first round."""
+
+    training_id: str
+    term: int = Field(ge=1)
+    candidate: str
+    digest: str | None
+
+
+class Voted(Message):
+    node_id: str
+    term: int = Field(description="the newest term that this worker has voted in")
+    granted: bool
+    holds: bool = Field(description="whether it has the last committed model")
+
+
+class Audit(Message):
+    """Do a segment of your round again, and keep what it was like after `step` of its steps."""
+
+    training_id: str
+    round: int
+    segment: int = Field(ge=0)
+    steps: int = Field(ge=1, description="steps of the segment, as committed to")
+    step: int = Field(ge=1)
+    nonce: str
+
+
+class Audited(Message):
+    """A worker's answer: its evidence (the states `start`, `middle` and `end`) may be fetched now."""
+
+    node_id: str
+    nonce: str
+    fingerprints: list[str] = Field(description="of each step of the segment, in order")
+    loss: float = Field(description="the batch's mean training loss in the step asked about, which its fingerprint covers")
+    seconds: float
+
+
+class AuditRecord(Message):
+    """An audit and what came of it. `nonce` is the fresh randomness that, with all roots, drew workers, segments and steps."""
+
+    worker: str
+    segment: int
+    step: int
+    passed: bool
+    reason: str | None = None
+    seconds: float | None = Field(None, description="of the replay, as the worker measured it")
+    nonce: str
 
 
 class Evaluation(Message):
@@ -320,6 +385,10 @@ class AggregateReport(Message):
     fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
     links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
+    audits: list[AuditRecord] = []
+    consensus_distance: float | None = Field(
+        None, description="gossip: mean distance of the workers' models from their mean, over the mean's own norm"
+    )
     digest: str | None = None
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None

@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
 from workers.agent.calibrator import Calibrator
+from workers.agent.consensus.ballots import Voter
+from workers.agent.consensus.replay import Replayer
 from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
@@ -84,6 +86,7 @@ class Agent:
         exchange = Exchange(config.token)
         self._copies = Copies(config.node_id, exchange, self._store, log)
         self._judge = Judge(config.node_id, exchange, self._store, self._shelf, self._copies)
+        self._replayer = Replayer(config.node_id, self._store, self._shelf)
         local = LocalTraining(config.node_id, self._store, self._shelf)
         self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log)
         self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log)
@@ -109,6 +112,9 @@ class Agent:
             Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
+            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
             Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
@@ -189,6 +195,11 @@ class Agent:
     async def _part(self, request: Request) -> Response:
         key = (request.path_params["training_id"], request.path_params["number"])
         path = await self._worker.parts.find(key, request.path_params["name"], _wait(request))
+        return _ModelFile(path, media_type="application/octet-stream")
+
+    async def _evidence(self, request: Request) -> Response:
+        training_id, number, name = (request.path_params[key] for key in ("training_id", "number", "name"))
+        path = await asyncio.to_thread(self._replayer.evidence, training_id, number, name)
         return _ModelFile(path, media_type="application/octet-stream")
 
     async def _exchanged(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import nn
 from workers.agent import freezing, precision, tensors
 from workers.agent.autonomy import EARLY_STOP, HALVE_RATE, may
 from workers.agent.batches import Encoded, shuffled
-from workers.agent.consensus.commitment import Chain
+from workers.agent.consensus.commitment import Chain, seed_word
+from workers.agent.consensus.recording import Recorder
 from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.model import RNG, Network
@@ -32,7 +34,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "adagrad": partial(torch.optim.Adagrad, fused=True),
 }
-_SEGMENTS = 4
 _MOST_HALVINGS = 5
 _DIVERGED = 2.0
 
@@ -47,8 +48,8 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`; `moments` is the state
-    that the optimizer goes on from, if any."""
+    """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`, with checkpoints in the
+    folder `replay`, if any; `moments` is the state that the optimizer goes on from, if any."""
 
     number: int
     wanted: Hyperparameters
@@ -58,6 +59,7 @@ class Job:
     stop: threading.Event
     progress: Callable[[float], None]
     moments: dict[str, Any] | None = None
+    replay: Path | None = None
 
 
 @dataclass(slots=True)
@@ -117,12 +119,12 @@ def _epochs(network: Network, parameters: list[nn.Parameter], shard: Shard, job:
     if job.moments is not None:
         _go_on_from(optimizer, job.moments)
     proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
-    chain = Chain(job.base_digest, f"{wanted.seed}/{job.number}") if job.commit else None
+    recorder = _recorder(network, shard, job, optimizer) if job.commit else None
     first_loss = best_held_out = math.inf
     guessing = math.log(len(network.spec.labels))
     for epoch in range(wanted.local_epochs):
         batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, job.number, epoch))
-        found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, chain, proximal)
+        found.loss, found.accuracy = _epoch(network, shard.training, batches, optimizer, job, epoch, recorder, proximal)
         first_loss = found.loss if epoch == 0 else first_loss
         # A small loss wavers by more than its double and is no divergence while it beats a guess.
         if found.loss > _DIVERGED * max(first_loss, guessing):
@@ -134,8 +136,17 @@ def _epochs(network: Network, parameters: list[nn.Parameter], shard: Shard, job:
                 found.decisions.append(EARLY_STOP.decision(reason))
                 break
             best_held_out = held_out
-    found.commitment = chain.commitment if chain else None
+    found.commitment = recorder.finish() if recorder else None
     found.moments = optimizer.state_dict() if wanted.keep_moments else None
+
+
+def _recorder(network: Network, shard: Shard, job: Job, optimizer: torch.optim.Optimizer) -> Recorder:
+    frozen = freezing.frozen_names(network.model, job.wanted.freeze_layers)
+    planned = job.wanted.local_epochs * -(-len(shard.training) // job.wanted.batch_size)
+    chain = Chain(job.base_digest, seed_word(job.wanted.seed, job.number))
+    recorder = Recorder(chain, network.model, frozen, planned, job.replay)
+    recorder.begin(optimizer)
+    return recorder
 
 
 def _go_on_from(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
@@ -154,37 +165,47 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     job: Job,
     epoch: int,
-    chain: Chain | None,
+    recorder: Recorder | None,
     proximal: Proximal | None,
 ) -> tuple[float, float]:
-    """(mean loss, accuracy) over one epoch; the state after each segment goes into the chain."""
+    """(mean loss, accuracy) over one epoch."""
     network.model.train()
-    loss_sum, right, segment_loss, segment_size = 0.0, 0, 0.0, 0
-    ends = {round((index + 1) * len(batches) / _SEGMENTS) for index in range(_SEGMENTS)}
-    for step, batch in enumerate(batches, start=1):
+    loss_sum, right = 0.0, 0
+    for number, batch in enumerate(batches, start=1):
         if job.stop.is_set():
             raise StoppedError
-        targets = data.targets(batch)
-        with precision.autocast(network.model, wanted=job.wanted.mixed_precision):
-            logits = _logits(network, data, batch).float()
-        loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if proximal is not None:
-            proximal.add_to_gradients()
-        optimizer.step()
-        value = float(nn.functional.cross_entropy(logits.detach(), targets))
+        value, correct = step(network, data, batch, optimizer, job.wanted, proximal)
         if not math.isfinite(value):
             raise _DivergedError("the training loss is not finite")
         loss_sum += value * len(batch)
-        right += int((logits.detach().argmax(1) == targets).sum())
-        segment_loss, segment_size = segment_loss + value * len(batch), segment_size + len(batch)
-        if chain is not None and step in ends:
-            chain.add(tensors.state_digest(tensors.state_of(network.model)), segment_loss / segment_size)
-            segment_loss, segment_size = 0.0, 0
-        job.progress((epoch + step / len(batches)) / job.wanted.local_epochs)
+        right += correct
+        if recorder is not None:
+            recorder.step(value, len(batch), optimizer)
+        job.progress((epoch + number / len(batches)) / job.wanted.local_epochs)
     network.model.eval()
     return loss_sum / len(data), right / len(data)
+
+
+def step(
+    network: Network,
+    data: Encoded,
+    batch: NDArray[np.int64],
+    optimizer: torch.optim.Optimizer,
+    wanted: Hyperparameters,
+    proximal: Proximal | None,
+) -> tuple[float, int]:
+    """One step of the optimizer; (the batch's mean loss before it, how many of its samples were right)."""
+    targets = data.targets(batch)
+    with precision.autocast(network.model, wanted=wanted.mixed_precision):
+        logits = _logits(network, data, batch).float()
+    loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if proximal is not None:
+        proximal.add_to_gradients()
+    optimizer.step()
+    value = float(nn.functional.cross_entropy(logits.detach(), targets))
+    return value, int((logits.detach().argmax(1) == targets).sum())
 
 
 def _logits(network: Network, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:

@@ -153,6 +153,7 @@ class Worker:
 
     async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
         pushing = time.perf_counter()
+        self._local.own.drop(request.training_id, request.round)
         written = self._local.newest
         receipt = await self._tried(
             watched,
@@ -229,6 +230,8 @@ class Worker:
         if mean is None:
             return Exchanged(report=full)
         saved = await asyncio.to_thread(self._store.save, request.training_id, mean.state)
+        if meeting.path.kind == "gossip":
+            self._local.own.keep(request.training_id, request.round, saved.digest)
         self._store.prune(request.training_id, {request.base_digest, saved.digest}, older=1)
         return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
 

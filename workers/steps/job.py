@@ -47,6 +47,7 @@ class Job:
     aggregator_id: str
     aggregator: Member | None
     aggregator_returns: bool
+    term: int = 1
     resting: tuple[Member, ...] = ()
 
     @property
@@ -114,6 +115,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         aggregator_id=training.aggregator_id,
         aggregator=members.get(training.aggregator_id),
         aggregator_returns=training.aggregator_id in away.keys() | starting,
+        term=training.term,
     )
 
 

@@ -17,7 +17,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import model_card, nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, returns, running
+from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
 
 _TRIES = 3
@@ -41,7 +41,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         members = running(uow.session, row.cluster_id)
-        aggregator = next((member for member in members if member.role == "aggregator"), None)
+        aggregator = aggregator_among(members)
         card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
         _finish(context, row, token, None, None, {"code": "no_aggregator", "detail": "The cluster has no running aggregator."})

@@ -20,6 +20,7 @@ from api.store.models import NodeRow
 from workers.agent.protocol import AgentConfig, Health
 from workers.agent_client import AgentError, cluster_token
 from workers.context import Context
+from workers.steps import promotion
 from workers.steps.deployment import metadata
 from workers.steps.lease import act, under_lease
 from workers.steps.members import Member, agent_of
@@ -204,10 +205,13 @@ def _gone(context: Context, plan: _Plan, token: str) -> None:
 
 def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> None:
     """An aggregator holds nothing that its workers do not have: it gets a new sandbox at once. A worker's data is its owner's
-    to upload: the training goes on with the others, and the event says what would bring it back."""
+    to upload: the training goes on with the others, and the event says what would bring it back. Under `raft` a running
+    training elects another aggregator instead."""
     events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
     leases.release(node, None)
-    if node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
+    if node.role == "aggregator" and (training_id := promotion.awaited(uow.session, node)) is not None:
+        uow.ring("trainings.advance", training_id)
+    elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
 

@@ -13,7 +13,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, returns, running
+from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
 
 _RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
@@ -75,7 +75,7 @@ def _mark_lost(context: Context, members: list[Member]) -> None:
 
 def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Member]:
     workers = [member for member in members if member.role == "worker" and "inference" in member.capabilities]
-    aggregator = next((member for member in members if member.role == "aggregator"), None)
+    aggregator = aggregator_among(members)
     if not workers:
         raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
     if aggregator is None:

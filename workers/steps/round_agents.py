@@ -72,7 +72,7 @@ async def _collect(
     outcome: Outcome,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
-    path = data_path(kind, in_order(job, peers), deadline_s)
+    path = data_path(job, number, kind, in_order(job, peers), deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
@@ -85,6 +85,7 @@ async def _collect(
         strategy=job.strategy_spec,
         consensus=job.cluster_config["consensus"],
         deadline_s=deadline_s,
+        hyperparameters=_hyperparameters(job, number),
         path=path,
         compression=job.compression,
         freeze_layers=job.config["freeze_layers"],
@@ -131,6 +132,22 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
     return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
 
+def _hyperparameters(job: Job, number: int) -> Hyperparameters:
+    config = job.config
+    return Hyperparameters(
+        local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
+        batch_size=config["batch_size"],
+        learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
+        optimizer=config["optimizer"],
+        weight_decay=config["weight_decay"],
+        seed=config["seed"],
+        proximal_mu=config["proximal_mu"] or 0.0,
+        keep_moments=config["strategy"] == "diloco",
+        mixed_precision=config["mixed_precision"],
+        freeze_layers=config["freeze_layers"],
+    )
+
+
 async def _work(
     context: Context,
     job: Job,
@@ -142,25 +159,13 @@ async def _work(
     outcome: Outcome,
 ) -> None:
     """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
-    config = job.config
     request = TrainRound(
         training_id=job.training_id,
         round=number,
         model=job.model_spec,
         base_digest=job.digest or "",
-        dataset=config["dataset"],
-        hyperparameters=Hyperparameters(
-            local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
-            batch_size=config["batch_size"],
-            learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
-            optimizer=config["optimizer"],
-            weight_decay=config["weight_decay"],
-            seed=config["seed"],
-            proximal_mu=config["proximal_mu"] or 0.0,
-            keep_moments=config["strategy"] == "diloco",
-            mixed_precision=config["mixed_precision"],
-            freeze_layers=config["freeze_layers"],
-        ),
+        dataset=job.config["dataset"],
+        hyperparameters=_hyperparameters(job, number),
         compression=job.compression,
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],

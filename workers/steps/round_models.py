@@ -26,7 +26,7 @@ async def keep(
     """Have every worker pull the new model, which it needs for the next round anyhow, in a hierarchy from its head."""
     digest = outcome.aggregate.digest if outcome.aggregate else None
     request = Keep(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
-    path = data_path(kind, in_order(job, peers), 0)
+    path = data_path(job, 0, kind, in_order(job, peers), 0) if kind == "hierarchical" else None
     heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path else {}
     present = [member for member in workers if member.node_id not in outcome.silent]
 

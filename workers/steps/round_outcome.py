@@ -38,8 +38,11 @@ def in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:
     return [peers[node_id] for node_id in job.planned_workers if node_id in members and node_id in peers]
 
 
-def data_path(kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
+def data_path(job: Job, number: int, kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
     if kind == "star":
         return None
-    groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
+    names = [peer.node_id for peer in peers]
+    groups = topology.groups(names) if kind == "hierarchical" else []
+    if kind == "gossip":
+        groups = topology.matching(job.topology, names, job.config["seed"], number)  # type: ignore[arg-type]
     return DataPath(kind=kind, peers=peers, groups=groups, wait_s=wait_s)

@@ -12,6 +12,7 @@ from api.domain.stopping import stop_reason
 from api.services import progress as figures
 from api.services import searches
 from api.services.lookup import locked_cluster
+from api.services.nodes import flag_rejected
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import (
@@ -45,6 +46,9 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
                 {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
                 training_id=job.training_id,
             )
+        if aggregate is not None:
+            row.votes = [vote.model_dump() for vote in aggregate.votes]
+            row.audits = [audit.model_dump() for audit in aggregate.audits]
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
             searches.tell(uow, training)
@@ -92,6 +96,8 @@ def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state
     if row.state == state:
         return
     row.state, row.reason = state, reason
+    if state == "rejected" and reason is not None:
+        flag_rejected(session, row, reason)
     if state != "done":
         events.emit(
             session,
@@ -120,6 +126,7 @@ def _complete(
         )
     row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
     row.aggregate_seconds = aggregate.aggregate_seconds
+    row.consensus_distance = aggregate.consensus_distance
     row.consensus_seconds = aggregate.consensus_seconds
     row.evaluate_seconds = outcome.evaluate_seconds
     row.late_updates = len(aggregate.late)
@@ -133,7 +140,6 @@ def _complete(
         node = round_node(session, job.training_id, row.number, report.node_id)
         if node.bytes_sent is None:
             node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
-    row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
             RoundRow.training_id == row.training_id, RoundRow.number == row.number

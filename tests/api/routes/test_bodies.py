@@ -52,11 +52,10 @@ def test_cluster_fields(user: User, field: str, value: Any) -> None:
     assert [error["pointer"] for error in body["errors"]] == ["/" + field.replace("~", "~0").replace("/", "~1")]
 
 
-@pytest.mark.parametrize(("field", "value"), [("consensus", "raft"), ("consensus", "byzantine")])
-def test_what_has_no_mechanism_yet_is_refused_and_named(user: User, field: str, value: str) -> None:
-    body = user.refused("POST", "/v1/clusters", 422, json={**CLUSTER, field: value})
-    assert body["code"] == "not_available"
-    assert body["errors"][0]["pointer"] == f"/{field}"
+def test_a_consensus_that_the_topology_cannot_carry_is_refused(user: User) -> None:
+    body = user.refused("POST", "/v1/clusters", 422, json={**CLUSTER, "consensus": "gossip", "topology": "star"})
+    assert body["code"] == "consensus_conflict"
+    assert body["errors"][0]["pointer"] == "/topology"
 
 
 @pytest.mark.parametrize(
