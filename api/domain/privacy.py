@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.domain.accountant import Steps, epsilon, noise_for
+from api.domain.accountant import Steps, noise_for
 from api.domain.errors import FieldError, InvalidError
 
 # Delta where none is given: that of the largest shard, a tenth of a record.
@@ -17,7 +17,7 @@ _DELTA_RECORDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class DifferentialPrivacy:
-    """Exactly one of `target_epsilon` and `noise_multiplier`; `delta` None is 1 / (10 n), n the records of the largest shard."""
+    """One of `target_epsilon` and `noise_multiplier`; `delta` None is 1 / (10 n), n the records of the largest shard."""
 
     max_grad_norm: float
     target_epsilon: float | None = None
@@ -62,15 +62,3 @@ def plan(
     if asked.target_epsilon is not None:
         noise = noise_for(asked.target_epsilon, delta, rate, per_epoch * epochs, spent)
     return None if noise is None else Plan(samples, rate, noise, per_epoch)
-
-
-def steps_of(record: Mapping[str, Any] | None) -> Steps:
-    """The steps of a round's record of a worker; none where it has no such record."""
-    if not record:
-        return Steps(0.0, 1.0, 0)
-    return Steps(record["sampling_rate"], record["noise_multiplier"], record["steps"])
-
-
-def spent_epsilon(records: Iterable[Mapping[str, Any] | None], delta: float) -> float:
-    """The epsilon of all rounds together."""
-    return epsilon([steps_of(record) for record in records], delta)

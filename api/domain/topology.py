@@ -27,12 +27,13 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
 
 
 def data_path(
-    topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False
+    topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False, secure: bool = False
 ) -> tuple[Topology, str | None]:
     """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
 
     A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
-    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected.
+    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected. `secure`:
+    updates are masked for the one who adds them up.
     """
     if topology == "star":
         return "star", None
@@ -40,6 +41,8 @@ def data_path(
         return "star", f"the consensus {consensus!r} judges every update by itself"
     if needs_single_updates(strategy):
         return "star", f"the strategy {strategy!r} looks at every update by itself"
+    if secure:
+        return "star", "secure aggregation: masked updates are added up at the aggregator"
     if partial:
         return "star", "only a part of each model travels"
     if workers < 2:

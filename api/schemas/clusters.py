@@ -8,6 +8,7 @@ from api.domain import progress as clock
 from api.domain.specs import Architecture, ClusterSpec, Consensus
 from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
+from api.schemas.trainings import TrainingPrivacy
 from api.services.progress import ClusterStatusView, SessionView
 from api.store.models import ClusterRow
 
@@ -154,6 +155,7 @@ class TrainingSession(Shape):
     cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
+    privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
 
@@ -173,6 +175,7 @@ class TrainingSession(Shape):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
+            privacy=TrainingPrivacy.of(view.training),
             stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import ids
+from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import TrainingSpec, common_model
 from api.domain.status import ACTIVE_TRAINING
@@ -23,6 +23,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec)
     spec.check_available()
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
+    exclusions.check(spec, cluster.config["consensus"])
     _refuse_second(session, cluster)
     workers, aggregator = _members(session, cluster)
     spec.check_workers(len(workers))

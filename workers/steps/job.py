@@ -45,6 +45,7 @@ class Job:
     aggregator_id: str
     aggregator: Member | None
     aggregator_returns: bool
+    privacy: dict[str, Any] | None = None
     resting: tuple[Member, ...] = ()
 
     @property
@@ -112,6 +113,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         aggregator_id=training.aggregator_id,
         aggregator=members.get(training.aggregator_id),
         aggregator_returns=training.aggregator_id in away.keys() | starting,
+        privacy=training.privacy,
     )
 
 

@@ -20,9 +20,7 @@ from api.domain.accountant import Steps, epsilon, noise_for, rdp
         (32 / 2500, 0.6, 1.25, 0.0011967299996141672),
     ],
 )
-def test_renyi_divergence_of_one_step_is_what_opacus_computes(
-    rate: float, noise: float, order: float, expected: float
-) -> None:
+def test_renyi_divergence_of_one_step_is_what_opacus_computes(rate: float, noise: float, order: float, expected: float) -> None:
     assert rdp(rate, noise, order) == pytest.approx(expected, rel=1e-6)
 
 
