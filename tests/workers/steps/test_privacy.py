@@ -102,3 +102,36 @@ def test_delta_is_a_tenth_of_a_record_of_the_largest_shard_where_none_is_given(h
     with house.database.unit_of_work() as uow:
         rows: list[Any] = list(uow.session.scalars(select(RoundNodeRow.privacy).where(RoundNodeRow.training_id == training_id)))
     assert max(row["epsilon"] for row in rows) == privacy.epsilon > 0
+
+
+def test_a_secure_sum_takes_the_stars_way_says_so_and_bears_a_lost_worker(house: House) -> None:
+    house.connect("ring")
+    training_id = house.begin(epochs=2, secure_aggregation=True, strategy="fedadam", differential_privacy=PRIVATE)
+    while shown(house, training_id).completed_rounds < 1:
+        steps.advance(house.context, training_id)
+    house.sockets.places[house.workers[2]] = "/nowhere.sock"
+    status, rounds = house.go_on(training_id)
+    assert status == "completed", rounds[-1].error
+    assert {(row.data_path, row.data_path_reason) for row in rounds} == {
+        ("star", "secure aggregation: masked updates are added up at the aggregator")
+    }
+    assert [worker.state for worker in rounds[0].workers.values()] == ["done"] * 4
+    assert sorted(worker.state for worker in rounds[1].workers.values()) == ["done", "done", "done", "lost"]
+    assert all(link.bytes > 0 for row in rounds for link in row.links)
+    # A round that was begun is paid for, by the lost worker too.
+    assert {worker.privacy.steps for worker in rounds[1].workers.values() if worker.privacy} == {3}
+
+
+def test_a_secure_sum_of_two_is_refused_and_one_that_is_left_with_two_ends(house: House) -> None:
+    house.connect("star")
+    with pytest.raises(InvalidError, match="from 3 workers on"):
+        house.begin(epochs=1, secure_aggregation=True, fraction=0.5)
+    training_id = house.begin(epochs=2, secure_aggregation=True)
+    steps.advance(house.context, training_id)
+    for lost in house.workers[2:]:
+        house.sockets.places[lost] = "/nowhere.sock"
+    status, rounds = house.go_on(training_id)
+    error = shown(house, training_id).error
+    assert error is not None
+    assert (status, error.code) in {("failed", "quorum_lost"), ("failed", "below_threshold")}
+    assert not [row for row in rounds if row.digest], "nothing was published"
