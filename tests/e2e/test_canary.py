@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,7 +46,8 @@ def rows(engine: Engine) -> Iterator[tuple[str, bytes]]:
                 yield f"table {table}", row.encode()
 
 
-def keys(redis: "Redis[bytes]") -> Iterator[tuple[str, bytes]]:
+def keys(redis: Redis) -> Iterator[tuple[str, bytes]]:
+    value: Any
     for key in redis.scan_iter():
         match redis.type(key):
             case b"string":
@@ -101,10 +103,11 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     owners[0].upload(workers[0], f"/data/{SENTENCE.replace(' ', '_')[:5]}.txt", SENTENCE.encode())
     walk.upload(aggregator, "/data/test.json", samples(20, 95_000), status=201)
     assert walk.train(cluster_id, status=422, dataset="/data/broken.json")["code"]
-    for fields in ({}, {"secure_aggregation": True, "differential_privacy": {"noise_multiplier": 1.0}}):
+    protected: dict[str, Any] = {"secure_aggregation": True, "differential_privacy": {"noise_multiplier": 1.0}}
+    wait = {"Prefer": "wait=60"}
+    for fields in ({}, protected):
         training_id = walk.train(cluster_id, epochs=1, **fields)["training_id"]
         walk.until(cluster_id, "completed")
-        wait = {"Prefer": "wait=60"}
         asked = {"input_data": "/data/test.json", "aggregation": "ensemble"}
         assert walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=wait, json=asked)["status"] == "completed"
     model = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=wait, json={"name": "canary"})
@@ -112,8 +115,8 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     archive = walk.http.get(f"/v1/models/{model['model_id']}/download").content
     walk.http.get(f"/v1/sandboxes/{aggregator}/files", params={"path": "/export/canary"})
     for node_id in workers:
-        path = {"path": "/data/train_1.json"}
-        assert walk.call("GET", f"/v1/sandboxes/{node_id}/files", status=403, params=path)["code"] == "owner_only"
+        shard = {"path": "/data/train_1.json"}
+        assert walk.call("GET", f"/v1/sandboxes/{node_id}/files", status=403, params=shard)["code"] == "owner_only"
         assert walk.call("POST", f"/v1/sandboxes/{node_id}/execute", status=403, json={"code": "1"})["code"] == "owner_only"
     for path in (
         *(f"/v1/sandboxes/{node_id}" for node_id in (*workers, aggregator)),
@@ -132,7 +135,7 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
 
     settings = settings_of(stack)
     engine = create_engine(settings["FLOW_NEXUS_DATABASE_URL"])
-    redis: Redis[bytes] = Redis.from_url(settings["FLOW_NEXUS_REDIS_URL"])
+    redis = Redis.from_url(settings["FLOW_NEXUS_REDIS_URL"])
     try:
         plant(stack, engine, redis)
         planted = {where.split()[0] for where, content in (*rows(engine), *keys(redis)) if canary.found_in(content)}
@@ -158,7 +161,7 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     engine.dispose()
 
 
-def plant(stack: EmbeddedStack, engine: Engine, redis: "Redis[bytes]") -> None:
+def plant(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE planted (word text)"))
         connection.execute(text("INSERT INTO planted VALUES (:word)"), {"word": PLANTED})
@@ -166,7 +169,7 @@ def plant(stack: EmbeddedStack, engine: Engine, redis: "Redis[bytes]") -> None:
     (stack.home.path / "logs" / "planted.log").write_text(PLANTED)
 
 
-def uproot(stack: EmbeddedStack, engine: Engine, redis: "Redis[bytes]") -> None:
+def uproot(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS planted"))
     redis.delete("planted")

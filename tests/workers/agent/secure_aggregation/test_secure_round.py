@@ -14,6 +14,7 @@ from tests.workers.agent.agents import (
     drop,
     federation,
     global_model,
+    live_agent,
     plus,
     problem,
     report,
@@ -113,6 +114,31 @@ def test_below_the_threshold_the_round_fails_and_nothing_is_unmasked(four: Feder
     assert (found["state"], problem(found), found["digest"]) == ("failed", "below_threshold", None)
     assert "nothing is unmasked" in found["problem"]["message"]
     assert problem(report(four.workers[0], 1, "worker")) == "push_failed"
+
+
+def test_a_new_aggregator_gets_the_same_sum_and_never_one_of_fewer(four: Federation) -> None:
+    with live_agent("ps", "aggregator") as second, live_agent("ps", "aggregator") as third:
+        sums = []
+        for aggregator in (four.aggregator, second):
+            four.aggregator = aggregator
+            four.init()
+            four.collect(**SECURE)
+            for worker in four.workers:
+                four.train(worker, **SECURE, resend=aggregator is second)
+            sums.append(global_model(four, four.aggregated()["digest"]))
+            # Shares are told a moment before their teller's report says that it is done.
+            assert {four.trained(worker)["state"] for worker in four.workers} == {"done"}
+        assert difference(*sums) < 1e-7
+        # The sum of all less the sum of three would be the fourth's update.
+        four.aggregator = third
+        four.init()
+        four.collect(workers=[worker.peer for worker in four.workers[:3]], **SECURE)
+        for worker in four.workers[:3]:
+            four.train(worker, **SECURE, resend=True)
+        for worker in four.workers[:3]:
+            assert problem(four.trained(worker)) == "already_unmasked"
+            drop(four, worker.node_id)
+        assert problem(four.aggregated()) == "below_threshold"
 
 
 def test_a_round_that_is_stopped_lets_everybody_go(four: Federation) -> None:
