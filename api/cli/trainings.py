@@ -47,6 +47,11 @@ def distributed(
     lora_rank: Annotated[int | None, typer.Option(help="lora: rank of the adapters.")] = None,
     mixed_precision: Annotated[Flag | None, typer.Option(help="bf16 where a node has it.")] = None,
     freeze_layers: Annotated[int | None, typer.Option(help="Encoder layers that stay as they are.")] = None,
+    secure_aggregation: Annotated[Flag | None, typer.Option(help="The aggregator sees the updates' sum alone.")] = None,
+    target_epsilon: Annotated[float | None, typer.Option(help="Differential privacy: epsilon of the whole training.")] = None,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Differential privacy: the noise itself.")] = None,
+    max_grad_norm: Annotated[float | None, typer.Option(help="Differential privacy: each record's gradient.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Differential privacy.")] = None,
     target_accuracy: Annotated[float | None, typer.Option(help="Stop there, 0 to 1.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many rounds without progress.")] = None,
     budget_usd: Annotated[float | None, typer.Option(help="Stop at this cost.")] = None,
@@ -54,6 +59,7 @@ def distributed(
     wait: Wait = _START_WAIT_S,
 ) -> None:
     """Start a training on all workers of a cluster, and wait until it trains."""
+    private = given(target_epsilon=target_epsilon, noise_multiplier=noise_multiplier, max_grad_norm=max_grad_norm, delta=delta)
     body = given(
         dataset=dataset,
         epochs=epochs,
@@ -79,6 +85,8 @@ def distributed(
         lora_rank=lora_rank,
         mixed_precision=truth(mixed_precision),
         freeze_layers=freeze_layers,
+        secure_aggregation=truth(secure_aggregation),
+        differential_privacy=private or None,
         target_accuracy=target_accuracy,
         patience=patience,
         budget_usd=budget_usd,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, Literal
 
+from api.domain import exclusions
 from api.domain.consensus import Consensus
 from api.domain.errors import DomainError, FieldError, InvalidError
 from api.domain.specs import TrainingSpec
@@ -65,6 +66,7 @@ class SearchSpec:
         """InvalidError where one of its trainings could not be made with so many workers."""
         for trial in self.trials:
             try:
+                exclusions.check(trial.training, consensus)
                 trial.training.check_workers(workers, consensus)
             except InvalidError as error:
                 raise placed(error, trial.options) from None

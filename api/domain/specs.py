@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from api.domain import consensus, sampling, strategies
 from api.domain.consensus import Consensus
 from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
+from api.domain.privacy import DifferentialPrivacy
 from api.domain.stopping import Rules
 from api.domain.strategies import Strategy
 from api.domain.topology import Topology
@@ -27,6 +28,8 @@ DEFAULT_CAPABILITIES: Final[dict[Role, tuple[Capability, ...]]] = {
     "aggregator": ("aggregation", "synchronization"),
     "validator": ("validation",),
 }
+# Of two, each knows the other's update once the mean is published.
+LEAST_SECURE: Final = 3
 _MODEL_SIZE: Final = {"base": 0, "large": 1}
 
 
@@ -114,6 +117,9 @@ class TrainingSpec:
     compression_ratio: float | None = None
     lora_rank: int = 0
 
+    differential_privacy: DifferentialPrivacy | None = None
+    secure_aggregation: bool = False
+
     def check_available(self) -> None:
         if not self.federated:
             raise unavailable("/federated", self.federated, "only federated training is built")
@@ -129,6 +135,9 @@ class TrainingSpec:
         if drawn < least:
             message = f"{self.strategy!r} needs at least {least} updates in a round, and {drawn} workers take part in one"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
+        if self.secure_aggregation and drawn < LEAST_SECURE:
+            message = f"a sum hides its parts from {LEAST_SECURE} workers on; {drawn} take part in a round"
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/secure_aggregation", message),))
         whole = self.compression == "none" and not self.freeze_layers
         consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=whole)
 

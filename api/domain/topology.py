@@ -28,11 +28,14 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
     return [list(workers[i::count]) for i in range(count)]
 
 
-def data_path(topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False) -> tuple[str, str | None]:
+def data_path(
+    topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False, secure: bool = False
+) -> tuple[str, str | None]:
     """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
 
     A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
-    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected.
+    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected. `secure`:
+    updates are masked for the one who adds them up.
     """
     if topology == "star":
         return "star", None
@@ -42,6 +45,8 @@ def data_path(topology: str, workers: int, consensus: str, strategy: str, *, par
         return "star", f"the strategy {strategy!r} looks at every update by itself"
     if consensus == "gossip":
         return ("gossip", None) if workers > 1 else ("star", "one worker has nobody to exchange with")
+    if secure:
+        return "star", "secure aggregation: masked updates are added up at the aggregator"
     if partial:
         return "star", "only a part of each model travels"
     if workers < 2:

@@ -9,6 +9,7 @@ from api.domain.consensus import Consensus
 from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
+from api.schemas.trainings import TrainingPrivacy
 from api.services.progress import ClusterStatusView, SessionView
 from api.store.models import ClusterRow
 
@@ -173,6 +174,7 @@ class TrainingSession(Shape):
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
     red_flags: list[RedFlag] = Field(description="what looks wrong now; of an ended training, as it stood at its end")
+    privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
 
@@ -193,6 +195,7 @@ class TrainingSession(Shape):
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
             red_flags=[RedFlag(**flag) for flag in view.training.red_flags],
+            privacy=TrainingPrivacy.of(view.training),
             stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),
         )

@@ -78,6 +78,8 @@ TRAINING: Final[dict[str, Any]] = {
         "compression": "none",
         "compression_ratio": None,
         "lora_rank": 0,
+        "differential_privacy": None,
+        "secure_aggregation": False,
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
@@ -86,6 +88,7 @@ TRAINING: Final[dict[str, Any]] = {
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
     "completed_rounds": 10,
+    "privacy": None,
     "stop_reason": None,
     "created_at": _TIME,
     "started_at": _TIME,
@@ -168,6 +171,7 @@ _SESSION: Final[dict[str, Any]] = {
             "since": _TIME,
         }
     ],
+    "privacy": None,
     "stop_reason": None,
     "error": None,
 }
@@ -206,6 +210,7 @@ _ROUND: Final[dict[str, Any]] = {
             "reason": None,
             "commitment": None,
             "decisions": [],
+            "privacy": None,
         }
     },
     "late_updates": 0,

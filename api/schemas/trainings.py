@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 
+from api.domain import privacy as domain_privacy
 from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
@@ -15,6 +16,20 @@ from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 
 DEFAULT_RATIO: Final = 0.05
 DEFAULT_RANK: Final = 8
+
+
+class DifferentialPrivacyCreate(Request):
+    """DP-SGD at every worker: each record's gradient is clipped and Gaussian noise is added before anything leaves. Give one
+    of `target_epsilon` and `noise_multiplier`."""
+
+    target_epsilon: float | None = Field(None, gt=0, le=1000, description="noise is chosen so that all epochs end there")
+    noise_multiplier: float | None = Field(
+        None, ge=0.1, le=1000, description="standard deviation of the noise over max_grad_norm"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Euclidean norm that each record's gradient is clipped to")
+    delta: float | None = Field(
+        None, gt=0, lt=1, description="null: 1 / (10 n), n the records of the largest shard as the training begins"
+    )
 
 
 class TrainingCreate(Request):
@@ -95,6 +110,12 @@ class TrainingCreate(Request):
         None, gt=0, le=1, description=f"topk: the share of values that are sent; {DEFAULT_RATIO} where absent"
     )
     lora_rank: int | None = Field(None, ge=1, le=256, description=f"lora: rank of the adapters; {DEFAULT_RANK} where absent")
+    differential_privacy: DifferentialPrivacyCreate | None = Field(
+        None, description="hide whether any one record was in a worker's shard; `privacy` says what was spent"
+    )
+    secure_aggregation: bool = Field(
+        False, description="the aggregator sees the sum of the workers' updates and none by itself; from 3 workers on"
+    )
     gradient_compression: bool | None = Field(None, description="true without `compression` is `topk`, false is `none`")
 
     model_config = ConfigDict(
@@ -121,6 +142,9 @@ class TrainingCreate(Request):
         fields.update(strategies.parameters(self.strategy, given))
         if self.strategy == "diloco":
             fields["optimizer"] = self._inner_optimizer()
+        if self.differential_privacy is not None:
+            fields["differential_privacy"] = domain_privacy.DifferentialPrivacy(**self.differential_privacy.model_dump())
+            fields["differential_privacy"].check()
         return TrainingSpec(**fields)
 
     def _inner_optimizer(self) -> Optimizer:
@@ -147,6 +171,39 @@ class TrainingCreate(Request):
 
 def _contradiction(pointer: str, message: str) -> InvalidError:
     return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
+
+
+class DifferentialPrivacy(Shape):
+    target_epsilon: float | None
+    noise_multiplier: float | None
+    max_grad_norm: float
+    delta: float | None
+
+
+class WorkerPrivacy(Shape):
+    epsilon: float | None = Field(description="spent so far: every round that was begun with this worker counts")
+    samples: int = Field(description="records that its plan was made for")
+    sampling_rate: float = Field(description="probability of each record to be in a step's batch")
+    noise_multiplier: float
+    steps_per_epoch: int
+
+
+class TrainingPrivacy(Shape):
+    """(epsilon, delta)-differential privacy, neighbours differing by one record of one worker, by a Renyi accountant. It
+    covers the updates and all that is made of them; not counts of samples, the set of labels, and durations."""
+
+    epsilon: float = Field(description="of the worker that has spent most")
+    delta: float
+    workers: dict[str, WorkerPrivacy]
+
+    @classmethod
+    def of(cls, row: TrainingRow) -> "TrainingPrivacy | None":
+        if row.privacy is None:
+            return None
+        spent: dict[str, float] = row.privacy["epsilon"]
+        plans: dict[str, dict[str, Any]] = row.privacy["plans"]
+        workers = {node_id: WorkerPrivacy(epsilon=spent.get(node_id), **plan) for node_id, plan in plans.items()}
+        return cls(epsilon=max(spent.values(), default=0.0), delta=row.privacy["delta"], workers=workers)
 
 
 class TrainingConfig(Shape):
@@ -189,6 +246,9 @@ class TrainingConfig(Shape):
     compression_ratio: float | None
     lora_rank: int = Field(description="0: no adapters")
 
+    differential_privacy: DifferentialPrivacy | None = None
+    secure_aggregation: bool = False
+
 
 class Training(Shape):
     training_id: str = Field(examples=["train_fed_gh789"])
@@ -203,6 +263,7 @@ class Training(Shape):
     labels: list[str] | None = Field(description="class names; null until the workers' data was checked")
     parameters: int | None = Field(description="trainable parameters of the model")
     completed_rounds: int
+    privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked")
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
@@ -224,11 +285,34 @@ class Training(Shape):
             labels=row.labels,
             parameters=row.parameters,
             completed_rounds=row.completed_rounds,
+            privacy=TrainingPrivacy.of(row),
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
             stop_reason=StopReason.of(row.stop_reason),
             error=Failure.of(row.error),
+        )
+
+
+class RoundPrivacy(Shape):
+    """What differential privacy has cost one worker. `steps` are this round's, repetitions included; `epsilon` is that of all
+    rounds until this one."""
+
+    epsilon: float
+    steps: int
+    sampling_rate: float
+    noise_multiplier: float
+
+    @classmethod
+    def of(cls, record: dict[str, Any] | None) -> "RoundPrivacy | None":
+        if record is None:
+            return None
+        last = record["parts"][-1]
+        return cls(
+            epsilon=record["epsilon"],
+            steps=sum(part["steps"] for part in record["parts"]),
+            sampling_rate=last["sampling_rate"],
+            noise_multiplier=last["noise_multiplier"],
         )
 
 
@@ -241,7 +325,13 @@ class RoundWorker(Shape):
     bytes_sent: int | None
     reason: str | None
     commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints")
+    privacy: RoundPrivacy | None
     decisions: list[dict[str, Any]] = Field(description="what the node decided by itself, and why")
+
+    @classmethod
+    def of(cls, row: RoundNodeRow) -> "RoundWorker":
+        fields = {name: getattr(row, name) for name in cls.model_fields if name != "privacy"}
+        return cls(privacy=RoundPrivacy.of(row.privacy), **fields)
 
 
 class Link(Shape):
@@ -297,9 +387,7 @@ class Round(Shape):
     @classmethod
     def of(cls, row: RoundRow, nodes: Sequence[RoundNodeRow]) -> "Round":
         fields = {name: getattr(row, name) for name in cls.model_fields if name not in ("round", "workers", "error")}
-        workers = {
-            node.node_id: RoundWorker(**{name: getattr(node, name) for name in RoundWorker.model_fields}) for node in nodes
-        }
+        workers = {node.node_id: RoundWorker.of(node) for node in nodes}
         return cls(round=row.number, workers=workers, error=Failure.of(row.error), **fields)
 
 

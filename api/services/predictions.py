@@ -3,8 +3,8 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import ids
-from api.domain.errors import ConflictError
+from api.domain import ids, privacy
+from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
 from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
@@ -18,6 +18,9 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     training = _trained(session, project_id, cluster, spec.training_id)
+    if spec.aggregation == "weighted" and privacy.wanted(training.config):
+        message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
+        raise InvalidError("options_exclude_each_other", message, errors=(FieldError("/aggregation", message),))
     row = PredictionRow(
         id=ids.prediction_id(spec.aggregation),
         project_id=project_id,

@@ -142,7 +142,7 @@ def _workers(session: Session, training: TrainingRow) -> dict[str, dict[str, Any
         result[node_id] = {
             "local_loss": figures.local_loss if figures else None,
             "local_accuracy": figures.local_accuracy if figures else None,
-            "samples": figures.samples if figures else None,
+            "samples": figures.samples if figures else state.samples if state else None,
             "state": state.state if state else None,
             "reason": state.reason if state else None,
         }

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import ids
+from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import TrainingSpec, common_model
 from api.domain.status import ACTIVE_TRAINING
@@ -38,6 +38,7 @@ def begin(
     search_id: str | None = None,
 ) -> TrainingRow:
     """A new training in a locked cluster that is free for it, alone or as one of a search."""
+    exclusions.check(spec, cluster.config["consensus"])
     spec.check_workers(len(workers), cluster.config["consensus"])
     row = TrainingRow(
         id=ids.training_id(spec.federated),

@@ -244,6 +244,7 @@ class TrainingRow(Leased, Base):
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    privacy: Mapped[dict[str, Any] | None]
     stop_reason: Mapped[dict[str, Any] | None]
     red_flags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
@@ -317,6 +318,7 @@ class RoundNodeRow(Base):
     bytes_sent: Mapped[int | None] = mapped_column(BigInteger)
     reason: Mapped[str | None]
     commitment: Mapped[dict[str, Any] | None]
+    privacy: Mapped[dict[str, Any] | None]
     decisions: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
 
 

@@ -319,6 +319,7 @@ def upgrade() -> None:
         sa.Column("parameters", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=True),
         sa.Column("completed_rounds", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("privacy", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("stop_reason", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column(
             "red_flags",
@@ -465,6 +466,7 @@ def upgrade() -> None:
         sa.Column("bytes_sent", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("commitment", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("privacy", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column(
             "decisions",
             postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),

@@ -36,6 +36,18 @@ def admit(
 
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
     """
+    report = report_of(path, node_id)
+    if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
+        raise AgentError("wrong_shapes", "the update is larger than the model")
+    try:
+        state = unpack(path, base, frozen, compression)
+    except ValueError as error:
+        raise AgentError("wrong_shapes", str(error)) from None
+    return Admitted(report, believable(state, base))
+
+
+def report_of(path: Path, node_id: str) -> TrainReport:
+    """What an update's file says of itself. AgentError: malformed_update, wrong_author, no_samples."""
     try:
         report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
     except (ValueError, KeyError):
@@ -44,13 +56,7 @@ def admit(
         raise AgentError("wrong_author", "the update's report is another node's")
     if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
         raise AgentError("no_samples", "the update stands for no believable number of samples")
-    if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
-        raise AgentError("wrong_shapes", "the update is larger than the model")
-    try:
-        state = unpack(path, base, frozen, compression)
-    except ValueError as error:
-        raise AgentError("wrong_shapes", str(error)) from None
-    return Admitted(report, _believable(state, base))
+    return report
 
 
 def sound(path: Path, base: tensors.State) -> tensors.State:
@@ -62,10 +68,11 @@ def sound(path: Path, base: tensors.State) -> tensors.State:
         raise AgentError("malformed_update", "the update is not a safetensors file") from None
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
-    return _believable(tensors.read(path), base)
+    return believable(tensors.read(path), base)
 
 
-def _believable(state: tensors.State, base: tensors.State) -> tensors.State:
+def believable(state: tensors.State, base: tensors.State) -> tensors.State:
+    """`state`, if it could be a step from `base`. AgentError: not_finite, norm_exceeded."""
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise AgentError("not_finite", "the update holds NaN or infinity")

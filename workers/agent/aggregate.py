@@ -33,6 +33,7 @@ from workers.agent.protocol import (
 )
 from workers.agent.publishing import Publisher
 from workers.agent.rounds import Watched
+from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.strategies.fedavg import FedAvg
@@ -54,7 +55,7 @@ class Aggregator:
         self._first = FirstModel(exchange, store, shelf, log)
         self._door = Door(store, shelf)
         self._jury = Jury(store, exchange, log)
-        self._publisher = Publisher(node_id, store, shelf, log)
+        self._publisher = Publisher(node_id, store, shelf, self._door, log)
         self._training: TrainingInit | None = None
         self._validates = False
         self._key: tuple[str, int] | None = None
@@ -92,8 +93,29 @@ class Aggregator:
             self._fall_back(made, request.fallback)
         if self._clock is not None:
             self._clock.cancel()
-        self._clock = asyncio.create_task(self._end_at(made, request.deadline_s))
+        if request.secure_aggregation:
+            made.secure = SecureRound(f"{key[0]}/{key[1]}", made.waiting)
+            self._clock = asyncio.create_task(self._add_up(made, made.secure))
+        else:
+            self._clock = asyncio.create_task(self._end_at(made, request.deadline_s))
         return report
+
+    def secure(self, training_id: str, number: int) -> SecureRound:
+        """The secure sum of a round. AgentError `unknown_round`."""
+        found = self._known(training_id, number).secure
+        if found is None:
+            raise AgentError("unknown_round", "this round has no secure sum", 404)
+        return found
+
+    async def _add_up(self, found: Collection, secure: SecureRound) -> None:
+        await secure.run(found.request.deadline_s)
+        async with found.turn:
+            if found.watched.is_open:
+                late = found.waiting - set(secure.survivors) - found.dropped
+                gone = [f"{node_id} left after masks were agreed; shares of others took its own out" for node_id in secure.left]
+                found.watched.change(late=sorted(late), notices=[*found.report.notices, *gone])
+            found.waiting.clear()
+            await self._close_if_complete(found)
 
     async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
         return await self._known(training_id, number).watched.closed(wait_s)
@@ -109,6 +131,8 @@ class Aggregator:
         async with found.turn:
             found.dropped |= set(node_ids)
             found.waiting -= set(node_ids)
+            if found.secure is not None:
+                found.secure.drop(node_ids)
             if found.exchanging and found.watched.is_open:
                 self._fall_back(found, f"{', '.join(sorted(node_ids))} left the round")
             await self._close_if_complete(found)
@@ -117,6 +141,8 @@ class Aggregator:
     def stop(self, training_id: str) -> bool:
         if self._round is None or self._key is None or self._key[0] != training_id or not self._round.watched.is_open:
             return False
+        if self._round.secure is not None:
+            self._round.secure.fail(AgentError("round_stopped", "the round was stopped"))
         self._round.watched.change(state="stopped")
         return True
 
@@ -137,6 +163,8 @@ class Aggregator:
         """Whether an update may be sent at all; asked before its bytes are taken."""
         found = self._round
         if found is None or self._key != (training_id, number) or found.exchanging:
+            return False
+        if found.secure is not None and not found.secure.expects(node_id):
             return False
         return node_id in found.waiting and found.watched.is_open
 
@@ -201,6 +229,8 @@ class Aggregator:
                 report = await asyncio.to_thread(self._door.take, found, node_id, path)
             except AgentError as error:
                 found.refuse({node_id: error.message})
+                if found.secure is not None:
+                    found.secure.drop([node_id])
                 await self._close_if_complete(found)
                 return Receipt(accepted=False, bytes=size, problem=error.problem)
             found.seconds += time.perf_counter() - started
@@ -209,12 +239,14 @@ class Aggregator:
                 received=[*found.report.received, report.model_copy(update={"bytes_sent": size, "links": []})],
                 bytes_received=(found.report.bytes_received or 0) + size,
             )
+            if found.secure is not None:
+                found.secure.has_added(node_id)
             await self._close_if_complete(found)
         return Receipt(accepted=True, bytes=size)
 
     async def _close_if_complete(self, found: Collection) -> None:
         """Called with the round's turn held."""
-        if found.waiting or not found.watched.is_open:
+        if found.waiting or not found.watched.is_open or (found.secure is not None and not found.secure.is_over):
             return
         try:
             await self._close(found)
@@ -245,7 +277,9 @@ class Aggregator:
             except AgentError as error:
                 self._fall_back(found, error.message)
                 return
-        frozen = await asyncio.to_thread(self._door.frozen, request)
+        if found.secure is not None and found.secure.problem is not None:
+            raise found.secure.problem
+        frozen = await asyncio.to_thread(self._door.frozen, request.model, request.freeze_layers)
         verdict = await self._jury.judge(found, frozen)
         accepted = verdict.accepted
         found.refuse(verdict.rejected)

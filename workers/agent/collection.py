@@ -7,6 +7,7 @@ from pathlib import Path
 from workers.agent.consensus.modes import JUDGING
 from workers.agent.protocol import AggregateReport, AggregateRound, Exchanged, Link, TrainReport
 from workers.agent.rounds import Watched
+from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import Strategy
 
@@ -29,6 +30,7 @@ class Collection:
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     seconds: float = 0.0
+    secure: SecureRound | None = None
 
     @property
     def report(self) -> AggregateReport:

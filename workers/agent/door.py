@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from workers.agent import tensors
-from workers.agent.admission import admit
+from workers.agent.admission import admit, report_of
 from workers.agent.collection import Collection
 from workers.agent.consensus.commitment import fault_of, seed_word
 from workers.agent.errors import AgentError
 from workers.agent.freezing import frozen_names
-from workers.agent.protocol import AggregateRound, TrainReport
+from workers.agent.protocol import ModelSpec, TrainReport
+from workers.agent.secure_aggregation import flat
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 
@@ -21,7 +22,14 @@ class Door:
     def take(self, found: Collection, node_id: str, path: Path) -> TrainReport:
         """The report of an update that may count; AgentError says why another may not."""
         base = tensors.read(self._store.need(found.request.base_digest))
-        frozen = self.frozen(found.request)
+        frozen = self.frozen(found.request.model, found.request.freeze_layers)
+        if found.secure is not None:
+            length = sum(tensor.numel() for name, tensor in base.items() if name not in frozen)
+            report = report_of(path, node_id)
+            if report.samples != found.secure.samples_of(node_id):
+                raise AgentError("no_samples", "the update stands for another number of samples than was said")
+            found.secure.add(node_id, flat.read(path, length))
+            return report
         update = admit(path, node_id, base, frozen, found.request.compression)
         if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
@@ -43,9 +51,9 @@ class Door:
             found.held[node_id] = (update.report, kept)
         return update.report
 
-    def frozen(self, request: AggregateRound) -> frozenset[str]:
+    def frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
         """The tensors that a round's training leaves as they are."""
-        if not request.freeze_layers and not request.model.lora_rank:
+        if not freeze_layers and not spec.lora_rank:
             return frozenset()
         with self._shelf.lock:
-            return frozen_names(self._shelf.network(request.model).model, request.freeze_layers)
+            return frozen_names(self._shelf.network(spec).model, freeze_layers)

@@ -7,6 +7,7 @@ from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.freezing import frozen_names
 from workers.agent.logs import Log
+from workers.agent.privacy import per_example
 from workers.agent.protocol import TrainingInit, TrainingReady
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
@@ -35,6 +36,8 @@ class FirstModel:
                 digest, path = request.base_digest, self._store.need(request.base_digest)
                 network, size = self._shelf.loaded(request.model, path), path.stat().st_size
             frozen_names(network.model, request.freeze_layers)
+            if request.private:
+                per_example.check(network)
             ready = TrainingReady(
                 digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
             )

@@ -119,18 +119,31 @@ def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Enc
 
 def logits_above(model: nn.Module, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
     """Shape (texts, classes), from the kept activations of `data` on."""
-    if data.trunk is None:
-        raise ValueError("these texts have no kept activations")
-    stack = _stack(model, data.trunk_layers)
     ids, mask = data.batch(batch)
-    player = _Player(stack.layers[0])
-    hidden = np.zeros((*ids.shape, data.trunk.shape[1]), np.float32)
-    starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-    hidden[mask.bool().numpy()] = data.trunk[starts]
-    player.seen = torch.from_numpy(hidden)
-    with stack.instead([player, *stack.layers[data.trunk_layers :]]):
+    with played(model, data.trunk_layers) as player:
+        player.seen = activations(data, batch)
         result: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
     return result
+
+
+def activations(data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+    """What is kept of a batch, fp32 of shape (texts, longest text among them, width); zeros at padding."""
+    if data.trunk is None:
+        raise ValueError("these texts have no kept activations")
+    _, mask = data.batch(batch)
+    hidden = np.zeros((*mask.shape, data.trunk.shape[1]), np.float32)
+    starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+    hidden[mask.bool().numpy()] = data.trunk[starts]
+    return torch.from_numpy(hidden)
+
+
+@contextmanager
+def played(model: nn.Module, count: int) -> Iterator["_Player"]:
+    """The first `count` layers give what the player was told they saw."""
+    stack = _stack(model, count)
+    player = _Player(stack.layers[0])
+    with stack.instead([player, *stack.layers[count:]]):
+        yield player
 
 
 def _room(tokens: int, width: int, folder: Path) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from workers.agent.consensus.own_models import OwnModels
 from workers.agent.consensus.replay import prepared
 from workers.agent.freezing import frozen_names
 from workers.agent.model import Network
+from workers.agent.privacy import ledger
 from workers.agent.protocol import Decision, TrainReport, TrainRound
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
@@ -68,7 +69,8 @@ class LocalTraining:
         with self._shelf.lock:
             wanted = request.hyperparameters
             network = self._shelf.loaded(request.model, self._start(watched, request))
-            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers)
+            hold_out = wanted.privacy is None
+            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
             commit = request.consensus == "proof-of-learning"
             job = Job(
                 request.round,
@@ -93,8 +95,10 @@ class LocalTraining:
                     "state": "done",
                     "progress": 1.0,
                     "samples": len(shard.training),
-                    "loss": found.loss,
-                    "accuracy": found.accuracy,
+                    # With differential privacy nothing exact about the records leaves.
+                    "loss": found.loss if wanted.privacy is None else None,
+                    "accuracy": found.accuracy if wanted.privacy is None else None,
+                    "private_steps": self._spent(request),
                     "train_seconds": found.seconds,
                     "pull_seconds": pull_seconds,
                     "commitment": commitment,
@@ -120,6 +124,10 @@ class LocalTraining:
             decision = Decision(action="start_from_mean", reason="no model of its own from the round before is here")
             watched.change(decisions=[*watched.report.decisions, decision])
         return own or base
+
+    def _spent(self, request: TrainRound) -> int | None:
+        plan = request.hyperparameters.privacy
+        return None if plan is None else ledger.charge(self._store.folder(request.training_id), request.round, plan.steps)
 
     def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
         wanted, path = request.hyperparameters, folder / _RESIDUAL

@@ -26,6 +26,8 @@ less than one (update.py).
     GET  /trainings/{t}/rounds/{n}/evidence/{name}   safetensors body       (aggregator <- worker, after Audited)
     POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
     POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
+    POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10   (worker -> aggregator: keys, shares, survivors and unmask of a
+                                                             secure sum; secure_aggregation/messages.py)
 
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
@@ -113,6 +115,7 @@ class TrainingInit(Message):
     sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
     validation: str | None = Field(None, description="path or glob of a labelled validation file; optional even when named")
     freeze_layers: int = 0
+    private: bool = Field(False, description="whether the workers will train with differential privacy")
 
 
 class TrainingReady(Message):
@@ -135,6 +138,16 @@ class Compression(Message):
         return self.values == "fp32" and not self.sparse
 
 
+class Privacy(Message):
+    """DP-SGD of one worker for one round: each of its `samples` records joins a step with probability `sampling_rate`."""
+
+    samples: int
+    sampling_rate: float = Field(gt=0, le=1)
+    noise_multiplier: float = Field(ge=0, description="standard deviation of the noise over `max_grad_norm`")
+    max_grad_norm: float = Field(gt=0)
+    steps: int = Field(ge=1, description="of this round")
+
+
 class Hyperparameters(Message):
     local_epochs: int = 1
     batch_size: int
@@ -146,6 +159,7 @@ class Hyperparameters(Message):
     keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
     mixed_precision: bool = False
     freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
+    privacy: Privacy | None = Field(None, description="train with differential privacy; nothing is held out then")
 
 
 class Autonomy(Message):
@@ -194,6 +208,7 @@ class TrainRound(Message):
     path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
     resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
     compression: Compression = Compression()
+    secure_aggregation: bool = Field(False, description="send the update masked; the aggregator learns the sum alone")
 
 
 class Commitment(Message):
@@ -221,6 +236,7 @@ class TrainReport(Message):
     push_seconds: float | None = None
     bytes_sent: int | None = None
     commitment: Commitment | None = None
+    private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, repetitions included")
     decisions: list[Decision] = []
     links: list[Link] = Field([], description="what this worker took from others")
     problem: Problem | None = None
@@ -256,6 +272,7 @@ class AggregateRound(Message):
     fallback: str | None = Field(None, description="why the path is given up before the round begins here")
     compression: Compression = Compression()
     freeze_layers: int = 0
+    secure_aggregation: bool = False
 
 
 class Drop(Message):

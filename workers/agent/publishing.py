@@ -3,18 +3,23 @@
 import time
 
 from workers.agent import tensors
+from workers.agent.admission import believable
 from workers.agent.collection import Collection
+from workers.agent.door import Door
 from workers.agent.errors import DataError
 from workers.agent.evaluate import measure
 from workers.agent.logs import Log
 from workers.agent.protocol import Evaluation, ModelSpec
+from workers.agent.secure_aggregation import flat
+from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 
 
 class Publisher:
-    def __init__(self, node_id: str, store: Store, shelf: Shelf, log: Log) -> None:
+    def __init__(self, node_id: str, store: Store, shelf: Shelf, door: Door, log: Log) -> None:
         self._node_id = node_id
+        self._door = door
         self._store = store
         self._shelf = shelf
         self._log = log
@@ -23,7 +28,9 @@ class Publisher:
         """The new model's digest; its file, and the server optimiser's state beside it, are in the store."""
         rule, server = found.strategy.rule, found.strategy.server
         held = [found.held[node_id] for node_id in accepted if node_id in found.held]
-        if rule is not None:
+        if found.secure is not None:
+            model = self._added_up(found, found.secure)
+        elif rule is not None:
             model = rule([tensors.OnDisk(path) for _, path in held])
         else:
             for report, path in held:
@@ -36,6 +43,13 @@ class Publisher:
         digest = self._store.save(request.training_id, model).digest
         tensors.write(self._store.memory(request.training_id, digest), memory)
         return digest
+
+    def _added_up(self, found: Collection, secure: SecureRound) -> tensors.State:
+        """The model of a secure sum. Single updates are never seen, so the mean is looked at in their place."""
+        request = found.request
+        base = tensors.read(self._store.need(request.base_digest))
+        frozen = self._door.frozen(request.model, request.freeze_layers)
+        return believable(flat.moved(base, frozen, secure.change()), base)
 
     def _memory(self, found: Collection) -> tensors.State:
         """What the server optimiser kept from the round before; empty in the first round, or where it was lost."""

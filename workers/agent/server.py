@@ -37,6 +37,7 @@ from workers.agent.logs import Log
 from workers.agent.paths import Root
 from workers.agent.predict import Predictor
 from workers.agent.protocol import AgentConfig
+from workers.agent.secure_aggregation.messages import Asking, MaskKeys, SealedShares, Unmasking
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.worker import Worker
@@ -108,6 +109,7 @@ class Agent:
             Route("/trainings/{training_id}/rounds/{number:int}/parts/{name}", self._part),
             Route("/trainings/{training_id}/rounds/{number:int}/exchanged", self._exchanged, methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/secure/{phase}", self._secure, methods=["POST"]),
             Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
             Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
@@ -205,6 +207,20 @@ class Agent:
     async def _exchanged(self, request: Request) -> Response:
         body = protocol.Exchanged.model_validate_json(await request.body())
         return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
+
+    async def _secure(self, request: Request) -> Response:
+        found = self._aggregator.secure(request.path_params["training_id"], request.path_params["number"])
+        content, wait_s = await request.body(), _wait(request)
+        match request.path_params["phase"]:
+            case "keys":
+                return _json(await found.take_keys(MaskKeys.model_validate_json(content), wait_s))
+            case "shares":
+                return _json(await found.take_shares(SealedShares.model_validate_json(content), wait_s))
+            case "survivors":
+                return _json(await found.tell_survivors(Asking.model_validate_json(content), wait_s))
+            case "unmask":
+                return _json(await found.take_unmasking(Unmasking.model_validate_json(content), wait_s))
+        raise AgentError("unknown_route", "a secure sum has no such phase", 404)
 
     async def _fallback(self, request: Request) -> Response:
         body = protocol.Fallback.model_validate_json(await request.body())

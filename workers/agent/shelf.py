@@ -22,7 +22,7 @@ class Shelf:
         self.lock = threading.Lock()
         self._root = root
         self._network: tuple[str, Network] | None = None
-        self._shard: tuple[tuple[str, str, int], Shard] | None = None
+        self._shard: tuple[tuple[str, str, int, bool], Shard] | None = None
         self._samples: tuple[tuple[object, ...], Encoded] | None = None
         self._measured: dict[str, Measured] = {}
 
@@ -43,17 +43,19 @@ class Shelf:
         tensors.load_into(network.model, tensors.read(path))
         return network
 
-    def shard(self, spec: ModelSpec, dataset: str, freeze_layers: int | None = None) -> Shard:
+    def shard(self, spec: ModelSpec, dataset: str, freeze_layers: int | None = None, *, hold_out: bool = True) -> Shard:
         """The samples that `dataset` names, split; read, tokenised and taken through the frozen layers once for a training.
+        Without `hold_out` all are for training.
 
         The network must hold weights of the training in hand. None takes the shard with however many layers' part it keeps.
         """
         name = (spec.model_dump_json(), dataset)
         if freeze_layers is None:
             freeze_layers = self._shard[0][2] if self._shard is not None and self._shard[0][:2] == name else 0
-        key = (*name, freeze_layers)
+        key = (*name, freeze_layers, hold_out)
         if self._shard is None or self._shard[0] != key:
-            training, held_out = data.split(data.read(self._root, dataset))
+            found = data.read(self._root, dataset)
+            training, held_out = data.split(found) if hold_out else (found, found.take([]))
             network = self.network(spec)
             encoded = (network.encoded(samples.texts, samples.labels) for samples in (training, held_out))
             self._shard = (key, Shard(*(self._above(network, part, freeze_layers) for part in encoded)))

@@ -23,6 +23,7 @@ from workers.agent.consensus.recording import Recorder
 from workers.agent.errors import AgentError, StoppedError
 from workers.agent.evaluate import score
 from workers.agent.model import RNG, Network
+from workers.agent.privacy.dp_sgd import private_steps
 from workers.agent.protocol import Autonomy, Commitment, Decision, Hyperparameters
 from workers.agent.strategies.fedprox import Proximal
 
@@ -64,7 +65,7 @@ class Job:
 
 @dataclass(slots=True)
 class Trained:
-    """Loss (nats) and accuracy of the last local epoch, seconds of all."""
+    """Loss (nats) and accuracy of the last local epoch, not a number where they are private; seconds of all."""
 
     loss: float = math.nan
     accuracy: float = math.nan
@@ -119,6 +120,11 @@ def _epochs(network: Network, parameters: list[nn.Parameter], shard: Shard, job:
     if job.moments is not None:
         _go_on_from(optimizer, job.moments)
     proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
+    if wanted.privacy is not None:
+        hide = partial(_hide, network)
+        private_steps(network, shard.training, wanted.privacy, optimizer, proximal, hide, job.stop, job.progress)
+        found.moments = optimizer.state_dict() if wanted.keep_moments else None
+        return
     recorder = _recorder(network, shard, job, optimizer) if job.commit else None
     first_loss = best_held_out = math.inf
     guessing = math.log(len(network.spec.labels))

@@ -23,6 +23,7 @@ from workers.agent.protocol import (
     TrainRound,
 )
 from workers.agent.rounds import Watched
+from workers.agent.secure_aggregation.sending import SecureSender
 from workers.agent.store import Store
 from workers.agent.topologies.hierarchical import head_of
 from workers.agent.topologies.meeting import UPDATE, Meeting
@@ -47,6 +48,7 @@ class Worker:
         self._fallen = asyncio.Event()
         self._request: TrainRound | None = None
         self.parts = Parts()
+        self._secure = SecureSender(node_id, exchange, store)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, request: TrainRound) -> TrainReport:
@@ -155,11 +157,17 @@ class Worker:
         pushing = time.perf_counter()
         self._local.own.drop(request.training_id, request.round)
         written = self._local.newest
-        receipt = await self._tried(
-            watched,
-            request,
-            lambda: self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, written.path),
-        )
+        if request.secure_aggregation:
+            receipt, decisions = await self._secure.send(request, report, written.path, self._stop)
+            watched.change(decisions=[*watched.report.decisions, *decisions])
+        else:
+            receipt = await self._tried(
+                watched,
+                request,
+                lambda: self._exchange.push(
+                    request.aggregator, request.training_id, request.round, self._node_id, written.path
+                ),
+            )
         if receipt.accepted:
             await asyncio.to_thread(written.was_accepted)
         final = {

@@ -48,6 +48,7 @@ class Job:
     aggregator: Member | None
     aggregator_returns: bool
     term: int = 1
+    privacy: dict[str, Any] | None = None
     resting: tuple[Member, ...] = ()
 
     @property
@@ -116,6 +117,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         aggregator=members.get(training.aggregator_id),
         aggregator_returns=training.aggregator_id in away.keys() | starting,
         term=training.term,
+        privacy=training.privacy,
     )
 
 

@@ -17,6 +17,7 @@ from workers.steps import nodes
 from workers.steps.job import Job, look_again
 from workers.steps.lease import act
 from workers.steps.members import Member, agent_of, peers_of
+from workers.steps.round_privacy import SpentError, plans
 
 # The state of a node is a conflict (409); what its owner uploaded is content that cannot be used (422).
 _UNREACHABLE = "node_unreachable"
@@ -54,7 +55,8 @@ def prepare(context: Context, job: Job, token: str) -> None:
         return
     aggregator = job.aggregator
     try:
-        labels, ready = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job, aggregator))
+        labels, ready, samples = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job, aggregator))
+        privacy = plans(context, job, samples)
     except _SilentError as silent:
         for node_id in silent.node_ids:
             nodes.mark_lost(context, node_id, "its agent does not answer")
@@ -63,11 +65,16 @@ def prepare(context: Context, job: Job, token: str) -> None:
     except RefusalError as refusal:
         _refuse(context, job, token, refusal.error)
         return
+    except SpentError as spent:
+        error = RefusalError(422, "epsilon_spent", str(spent), [{"pointer": "/differential_privacy", "message": str(spent)}])
+        _refuse(context, job, token, error.error)
+        return
     with context.database.unit_of_work() as uow:
         cluster = locked_cluster(uow.session, job.cluster_id)
         training = leases.held(uow.session, TrainingRow, job.training_id, token)
         if training.status == "pending":
             training.labels = labels
+            training.privacy = privacy
             training.digest = ready.digest
             training.parameters = ready.parameters
             training.started_at = training.started_at or func.clock_timestamp()
@@ -80,7 +87,7 @@ def prepare(context: Context, job: Job, token: str) -> None:
         uow.ring("trainings.advance", training.id)
 
 
-async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list[str], TrainingReady]:
+async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list[str], TrainingReady, dict[str, int]]:
     reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in job.workers))
     silent = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
     if silent:
@@ -98,7 +105,7 @@ async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list
         raise RefusalError(422, error.code, f"{job.aggregator_id}: {error.message}") from error
     if ready.problem is not None:
         raise RefusalError(422, ready.problem.code, f"{job.aggregator_id}: {ready.problem.message}")
-    return labels, ready
+    return labels, ready, {report.node_id: report.samples for report in reports}
 
 
 async def init_request(context: Context, job: Job, labels: Sequence[str]) -> TrainingInit:
@@ -112,6 +119,7 @@ async def init_request(context: Context, job: Job, labels: Sequence[str]) -> Tra
         sources=list(peers.values()),
         validation=job.config["validation"],
         freeze_layers=job.config["freeze_layers"],
+        private=job.config["differential_privacy"] is not None,
     )
 
 

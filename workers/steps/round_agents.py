@@ -23,6 +23,7 @@ from workers.steps.members import Member, agent_of, peers_of
 from workers.steps.preparation import init_request
 from workers.steps.round_models import evaluate, keep
 from workers.steps.round_outcome import Outcome, data_path, in_order
+from workers.steps.round_privacy import plan_of
 
 log = logging.getLogger(__name__)
 _POLL_S = 20.0
@@ -89,6 +90,7 @@ async def _collect(
         path=path,
         compression=job.compression,
         freeze_layers=job.config["freeze_layers"],
+        secure_aggregation=job.config["secure_aggregation"],
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     if gone and outcome.aggregate.state == "collecting":
@@ -165,8 +167,9 @@ async def _work(
         model=job.model_spec,
         base_digest=job.digest or "",
         dataset=job.config["dataset"],
-        hyperparameters=_hyperparameters(job, number),
+        hyperparameters=_hyperparameters(job, number).model_copy(update={"privacy": plan_of(job, member.node_id, number)}),
         compression=job.compression,
+        secure_aggregation=job.config["secure_aggregation"],
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),

@@ -58,7 +58,7 @@ async def evaluate(context: Context, job: Job, source: Peer, workers: Sequence[M
     )
     if found:
         outcome.evaluated_by = "validation_data"
-    else:
+    elif job.privacy is None:
         # A late worker still trains: it would answer only when it has finished.
         punctual = {report.node_id for report in aggregate.received}
         present = [member for member in workers if member.node_id in punctual & set(outcome.copies)]

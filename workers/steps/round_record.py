@@ -20,7 +20,7 @@ from workers.agent.protocol import (
     TrainReport,
 )
 from workers.context import Context
-from workers.steps import red_flags
+from workers.steps import red_flags, round_privacy
 from workers.steps.job import Job
 from workers.steps.round_outcome import Outcome
 from workers.steps.round_rows import round_node
@@ -35,7 +35,7 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
         row = session.execute(
             select(RoundRow).where(RoundRow.training_id == job.training_id, RoundRow.number == number)
         ).scalar_one()
-        _record_nodes(session, job, number, outcome)
+        _record_nodes(session, job, training, number, outcome)
         aggregate = outcome.aggregate
         if aggregate is not None and aggregate.fallback is not None and row.fallback is None:
             row.fallback = aggregate.fallback
@@ -59,7 +59,7 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
             uow.ring("trainings.advance", training.id)
 
 
-def _record_nodes(session: Session, job: Job, number: int, outcome: Outcome) -> None:
+def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int, outcome: Outcome) -> None:
     aggregate = outcome.aggregate
     received = {report.node_id: report for report in aggregate.received} if aggregate else {}
     for node_id in {*outcome.reports, *received, *outcome.lost, *outcome.failed}:
@@ -67,6 +67,7 @@ def _record_nodes(session: Session, job: Job, number: int, outcome: Outcome) -> 
         report = received.get(node_id) or outcome.reports.get(node_id)
         if report is not None:
             _copy_report(row, report)
+            round_privacy.settle(session, training, row, report.private_steps)
         if aggregate is not None and node_id in aggregate.rejected:
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
         elif node_id in received:

@@ -8,6 +8,7 @@ from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 from workers.context import Context
+from workers.steps import round_privacy
 from workers.steps.job import Job
 
 
@@ -36,11 +37,19 @@ def open_round(context: Context, job: Job, token: str, number: int) -> tuple[dic
             node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
         partial = not job.compression.is_none or job.config["freeze_layers"] > 0
         kind, reason = topology.data_path(
-            job.topology, len(drawn), job.cluster_config["consensus"], job.config["strategy"], partial=partial
+            job.topology,
+            len(drawn),
+            job.cluster_config["consensus"],
+            job.config["strategy"],
+            partial=partial,
+            secure=job.config["secure_aggregation"],
         )
         if kind != "star" and any(member.node_id in drawn for member in job.returning):
             kind, reason = "star", "one of the workers is not back yet"
         row.data_path, row.data_path_reason = kind, reason
+        training = leases.held(session, TrainingRow, job.training_id, token)
+        for node_id in drawn:
+            round_privacy.begin(session, job, training, round_node(session, job.training_id, number, node_id))
         events.emit(
             session,
             job.cluster_id,

@@ -24,6 +24,7 @@ from typing import Any
 
 from api.domain import strategies
 from api.domain.consensus import majority
+from api.domain.specs import LEAST_SECURE
 from api.store.models import TrainingRow
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
@@ -50,8 +51,9 @@ def run(context: Context, job: Job, token: str) -> None:
     if job.aggregator is None and not job.aggregator_returns:
         end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
-    if len(job.workers) + len(job.returning) < quorum:
-        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {quorum}."
+    least = max(quorum, LEAST_SECURE) if job.config["secure_aggregation"] else quorum
+    if len(job.workers) + len(job.returning) < least:
+        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {least}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
     aggregator = job.aggregator

@@ -74,6 +74,16 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
         "POST /v1/clusters/cls_1/trainings",
         {"dataset": "/d", "gradient_compression": True, "compression_ratio": 0.5, "mixed_precision": True, "federated": False},
     ),
+    (
+        "neural train distributed --cluster-id cls_1 --dataset /d --secure-aggregation true --target-epsilon 8"
+        " --max-grad-norm 0.5 --delta 0.00001",
+        "POST /v1/clusters/cls_1/trainings",
+        {
+            "dataset": "/d",
+            "secure_aggregation": True,
+            "differential_privacy": {"target_epsilon": 8.0, "max_grad_norm": 0.5, "delta": 1e-5},
+        },
+    ),
     ("neural cluster status --cluster-id cls_1", "GET /v1/clusters/cls_1/status", None),
     (
         "neural predict distributed --cluster-id cls_1 --input-data /data/test.json --aggregation ensemble",

@@ -1,0 +1,64 @@
+"""Which options of a training exclude each other, and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from api.domain.errors import FieldError, InvalidError
+from api.domain.specs import TrainingSpec
+from api.domain.strategies import needs_single_updates
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """`applies` looks at a training and its cluster's consensus."""
+
+    pointer: str
+    reason: str
+    applies: Callable[[TrainingSpec, str], bool]
+
+
+_RULES: Final = (
+    _Rule(
+        "/secure_aggregation",
+        "a consensus judges every update by itself, and secure aggregation shows their sum alone",
+        lambda spec, consensus: spec.secure_aggregation and consensus != "none",
+    ),
+    _Rule(
+        "/strategy",
+        "this strategy looks at every update by itself, and secure aggregation shows their sum alone",
+        lambda spec, _: spec.secure_aggregation and needs_single_updates(spec.strategy),
+    ),
+    _Rule(
+        "/compression",
+        "masked updates are whole numbers that look random; only 'lora' without a further compression goes with them",
+        lambda spec, _: spec.secure_aggregation and spec.compression not in ("none", "lora"),
+    ),
+    _Rule(
+        "/federated",
+        "secure aggregation hides workers' updates; without federated training there are none",
+        lambda spec, _: spec.secure_aggregation and not spec.federated,
+    ),
+    _Rule(
+        "/differential_privacy",
+        "a consensus tells exact losses and scores of workers' records, which differential privacy does not cover",
+        lambda spec, consensus: spec.differential_privacy is not None and consensus != "none",
+    ),
+    _Rule(
+        "/mixed_precision",
+        "the clipping that differential privacy counts on is done in fp32",
+        lambda spec, _: spec.differential_privacy is not None and spec.mixed_precision,
+    ),
+    _Rule(
+        "/federated",
+        "differential privacy is each worker's own; it is built for federated training",
+        lambda spec, _: spec.differential_privacy is not None and not spec.federated,
+    ),
+)
+
+
+def check(spec: TrainingSpec, consensus: str) -> None:
+    """InvalidError `options_exclude_each_other`, with every rule that is broken."""
+    broken = tuple(FieldError(rule.pointer, rule.reason) for rule in _RULES if rule.applies(spec, consensus))
+    if broken:
+        raise InvalidError("options_exclude_each_other", broken[0].message, errors=broken)

@@ -1,0 +1,181 @@
+"""Marked sentences stay where they were uploaded: they are looked for in everything that the whole stack keeps and answers."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, create_engine, inspect, text
+
+from api.cli.embedded.stack import EmbeddedStack
+from tests.canary import SENTENCE, Canary, marked
+from tests.e2e.walk import Walk, samples
+
+pytestmark = pytest.mark.timeout(300)
+PLANTED = "brimtassel planted by the test itself"
+
+
+class Recorded(Walk):
+    """A user whose every answer is kept, downloads included."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seen: list[tuple[str, bytes]] = []
+        self.http.event_hooks = {"response": [self._keep]}
+
+    def _keep(self, response: httpx.Response) -> None:
+        response.read()
+        headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items()).encode()
+        self.seen.append((f"{response.request.method} {response.request.url.path}", headers + b"\n" + response.content))
+
+
+def settings_of(stack: EmbeddedStack) -> dict[str, str]:
+    lines = (stack.home.path / "operator.env").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {name.removeprefix("export ").strip(): value.strip().strip("'\"") for name, _, value in pairs}
+
+
+def rows(engine: Engine) -> Iterator[tuple[str, bytes]]:
+    with engine.connect() as connection:
+        for table in inspect(connection).get_table_names():
+            for (row,) in connection.execute(text(f'SELECT "{table}"::text FROM "{table}"')):
+                yield f"table {table}", row.encode()
+
+
+def keys(redis: Redis) -> Iterator[tuple[str, bytes]]:
+    value: Any
+    for key in redis.scan_iter():
+        match redis.type(key):
+            case b"string":
+                value = [redis.get(key)]
+            case b"list":
+                value = redis.lrange(key, 0, -1)
+            case b"set":
+                value = list(redis.smembers(key))
+            case b"zset":
+                value = redis.zrange(key, 0, -1)
+            case b"hash":
+                value = [part for pair in redis.hgetall(key).items() for part in pair]
+            case _:
+                value = redis.xrange(key)
+        yield f"redis {key.decode(errors='replace')}", key + b"\n" + repr(value).encode()
+
+
+def files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """All of a stack's home: logs, the database's own files, models, sandboxes."""
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                yield str(path.relative_to(folder)), path.read_bytes()
+        except FileNotFoundError:
+            continue
+
+
+def unpacked(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            if file is not None:
+                yield f"export {member.name}", file.read()
+
+
+def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: EmbeddedStack) -> None:
+    walk, canary = Recorded(stack.url, stack.api_key), Canary()
+    cluster_id = walk.create(wasm_optimization=True)
+    workers = [str(walk.deploy(cluster_id, data_owner=True)["node_id"]) for _ in range(3)]
+    aggregator = str(walk.deploy(cluster_id, "parameter_server")["node_id"])
+    for node_id in (*workers, aggregator):
+        walk.running(node_id)
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={})
+    owners = []
+    for number, node_id in enumerate(workers):
+        key = walk.call("POST", "/v1/keys", status=201, json={"name": f"owner {number}", "node_id": node_id})
+        owner = Recorded(stack.url, key["api_key"])
+        owner.upload(node_id, "/data/train_1.json", marked(samples(60, number * 1000)), status=201)
+        owners.append(owner)
+    owners[0].upload(
+        workers[0], "/data/broken.json", b'{"text": "fine", "sentiment": "positive"}\n{"text": "' + SENTENCE.encode()
+    )
+    owners[0].upload(workers[0], f"/data/{SENTENCE.replace(' ', '_')[:5]}.txt", SENTENCE.encode())
+    walk.upload(aggregator, "/data/test.json", samples(20, 95_000), status=201)
+    assert walk.train(cluster_id, status=422, dataset="/data/broken.json")["code"]
+    protected: dict[str, Any] = {"secure_aggregation": True, "differential_privacy": {"noise_multiplier": 1.0}}
+    wait = {"Prefer": "wait=60"}
+    for fields in ({}, protected):
+        training_id = walk.train(cluster_id, epochs=1, **fields)["training_id"]
+        walk.until(cluster_id, "completed")
+        asked = {"input_data": "/data/test.json", "aggregation": "ensemble"}
+        assert walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=wait, json=asked)["status"] == "completed"
+    model = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=wait, json={"name": "canary"})
+    assert model["status"] == "completed", model
+    archive = walk.http.get(f"/v1/models/{model['model_id']}/download").content
+    walk.http.get(f"/v1/sandboxes/{aggregator}/files", params={"path": "/export/canary"})
+    for node_id in workers:
+        shard = {"path": "/data/train_1.json"}
+        assert walk.call("GET", f"/v1/sandboxes/{node_id}/files", status=403, params=shard)["code"] == "owner_only"
+        assert walk.call("POST", f"/v1/sandboxes/{node_id}/execute", status=403, json={"code": "1"})["code"] == "owner_only"
+    for path in (
+        *(f"/v1/sandboxes/{node_id}" for node_id in (*workers, aggregator)),
+        *(f"/v1/sandboxes/{node_id}/logs?lines=1000" for node_id in (*workers, aggregator)),
+        *(f"/v1/nodes/{node_id}" for node_id in workers),
+        f"/v1/clusters/{cluster_id}/status",
+        f"/v1/clusters/{cluster_id}/events?follow=false",
+        f"/v1/trainings/{training_id}",
+        f"/v1/trainings/{training_id}/rounds",
+        "/v1/audit?limit=100",
+        "/metrics",
+    ):
+        assert walk.http.get(path).status_code == 200
+    for owner, node_id in zip(owners, workers, strict=True):
+        assert owner.call("GET", f"/v1/sandboxes/{node_id}/logs", params={"lines": 1000})["lines"]
+
+    settings = settings_of(stack)
+    engine = create_engine(settings["FLOW_NEXUS_DATABASE_URL"])
+    redis = Redis.from_url(settings["FLOW_NEXUS_REDIS_URL"])
+    try:
+        plant(stack, engine, redis)
+        planted = {where.split()[0] for where, content in (*rows(engine), *keys(redis)) if canary.found_in(content)}
+        assert planted == {"table", "redis"}, "the search sees what is planted in a row and a key"
+        logs = [where for where, content in files(stack.home.path / "logs") if canary.found_in(content)]
+        assert logs == ["planted.log"], "the search sees what is planted in a log"
+    finally:
+        uproot(stack, engine, redis)
+
+    left = [(where, found) for where, content in rows(engine) if (found := canary.found_in(content))]
+    left += [(where, found) for where, content in keys(redis) if (found := canary.found_in(content))]
+    left += [(where, found) for where, content in unpacked(archive) if (found := canary.found_in(content))]
+    answers = [answer for user in (walk, *owners) for answer in user.seen]
+    left += [(where, found) for where, content in answers if (found := canary.found_in(content))]
+    assert not left
+    assert len(answers) > 40
+    places = {where for where, content in files(stack.home.path) if canary.found_in(content) and not was_planted(content)}
+    at_home = {where for where in places if "/data/" in where and where.startswith("sandboxes")}
+    assert places == at_home, f"marked sentences lie in {sorted(places - at_home)}"
+    assert len(at_home) >= 5, "they are found where they were uploaded"
+    assert not [where for where in at_home if aggregator in where]
+    walk.terminate(cluster_id)
+    engine.dispose()
+
+
+def plant(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE planted (word text)"))
+        connection.execute(text("INSERT INTO planted VALUES (:word)"), {"word": PLANTED})
+    redis.set("planted", PLANTED)
+    (stack.home.path / "logs" / "planted.log").write_text(PLANTED)
+
+
+def uproot(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS planted"))
+    redis.delete("planted")
+    (stack.home.path / "logs" / "planted.log").unlink(missing_ok=True)
+
+
+def was_planted(content: bytes) -> bool:
+    """The database's own files still hold what was planted and dropped."""
+    return PLANTED.encode() in content and SENTENCE.encode() not in content
