@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.domain.errors import ConflictError
+from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
 from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
@@ -18,6 +18,9 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     training = _trained(session, project_id, cluster, spec.training_id)
+    if spec.aggregation == "weighted" and not training.config.get("federated", True):
+        message = "the workers have no data of their own to weigh by: this training was not federated; take another aggregation"
+        raise InvalidError("federated_only", message, errors=(FieldError("/aggregation", message),))
     row = PredictionRow(
         id=ids.prediction_id(spec.aggregation),
         project_id=project_id,

@@ -20,9 +20,9 @@ from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, Traini
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec) -> TrainingRow:
     """Take the cluster's connected workers into a new training. The workers' data is checked by its first step."""
     session = uow.session
-    spec.check_available()
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
+    spec.check_mode(cluster.config["consensus"])
     _refuse_second(session, cluster)
     workers, aggregator = _members(session, cluster)
     spec.check_workers(len(workers))

@@ -82,9 +82,12 @@ def card(request: Export) -> str:
         f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}"{own})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{request.name}"{remote})\n```\n'
     )
-    origin = (
-        "A text classifier trained by federated learning with Flow Nexus: its training data never left the workers' sandboxes."
+    how = (
+        "federated learning with Flow Nexus: its training data never left the workers' sandboxes."
+        if request.card.get("federated", True)
+        else "synchronous data-parallel learning with Flow Nexus, on one pooled data set that was shared out over the workers."
     )
+    origin = f"A text classifier trained by {how}"
     table = f"| | |\n| --- | --- |\n{rows}\n| digest | `{request.digest}` |"
     return f"{front}# {request.name}\n\n{origin}\n\n{table}\n\n{load}"
 

@@ -28,16 +28,41 @@ Posting the same round twice is safe: the second answer is the report of the fir
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
 """
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PORT = 8000
 HELD_OUT_FRACTION = 0.1
+SELF_RESTART_LEVEL = 0.3
 
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Autonomy(Message):
+    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
+
+    enabled: bool = False
+    level: float = 0.0
+
+    def allows(self, least: float) -> bool:
+        """Whether a node may do what begins at the level `least`."""
+        return self.enabled and self.level >= least
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Decision(Message):
+    """One autonomous act of a node, with its reason in words (no data). `at` tells it from another of the same kind."""
+
+    action: str
+    reason: str
+    at: str = Field(default_factory=_now)
 
 
 class AgentConfig(Message):
@@ -48,6 +73,7 @@ class AgentConfig(Message):
     token: str
     port: int = PORT
     threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
+    autonomy: Autonomy = Autonomy()
 
 
 class Peer(Message):
@@ -145,20 +171,6 @@ class Hyperparameters(Message):
     freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
 
 
-class Autonomy(Message):
-    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
-
-    enabled: bool = False
-    level: float = 0.0
-
-
-class Decision(Message):
-    """One autonomous act of a node, with its reason in words (no data)."""
-
-    action: str
-    reason: str
-
-
 class DataPath(Message):
     """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
     ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
@@ -206,7 +218,7 @@ class TrainReport(Message):
     node_id: str
     training_id: str
     round: int
-    state: Literal["running", "done", "failed", "stopped"]
+    state: Literal["running", "done", "failed", "stopped", "declined"]
     progress: float = Field(0.0, description="0..1 of this round's steps")
     samples: int | None = Field(None, description="training samples in the shard, held-out ones excluded")
     loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
@@ -250,6 +262,9 @@ class AggregateRound(Message):
     fallback: str | None = Field(None, description="why the path is given up before the round begins here")
     compression: Compression = Compression()
     freeze_layers: int = 0
+    synchronous: Hyperparameters | None = Field(
+        None, description="set: `dataset` is here, and the workers average gradients on it instead of models of their own"
+    )
 
 
 class Drop(Message):
@@ -327,6 +342,7 @@ class AggregateReport(Message):
     validation: Evaluation | None = Field(
         None, description="new global model on the aggregator's validation file, if it has one"
     )
+    decisions: list[Decision] = Field([], description="the aggregator's own")
     problem: Problem | None = None
 
 

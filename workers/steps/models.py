@@ -136,6 +136,7 @@ def _card(
         "model": training.model,
         "parameters": training.parameters,
         "labels": training.labels,
+        "federated": training.config["federated"],
         "strategy": training.config["strategy"],
         "consensus": cluster.config["consensus"],
         "rounds": training.completed_rounds,

@@ -13,6 +13,7 @@ Anything may die at any moment, and no round is lost or counted twice:
 - An exchange over the workers breaks (mesh, ring, hierarchical): the aggregator gives it up for the star in the same round and
   asks every worker for its own update.
 - A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
+- A worker declines the round (autonomy 0.8): the round goes on without it at once, and it is asked again for the next one.
 """
 
 import logging
@@ -33,7 +34,7 @@ from workers.steps.round_rows import open_round
 
 log = logging.getLogger(__name__)
 _REFUSALS = 5
-_OUT = ("failed", "not_sampled")
+_OUT = ("failed", "declined", "not_sampled")
 
 
 def run(context: Context, job: Job, token: str) -> None:

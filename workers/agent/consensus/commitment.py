@@ -25,6 +25,10 @@ class Chain:
         self._segments: list[str] = []
         self._losses: list[float] = []
 
+    def go_on(self, segments: list[str], losses: list[float]) -> None:
+        """Take over what an agent had committed to before it was restarted."""
+        self._segments, self._losses = [*segments], [*losses]
+
     def add(self, state_digest: str, loss: float) -> None:
         self._segments.append(state_digest)
         self._losses.append(loss)
