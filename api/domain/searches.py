@@ -58,14 +58,11 @@ class SearchSpec:
     budget_usd: float | None
     max_minutes: float | None
 
-    def check_available(self) -> None:
-        for trial in self.trials:
-            trial.training.check_available()
-
     def check_workers(self, workers: int, consensus: Consensus = "none") -> None:
         """InvalidError where one of its trainings could not be made with so many workers."""
         for trial in self.trials:
             try:
+                trial.training.check_mode(consensus)
                 exclusions.check(trial.training, consensus)
                 trial.training.check_workers(workers, consensus)
             except InvalidError as error:

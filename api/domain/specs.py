@@ -74,7 +74,8 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """`dataset` is a path or glob in each worker's sandbox, `validation` one in the aggregator's and the validators'."""
+    """`dataset` is a path or glob in each worker's sandbox, in the aggregator's where not `federated`; `validation` one in the
+    aggregator's and the validators'."""
 
     dataset: str
     epochs: int
@@ -120,9 +121,22 @@ class TrainingSpec:
     differential_privacy: DifferentialPrivacy | None = None
     secure_aggregation: bool = False
 
-    def check_available(self) -> None:
-        if not self.federated:
-            raise unavailable("/federated", self.federated, "only federated training is built")
+    def check_mode(self, consensus: str) -> None:
+        """InvalidError for what goes only with federated training, where this is none."""
+        if self.federated:
+            return
+        foreign = {
+            "/federated": consensus != "none"
+            and f"the cluster's consensus {consensus!r} judges models, and gradients have none",
+            "/strategy": self.strategy != "fedavg"
+            and f"gradients are averaged; the strategy {self.strategy!r} combines models",
+            "/compression": self.compression != "none" and f"{self.compression!r} shrinks models, not gradients",
+            "/freeze_layers": self.freeze_layers > 0 and "every layer is trained",
+            "/fraction": self.fraction < 1 and "every worker takes part in every step",
+        }
+        errors = tuple(FieldError(pointer, f"with federated false: {why}") for pointer, why in foreign.items() if why)
+        if errors:
+            raise InvalidError("federated_only", errors[0].message, errors=errors)
 
     def check_workers(self, workers: int, mode: Consensus = "none") -> None:
         """InvalidError where a round of that many workers could not be made under the cluster's consensus."""

@@ -17,7 +17,15 @@ class NodeDeploy(Request):
     )
     model: Word = Field("base", description="base, large, minilm, a Hugging Face id, or an absolute path in the sandbox")
     template: Template = "python"
-    autonomy: float = Field(0.0, ge=0, le=1, description="how much the node decides by itself when daa_enabled")
+    autonomy: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="what the node decides by itself with daa_enabled. Below 0.3 it obeys and reports; from 0.3 it retries, "
+        "restarts its own agent and resumes the round from its checkpoint; from 0.6 it halves its batch on memory pressure and "
+        "its learning rate on divergence; from 0.8 it also stops local training early when its own validation loss rises, and "
+        "may decline a round. Each decision is an event `node.decision` with its reason",
+    )
     capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")
     data_owner: bool = Field(
         False, description="closed to all but its data owner's key, `data:export` included; not for a parameter_server"

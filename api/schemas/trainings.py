@@ -33,13 +33,22 @@ class DifferentialPrivacyCreate(Request):
 
 
 class TrainingCreate(Request):
-    dataset: str = Field(description="path or glob inside each worker's sandbox", examples=["/data/train_*.json"])
+    dataset: str = Field(
+        description="path or glob inside each worker's sandbox; with federated false inside the aggregator's",
+        examples=["/data/train_*.json"],
+    )
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(32, ge=1, le=4096)
     learning_rate: float = Field(0.001, gt=0, le=10)
     schedule: Schedule = Field("cosine", description="how the learning rate goes from round to round: cosine, or constant")
     optimizer: Optimizer = "adam"
-    federated: bool = True
+    federated: bool = Field(
+        True,
+        description="false: synchronous data-parallel training on one pooled data set in the aggregator's sandbox. Its samples "
+        "(as token ids and classes) leave that sandbox for the workers' sandboxes, in equal shares, kept in memory only; each "
+        "step, gradients are averaged over the cluster's topology. Data in the workers' own sandboxes is not used. Needs "
+        "consensus none, strategy fedavg, no compression and no frozen layers",
+    )
     local_epochs: int = Field(1, ge=1, le=1000, description="epochs that a worker trains between two averages")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     strategy: Strategy = Field(
@@ -317,7 +326,7 @@ class RoundPrivacy(Shape):
 
 
 class RoundWorker(Shape):
-    state: str = Field(description="training, done, rejected, late, failed, lost or not_sampled")
+    state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled")
     samples: int | None
     local_loss: float | None
     local_accuracy: float | None

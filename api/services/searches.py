@@ -53,7 +53,6 @@ class SearchView:
 def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) -> SearchRow:
     """Write down all trainings; the first of them begins with the search's first step."""
     session = uow.session
-    spec.check_available()
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     trainings.refuse_busy(session, cluster)

@@ -21,7 +21,6 @@ from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, Traini
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec) -> TrainingRow:
     """Take the cluster's connected workers into a new training. The workers' data is checked by its first step."""
-    spec.check_available()
     cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
     refuse_ended(cluster)
     refuse_busy(uow.session, cluster)
@@ -38,6 +37,7 @@ def begin(
     search_id: str | None = None,
 ) -> TrainingRow:
     """A new training in a locked cluster that is free for it, alone or as one of a search."""
+    spec.check_mode(cluster.config["consensus"])
     exclusions.check(spec, cluster.config["consensus"])
     spec.check_workers(len(workers), cluster.config["consensus"])
     row = TrainingRow(

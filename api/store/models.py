@@ -301,14 +301,14 @@ class RoundRow(Base):
 
 
 class RoundNodeRow(Base):
-    """One worker in one round. `state`: training, done, rejected, late, failed, lost or not_sampled."""
+    """One worker in one round. `state`: training, done, rejected, late, failed, lost, declined or not_sampled."""
 
     __tablename__ = "round_nodes"
     training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
     state: Mapped[str] = mapped_column(
-        Enum("training", "done", "rejected", "late", "failed", "lost", "not_sampled", name="round_node_state",
+        Enum("training", "done", "rejected", "late", "failed", "lost", "declined", "not_sampled", name="round_node_state",
              native_enum=False, create_constraint=True, length=32)
     )  # fmt: skip
     samples: Mapped[int | None]

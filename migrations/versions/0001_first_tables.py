@@ -451,6 +451,7 @@ def upgrade() -> None:
                 "late",
                 "failed",
                 "lost",
+                "declined",
                 "not_sampled",
                 name="round_node_state",
                 native_enum=False,

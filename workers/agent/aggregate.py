@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workers.agent import norms, tensors
 from workers.agent.admission import sound
+from workers.agent.autonomy import to_tell
 from workers.agent.collection import Collection
 from workers.agent.consensus.modes import CONSENSUS
 from workers.agent.consensus.verdict import Jury
@@ -20,6 +21,7 @@ from workers.agent.logs import Log
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
+    Decision,
     Evaluation,
     Exchanged,
     Fallback,
@@ -47,8 +49,17 @@ class Aggregator:
     """One training at a time. Where nobody judges updates and the strategy is a mean, an update is folded in as it comes, so
     that memory holds one model however many workers there are; else updates wait on disk for judges or for one another."""
 
-    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        exchange: Exchange,
+        store: Store,
+        shelf: Shelf,
+        log: Log,
+        untold: list[Decision] | None = None,
+    ) -> None:
         self._node_id = node_id
+        self._untold = [] if untold is None else untold
         self._exchange = exchange
         self._store = store
         self._log = log
@@ -78,14 +89,15 @@ class Aggregator:
         key = (request.training_id, request.round)
         if self._round is not None and self._key == key and self._round.report.state in ("collecting", "done"):
             return self._round.report
-        if self._training is None or self._training.training_id != request.training_id:
-            raise AgentError("unknown_training", "this agent knows no such training", 404)
+        self.need_training(request.training_id)
         strategy = strategy_of(request.strategy)
         if request.consensus not in CONSENSUS:
             raise AgentError("consensus_unavailable", f"built are {', '.join(CONSENSUS)}")
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
-        report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
+        report = AggregateReport(
+            node_id=self._node_id, training_id=key[0], round=key[1], state="collecting", decisions=to_tell(self._untold)
+        )
         made = Collection(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
         made.exchanging = request.path is not None
         self._key, self._round = key, made
@@ -116,6 +128,11 @@ class Aggregator:
                 found.watched.change(late=sorted(late), notices=[*found.report.notices, *gone])
             found.waiting.clear()
             await self._close_if_complete(found)
+
+    def need_training(self, training_id: str) -> None:
+        """`unknown_training` for any but the one that this agent was made ready for."""
+        if self._training is None or self._training.training_id != training_id:
+            raise AgentError("unknown_training", "this agent knows no such training", 404)
 
     async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
         return await self._known(training_id, number).watched.closed(wait_s)
@@ -300,7 +317,7 @@ class Aggregator:
         started = time.perf_counter()
         digest = await asyncio.to_thread(self._publisher.publish, found, accepted)
         seconds = found.seconds + time.perf_counter() - started
-        validation = await self._validation(request, digest)
+        validation = await self.validation(request, digest)
         distance = await asyncio.to_thread(self._distance, request.training_id, found.mixed, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
@@ -316,7 +333,8 @@ class Aggregator:
             links=found.links,
         )
 
-    async def _validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+    async def validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+        """A new model on this node's validation file, if it has one."""
         path = self._training.validation if self._training is not None and self._validates else None
         if path is None:
             return None

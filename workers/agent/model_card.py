@@ -4,9 +4,9 @@ from workers.agent.int8_graph import Verdict
 from workers.agent.model import ARCHITECTURES
 from workers.agent.protocol import Export
 
-_ORIGIN = (
-    "A text classifier trained by federated learning with Flow Nexus: its training data never left the workers' sandboxes."
-)
+_ORIGIN = "A text classifier trained by {} with Flow Nexus: {}."
+_FEDERATED = ("federated learning", "its training data never left the workers' sandboxes")
+_POOLED = ("synchronous data-parallel learning", "one pooled data set was shared out over the workers")
 _GRAPHS = (
     "`model.onnx` takes `input_ids` and `attention_mask`, int64 of shape (texts, tokens), and gives `logits`, fp32 of shape"
     " (texts, classes). ONNX Runtime runs it, in browsers too (WASM)."
@@ -21,7 +21,14 @@ def card(request: Export, temperature: float | None, int8: Verdict | None) -> st
         facts["int8"] = int8
     rows = [f"| {_named(name)} | {_cell(value)} |" for name, value in facts.items()]
     table = "\n".join(["| | |", "| --- | --- |", *rows, f"| digest | `{request.digest}` |"])
-    parts = [f"{front}# {request.name}", _ORIGIN, table, "## Use", _loading(request), _confidence(temperature)]
+    parts = [
+        f"{front}# {request.name}",
+        _ORIGIN.format(*(_FEDERATED if request.card.get("federated", True) else _POOLED)),
+        table,
+        "## Use",
+        _loading(request),
+        _confidence(temperature),
+    ]
     if int8 is not None:
         parts.append(_GRAPHS + (" `model.int8.onnx` is the same with 8-bit weights." if int8.kept else ""))
     if request.record:

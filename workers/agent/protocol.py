@@ -33,16 +33,41 @@ Posting the same round twice is safe: the second answer is the report of the fir
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
 """
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PORT = 8000
 HELD_OUT_FRACTION = 0.1
+SELF_RESTART_LEVEL = 0.3
 
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Autonomy(Message):
+    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
+
+    enabled: bool = False
+    level: float = 0.0
+
+    def allows(self, least: float) -> bool:
+        """Whether a node may do what begins at the level `least`."""
+        return self.enabled and self.level >= least
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Decision(Message):
+    """One autonomous act of a node, with its reason in words (no data). `at` tells it from another of the same kind."""
+
+    action: str
+    reason: str
+    at: str = Field(default_factory=_now)
 
 
 class AgentConfig(Message):
@@ -53,6 +78,7 @@ class AgentConfig(Message):
     token: str
     port: int = PORT
     threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
+    autonomy: Autonomy = Autonomy()
 
 
 class Peer(Message):
@@ -162,20 +188,6 @@ class Hyperparameters(Message):
     privacy: Privacy | None = Field(None, description="train with differential privacy; nothing is held out then")
 
 
-class Autonomy(Message):
-    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
-
-    enabled: bool = False
-    level: float = 0.0
-
-
-class Decision(Message):
-    """One autonomous act of a node, with its reason in words (no data)."""
-
-    action: str
-    reason: str
-
-
 class DataPath(Message):
     """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
     ring; `groups` of node ids: for `hierarchical` each begins with its head, for `gossip` they are the round's pairs."""
@@ -226,7 +238,7 @@ class TrainReport(Message):
     node_id: str
     training_id: str
     round: int
-    state: Literal["running", "done", "failed", "stopped"]
+    state: Literal["running", "done", "failed", "stopped", "declined"]
     progress: float = Field(0.0, description="0..1 of this round's steps")
     samples: int | None = Field(None, description="training samples in the shard, held-out ones excluded")
     loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
@@ -273,6 +285,9 @@ class AggregateRound(Message):
     compression: Compression = Compression()
     freeze_layers: int = 0
     secure_aggregation: bool = False
+    synchronous: Hyperparameters | None = Field(
+        None, description="set: `dataset` is here, and the workers average gradients on it instead of models of their own"
+    )
 
 
 class Drop(Message):
@@ -413,6 +428,7 @@ class AggregateReport(Message):
     validation: Evaluation | None = Field(
         None, description="new global model on the aggregator's validation file, if it has one"
     )
+    decisions: list[Decision] = Field([], description="the aggregator's own")
     problem: Problem | None = None
 
 

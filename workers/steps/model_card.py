@@ -44,6 +44,7 @@ def _facts(
         "topology": cluster.topology,
         "architecture": cluster.config["architecture"],
         "model": training.model,
+        "federated": training.config["federated"],
         "parameters": training.parameters,
         "labels": training.labels,
         "training_samples": sum(samples.values()) if samples else None,

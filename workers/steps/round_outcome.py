@@ -1,5 +1,6 @@
 """What one look at a round brings, and how its workers stand to one another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from api.domain import topology
@@ -12,24 +13,33 @@ from workers.agent.protocol import (
     TrainReport,
 )
 from workers.steps.job import Job
+from workers.steps.members import Member
 
 
 @dataclass(slots=True)
 class Outcome:
     """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached; `silent` are workers
-    that did not answer, `lost` those that will not come back; `copies` are the workers that hold the new model, `links` what
-    they took to have it."""
+    that did not answer, `lost` those that will not come back, `declined` those that would rather not; `copies` are the workers
+    that hold the new model, `links` what they took to have it."""
 
     aggregate: AggregateReport | None = None
     reports: dict[str, TrainReport] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    declined: dict[str, str] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     evaluated_by: str | None = None
     evaluate_seconds: float | None = None
+
+
+def learners(job: Job, workers: Sequence[Member]) -> list[Member]:
+    """Who holds samples of the training's data set, and can hold some out: the workers, or the aggregator of a pooled one."""
+    if job.config["federated"]:
+        return list(workers)
+    return [job.aggregator] if job.aggregator is not None else []
 
 
 def in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:

@@ -21,6 +21,7 @@ from workers.agent.protocol import (
 )
 from workers.context import Context
 from workers.steps import red_flags, round_privacy
+from workers.steps.decisions import tell
 from workers.steps.job import Job
 from workers.steps.round_outcome import Outcome
 from workers.steps.round_rows import round_node
@@ -62,12 +63,17 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
 def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int, outcome: Outcome) -> None:
     aggregate = outcome.aggregate
     received = {report.node_id: report for report in aggregate.received} if aggregate else {}
+    if aggregate is not None:
+        tell(session, job, number, aggregate.node_id, aggregate.decisions)
     for node_id in {*outcome.reports, *received, *outcome.lost, *outcome.failed}:
         row = round_node(session, job.training_id, number, node_id)
         report = received.get(node_id) or outcome.reports.get(node_id)
         if report is not None:
             _copy_report(row, report)
             round_privacy.settle(session, training, row, report.private_steps)
+        for known in (outcome.reports.get(node_id), received.get(node_id)):
+            if known is not None and (told := tell(session, job, number, node_id, known.decisions)):
+                row.decisions = [*row.decisions, *told]
         if aggregate is not None and node_id in aggregate.rejected:
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
         elif node_id in received:
@@ -78,6 +84,8 @@ def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int
             _set_state(session, job, number, row, "lost", outcome.lost[node_id])
         elif node_id in outcome.failed:
             _set_state(session, job, number, row, "failed", outcome.failed[node_id])
+        elif node_id in outcome.declined:
+            _set_state(session, job, number, row, "declined", outcome.declined[node_id])
 
 
 def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
@@ -89,8 +97,6 @@ def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
     row.bytes_sent = report.bytes_sent if report.bytes_sent is not None else row.bytes_sent
     if report.commitment is not None:
         row.commitment = report.commitment.model_dump()
-    if report.decisions:
-        row.decisions = [decision.model_dump() for decision in report.decisions]
 
 
 def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state: str, reason: str | None) -> None:
@@ -121,7 +127,7 @@ def _complete(
     row.validation_samples = sum(item.samples for item in outcome.evaluations) or None
     row.validation_source = outcome.evaluated_by
     row.bytes_received = aggregate.bytes_received
-    if row.data_path == "star":
+    if row.data_path == "star" and job.config["federated"]:
         row.compression_ratio = progress.compression_ratio(
             aggregate.bytes_received, len(aggregate.received), training.parameters
         )

@@ -15,6 +15,7 @@ Anything may die at any moment, and no round is lost or counted twice:
 - Under consensus `raft` an aggregator whose sandbox is gone gets no new one: a worker is promoted (`steps.promotion`), and
   round n is recorded only once most workers hold its model.
 - A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
+- A worker declines the round (autonomy 0.8): the round goes on without it at once, and it is asked again for the next one.
 """
 
 import logging
@@ -37,7 +38,7 @@ from workers.steps.round_rows import open_round
 
 log = logging.getLogger(__name__)
 _REFUSALS = 5
-_OUT = ("failed", "not_sampled")
+_OUT = ("failed", "declined", "not_sampled")
 
 
 def run(context: Context, job: Job, token: str) -> None:

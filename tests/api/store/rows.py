@@ -23,7 +23,7 @@ def make_cluster(session: Session, project_id: str) -> ClusterRow:
         project_id=project_id,
         name="c",
         topology="mesh",
-        config={"consensus": "none"},
+        config={"consensus": "none", "daa_enabled": False},
         status="initializing",
     )
     transitions.created(session, row)

@@ -35,6 +35,11 @@ class Chain:
     _steps: list[int] = field(default_factory=list)
     _traces: list[str] = field(default_factory=list)
 
+    def go_on(self, before: Commitment) -> None:
+        """Take over what an agent had committed to before it was restarted."""
+        self._segments, self._losses = [*before.segments], [*before.losses]
+        self._steps, self._traces = [*before.steps], [*before.traces]
+
     def add(self, state_digest: str, loss: float, steps: int, trace: str) -> None:
         self._segments.append(state_digest)
         self._losses.append(loss)

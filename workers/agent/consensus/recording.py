@@ -7,6 +7,7 @@ on the worker's own disk until its next round begins: an aggregator that is lost
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,10 +26,11 @@ def checkpoint(folder: Path, segment: int) -> Path:
 
 
 class Recorder:
-    """`folder` None keeps no checkpoints. `planned` is the number of the round's steps; fewer may come."""
+    """`folder` None keeps no checkpoints. `planned` is the number of the round's steps, each on `batch_size`
+    samples; fewer may come."""
 
     def __init__(
-        self, chain: Chain, model: nn.Module, frozen: Collection[str], planned: int, folder: Path | None = None
+        self, chain: Chain, model: nn.Module, frozen: Collection[str], planned: int, batch_size: int, folder: Path | None = None
     ) -> None:
         self._chain = chain
         # The tensors themselves: optimizers change them in place.
@@ -36,11 +38,31 @@ class Recorder:
         self._sampler = Sampler(self._state, frozen, chain.base_digest, chain.seed)
         self._ends = {round((index + 1) * planned / SEGMENTS) for index in range(SEGMENTS)} - {0}
         self._planned = planned
+        self._batch_size = batch_size
         self._folder = folder
         self._done = 0
         self._segment = 0
         self._fingerprints: list[str] = []
         self._loss_sum, self._samples = 0.0, 0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that a recorder of the same round goes on from, as plain values."""
+        return {
+            "commitment": self._chain.commitment.model_dump(),
+            "done": self._done,
+            "fingerprints": [*self._fingerprints],
+            "loss_sum": self._loss_sum,
+            "samples": self._samples,
+        }
+
+    def go_on(self, record: dict[str, Any]) -> None:
+        """Instead of `begin`: the agent was restarted, and its model and optimizer are as they were at this record."""
+        before = Commitment(**record["commitment"])
+        self._chain.go_on(before)
+        self._segment, self._done = len(before.segments), record["done"]
+        self._fingerprints = [*record["fingerprints"]]
+        self._loss_sum, self._samples = record["loss_sum"], record["samples"]
 
     def begin(self, optimizer: torch.optim.Optimizer) -> None:
         """Before the first step. The base itself lies in the store."""
@@ -66,7 +88,13 @@ class Recorder:
 
     def _keep(self, optimizer: torch.optim.Optimizer, state: tensors.State | None) -> None:
         assert self._folder is not None
-        kept = {"done": self._done, "state": state, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+        kept = {
+            "done": self._done,
+            "batch_size": self._batch_size,
+            "state": state,
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
         path = checkpoint(self._folder, self._segment)
         part = path.with_suffix(".part")
         torch.save(kept, part)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from workers.agent import freezing, tensors
 from workers.agent.batches import shuffled
@@ -31,12 +32,23 @@ EVIDENCE = ("start", "middle", "end")
 
 
 def prepared(training_folder: Path, request: TrainRound) -> Path:
-    """The folder of a round's checkpoints, empty but for what was asked for."""
+    """The folder of a round's checkpoints, empty but for what was asked for; a round that is gone on with keeps its own."""
     folder = training_folder / REPLAY
+    if _is_of(folder, request):
+        return folder
     forget(folder)
     folder.mkdir(parents=True)
     (folder / _ROUND).write_text(request.model_dump_json())
     return folder
+
+
+def _is_of(folder: Path, request: TrainRound) -> bool:
+    try:
+        before = TrainRound.model_validate_json((folder / _ROUND).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    same = ("training_id", "round", "model", "base_digest", "dataset", "hyperparameters")
+    return all(getattr(before, name) == getattr(request, name) for name in same)
 
 
 @dataclass(slots=True)
@@ -97,7 +109,9 @@ class Replayer:
         wanted, found = request.hyperparameters, _Walk([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
         sampler = Sampler(state, frozen, request.base_digest, seed_word(wanted.seed, request.round))
-        in_epoch = -(-len(shard.training) // wanted.batch_size)
+        # What the node has made of it: memory pressure halves batches.
+        batch_size = int(kept["batch_size"])
+        in_epoch = -(-len(shard.training) // batch_size)
         with RNG, torch.random.fork_rng(devices=[]), freezing.frozen(network.model, wanted.freeze_layers) as parameters:
             proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
             optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay)
@@ -112,7 +126,7 @@ class Replayer:
                 for number in range(asked.steps):
                     epoch, place = divmod(kept["done"] + number, in_epoch)
                     if not batches or place == 0:
-                        batches = shuffled(shard.training.lengths, wanted.batch_size, (wanted.seed, request.round, epoch))
+                        batches = shuffled(shard.training.lengths, batch_size, (wanted.seed, request.round, epoch))
                     loss, _ = step(network, shard.training, batches[place], optimizer, wanted, proximal)
                     found.fingerprints.append(sampler.fingerprint(state, loss))
                     if number + 1 == asked.step:
