@@ -24,6 +24,8 @@ less than one (update.py).
     POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
     POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
 
+An AggregateRound with `synchronous` is led by the aggregator alone; what its workers then hear is in synchronous/messages.py.
+
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
 """
