@@ -13,6 +13,8 @@ from workers.agent.autonomy import RESTART, may
 from workers.agent.logs import Log
 from workers.agent.protocol import AgentConfig, Decision
 
+_KEEP_ALIVE_S = 75
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.agent")
@@ -51,7 +53,8 @@ def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None
     log("ready", role=config.role, threads=threads, torch=torch.__version__)
     # Without namespaces a sandbox has no ports of its own; its host then looks for this socket.
     where = {"uds": f"{plain_root}/run/{config.port}.sock"} if plain_root else {"host": "0.0.0.0", "port": config.port}  # noqa: S104
-    uvicorn.run(app, **where, log_config=None, access_log=False, server_header=False)
+    # A step of synchronous training may take longer than the usual five seconds, on connections that stay open for many.
+    uvicorn.run(app, **where, log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ less than one (update.py).
     POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10   (worker -> aggregator: keys, shares, survivors and unmask of a
                                                              secure sum; secure_aggregation/messages.py)
 
+An AggregateRound with `synchronous` is led by the aggregator alone; what its workers then hear is in synchronous/messages.py.
+
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
 """

@@ -38,7 +38,8 @@ def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
 
 
 def client(root: Path) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"))
+    # A connection a request: on a busy machine the server may close an idle one just when it is used again.
+    transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"), limits=httpx.Limits(max_keepalive_connections=0))
     return httpx.Client(transport=transport, base_url="http://agent", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
 
 

@@ -52,6 +52,7 @@ def outcome(network: Network, shard: Shard, level: float, wanted: Hyperparameter
 
 def main() -> None:
     torch.set_num_threads(1)
+    process.limit_memory_arenas()
     root = Path(sys.argv[1])
     save_tiny_bert(root / "models/tiny")
     network = build(spec("/models/tiny", max_length=64), Root(root))
@@ -66,9 +67,9 @@ def main() -> None:
     base = build(spec("base"), Root(root))
     leave(8 * 2**20)
     found["declined"] = declining.reason(base, small, WANTED, root)
-    leave(0, share=0.85)
-    found["failing_0.59"] = outcome(network, large, 0.59, WANTED)
-    found["failing_0.6"] = outcome(network, large, 0.6, WANTED)
+    for level in (0.6, 0.59):
+        leave(0, share=0.8)
+        found[f"failing_{level}"] = outcome(network, large, level, WANTED)
     sys.stdout.write(json.dumps(found))
 
 

@@ -23,6 +23,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_from_0_6_a_batch_that_does_not_fit_is_halved_until_it_does(found: dict[str, Any]) -> None:
+    assert "code" not in found["failing_0.6"], found["failing_0.6"]
     decisions = found["failing_0.6"]["decisions"]
     for number, (action, reason) in enumerate(decisions, start=1):
         assert action == "halve_batch"

@@ -48,3 +48,19 @@ def test_data_that_is_only_in_the_workers_sandboxes_is_refused_in_clear_words(ho
     assert (row.error["status"], row.error["code"]) == (422, "no_match")
     assert "no file in the aggregator's sandbox matches" in row.error["detail"]
     assert "data in the workers' sandboxes is not used" in row.error["detail"]
+
+
+def test_a_worker_that_is_lost_is_left_out_and_the_round_says_so(house: House) -> None:
+    house.connect("mesh")
+    house.agents[-1].put("/data/train_all.json", samples(120, 50_000))
+    training_id = house.begin(epochs=1, federated=False)
+    steps.advance(house.context, training_id)
+    # The training was prepared; now nobody listens there any more.
+    lost = house.workers[2]
+    house.sockets.places[lost] = "/nowhere.sock"
+    status, rounds = house.go_on(training_id)
+    assert status == "completed", rounds[-1].error
+    assert rounds[0].workers[lost].state in ("rejected", "lost")
+    assert rounds[0].workers[lost].reason
+    assert [notice.endswith(f"begun again from its base without {lost}") for notice in rounds[0].notices] == [True]
+    assert [worker.samples for name, worker in rounds[0].workers.items() if name != lost] == [36, 36, 36]

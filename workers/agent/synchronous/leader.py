@@ -200,10 +200,8 @@ class Leader:
             except _BrokenError as broken:
                 if found.stop.is_set():
                     raise StoppedError from None
-                lost = {
-                    **broken.lost,
-                    **{peer.node_id: "it has left the round" for peer in peers if peer.node_id in found.dropped},
-                }
+                left = {peer.node_id: "it has left the round" for peer in peers if peer.node_id in found.dropped}
+                lost = {**left, **broken.lost}
                 peers = [peer for peer in peers if peer.node_id not in lost]
                 found.watched.change(rejected={**found.report.rejected, **lost})
                 without = f" without {', '.join(sorted(lost))}" if lost else ""
