@@ -19,7 +19,12 @@ class ClusterCreate(Request):
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
     daa_enabled: bool = Field(False, description="nodes may act on their own, as far as each node's `autonomy` allows")
-    consensus: Consensus = Field("none", description="how updates are judged before they count")
+    consensus: Consensus = Field(
+        "none",
+        description="proof-of-learning: workers commit to their steps, do some again when asked, and a committee votes;"
+        " byzantine: Multi-Krum, the median below five updates; gossip: pairs of workers average, along a mesh or a ring;"
+        " raft: an aggregator whose sandbox is gone is replaced by an elected worker",
+    )
     wasm_optimization: bool = Field(False, description="predict with the exported ONNX graph, and put it into exports")
     idle_timeout_minutes: float | None = Field(
         None,

@@ -1,16 +1,16 @@
 """The aggregator's rounds: updates are checked at the door, folded in as they come, and the new model is published."""
 
 import asyncio
-import math
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from workers.agent import norms, tensors
+from workers.agent import tensors
 from workers.agent.admission import sound
 from workers.agent.autonomy import to_tell
 from workers.agent.collection import Collection
+from workers.agent.consensus.distance import consensus_distance
 from workers.agent.consensus.modes import CONSENSUS
 from workers.agent.consensus.verdict import Jury
 from workers.agent.door import Door
@@ -365,15 +365,12 @@ class Aggregator:
             found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
 
     def _distance(self, training_id: str, mixed: dict[str, int], digest: str) -> float | None:
-        """Mean distance of the workers' models from their mean, over the mean's norm; None without gossip."""
+        """Of the workers' models from their mean; None without gossip."""
         if not mixed:
             return None
-        mean, total = tensors.read(self._store.need(digest)), 0.0
-        own = math.inf
-        for held, count in mixed.items():
-            moved, own = norms.distance(tensors.read(self._store.updates(training_id) / f"{held}.safetensors"), mean)
-            total += count * moved
-        return total / sum(mixed.values()) / own
+        held = self._store.updates(training_id)
+        models = [(held / f"{own}.safetensors", count) for own, count in mixed.items()]
+        return consensus_distance(models, self._store.need(digest))
 
     def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
         return sound(path, tensors.read(self._store.need(request.base_digest)))

@@ -9,6 +9,8 @@ What it proves: that the worker can produce, step by step, the very sequence it 
 does not: that the steps came from data. Jia et al. (IEEE S&P 2021, arXiv:2103.05633) let the verifier repeat steps on the
 prover's data; here no verifier has that data, so a patient cheat could invent a walk of small steps and replay it. Whether a
 walk leads anywhere the committee finds out (committee.py). Equality is to the bit: the replay runs on the machine that trained.
+
+What it costs in privacy: the aggregator sees three states of an audited worker's round besides the update itself.
 """
 
 import asyncio
@@ -57,8 +59,10 @@ def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, Draw]:
     for node_id in chosen:
         steps = commitments[node_id].steps
         segment = chance.choice([index for index, count in enumerate(steps) if count])
-        # A step inside the segment where there is one: its state was never digested whole.
-        found[node_id] = Draw(segment, chance.randint(1, max(1, steps[segment] - 1)))
+        # Inside the segment, where no state was digested whole; and far from its ends, as two states that lie one step
+        # apart would show the gradient of a single batch.
+        margin = max(1, steps[segment] // 4)
+        found[node_id] = Draw(segment, chance.randint(margin, max(margin, steps[segment] - margin)))
     return found
 
 

@@ -213,7 +213,7 @@ def test_a_commitment_to_other_batches_is_refused_at_the_door(one: Federation) -
 
 def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps() -> None:
     chain = Chain("b" * 64, "3/1")
-    for number, steps in enumerate((5, 1, 5, 5, 0)):
+    for number, steps in enumerate((20, 1, 2, 5, 0)):
         chain.add(f"{number:064x}", 0.5, steps, "t")
     few, many = ({f"w{number}": chain.commitment for number in range(count)} for count in (1, 8))
     assert len(draw(few, "n")) == 1
@@ -224,7 +224,8 @@ def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps()
     tasks = {(task.segment, task.step) for found in drawn for task in found.values()}
     assert {segment for segment, _ in tasks} == {0, 1, 2, 3}
     assert {step for segment, step in tasks if segment == 1} == {1}
-    assert {step for segment, step in tasks if segment == 0} == {1, 2, 3, 4}, "a step inside the segment"
+    assert {step for segment, step in tasks if segment == 2} == {1}
+    assert {step for segment, step in tasks if segment == 0} == {*range(5, 16)}, "inside the segment, far from its ends"
 
 
 def test_checkpoints_of_a_round_are_gone_when_the_next_one_begins(one: Federation) -> None:
