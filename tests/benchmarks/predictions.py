@@ -1,6 +1,7 @@
 """Seconds of a distributed prediction, and samples per second of one process by engine.
 
     python -m tests.benchmarks.predictions [--data FOLDER] [--texts 2000] [--workers 4] [--repeats 5] [--models base minilm]
+        [--engines torch onnx]
 
 First one process, `--models`, batches of 32, `--threads` threads: eager fp32 torch, the ONNX graph, and its int8 form, all in
 the same run and in turns, so that a loaded machine slows all alike; the ratio is of the medians. Each model is first trained
@@ -136,7 +137,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--models", nargs="*", default=["base", "minilm"])
+    parser.add_argument("--models", nargs="*", default=["base", "minilm"], help="in one process")
+    parser.add_argument(
+        "--engines", nargs="*", default=["torch", "onnx"], choices=["torch", "onnx"], help="through the product"
+    )
     wanted = parser.parse_args()
     data = given(wanted.data) if wanted.data else generated()
     print(f"data: {wanted.data.name if wanted.data else 'generated feedback'}", flush=True)
@@ -147,12 +151,12 @@ def main() -> None:
                 print("minilm: left out, the extra `pretrained` is not installed", flush=True)
                 continue
             one_process(model, data, wanted.texts if model == "base" else min(wanted.texts, 500), wanted.repeats, Path(name))
-        if not wanted.workers:
+        if not wanted.engines:
             return
         with EmbeddedStack(Path(name) / "stack", port=0) as stack:
             walk = Walk(stack.url, stack.api_key)
-            for onnx in (False, True):
-                product(walk, data, wanted.texts, wanted.workers, wanted.repeats, onnx=onnx)
+            for engine in wanted.engines:
+                product(walk, data, wanted.texts, wanted.workers, wanted.repeats, onnx=engine == "onnx")
 
 
 if __name__ == "__main__":
