@@ -28,6 +28,7 @@ from workers.steps import nodes
 from workers.steps.job import Job, end, look_again
 from workers.steps.lease import act
 from workers.steps.round_agents import look
+from workers.steps.round_outcome import is_hopeless
 from workers.steps.round_record import record
 from workers.steps.round_rows import open_round
 
@@ -81,7 +82,7 @@ def run(context: Context, job: Job, token: str) -> None:
     elif outcome.aggregate.state == "done" and not outcome.copies:
         log.warning("%s: no worker has a copy of round %d yet", job.training_id, number)
         look_again(context, job, token)
-    elif outcome.aggregate.state == "failed":
+    elif is_hopeless(outcome.aggregate):
         problem = outcome.aggregate.problem
         record(context, job, token, number, outcome)
         error = _error(problem.code, problem.message) if problem else _error("round_failed", "The aggregator gave no reason.")
