@@ -42,6 +42,11 @@ def learners(job: Job, workers: Sequence[Member]) -> list[Member]:
     return [job.aggregator] if job.aggregator is not None else []
 
 
+def is_hopeless(aggregate: AggregateReport) -> bool:
+    """Whether a round has failed and would fail again. Where updates were late, their workers have them ready by now."""
+    return aggregate.state == "failed" and not aggregate.late
+
+
 def in_order(job: Job, peers: dict[str, Peer]) -> list[Peer]:
     """The round's workers in an order that no look at the round changes: a ring depends on it."""
     members = {member.node_id for member in (*job.workers, *job.returning)}

@@ -23,7 +23,7 @@ from workers.context import Context
 from workers.steps import red_flags, round_privacy
 from workers.steps.decisions import tell
 from workers.steps.job import Job
-from workers.steps.round_outcome import Outcome
+from workers.steps.round_outcome import Outcome, is_hopeless
 from workers.steps.round_rows import round_node
 
 
@@ -54,8 +54,8 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
             _complete(session, job, training, row, outcome, aggregate)
             searches.tell(uow, training)
         red_flags.update(session, training)
-        # A round that has failed ends its training, under the same lease.
-        if aggregate is None or aggregate.state != "failed":
+        # A hopeless round ends its training, under the same lease.
+        if aggregate is None or not is_hopeless(aggregate):
             leases.release(training, 0)
             uow.ring("trainings.advance", training.id)
 

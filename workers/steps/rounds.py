@@ -33,6 +33,7 @@ from workers.steps import nodes, promotion
 from workers.steps.job import Job, end, look_again
 from workers.steps.lease import act
 from workers.steps.round_agents import look
+from workers.steps.round_outcome import is_hopeless
 from workers.steps.round_record import record
 from workers.steps.round_rows import open_round
 
@@ -93,7 +94,7 @@ def run(context: Context, job: Job, token: str) -> None:
     elif outcome.aggregate.state == "done" and len(outcome.copies) < copies:
         log.warning("%s: %d workers have a copy of round %d", job.training_id, len(outcome.copies), number)
         look_again(context, job, token)
-    elif outcome.aggregate.state == "failed":
+    elif is_hopeless(outcome.aggregate):
         problem = outcome.aggregate.problem
         record(context, job, token, number, outcome)
         error = _error(problem.code, problem.message) if problem else _error("round_failed", "The aggregator gave no reason.")
