@@ -38,7 +38,7 @@ up: $(INSTALLED)
 	$(BIN)/flow-nexus up
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 wasm: $(INSTALLED)
 	WASM=1 $(BIN)/python -m pytest tests/workers/agent/test_wasm.py -s

