@@ -234,14 +234,17 @@ class Worker:
             for task in (exchange, told):
                 task.cancel()
             await asyncio.gather(exchange, told, return_exceptions=True)
-        if found.problem is not None:
-            self.parts.end()
         tell = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
-        receipt = await self._tried(
-            watched,
-            request,
-            lambda: self._exchange.ask(request.aggregator, tell, found, Receipt, within_s=_ANSWER_S),
-        )
+        try:
+            receipt = await self._tried(
+                watched,
+                request,
+                lambda: self._exchange.ask(request.aggregator, tell, found, Receipt, within_s=_ANSWER_S),
+            )
+        finally:
+            # After the aggregator was told: else a worker that this one leaves alone may name it before it names the culprit.
+            if found.problem is not None:
+                self.parts.end()
         return receipt.accepted and not fallen.is_set()
 
     async def _exchanged(self, request: TrainRound, meeting: Meeting, report: TrainReport) -> Exchanged:
