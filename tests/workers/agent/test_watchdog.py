@@ -43,7 +43,7 @@ def test_from_0_3_a_dead_agent_starts_again_and_its_round_goes_on_to_the_same_mo
     save_tiny_bert(root / "models/tiny")
     (root / "data").mkdir()
     with agents.federation(1) as undisturbed, program(root, 0.3) as process:
-        undisturbed.hyperparameters |= {"local_epochs": 60, "batch_size": 2}
+        undisturbed.hyperparameters |= {"local_epochs": 40, "batch_size": 2}
         (worker,) = undisturbed.workers
         shutil.copy(worker.root / "data/train_0.json", root / "data")
         first = health(root)["pid"]

@@ -29,10 +29,9 @@ def told(house: House, kind: str = "node.decision") -> list[dict[str, Any]]:
     return [event for event in house.events(kind) if event["node_id"] in (*house.workers, house.aggregator)]
 
 
-@pytest.mark.parametrize("topology", ["star", "ring"])
-def test_a_worker_that_declines_is_left_out_of_its_round_and_asked_again_for_the_next(house: House, topology: str) -> None:
+def test_a_worker_that_declines_is_left_out_of_its_round_and_asked_again_for_the_next(house: House) -> None:
     free(house, 0.8)
-    house.connect(topology)
+    house.connect("ring")
     training_id = house.begin(epochs=2)
     steps.advance(house.context, training_id)
     # The data was looked at; what the worker finds when it trains is another.
@@ -67,7 +66,7 @@ def test_where_all_decline_the_training_fails_and_says_so(house: House) -> None:
 def test_every_halving_is_an_event_and_a_step_that_runs_twice_tells_it_once(house: House) -> None:
     free(house, 0.6)
     house.connect("star")
-    status, rounds = house.train(epochs=3, local_epochs=3, learning_rate=10, optimizer="sgd")
+    status, rounds = house.train(epochs=4, local_epochs=2, learning_rate=10, optimizer="sgd")
     assert status == "completed", rounds[-1].error
     events = told(house)
     assert {event["action"] for event in events} == {"halve_learning_rate"}

@@ -21,7 +21,7 @@ from workers.agent.protocol import DataPath, Hyperparameters
 from workers.agent.synchronous import shares
 from workers.agent.train import OPTIMIZERS
 
-WANTED = {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, "local_epochs": 4}
+WANTED = {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, "local_epochs": 2}
 
 
 @contextmanager

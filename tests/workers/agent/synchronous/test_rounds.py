@@ -65,14 +65,14 @@ def test_a_stop_ends_the_round_within_a_step_and_frees_the_workers() -> None:
         assert ran(found, 2, "mesh")["notices"] != [], "the next round begins with another optimizer, and says so"
 
 
-@pytest.mark.parametrize("kind", ["star", "ring", "hierarchical"])
+@pytest.mark.parametrize("kind", ["star", "ring"])
 def test_a_worker_that_dies_in_mid_round_is_left_out_and_the_round_begins_again_without_it(kind: str) -> None:
     with pool(3, 40) as found, agents.live_agent("w9") as dying:
         config = found.workers[0].root / "models/tiny/config.json"
         (dying.root / "models/tiny/config.json").write_text(config.read_text())
         found.workers.insert(1, dying)
-        alone = Alone(found, local_epochs=30, **PLAIN)
-        begin(found, 1, kind, local_epochs=30, **PLAIN)
+        alone = Alone(found, local_epochs=15, **PLAIN)
+        begin(found, 1, kind, local_epochs=15, **PLAIN)
         while not underway(dying):
             time.sleep(0.02)
         dying.die()
