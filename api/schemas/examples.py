@@ -75,6 +75,8 @@ TRAINING: Final[dict[str, Any]] = {
         "compression": "none",
         "compression_ratio": None,
         "lora_rank": 0,
+        "differential_privacy": None,
+        "secure_aggregation": False,
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
@@ -82,6 +84,7 @@ TRAINING: Final[dict[str, Any]] = {
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
     "completed_rounds": 10,
+    "privacy": None,
     "stop_reason": None,
     "created_at": _TIME,
     "started_at": _TIME,
@@ -104,6 +107,7 @@ _SESSION: Final[dict[str, Any]] = {
     "cost_usd": 2.38,
     "cost_per_epoch_usd": 0.238,
     "cost_per_accuracy_point_usd": 0.031733,
+    "privacy": None,
     "stop_reason": None,
     "error": None,
 }
@@ -139,6 +143,7 @@ _ROUND: Final[dict[str, Any]] = {
             "bytes_sent": 9728000,
             "reason": None,
             "commitment": None,
+            "privacy": None,
             "decisions": [],
         }
     },
