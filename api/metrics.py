@@ -9,22 +9,24 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.listener import Listener
-from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, PredictionRow, TrainingRow
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.work import Work
 
-_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow]] = {
+_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow] | type[SearchRow]] = {
     "clusters": ClusterRow,
     "nodes": NodeRow,
     "trainings": TrainingRow,
     "predictions": PredictionRow,
+    "searches": SearchRow,
 }
 
 
 class RowCollector(Collector):
     """Counts by status, how late the work is, whether the database could be asked, and who waits."""
 
-    def __init__(self, database: Database, listener: Listener) -> None:
-        self._database = database
+    def __init__(self, work: Work, listener: Listener) -> None:
+        self._work = work
         self._listener = listener
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -34,26 +36,27 @@ class RowCollector(Collector):
         held = GaugeMetricFamily("flow_nexus_held_requests", "Answers and event streams that wait for something to happen")
         held.add_metric([], self._listener.waiting)
         up = GaugeMetricFamily("flow_nexus_database_up", "1 when the database answered this scrape")
-        families = []
+        families: list[GaugeMetricFamily] = []
         try:
-            with self._database.unit_of_work() as uow:
-                for noun, table in _TABLES.items():
-                    family = GaugeMetricFamily(f"flow_nexus_{noun}", f"{noun.capitalize()} by status", labels=["status"])
-                    for status, count in uow.session.execute(select(table.status, func.count()).group_by(table.status)):
-                        family.add_metric([status], count)
-                    families.append(family)
-                late = GaugeMetricFamily(
-                    "flow_nexus_due_seconds", "Seconds that the oldest due row has waited", labels=["noun"]
-                )
-                for noun, table in _TABLES.items():
-                    oldest = select(func.extract("epoch", func.clock_timestamp() - func.min(table.due_at)))
-                    late.add_metric([noun], max(0.0, float(uow.session.scalar(oldest) or 0)))
-                families.append(late)
+            families = self._work.blocking(_counted)
             up.add_metric([], 1)
         except SQLAlchemyError:
-            families = []
             up.add_metric([], 0)
         return [held, up, *families]
+
+
+def _counted(uow: UnitOfWork) -> list[GaugeMetricFamily]:
+    families = []
+    for noun, table in _TABLES.items():
+        family = GaugeMetricFamily(f"flow_nexus_{noun}", f"{noun.capitalize()} by status", labels=["status"])
+        for status, count in uow.session.execute(select(table.status, func.count()).group_by(table.status)):
+            family.add_metric([status], count)
+        families.append(family)
+    late = GaugeMetricFamily("flow_nexus_due_seconds", "Seconds that the oldest due row has waited", labels=["noun"])
+    for noun, table in _TABLES.items():
+        oldest = select(func.extract("epoch", func.clock_timestamp() - func.min(table.due_at)))
+        late.add_metric([noun], max(0.0, float(uow.session.scalar(oldest) or 0)))
+    return [*families, late]
 
 
 def make_registry() -> CollectorRegistry:

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "clusters", "description": "A cluster: nodes, how they are connected, what they cost"},
     {"name": "nodes", "description": "Workers, the parameter server (aggregator) and validators, each in its own sandbox"},
     {"name": "trainings", "description": "Federated trainings and their rounds"},
+    {"name": "searches", "description": "Grid and random search over the options of a training"},
     {"name": "predictions", "description": "Distributed prediction with a trained model"},
     {"name": "models", "description": "Exported models"},
     {"name": "sandboxes", "description": "Files, logs and code in a node's sandbox"},

@@ -23,6 +23,15 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For pytest-xdist: a file stays in one process, and so does all that shares the embedded stack, which begins first."""
+    for item in items:
+        shares = isinstance(item, pytest.Function) and "stack" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("stack" if shares else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: not (isinstance(item, pytest.Function) and "stack" in item.fixturenames))
+
+
 def migrate(url: str) -> None:
     config = Config(ALEMBIC_INI)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))

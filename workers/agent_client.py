@@ -16,6 +16,7 @@ from api.settings import Settings
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
+    Ballot,
     Drop,
     Evaluate,
     Evaluation,
@@ -33,6 +34,7 @@ from workers.agent.protocol import (
     TrainingReady,
     TrainReport,
     TrainRound,
+    Voted,
 )
 
 _CONNECT_S = 5.0
@@ -134,6 +136,9 @@ class AgentClient:
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
+
+    async def vote(self, request: Ballot) -> Voted:
+        return await self._call("POST", "/ballots", Voted, request, timeout_s=10)
 
     async def predict(self, request: Predict) -> Predictions:
         return await self._call("POST", "/predictions", Predictions, request, timeout_s=600)

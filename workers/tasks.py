@@ -30,6 +30,11 @@ def trainings_interrupt(training_id: str) -> None:
     steps.trainings.interrupt(current(), training_id)
 
 
+@app.task(name="flow_nexus.searches.advance")
+def searches_advance(search_id: str) -> None:
+    steps.searches.advance(current(), search_id)
+
+
 @app.task(name="flow_nexus.predictions.advance")
 def predictions_advance(prediction_id: str) -> None:
     steps.predictions.advance(current(), prediction_id)

@@ -159,7 +159,10 @@ class ApiClient:
             except httpx.TimeoutException as error:
                 if pause is None or not isinstance(error, _REPEATABLE):
                     raise CliError(f"no answer from {self._target.url} in time") from None
-            except _REPEATABLE:
+            except _REPEATABLE as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    words = "is not trusted here; SSL_CERT_FILE names the authority that signed it"
+                    raise CliError(f"the certificate of {self._target.url} {words}") from None
                 if pause is None:
                     raise CliError(f"cannot reach the API at {self._target.url}") from None
             except httpx.HTTPError as error:

@@ -40,7 +40,7 @@ def demo(
     ] = None,
     home: Annotated[Path, typer.Option(help="folder for the stack's state and the trained model")] = Path(".demo"),
     topology: Annotated[str, typer.Option(help="mesh, ring, star or hierarchical")] = "mesh",
-    consensus: Annotated[str, typer.Option(help="none or proof-of-learning")] = "none",
+    consensus: Annotated[str, typer.Option(help="none, proof-of-learning, byzantine, gossip or raft")] = "none",
 ) -> None:
     """Start everything, train over 4 workers and a parameter server, predict, export, and stop everything."""
     console = output.console()

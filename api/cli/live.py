@@ -51,6 +51,9 @@ def _training(session: Json) -> list[RenderableType]:
         parts.append(Padding(ended_early(session["stop_reason"]), (0, 0, 0, 2)))
     if session.get("error"):
         parts.append(Padding(why(session["error"]), (0, 0, 0, 2)))
+    for flag in session.get("red_flags") or ():
+        words = Text.assemble((f"\N{BLACK FLAG} {plain(flag['message'])}", "red"), (f"  {plain(flag['suggestion'])}", "yellow"))
+        parts.append(Padding(words, (0, 0, 0, 2)))
     if session["workers"]:
         parts.append(Padding(_workers(session["workers"]), (1, 0, 0, 2)))
     return parts

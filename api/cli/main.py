@@ -18,7 +18,7 @@ _INTERRUPTED = 130
 _COMMANDS = (
     LazyCommand("up", "api.cli.up", "up", "Start the whole service on this machine."),
     LazyCommand("demo", "api.cli.demo", "demo", "Run the walkthrough from start to end."),
-    LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, predictions, models."),
+    LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
     LazyCommand("sandbox", "api.cli.sandboxes", "app", "Sandboxes: files, commands, logs."),
     LazyCommand("data", "api.cli.data", "app", "Example data to train on."),
     LazyCommand("keys", "api.cli.keys", "app", "API keys: make, list, rotate, revoke."),

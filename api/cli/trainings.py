@@ -26,7 +26,7 @@ def distributed(
     batch_size: Annotated[int | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     optimizer: Annotated[str | None, typer.Option(metavar="adam|adamw|sgd|rmsprop|adagrad")] = None,
-    federated: Annotated[Flag | None, typer.Option(help="Keep each shard where it is.")] = None,
+    federated: Annotated[Flag | None, typer.Option(help="false: one pooled data set in the aggregator's sandbox.")] = None,
     local_epochs: Annotated[int | None, typer.Option(help="Epochs per round.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option(help="How updates become a model: fedavg, fedadam, median, krum, …")] = None,

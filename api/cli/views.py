@@ -87,6 +87,10 @@ def node(item: Json) -> Table:
     pairs += [("status", status(item["status"])), ("autonomy", cell(item["autonomy_level"]))]
     pairs += [("capabilities", cell(item["capabilities"])), ("cores", cell(resources.get("cpu_cores")))]
     pairs += [("memory", _gigabytes(resources.get("memory_gb"))), ("gpu", cell(resources.get("gpu")))]
+    if flag := item.get("rejected_updates"):
+        pairs.append(
+            ("rejected updates", cell(f"{flag['count']}, the last in round {flag['last_round']}: {flag['last_reason']}"))
+        )
     if item.get("error"):
         pairs.append(("error", why(item["error"])))
     return facts(pairs)
@@ -121,6 +125,66 @@ def training(item: Json) -> Table:
     if item.get("error"):
         pairs.append(("error", why(item["error"])))
     return facts(pairs)
+
+
+def searches(page: Json) -> Table:
+    rows = (
+        (
+            cell(item["search_id"]),
+            cell(item["cluster_id"]),
+            status(item["status"]),
+            cell(f"{sum(trial['training_id'] is not None for trial in item['trials'])}/{len(item['trials'])}"),
+            _metric(item["metric"], item["best_metric"]),
+            _options(item["best_options"]),
+            _when(item["created_at"]),
+        )
+        for item in page["items"]
+    )
+    return table(("search", "cluster", "status", "trainings", "best", "with", "created"), rows, right=("trainings", "best"))
+
+
+def search(item: Json) -> RenderableType:
+    pairs = [("search", cell(item["search_id"], "bold")), ("cluster", cell(item["cluster_id"]))]
+    pairs += [("status", status(item["status"])), ("method", cell(item["method"])), ("metric", cell(item["metric"]))]
+    pairs += [("early stopping", cell(item["early_stopping"])), ("cost", usd(item["cost_usd"]))]
+    if item.get("stop_reason"):
+        pairs.append(("reason", ended_early(item["stop_reason"])))
+    if item.get("error"):
+        pairs.append(("error", why(item["error"])))
+    if item["best_training_id"]:
+        best = Text.assemble(_metric(item["metric"], item["best_metric"]), "  ", _options(item["best_options"]))
+        pairs.append(("best", Text.assemble(best, (f"  {plain(item['best_training_id'])}", "dim"))))
+    names = list(item["space"])
+    rows = (
+        (
+            cell(
+                str(number), "bold green" if trial["training_id"] and trial["training_id"] == item["best_training_id"] else ""
+            ),
+            *(cell(trial["options"].get(name)) for name in names),
+            status(trial["status"]),
+            _metric(item["metric"], trial["metric"]),
+            cell(trial["epochs"]),
+            cell(trial["training_id"]),
+            _why_ended(trial),
+        )
+        for number, trial in enumerate(item["trials"], 1)
+    )
+    words = (plain(name.replace("_", " ")) for name in names)
+    columns = ("", *words, "status", "metric", "epochs", "training", "reason")
+    return Group(facts(pairs), Text(), table(columns, rows, right=("metric", "epochs")))
+
+
+def _metric(name: str, value: Any) -> Text:
+    return percent(value) if name.endswith("accuracy") else cell(value)
+
+
+def _options(options: Json | None) -> Text:
+    return cell(options and ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items()))
+
+
+def _why_ended(trial: Json) -> Text:
+    found = trial.get("error") or trial.get("stop_reason")
+    return cell(found and found.get("code"), "dim")
 
 
 def rounds(page: Json) -> Table:

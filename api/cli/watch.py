@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from rich.live import Live
 
-from api.cli import live, output, sse
+from api.cli import live, output, sse, views
 from api.cli.client import ApiClient, api_path
 from api.cli.errors import FAILURE, CliError
 from api.cli.session import Session
@@ -41,6 +41,28 @@ def watch_cluster(session: Session, cluster_id: str) -> Json:
             time.sleep(POLL_S)
             answer = session.client.get(path)
             screen.update(live.picture(answer))
+    return answer
+
+
+def watch_search(session: Session, search_id: str) -> Json:
+    """Show a search every two seconds until it has ended; return the last one."""
+    path = api_path("searches", search_id)
+    answer = session.client.get(path)
+    if session.json:
+        shown = None
+        while True:
+            if answer != shown:
+                output.write_json(answer, line=True)
+                shown = answer
+            if answer["status"] in live.ENDED:
+                return answer
+            time.sleep(POLL_S)
+            answer = session.client.get(path)
+    with Live(views.search(answer), console=output.console(), refresh_per_second=4) as screen:
+        while answer["status"] not in live.ENDED:
+            time.sleep(POLL_S)
+            answer = session.client.get(path)
+            screen.update(views.search(answer))
     return answer
 
 

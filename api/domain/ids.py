@@ -44,3 +44,7 @@ def prediction_id(aggregation: str) -> str:
 
 def model_id() -> str:
     return f"mdl_{random_part()}"
+
+
+def search_id() -> str:
+    return f"search_{random_part()}"

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
-from api.domain import sampling, strategies
+from api.domain import consensus, sampling, strategies
+from api.domain.consensus import Consensus
 from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
 from api.domain.privacy import DifferentialPrivacy
 from api.domain.stopping import Rules
@@ -12,7 +13,6 @@ from api.domain.strategies import Strategy
 from api.domain.topology import Topology
 
 Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
-Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
 NodeType = Literal["worker", "parameter_server", "validator"]
 Role = Literal["worker", "aggregator", "validator"]
 Template = Literal["python", "nodejs"]
@@ -48,8 +48,9 @@ class ClusterSpec:
 
     def check_available(self) -> None:
         """Refuse what the contract names and no agent can do yet."""
-        if self.consensus not in ("none", "proof-of-learning"):
-            raise unavailable("/consensus", self.consensus, "'none' and 'proof-of-learning' are built")
+        if self.consensus not in consensus.BUILT:
+            raise unavailable("/consensus", self.consensus, f"built are {', '.join(consensus.BUILT)}")
+        consensus.check_topology(self.consensus, self.topology)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -73,7 +74,8 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """`dataset` is a path or glob in each worker's sandbox, `validation` one in the aggregator's and the validators'."""
+    """`dataset` is a path or glob in each worker's sandbox, in the aggregator's where not `federated`; `validation` one in the
+    aggregator's and the validators'."""
 
     dataset: str
     epochs: int
@@ -119,12 +121,25 @@ class TrainingSpec:
     differential_privacy: DifferentialPrivacy | None = None
     secure_aggregation: bool = False
 
-    def check_available(self) -> None:
-        if not self.federated:
-            raise unavailable("/federated", self.federated, "only federated training is built")
+    def check_mode(self, consensus: str) -> None:
+        """InvalidError for what goes only with federated training, where this is none."""
+        if self.federated:
+            return
+        foreign = {
+            "/federated": consensus != "none"
+            and f"the cluster's consensus {consensus!r} judges models, and gradients have none",
+            "/strategy": self.strategy != "fedavg"
+            and f"gradients are averaged; the strategy {self.strategy!r} combines models",
+            "/compression": self.compression != "none" and f"{self.compression!r} shrinks models, not gradients",
+            "/freeze_layers": self.freeze_layers > 0 and "every layer is trained",
+            "/fraction": self.fraction < 1 and "every worker takes part in every step",
+        }
+        errors = tuple(FieldError(pointer, f"with federated false: {why}") for pointer, why in foreign.items() if why)
+        if errors:
+            raise InvalidError("federated_only", errors[0].message, errors=errors)
 
-    def check_workers(self, workers: int) -> None:
-        """InvalidError where a round of that many workers could not be made."""
+    def check_workers(self, workers: int, mode: Consensus = "none") -> None:
+        """InvalidError where a round of that many workers could not be made under the cluster's consensus."""
         if self.min_workers > workers:
             message = f"the cluster has {workers} workers that train; {self.min_workers} are asked for"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/min_workers", message),))
@@ -137,6 +152,8 @@ class TrainingSpec:
         if self.secure_aggregation and drawn < LEAST_SECURE:
             message = f"a sum hides its parts from {LEAST_SECURE} workers on; {drawn} take part in a round"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/secure_aggregation", message),))
+        whole = self.compression == "none" and not self.freeze_layers
+        consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=whole)
 
     def config(self) -> dict[str, Any]:
         return asdict(self)

@@ -44,7 +44,16 @@ MODEL_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "failed": frozenset(),
     "expired": frozenset(),
 }
+SEARCH_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"running", "stopping", "completed", "failed"}),
+    "running": frozenset({"stopping", "completed", "failed"}),
+    "stopping": frozenset({"stopped"}),
+    "completed": frozenset(),
+    "stopped": frozenset(),
+    "failed": frozenset(),
+}
 
+ACTIVE_SEARCH: Final = frozenset({"pending", "running", "stopping"})
 ACTIVE_TRAINING: Final = frozenset({"pending", "training", "stopping"})
 LIVE_NODE: Final = frozenset({"provisioning", "running", "lost", "failed"})
 SETTLED: Final[Mapping[str, frozenset[str]]] = {
@@ -52,6 +61,7 @@ SETTLED: Final[Mapping[str, frozenset[str]]] = {
     "training": frozenset({"training", "completed", "refused", "stopped", "failed"}),
     "prediction": frozenset({"completed", "failed"}),
     "model": frozenset({"completed", "failed", "expired"}),
+    "search": frozenset({"completed", "stopped", "failed"}),
     "cluster": frozenset({"terminated"}),
 }
 

@@ -1,11 +1,13 @@
 """Which nodes talk to which, for each topology: pure functions from ordered worker ids to edges."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import isqrt
 from typing import Literal
 
+from api.domain.consensus import judges
 from api.domain.strategies import needs_single_updates
 
 Topology = Literal["mesh", "ring", "star", "hierarchical"]
@@ -28,7 +30,7 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
 
 def data_path(
     topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False, secure: bool = False
-) -> tuple[Topology, str | None]:
+) -> tuple[str, str | None]:
     """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
 
     A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
@@ -37,17 +39,33 @@ def data_path(
     """
     if topology == "star":
         return "star", None
-    if consensus != "none":
+    if judges(consensus):
         return "star", f"the consensus {consensus!r} judges every update by itself"
     if needs_single_updates(strategy):
         return "star", f"the strategy {strategy!r} looks at every update by itself"
+    if consensus == "gossip":
+        return ("gossip", None) if workers > 1 else ("star", "one worker has nobody to exchange with")
     if secure:
         return "star", "secure aggregation: masked updates are added up at the aggregator"
     if partial:
         return "star", "only a part of each model travels"
     if workers < 2:
         return "star", "one worker has nobody to exchange with"
-    return topology, None  # type: ignore[return-value]
+    return topology, None
+
+
+def matching(topology: Topology, workers: Sequence[str], seed: int, number: int) -> list[list[str]]:
+    """Which workers meet in round `number`: pairs along the topology's edges, drawn by the seed until no edge has both its ends
+    free; who is left over stands alone. Every worker is in exactly one group."""
+    drawn = edges(topology, workers, None)
+    random.Random(f"{seed}/{number}").shuffle(drawn)  # noqa: S311 - a draw that every look at the round repeats, no secret
+    found: list[list[str]] = []
+    free = set(workers)
+    for edge in drawn:
+        if {edge.source, edge.target} <= free:
+            found.append([edge.source, edge.target])
+            free -= {edge.source, edge.target}
+    return found + [[worker] for worker in workers if worker in free]
 
 
 def edges(topology: Topology, workers: Sequence[str], aggregator: str | None) -> list[Edge]:

@@ -14,9 +14,9 @@ from api.problems import MEDIA_TYPE
 from api.services import idempotency
 from api.services.principals import Principal
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
-Row = TypeVar("Row", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow)
+Row = TypeVar("Row", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
 Loader = Callable[[Session, str, str], Row]
 _NOUN: dict[type, str] = {
     ClusterRow: "cluster",
@@ -24,6 +24,7 @@ _NOUN: dict[type, str] = {
     TrainingRow: "training",
     PredictionRow: "prediction",
     ModelRow: "model",
+    SearchRow: "search",
 }
 _DESCRIPTIONS = {
     400: "The body is not valid JSON",

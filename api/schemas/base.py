@@ -70,9 +70,12 @@ class Page(Shape, Generic[T]):
 
 
 class StopReason(Shape):
-    """Why a training ended by itself before its last epoch."""
+    """Why a training ended before its last epoch, or a search before its last training."""
 
-    code: str = Field(description="target_reached, no_progress, budget_spent or time_over")
+    code: str = Field(
+        description="target_reached, no_progress, budget_spent or time_over; of a search's training also early_stopped or"
+        " search_stopped; of a search also quota_exceeded"
+    )
     detail: str
 
     @classmethod

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from api.domain import progress as clock
-from api.domain.specs import Architecture, ClusterSpec, Consensus
+from api.domain.consensus import Consensus
+from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
 from api.schemas.trainings import TrainingPrivacy
@@ -18,7 +19,12 @@ class ClusterCreate(Request):
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
     daa_enabled: bool = Field(False, description="nodes may act on their own, as far as each node's `autonomy` allows")
-    consensus: Consensus = Field("none", description="how updates are judged before they count")
+    consensus: Consensus = Field(
+        "none",
+        description="proof-of-learning: workers commit to their steps, do some again when asked, and a committee votes;"
+        " byzantine: Multi-Krum, the median below five updates; gossip: pairs of workers average, along a mesh or a ring;"
+        " raft: an aggregator whose sandbox is gone is replaced by an elected worker",
+    )
     wasm_optimization: bool = Field(False, description="predict with the exported ONNX graph, and put it into exports")
     idle_timeout_minutes: float | None = Field(
         None,
@@ -137,6 +143,23 @@ class WorkerProgress(Shape):
     reason: str | None = Field(description="why it was rejected, failed or lost")
 
 
+class RedFlag(Shape):
+    """Something that looks wrong now. It goes when it is over; the event `training.red_flag` that raised it stays."""
+
+    code: str = Field(
+        description="divergent_worker: one worker's loss is far from the others' in two rounds running (modified z-score above"
+        " 3.5 by the median absolute deviation, and a fifth of the median away); loss_diverges: the global loss rose in three"
+        " rounds running, to 1.2 times its lowest; stagnation: five rounds without a better global loss, beyond noise;"
+        " node_lost; node_failed; update_not_finite: an update held NaN or infinity; updates_rejected: two updates of a node"
+        " running were refused"
+    )
+    message: str
+    suggestion: str = Field(description="what to do about it")
+    node_id: str | None = Field(description="null where it is about the whole training")
+    round: int | None = Field(description="in which it was raised; null before the first")
+    since: Timestamp
+
+
 class TrainingSession(Shape):
     training_id: str
     status: str
@@ -155,6 +178,7 @@ class TrainingSession(Shape):
     cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
+    red_flags: list[RedFlag] = Field(description="what looks wrong now; of an ended training, as it stood at its end")
     privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
@@ -175,6 +199,7 @@ class TrainingSession(Shape):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
+            red_flags=[RedFlag(**flag) for flag in view.training.red_flags],
             privacy=TrainingPrivacy.of(view.training),
             stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),

@@ -11,6 +11,7 @@ NODE: Final[dict[str, Any]] = {
     "sandbox_id": "sbx4f0c2a9d1e7b",
     "status": "running",
     "role": "worker",
+    "acts_as_aggregator": False,
     "capabilities": ["training", "inference"],
     "autonomy_level": 0.8,
     "resources": {"cpu_cores": 4, "memory_gb": 8.0, "gpu": None},
@@ -19,6 +20,7 @@ NODE: Final[dict[str, Any]] = {
     "template": "python",
     "data_owner": False,
     "former_sandbox_ids": [],
+    "rejected_updates": None,
     "created_at": _TIME,
     "error": None,
 }
@@ -39,6 +41,7 @@ KEY: Final[dict[str, Any]] = {
 TRAINING: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
     "cluster_id": "cls_9x7k3m2p",
+    "search_id": None,
     "status": "training",
     "config": {
         "epochs": 50,
@@ -80,6 +83,7 @@ TRAINING: Final[dict[str, Any]] = {
     },
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
+    "term": 1,
     "model": "base",
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
@@ -90,6 +94,56 @@ TRAINING: Final[dict[str, Any]] = {
     "started_at": _TIME,
     "finished_at": None,
     "error": None,
+}
+_SEARCHED: Final = ("learning_rate", "batch_size")
+_NOT_OF_ITS_TRAININGS: Final = (*_SEARCHED, "target_accuracy", "budget_usd", "max_minutes")
+SEARCH: Final[dict[str, Any]] = {
+    "search_id": "search_k2j9x4m7q1",
+    "cluster_id": "cls_9x7k3m2p",
+    "status": "running",
+    "method": "grid",
+    "space": {"learning_rate": [0.001, 0.0003], "batch_size": [16, 32]},
+    "metric": "validation_accuracy",
+    "early_stopping": "median",
+    "grace_epochs": 1,
+    "grace_trainings": 3,
+    "seed": 0,
+    "budget_usd": 2.5,
+    "max_minutes": None,
+    "config": {
+        **{name: value for name, value in TRAINING["config"].items() if name not in _NOT_OF_ITS_TRAININGS},
+        "epochs": 10,
+        "target_accuracy": None,
+    },
+    "trials": [
+        {
+            "options": {"learning_rate": 0.001, "batch_size": 16},
+            "training_id": "train_fed_gh789",
+            "status": "completed",
+            "metric": 0.91,
+            "epochs": 10,
+            "stop_reason": None,
+            "error": None,
+        },
+        {
+            "options": {"learning_rate": 0.001, "batch_size": 32},
+            "training_id": None,
+            "status": "waiting",
+            "metric": None,
+            "epochs": 0,
+            "stop_reason": None,
+            "error": None,
+        },
+    ],
+    "best_training_id": "train_fed_gh789",
+    "best_options": {"learning_rate": 0.001, "batch_size": 16},
+    "best_metric": 0.91,
+    "cost_usd": 0.42,
+    "stop_reason": None,
+    "error": None,
+    "created_at": _TIME,
+    "started_at": _TIME,
+    "finished_at": None,
 }
 _SESSION: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
@@ -107,6 +161,16 @@ _SESSION: Final[dict[str, Any]] = {
     "cost_usd": 2.38,
     "cost_per_epoch_usd": 0.238,
     "cost_per_accuracy_point_usd": 0.031733,
+    "red_flags": [
+        {
+            "code": "node_lost",
+            "message": "node_w2_bcd234 is lost; the rounds go on without it.",
+            "suggestion": "Redeploy node node_w2_bcd234 (POST /v1/nodes/node_w2_bcd234/redeploy) and upload its shard again.",
+            "node_id": "node_w2_bcd234",
+            "round": 9,
+            "since": _TIME,
+        }
+    ],
     "privacy": None,
     "stop_reason": None,
     "error": None,
@@ -130,9 +194,11 @@ _ROUND: Final[dict[str, Any]] = {
     "train_seconds": 50.1,
     "aggregate_seconds": 0.2,
     "consensus_seconds": None,
+    "consensus_distance": None,
     "evaluate_seconds": 0.6,
     "copies": ["node_w1_abc123"],
     "votes": [],
+    "audits": [],
     "workers": {
         "node_w1_abc123": {
             "state": "done",
@@ -143,8 +209,8 @@ _ROUND: Final[dict[str, Any]] = {
             "bytes_sent": 9728000,
             "reason": None,
             "commitment": None,
-            "privacy": None,
             "decisions": [],
+            "privacy": None,
         }
     },
     "late_updates": 0,
@@ -191,6 +257,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "items": [{"training_id": "train_fed_gh789", "round": 10, **_ROUND["workers"]["node_w1_abc123"]}],
     },
     "Training": TRAINING,
+    "Search": SEARCH,
     "RoundList": {"items": [_ROUND], "next_cursor": None},
     "PredictionCreate": {"input_data": "/data/test.json", "aggregation": "ensemble"},
     "Prediction": {
@@ -203,6 +270,9 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "recall": 0.93,
             "f1_score": 0.92,
             "predictions": [{"text": "Great product!", "sentiment": "positive", "confidence": 0.97}],
+            "temperature": None,
+            "temperatures": {"node_w1_abc123": 1.31},
+            "engines": {"node_w1_abc123": "onnx-int8"},
         },
         "inference_time": "1.20s",
         "nodes_used": 4,

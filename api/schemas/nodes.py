@@ -17,7 +17,15 @@ class NodeDeploy(Request):
     )
     model: Word = Field("base", description="base, large, minilm, a Hugging Face id, or an absolute path in the sandbox")
     template: Template = "python"
-    autonomy: float = Field(0.0, ge=0, le=1, description="how much the node decides by itself when daa_enabled")
+    autonomy: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="what the node decides by itself with daa_enabled. Below 0.3 it obeys and reports; from 0.3 it retries, "
+        "restarts its own agent and resumes the round from its checkpoint; from 0.6 it halves its batch on memory pressure and "
+        "its learning rate on divergence; from 0.8 it also stops local training early when its own validation loss rises, and "
+        "may decline a round. Each decision is an event `node.decision` with its reason",
+    )
     capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")
     data_owner: bool = Field(
         False, description="closed to all but its data owner's key, `data:export` included; not for a parameter_server"
@@ -61,12 +69,24 @@ class Resources(Shape):
     gpu: str | None = Field(description="name of the CUDA device; null without one")
 
 
+class RejectedUpdates(Shape):
+    """What a node's updates were rejected for, over all its trainings."""
+
+    count: int
+    last_training_id: str
+    last_round: int
+    last_reason: str
+
+
 class Node(Shape):
     node_id: str = Field(examples=["node_w1_abc123"])
     cluster_id: str
     sandbox_id: str | None = Field(description="null until the provider has made it")
     status: str = Field(description="provisioning, running, lost, failed, terminating or terminated")
     role: Role
+    acts_as_aggregator: bool = Field(
+        description="consensus raft: a worker that was promoted; who may reach into its sandbox stays as it was"
+    )
     capabilities: list[str]
     autonomy_level: float
     resources: Resources | None = Field(description="null until the node's agent has measured them")
@@ -75,6 +95,9 @@ class Node(Shape):
     template: Template
     data_owner: bool = Field(description="only its data owner's key reaches into its sandbox")
     former_sandbox_ids: list[str] = Field(description="sandboxes that it had before, oldest first; its cost includes theirs")
+    rejected_updates: RejectedUpdates | None = Field(
+        description="the node is flagged: its updates were refused at the door, by an audit or by a consensus; null: never"
+    )
     created_at: Timestamp
     error: Failure | None
 
@@ -86,6 +109,7 @@ class Node(Shape):
             sandbox_id=row.sandbox_id,
             status=row.status,
             role=row.role,
+            acts_as_aggregator=row.acts_as_aggregator,
             capabilities=row.capabilities,
             autonomy_level=row.autonomy,
             resources=Resources(**row.resources) if row.resources else None,
@@ -94,6 +118,7 @@ class Node(Shape):
             template=row.template,
             data_owner=row.data_owner,
             former_sandbox_ids=[former["sandbox_id"] for former in row.former_sandboxes],
+            rejected_updates=RejectedUpdates(**row.rejected_updates) if row.rejected_updates else None,
             created_at=row.created_at,
             error=Failure.of(row.error),
         )

@@ -32,7 +32,9 @@ class PredictionCreate(Request):
 class PredictedText(Shape):
     text: str
     sentiment: str
-    confidence: float = Field(description="probability of the label, 0..1")
+    confidence: float = Field(
+        description="probability of the label, 0..1, calibrated where a temperature is told; `majority`: the share of votes"
+    )
 
 
 class Results(Shape):
@@ -41,6 +43,15 @@ class Results(Shape):
     recall: float | None = Field(None, description="macro mean over the classes")
     f1_score: float | None = Field(None, description="macro mean over the classes")
     predictions: list[PredictedText]
+    temperature: float | None = Field(
+        None,
+        description="`global`: confidences are softmax(logits / temperature), fitted on held-out data (Guo et al., 2017); null"
+        " where nothing is held out, and for the other aggregations, which have one for each worker's own model",
+    )
+    temperatures: dict[str, float | None] = Field({}, description="by node, of each worker's own model; null: not calibrated")
+    engines: dict[str, str] = Field(
+        {}, description="by node, what computed: torch, onnx-fp32, or onnx-int8 where that gave the same held-out labels"
+    )
 
 
 class Prediction(Shape):

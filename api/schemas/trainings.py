@@ -33,13 +33,22 @@ class DifferentialPrivacyCreate(Request):
 
 
 class TrainingCreate(Request):
-    dataset: str = Field(description="path or glob inside each worker's sandbox", examples=["/data/train_*.json"])
+    dataset: str = Field(
+        description="path or glob inside each worker's sandbox; with federated false inside the aggregator's",
+        examples=["/data/train_*.json"],
+    )
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(32, ge=1, le=4096)
     learning_rate: float = Field(0.001, gt=0, le=10)
     schedule: Schedule = Field("cosine", description="how the learning rate goes from round to round: cosine, or constant")
     optimizer: Optimizer = "adam"
-    federated: bool = True
+    federated: bool = Field(
+        True,
+        description="false: synchronous data-parallel training on one pooled data set in the aggregator's sandbox. Its samples "
+        "(as token ids and classes) leave that sandbox for the workers' sandboxes, in equal shares, kept in memory only; each "
+        "step, gradients are averaged over the cluster's topology. Data in the workers' own sandboxes is not used. Needs "
+        "consensus none, strategy fedavg, no compression and no frozen layers",
+    )
     local_epochs: int = Field(1, ge=1, le=1000, description="epochs that a worker trains between two averages")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     strategy: Strategy = Field(
@@ -253,10 +262,12 @@ class TrainingConfig(Shape):
 class Training(Shape):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
+    search_id: str | None = Field(description="the search that it is one of")
     status: str = Field(description="pending, training, stopping, completed, refused, stopped or failed")
     config: TrainingConfig
     workers: list[str]
     aggregator: str
+    term: int = Field(description="consensus raft: counts the elections of an aggregator, from 1")
     model: str
     labels: list[str] | None = Field(description="class names; null until the workers' data was checked")
     parameters: int | None = Field(description="trainable parameters of the model")
@@ -273,10 +284,12 @@ class Training(Shape):
         return cls(
             training_id=row.id,
             cluster_id=row.cluster_id,
+            search_id=row.search_id,
             status=row.status,
             config=TrainingConfig(**row.config),
             workers=row.workers,
             aggregator=row.aggregator_id,
+            term=row.term,
             model=row.model,
             labels=row.labels,
             parameters=row.parameters,
@@ -313,7 +326,7 @@ class RoundPrivacy(Shape):
 
 
 class RoundWorker(Shape):
-    state: str = Field(description="training, done, rejected, late, failed, lost or not_sampled")
+    state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled")
     samples: int | None
     local_loss: float | None
     local_accuracy: float | None
@@ -362,11 +375,17 @@ class Round(Shape):
     train_seconds: float | None = Field(description="of the slowest worker")
     aggregate_seconds: float | None
     consensus_seconds: float | None
+    consensus_distance: float | None = Field(
+        description="gossip: mean distance of the workers' models from their mean, over the mean's norm; 0 = they agree"
+    )
     evaluate_seconds: float | None
     copies: list[str] = Field(description="workers that held the new model when the round was recorded")
     votes: list[dict[str, Any]]
+    audits: list[dict[str, Any]] = Field(
+        description="proof-of-learning: workers that were asked to do a segment of their round again, and what came of it"
+    )
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
-    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star or hierarchical")
+    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star, hierarchical or gossip")
     data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")
     fallback: str | None = Field(description="why the data path was given up in mid-round and the updates went the star's way")
     links: list[Link] = Field(description="what went from node to node for this round's model, downloads of its base included")

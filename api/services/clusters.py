@@ -4,16 +4,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import ids, topology
+from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
-from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.models import ClusterRow, NodeRow, SearchRow, TrainingRow
 
 ENDED = ("terminating", "terminated")
 
@@ -50,6 +51,8 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     refuse_ended(cluster)
     if cluster.status == "training":
         raise ConflictError("training_active", "The cluster cannot be connected anew while a training runs.")
+    if active_search(session, cluster) is not None:
+        raise ConflictError("search_active", "The cluster cannot be connected anew while a search runs.")
     nodes = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("running", "provisioning")))
@@ -62,12 +65,14 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker to connect.")
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
+    aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if wanted:
+        check_topology(cluster.config["consensus"], wanted)
         cluster.topology = wanted
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
         raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
     drawn = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
-    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn]
+    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn if edge.source != edge.target]
     cluster.members = [node.id for node in nodes]
     if cluster.status == "initializing":
         transitions.move(session, cluster, "connected", topology=cluster.topology)
@@ -85,8 +90,14 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
 
 
 def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
-    """Stop a locked cluster's trainings cleanly and end its sandboxes."""
+    """Stop a locked cluster's search and trainings cleanly and end its sandboxes."""
     session = uow.session
+    search = active_search(session, cluster)
+    if search is not None:
+        if search.status != "stopping":
+            transitions.move(session, search, "stopping", reason="the cluster is being terminated")
+        leases.wake(search)
+        uow.ring("searches.advance", search.id)
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -108,3 +119,8 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
 def refuse_ended(cluster: ClusterRow) -> None:
     if cluster.status in ENDED:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")
+
+
+def active_search(session: Session, cluster: ClusterRow) -> SearchRow | None:
+    """The search that runs in a cluster; there is at most one."""
+    return session.scalar(select(SearchRow).where(SearchRow.cluster_id == cluster.id, SearchRow.status.in_(ACTIVE_SEARCH)))

@@ -6,9 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import NotFoundError
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
-T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow)
+T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
 
 _NOUN = {
     ClusterRow: "cluster",
@@ -16,6 +16,7 @@ _NOUN = {
     TrainingRow: "training",
     PredictionRow: "prediction",
     ModelRow: "model",
+    SearchRow: "search",
 }
 
 

@@ -142,6 +142,21 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
     uow.ring("nodes.advance", node.id)
 
 
+def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:
+    """A node's update did not count, for what was found in it: written on the node, where it stays. Call it with the cluster's
+    row locked, once for each round."""
+    node = session.get_one(NodeRow, row.node_id)
+    count = (node.rejected_updates or {}).get("count", 0) + 1
+    node.rejected_updates = {
+        "count": count,
+        "last_training_id": row.training_id,
+        "last_round": row.number,
+        "last_reason": reason,
+    }
+    facts = {"node_id": node.id, "training_id": row.training_id, "round": row.number, "reason": reason, "count": count}
+    events.emit(session, node.cluster_id, "node.flagged", facts)
+
+
 def _refuse_second_aggregator(session: Session, cluster: ClusterRow) -> None:
     other = session.scalar(
         select(NodeRow.id).where(

@@ -104,7 +104,9 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
 def spent(session: Session, training: TrainingRow) -> Spent:
     """What a running training has used until now, and what a further second of its sandboxes costs."""
     now = session.execute(select(func.clock_timestamp())).scalar_one()
-    nodes = session.scalars(select(NodeRow).where(NodeRow.id.in_([*training.workers, training.aggregator_id]))).all()
+    nodes = session.scalars(
+        select(NodeRow).where(NodeRow.id.in_([*training.workers, training.aggregator_id, *training.former_aggregators]))
+    ).all()
     per_minute = sum((node.price_per_minute for node in nodes if node.ended_at is None), Decimal(0))
     return Spent(_elapsed(training, now) or 0.0, _training_cost(training, nodes, now), per_minute / 60)
 
@@ -119,7 +121,7 @@ def _training_cost(training: TrainingRow, nodes: Sequence[NodeRow], now: datetim
     """What this training's sandboxes cost between its start and its end."""
     if training.started_at is None:
         return Decimal(0)
-    members = {*training.workers, training.aggregator_id}
+    members = {*training.workers, training.aggregator_id, *training.former_aggregators}
     own = [node for node in nodes if node.id in members]
     return spending.within(own, training.started_at, training.finished_at or now)
 

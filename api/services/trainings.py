@@ -1,6 +1,7 @@
 """Use cases of a training."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -9,7 +10,8 @@ from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import TrainingSpec, common_model
 from api.domain.status import ACTIVE_TRAINING
-from api.services.clusters import refuse_ended
+from api.domain.stopping import StopReason
+from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
 from api.store import leases, transitions
@@ -19,18 +21,30 @@ from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, Traini
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec) -> TrainingRow:
     """Take the cluster's connected workers into a new training. The workers' data is checked by its first step."""
-    session = uow.session
-    spec.check_available()
-    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
     refuse_ended(cluster)
+    refuse_busy(uow.session, cluster)
+    workers, aggregator = members(uow.session, cluster)
+    return begin(uow, cluster, spec, workers, aggregator)
+
+
+def begin(
+    uow: UnitOfWork,
+    cluster: ClusterRow,
+    spec: TrainingSpec,
+    workers: Sequence[NodeRow],
+    aggregator: NodeRow,
+    search_id: str | None = None,
+) -> TrainingRow:
+    """A new training in a locked cluster that is free for it, alone or as one of a search."""
+    spec.check_mode(cluster.config["consensus"])
     exclusions.check(spec, cluster.config["consensus"])
-    _refuse_second(session, cluster)
-    workers, aggregator = _members(session, cluster)
-    spec.check_workers(len(workers))
+    spec.check_workers(len(workers), cluster.config["consensus"])
     row = TrainingRow(
         id=ids.training_id(spec.federated),
-        project_id=project_id,
+        project_id=cluster.project_id,
         cluster_id=cluster.id,
+        search_id=search_id,
         status="pending",
         config=spec.config(),
         model=common_model([worker.model for worker in workers], aggregator.model),
@@ -38,7 +52,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec)
         aggregator_id=aggregator.id,
         due_at=func.clock_timestamp(),
     )
-    transitions.created(session, row, workers=row.workers, aggregator=row.aggregator_id)
+    transitions.created(uow.session, row, workers=row.workers, aggregator=row.aggregator_id)
     uow.ring("trainings.advance", row.id)
     return row
 
@@ -81,12 +95,18 @@ def stop(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     training = owned(session, TrainingRow, project_id, training_id)
     locked_cluster(session, training.cluster_id)
     session.refresh(training)
+    halt(uow, training, "asked to stop")
+    return training
+
+
+def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: StopReason | None = None) -> None:
+    """Stop a training of a locked cluster, unless it stops already or has ended; `why` is kept as its `stop_reason`."""
     if training.status in ("pending", "training"):
-        transitions.move(session, training, "stopping", reason="asked to stop")
+        training.stop_reason = None if why is None else asdict(why)
+        transitions.move(uow.session, training, "stopping", reason=reason)
         leases.wake(training)
         uow.ring("trainings.interrupt", training.id)
         uow.ring("trainings.advance", training.id)
-    return training
 
 
 def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
@@ -100,8 +120,8 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     if training.status not in ("stopped", "failed"):
         raise ConflictError("not_resumable", f"A training that is {training.status} cannot be resumed.")
     refuse_ended(cluster)
-    _refuse_second(session, cluster)
-    workers, aggregator = _members(session, cluster)
+    refuse_busy(session, cluster)
+    workers, aggregator = members(session, cluster)
     training.workers = [worker.id for worker in workers]
     training.aggregator_id = aggregator.id
     training.model = common_model([worker.model for worker in workers], aggregator.model)
@@ -116,14 +136,22 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     return training
 
 
-def _members(session: Session, cluster: ClusterRow) -> tuple[list[NodeRow], NodeRow]:
+def members(session: Session, cluster: ClusterRow, *, newcomers: bool = True) -> tuple[list[NodeRow], NodeRow]:
+    """The running workers that train, and the aggregator. ConflictError where there are none.
+
+    Nodes that have joined since the cluster was connected are a conflict too, or are left out (`newcomers` false).
+    """
     nodes = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status == "running")
         .order_by(NodeRow.created_at, NodeRow.id)
     ).all()
+    if not newcomers:
+        nodes = [node for node in nodes if node.id in cluster.members]
     workers = [node for node in nodes if node.role == "worker" and "training" in node.capabilities]
     aggregators = [node for node in nodes if node.role == "aggregator" and "aggregation" in node.capabilities]
+    # A promoted worker goes on, until there is a parameter server again.
+    aggregators = aggregators or [node for node in workers if node.acts_as_aggregator]
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker with the capability 'training'.")
     if not aggregators:
@@ -133,12 +161,18 @@ def _members(session: Session, cluster: ClusterRow) -> tuple[list[NodeRow], Node
     outside = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]
     if outside:
         raise ConflictError("not_connected", f"Connect the cluster again; these nodes have joined since: {', '.join(outside)}.")
+    for node in nodes:
+        node.acts_as_aggregator = node.acts_as_aggregator and node is aggregators[0]
     return workers, aggregators[0]
 
 
-def _refuse_second(session: Session, cluster: ClusterRow) -> None:
-    running = session.scalar(
+def refuse_busy(session: Session, cluster: ClusterRow) -> None:
+    """ConflictError while a search or a training runs in the cluster: there is one at a time."""
+    search = active_search(session, cluster)
+    if search is not None:
+        raise ConflictError("search_active", f"Search {search.id} is still running in this cluster.")
+    training = session.scalar(
         select(TrainingRow.id).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     )
-    if running:
-        raise ConflictError("training_active", f"Training {running} is still running in this cluster.")
+    if training:
+        raise ConflictError("training_active", f"Training {training} is still running in this cluster.")

@@ -8,10 +8,10 @@ from typing import TypeVar
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
-LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow
-T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow)
+LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
+T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
 
 
 class LeaseLostError(Exception):

@@ -148,7 +148,9 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
-    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost."""
+    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost.
+
+    `acts_as_aggregator`: a worker that was promoted. Its role, and with it who may reach into its sandbox, stays a worker's."""
 
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -159,6 +161,7 @@ class NodeRow(Leased, Base):
     model: Mapped[str]
     template: Mapped[str]
     autonomy: Mapped[float]
+    acts_as_aggregator: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     capabilities: Mapped[list[str]]
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
@@ -166,6 +169,7 @@ class NodeRow(Leased, Base):
     former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
+    rejected_updates: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]
@@ -190,22 +194,59 @@ class NodeRow(Leased, Base):
     )
 
 
+class SearchRow(Leased, Base):
+    """Trainings of one cluster, one after the other. `config` is what all share; a trial has its `options` and their `config`.
+
+    `training_ids` are those of the trials that have begun, in the trials' order.
+    """
+
+    __tablename__ = "searches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    status: Mapped[str] = mapped_column(_states(status.SEARCH_MOVES, "search_status"))
+    plan: Mapped[dict[str, Any]]
+    config: Mapped[dict[str, Any]]
+    trials: Mapped[list[Any]]
+    training_ids: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    stop_reason: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_searches_page", "project_id", "created_at", "id"),
+        Index("ix_searches_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "uq_searches_one_active",
+            "cluster_id",
+            unique=True,
+            postgresql_where=text("status IN ('pending', 'running', 'stopping')"),
+        ),
+    )
+
+
 class TrainingRow(Leased, Base):
     __tablename__ = "trainings"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    search_id: Mapped[str | None] = mapped_column(ForeignKey("searches.id"))
     status: Mapped[str] = mapped_column(_states(status.TRAINING_MOVES, "training_status"))
     config: Mapped[dict[str, Any]]
     model: Mapped[str]
     workers: Mapped[list[str]]
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    term: Mapped[int] = mapped_column(server_default=text("1"), default=1)
+    former_aggregators: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     labels: Mapped[list[str] | None]
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     privacy: Mapped[dict[str, Any] | None]
     stop_reason: Mapped[dict[str, Any] | None]
+    red_flags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -243,8 +284,10 @@ class RoundRow(Base):
     train_seconds: Mapped[float | None]
     aggregate_seconds: Mapped[float | None]
     consensus_seconds: Mapped[float | None]
+    consensus_distance: Mapped[float | None]
     evaluate_seconds: Mapped[float | None]
     votes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    audits: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     late_updates: Mapped[int | None]
     data_path: Mapped[str | None]
     data_path_reason: Mapped[str | None]
@@ -258,14 +301,14 @@ class RoundRow(Base):
 
 
 class RoundNodeRow(Base):
-    """One worker in one round. `state`: training, done, rejected, late, failed, lost or not_sampled."""
+    """One worker in one round. `state`: training, done, rejected, late, failed, lost, declined or not_sampled."""
 
     __tablename__ = "round_nodes"
     training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
     state: Mapped[str] = mapped_column(
-        Enum("training", "done", "rejected", "late", "failed", "lost", "not_sampled", name="round_node_state",
+        Enum("training", "done", "rejected", "late", "failed", "lost", "declined", "not_sampled", name="round_node_state",
              native_enum=False, create_constraint=True, length=32)
     )  # fmt: skip
     samples: Mapped[int | None]

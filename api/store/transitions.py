@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import status
 from api.store import events
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, RoundRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, RoundRow, SearchRow, TrainingRow
 
 type_of_row: Mapping[type, tuple[str, Mapping[str, frozenset[str]]]] = {
     ClusterRow: ("cluster", status.CLUSTER_MOVES),
@@ -16,9 +16,10 @@ type_of_row: Mapping[type, tuple[str, Mapping[str, frozenset[str]]]] = {
     TrainingRow: ("training", status.TRAINING_MOVES),
     PredictionRow: ("prediction", status.PREDICTION_MOVES),
     ModelRow: ("model", status.MODEL_MOVES),
+    SearchRow: ("search", status.SEARCH_MOVES),
 }
 
-Row = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow
+Row = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
 
 
 def move(session: Session, row: Row, new: str, **data: Any) -> None:

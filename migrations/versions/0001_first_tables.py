@@ -114,6 +114,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
+        sa.Column("acts_as_aggregator", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("autonomy", sa.Float(precision=53), nullable=False),
         sa.Column("capabilities", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column(
@@ -142,6 +143,7 @@ def upgrade() -> None:
         ),
         sa.Column("agent_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resources", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("rejected_updates", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("price_per_minute", sa.Numeric(precision=12, scale=6), nullable=False),
         sa.Column("data_owner", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("owner_data_at", sa.DateTime(timezone=True), nullable=True),
@@ -227,10 +229,64 @@ def upgrade() -> None:
         """
     )
     op.create_table(
+        "searches",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("cluster_id", sa.Text(), nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "pending",
+                "running",
+                "stopping",
+                "completed",
+                "stopped",
+                "failed",
+                name="search_status",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("plan", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("config", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("trials", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "training_ids",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
+        sa.Column("stop_reason", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lease_token", sa.String(length=32), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_searches_cluster_id")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_searches_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_searches")),
+    )
+    op.create_index(op.f("ix_searches_cluster_id"), "searches", ["cluster_id"], unique=False)
+    op.create_index("ix_searches_due", "searches", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index("ix_searches_page", "searches", ["project_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "uq_searches_one_active",
+        "searches",
+        ["cluster_id"],
+        unique=True,
+        postgresql_where=sa.text("status IN ('pending', 'running', 'stopping')"),
+    )
+    op.create_table(
         "trainings",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("cluster_id", sa.Text(), nullable=False),
+        sa.Column("search_id", sa.Text(), nullable=True),
         sa.Column(
             "status",
             sa.Enum(
@@ -252,12 +308,25 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("workers", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("aggregator_id", sa.Text(), nullable=False),
+        sa.Column("term", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column(
+            "former_aggregators",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("parameters", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=True),
         sa.Column("completed_rounds", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("privacy", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("stop_reason", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column(
+            "red_flags",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
@@ -270,6 +339,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["aggregator_id"], ["nodes.id"], name=op.f("fk_trainings_aggregator_id")),
         sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_trainings_cluster_id")),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_trainings_project_id")),
+        sa.ForeignKeyConstraint(["search_id"], ["searches.id"], name=op.f("fk_trainings_search_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trainings")),
     )
     op.create_index(op.f("ix_trainings_cluster_id"), "trainings", ["cluster_id"], unique=False)
@@ -381,6 +451,7 @@ def upgrade() -> None:
                 "late",
                 "failed",
                 "lost",
+                "declined",
                 "not_sampled",
                 name="round_node_state",
                 native_enum=False,
@@ -439,9 +510,13 @@ def upgrade() -> None:
         sa.Column("train_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("aggregate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column("consensus_seconds", sa.Float(precision=53), nullable=True),
+        sa.Column("consensus_distance", sa.Float(precision=53), nullable=True),
         sa.Column("evaluate_seconds", sa.Float(precision=53), nullable=True),
         sa.Column(
             "votes", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
+        ),
+        sa.Column(
+            "audits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False
         ),
         sa.Column("late_updates", sa.Integer(), nullable=True),
         sa.Column("data_path", sa.Text(), nullable=True),
@@ -491,6 +566,15 @@ def downgrade() -> None:
     op.drop_index("ix_trainings_due", table_name="trainings", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_index(op.f("ix_trainings_cluster_id"), table_name="trainings")
     op.drop_table("trainings")
+    op.drop_index(
+        "uq_searches_one_active",
+        table_name="searches",
+        postgresql_where=sa.text("status IN ('pending', 'running', 'stopping')"),
+    )
+    op.drop_index("ix_searches_page", table_name="searches")
+    op.drop_index("ix_searches_due", table_name="searches", postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.drop_index(op.f("ix_searches_cluster_id"), table_name="searches")
+    op.drop_table("searches")
     op.drop_index("ix_audit_page", table_name="audit")
     op.drop_table("audit")
     op.execute("DROP FUNCTION audit_is_append_only()")

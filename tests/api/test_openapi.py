@@ -64,6 +64,10 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "POST /v1/trainings/{training_id}/stop",
         "POST /v1/trainings/{training_id}/resume",
         "POST /v1/trainings/{training_id}/exports",
+        "POST /v1/clusters/{cluster_id}/searches",
+        "GET /v1/searches",
+        "GET /v1/searches/{search_id}",
+        "POST /v1/searches/{search_id}/stop",
         "POST /v1/clusters/{cluster_id}/predictions",
         "GET /v1/predictions/{prediction_id}",
         "GET /v1/models",
@@ -130,7 +134,8 @@ def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations:
         for name, operation in operations.items()
     }
     slow = {name for name, operation in operations.items() if "202" in operation["responses"]}
-    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "predict", "export_model", "create_key"}
+    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "create_search"}
+    creating |= {"predict", "export_model", "create_key"}
     assert {name for name, found in headers.items() if "Prefer" in found} == slow
     assert {name for name, found in headers.items() if "Idempotency-Key" in found} == creating
     for name in slow:
@@ -154,6 +159,7 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
         "KeyRotate",
         "NodeDeploy",
         "PredictionCreate",
+        "SearchCreate",
         "TrainingCreate",
     }
 

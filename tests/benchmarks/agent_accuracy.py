@@ -19,6 +19,7 @@ from api.cli.embedded.stack import EmbeddedStack
 from api.cli.feedback.generator import Recipe, Sample, generate
 from tests.benchmarks.bag_of_words import bag_of_words
 from tests.benchmarks.memory import AgentMemory
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 
 WORKERS = 4
@@ -26,7 +27,7 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "product_feedbac
 Data = dict[str, list[Sample]]
 
 
-def _given(folder: Path) -> Data:
+def given(folder: Path) -> Data:
     names = {f"shard_{number}": f"train_shard_{number}" for number in range(1, WORKERS + 1)}
     names |= {name: name for name in ("validation", "test")}
     return {
@@ -35,12 +36,12 @@ def _given(folder: Path) -> Data:
     }
 
 
-def _generated() -> Data:
+def generated() -> Data:
     recipe = Recipe(shards=WORKERS, samples=2500, test=1000, validation=500, seed=0)
     return {name: list(samples) for name, samples in generate(recipe)}
 
 
-def _rows(samples: list[Sample]) -> list[dict[str, str]]:
+def rows(samples: list[Sample]) -> list[dict[str, str]]:
     return [{"text": sample.text, "sentiment": sample.sentiment} for sample in samples]
 
 
@@ -49,9 +50,9 @@ def _train(walk: Walk, data: Data, seed: int, epochs: int) -> tuple[dict[str, An
     cluster_id, workers, aggregator = walk.cluster(WORKERS)
     try:
         for number, node_id in enumerate(workers, start=1):
-            walk.upload(node_id, f"/data/train_shard_{number}.json", _rows(data[f"shard_{number}"]), status=201)
+            walk.upload(node_id, f"/data/train_shard_{number}.json", rows(data[f"shard_{number}"]), status=201)
         for name in ("validation", "test"):
-            walk.upload(aggregator, f"/data/{name}.json", _rows(data[name]), status=201)
+            walk.upload(aggregator, f"/data/{name}.json", rows(data[name]), status=201)
         training = walk.train(cluster_id, epochs=epochs, batch_size=32, learning_rate=0.001, optimizer="adam", seed=seed)
         session = walk.until(cluster_id, "completed", within_s=1200)
         rounds = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds", params={"limit": epochs})["items"]
@@ -62,16 +63,13 @@ def _train(walk: Walk, data: Data, seed: int, epochs: int) -> tuple[dict[str, An
         walk.terminate(cluster_id)
 
 
-def _report(seed: int, found: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]], memory: AgentMemory) -> None:
+def _report(name: str, found: tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]], memory: AgentMemory) -> None:
     session, rounds, results = found
     for item in rounds:
         print(f"  round {item['round']:>2}: {item['seconds']:.1f} s, validation accuracy {item['validation_accuracy']:.1%}")
-    peak = f"{memory.peak / 1e9:.2f} GB in {memory.agents} agents" if memory.peak else "not readable here"
-    print(
-        f"seed {seed}: test accuracy {results['accuracy']:.2%} on {len(results['predictions'])} texts,"
-        f" training {session['elapsed_seconds']:.0f} s, peak memory {peak}",
-        flush=True,
-    )
+    peak = f"{memory.peak / 1e9:.2f} GB in {memory.agents} agents" if memory.peak else "memory not readable here"
+    row(f"{name}: test accuracy", f"{results['accuracy']:.2%} on {len(results['predictions'])} texts")
+    row(f"{name}: training", f"{session['elapsed_seconds']:.0f} s, {peak}")
 
 
 def main(data: Data, seeds: list[int], epochs: int) -> None:
@@ -80,9 +78,9 @@ def main(data: Data, seeds: list[int], epochs: int) -> None:
         for seed in seeds:
             with AgentMemory(stack.pid("sandboxes")) as memory:
                 found = _train(walk, data, seed, epochs)
-            _report(seed, found, memory)
+            _report(f"`base` from scratch, {epochs} epochs, seed {seed}", found, memory)
     train = [sample for part, samples in data.items() if part.startswith("shard") for sample in samples]
-    print(f"reference, a bag of words: {bag_of_words(train, data['test']):.2%}", flush=True)
+    row("reference: a bag of words on the same files", f"{bag_of_words(train, data['test']):.2%}")
 
 
 if __name__ == "__main__":
@@ -90,6 +88,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=SHARED if SHARED.is_dir() else None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
-    given = parser.parse_args()
-    print(f"data: {given.data.name if given.data else 'generated feedback'}", flush=True)
-    main(_given(given.data) if given.data else _generated(), given.seeds, given.epochs)
+    wanted = parser.parse_args()
+    print(f"data: {wanted.data.name if wanted.data else 'generated feedback'}", flush=True)
+    main(given(wanted.data) if wanted.data else generated(), wanted.seeds, wanted.epochs)

@@ -12,17 +12,25 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 
 WORKERS = 4
 _LONGEST_S = 3600
 
 
-def run(walk: Walk, folder: Path, model: str, fields: dict[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Goals:
+    accuracy: float | None
+    seconds: int | None
+
+
+def run(walk: Walk, folder: Path, model: str, fields: dict[str, Any], goals: Goals) -> None:
     cluster_id = walk.create(name="headline", topology="star")
     workers = [walk.deploy(cluster_id, model=model)["node_id"] for _ in range(WORKERS)]
     aggregator = walk.deploy(cluster_id, "parameter_server", model=model)["node_id"]
@@ -40,7 +48,7 @@ def run(walk: Walk, folder: Path, model: str, fields: dict[str, Any]) -> None:
     answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers={"Prefer": "wait=240"}, json=asked)
     walk.terminate(cluster_id)
     reason = session["stop_reason"]
-    sent = sum(row["bytes_received"] for row in rounds if row["bytes_received"])
+    sent = sum(item["bytes_received"] for item in rounds if item["bytes_received"])
     print(f"asked for: {json.dumps(fields)}")
     print(f"epochs: {session['epoch']} of {session['total_epochs']}; ended by itself: {reason['detail'] if reason else 'no'}")
     print(
@@ -50,9 +58,20 @@ def run(walk: Walk, folder: Path, model: str, fields: dict[str, Any]) -> None:
     print(f"test accuracy: {answer['results']['accuracy']:.2%} on {len(answer['results']['predictions'])} texts")
     print(f"updates: {sent / 1e6:.1f} MB in all, {rounds[-1]['compression_ratio']:.2%} of whole fp32 models")
 
+    name = f"{model}, {session['epoch']} of {session['total_epochs']} epochs, {_words(fields)}"
+    wanted = f"at least {goals.accuracy:.1%}" if goals.accuracy else ""
+    row(f"{name}: test accuracy", f"{answer['results']['accuracy']:.2%}", wanted)
+    row(f"{name}: training", f"{session['elapsed_seconds']:.0f} s", f"under {goals.seconds} s" if goals.seconds else "")
+    row(f"{name}: bytes of the updates", f"{rounds[-1]['compression_ratio']:.2%} of whole fp32 models")
+
+
+def _words(fields: dict[str, Any]) -> str:
+    plain = ("epochs", "batch_size", "optimizer", "mixed_precision")
+    return ", ".join(f"{name} {value}" for name, value in fields.items() if name not in plain)
+
 
 def sum_of(rounds: list[dict[str, Any]], figure: str) -> float:
-    return sum(row[figure] or 0.0 for row in rounds)
+    return sum(item[figure] or 0.0 for item in rounds)
 
 
 def followed(walk: Walk, cluster_id: str) -> dict[str, Any]:
@@ -82,6 +101,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON")
+    parser.add_argument("--goal-accuracy", type=float)
+    parser.add_argument("--goal-seconds", type=int)
     given = parser.parse_args()
     fields: dict[str, Any] = {
         "epochs": given.epochs,
@@ -94,7 +115,7 @@ def main() -> None:
     # A benchmark that is cut short takes its stack with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home), port=0) as stack:
-        run(Walk(stack.url, stack.api_key), given.data, given.model, fields)
+        run(Walk(stack.url, stack.api_key), given.data, given.model, fields, Goals(given.goal_accuracy, given.goal_seconds))
 
 
 if __name__ == "__main__":

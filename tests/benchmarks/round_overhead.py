@@ -29,6 +29,7 @@ from typing import Any
 
 from api.cli.embedded.stack import EmbeddedStack
 from tests.benchmarks import blank_model, flower_round, plain_round
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk, samples
 
 MODEL = "/data/blank"
@@ -127,6 +128,9 @@ def main(workers: list[int], sizes: list[int], rounds: int) -> None:
                     found = _measure(walk, count, files, rounds)
                     reference = plain_round.seconds(count, rounds, weights, folder / f"plain-{count}-{size}")
                     print(_row(count, blank_model.SHAPES[size], found, reference), flush=True)
+                    beyond = statistics.median(found.beyond)
+                    times = f"{beyond / statistics.median(reference):.1f} times plain HTTP and a mean in one process"
+                    row(f"a round beyond training, {count} workers, {size} MB", f"{beyond:.2f} s, {times}")
         if python := os.environ.get("FLWR_PYTHON"):
             for size, count in ((size, count) for size in sizes for count in workers):
                 took = flower_round.seconds(Path(python), count, rounds, size << 20, folder / f"flower-{count}-{size}")

@@ -29,6 +29,7 @@ import uvicorn
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from api.domain import topology
+from tests.benchmarks.rows import row
 from workers.agent import protocol
 from workers.agent.logs import Log
 from workers.agent.paths import Root
@@ -76,6 +77,12 @@ class _Row:
     seconds: float
     worker_memory: int
     aggregator_memory: int
+
+    @property
+    def figures(self) -> str:
+        sent, busiest = self.total_bytes / self.model_bytes, self.busiest_bytes / self.model_bytes
+        memory = f"{self.worker_memory / _MIB:.0f} MiB at a worker, {self.aggregator_memory / _MIB:.0f} MiB at the aggregator"
+        return f"{sent:.1f} models sent, {busiest:.1f} by the busiest, {self.seconds:.2f} s, {memory}"
 
 
 def _small_model(folder: Path) -> None:
@@ -243,6 +250,8 @@ def main() -> None:
             kinds = ("star", "mesh", "ring", "hierarchical")
             rows = [measure(kind, given.rounds, aggregator, workers) for kind in kinds]
         print(lines(rows), flush=True)
+        for found in rows:
+            row(f"{found.kind}, {count} workers, model of {found.model_bytes / _MIB:.0f} MiB", found.figures)
     print(f"One model is {rows[0].model_bytes / _MIB:.2f} MiB.")
 
 

@@ -67,6 +67,9 @@ def test_prediction_on_a_labelled_file(trained: Trained, aggregation: str) -> No
     assert len(results["predictions"]) == 80
     assert min(results[name] for name in ("accuracy", "precision", "recall", "f1_score")) > 0.9
     assert answer["nodes_used"] == 2
+    assert set(results["engines"].values()) <= {"onnx-fp32", "onnx-int8"}, "the cluster has wasm_optimization"
+    fitted = [results["temperature"]] if aggregation == "global" else list(results["temperatures"].values())
+    assert all(0.1 <= temperature <= 10.01 for temperature in fitted)
     assert re.fullmatch(r"[\d.]+s", answer["inference_time"])
 
 
@@ -96,6 +99,11 @@ def test_export_is_kept_and_loads(trained: Trained, tmp_path: Path) -> None:
     tarfile.open(fileobj=io.BytesIO(archive)).extractall(tmp_path, filter="data")
     folder = tmp_path / "model_v1.0"
     assert {"model.safetensors", "config.json", "README.md", "model.onnx"} <= {path.name for path in folder.iterdir()}
+    card = (folder / "README.md").read_text()
+    assert (folder / "model.int8.onnx").exists() is ("| int8 | left out" not in card)
+    assert "Calibrated confidences are `softmax(logits / " in card
+    assert "| 4 | 2 | 0 | 0 |" in card, "the fourth round's record: two updates accepted, none rejected, late or lost"
+    assert all(f"{node_id}: 1" in card for node_id in trained.workers), "samples by worker"
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
     assert set(loaded.config.id2label.values()) == {"positive", "negative"}
     from_sandbox = walk.http.get(f"/v1/sandboxes/{aggregator}/files", params={"path": "/export/model_v1.0"})

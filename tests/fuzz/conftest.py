@@ -58,7 +58,9 @@ def world(settings: Settings, make_user: MakeUser) -> World:
     user.round_done(training_id, 1)
     prediction = user.call("POST", f"/v1/clusters/{cluster_id}/predictions", 202, json={"inputs": ["a text"]})
     model = user.call("POST", f"/v1/trainings/{training_id}/exports", 202, json={"name": "first"})
+    search_id, spare_search = (user.search(user.ready()) for _ in range(2))
     ids = {
+        "search_id": search_id,
         "cluster_id": cluster_id,
         "node_id": worker,
         "sandbox_id": worker,
@@ -68,5 +70,10 @@ def world(settings: Settings, make_user: MakeUser) -> World:
         "key_id": str(user.key(scopes=["clusters:read"])["key_id"]),
     }
     spare_cluster = user.ready()
-    spare = {"cluster_id": spare_cluster, "node_id": user.nodes(spare_cluster)[0], "training_id": user.training(spare_cluster)}
+    spare = {
+        "cluster_id": spare_cluster,
+        "node_id": user.nodes(spare_cluster)[0],
+        "training_id": user.training(spare_cluster),
+        "search_id": spare_search,
+    }
     return World(user, ids, spare)

@@ -28,7 +28,7 @@ CHECKS = [
 ]
 # A stream of events is text to OpenAPI 3.1, and schemathesis would look at each event.
 STREAMS = ("stream_cluster_events", "stream_training_events")
-ENDING = ("terminate_cluster", "remove_node", "stop_training")
+ENDING = ("terminate_cluster", "remove_node", "stop_training", "stop_search")
 EXAMPLES = max(3, CASES // schema.statistic.operations.total)
 
 

@@ -3,12 +3,17 @@
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from workers.agent import process
-from workers.agent.protocol import AgentConfig
+from workers.agent import process, watchdog
+from workers.agent.autonomy import RESTART, may
+from workers.agent.logs import Log
+from workers.agent.protocol import AgentConfig, Decision
+
+_KEEP_ALIVE_S = 75
 
 
 def main() -> None:
@@ -27,26 +32,29 @@ def main() -> None:
     # Agents on one machine share its cores: the workers take one thread each, the aggregator works when they have finished.
     threads = config.threads or (1 if config.role == "worker" else process.cpu_cores())
     process.limit_threads(threads)
-    _serve(config, threads)
+    if may(RESTART, config.autonomy):
+        watchdog.watch(partial(_serve, config, threads), Log(config.node_id))
+    else:
+        _serve(config, threads, [])
 
 
-def _serve(config: AgentConfig, threads: int) -> None:
+def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None:
     # Imported late: the limits above must stand before torch reads them.
     import torch
     import uvicorn
 
-    from workers.agent.logs import Log
     from workers.agent.paths import Root
     from workers.agent.server import Agent
 
     torch.set_num_threads(threads)
     log = Log(config.node_id)
     plain_root = os.environ.get("SANDBOX_ROOT")
-    app = Agent(config, Root(Path(plain_root or "/")), log).app()
+    app = Agent(config, Root(Path(plain_root or "/")), log, decisions).app()
     log("ready", role=config.role, threads=threads, torch=torch.__version__)
     # Without namespaces a sandbox has no ports of its own; its host then looks for this socket.
     where = {"uds": f"{plain_root}/run/{config.port}.sock"} if plain_root else {"host": "0.0.0.0", "port": config.port}  # noqa: S104
-    uvicorn.run(app, **where, log_config=None, access_log=False, server_header=False)
+    # A step of synchronous training may take longer than the usual five seconds, on connections that stay open for many.
+    uvicorn.run(app, **where, log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S)
 
 
 if __name__ == "__main__":

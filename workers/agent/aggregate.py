@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from workers.agent import tensors
 from workers.agent.admission import sound
+from workers.agent.autonomy import to_tell
 from workers.agent.collection import Collection
-from workers.agent.consensus.committee import rejected
-from workers.agent.consensus.voting import vote
+from workers.agent.consensus.distance import consensus_distance
+from workers.agent.consensus.modes import CONSENSUS
+from workers.agent.consensus.verdict import Jury
 from workers.agent.door import Door
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
@@ -17,6 +21,7 @@ from workers.agent.logs import Log
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
+    Decision,
     Evaluation,
     Exchanged,
     Fallback,
@@ -27,7 +32,6 @@ from workers.agent.protocol import (
     Stopped,
     TrainingInit,
     TrainingReady,
-    Vote,
 )
 from workers.agent.publishing import Publisher
 from workers.agent.rounds import Watched
@@ -42,16 +46,26 @@ _TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 class Aggregator:
-    """One training at a time. With consensus `none` and a strategy that is a mean, an update is folded in as it comes, so that
-    memory holds one model however many workers there are; else updates wait on disk for the committee or for one another."""
+    """One training at a time. Where nobody judges updates and the strategy is a mean, an update is folded in as it comes, so
+    that memory holds one model however many workers there are; else updates wait on disk for judges or for one another."""
 
-    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        exchange: Exchange,
+        store: Store,
+        shelf: Shelf,
+        log: Log,
+        untold: list[Decision] | None = None,
+    ) -> None:
         self._node_id = node_id
+        self._untold = [] if untold is None else untold
         self._exchange = exchange
         self._store = store
         self._log = log
         self._first = FirstModel(exchange, store, shelf, log)
         self._door = Door(store, shelf)
+        self._jury = Jury(store, exchange, log)
         self._publisher = Publisher(node_id, store, shelf, self._door, log)
         self._training: TrainingInit | None = None
         self._validates = False
@@ -75,14 +89,15 @@ class Aggregator:
         key = (request.training_id, request.round)
         if self._round is not None and self._key == key and self._round.report.state in ("collecting", "done"):
             return self._round.report
-        if self._training is None or self._training.training_id != request.training_id:
-            raise AgentError("unknown_training", "this agent knows no such training", 404)
+        self.need_training(request.training_id)
         strategy = strategy_of(request.strategy)
-        if request.consensus not in ("none", "proof-of-learning"):
-            raise AgentError("consensus_unavailable", "only 'none' and 'proof-of-learning' are built")
+        if request.consensus not in CONSENSUS:
+            raise AgentError("consensus_unavailable", f"built are {', '.join(CONSENSUS)}")
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
-        report = AggregateReport(node_id=self._node_id, training_id=key[0], round=key[1], state="collecting")
+        report = AggregateReport(
+            node_id=self._node_id, training_id=key[0], round=key[1], state="collecting", decisions=to_tell(self._untold)
+        )
         made = Collection(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
         made.exchanging = request.path is not None
         self._key, self._round = key, made
@@ -113,6 +128,11 @@ class Aggregator:
                 found.watched.change(late=sorted(late), notices=[*found.report.notices, *gone])
             found.waiting.clear()
             await self._close_if_complete(found)
+
+    def need_training(self, training_id: str) -> None:
+        """`unknown_training` for any but the one that this agent was made ready for."""
+        if self._training is None or self._training.training_id != training_id:
+            raise AgentError("unknown_training", "this agent knows no such training", 404)
 
     async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
         return await self._known(training_id, number).watched.closed(wait_s)
@@ -190,6 +210,7 @@ class Aggregator:
         found.exchanging = False
         found.exchanged.clear()
         found.links.clear()
+        found.mixed.clear()
         found.mean = FedAvg()
         found.waiting = {peer.node_id for peer in found.request.workers} - found.dropped
         found.watched.change(received=[], bytes_received=None, fallback=reason if found.request.path else None)
@@ -275,25 +296,29 @@ class Aggregator:
                 return
         if found.secure is not None and found.secure.problem is not None:
             raise found.secure.problem
-        accepted = [report.node_id for report in found.report.received]
-        votes: list[Vote] = []
-        consensus_seconds = None
-        if found.held and request.consensus == "proof-of-learning":
-            voting = time.perf_counter()
-            votes = await vote(found, self._exchange, self._log)
-            refused = rejected(list(found.held), votes)
-            found.refuse(dict(refused))
-            accepted = [node_id for node_id in found.held if node_id not in refused]
-            consensus_seconds = time.perf_counter() - voting
+        frozen = await asyncio.to_thread(self._door.frozen, request.model, request.freeze_layers)
+        verdict = await self._jury.judge(found, frozen)
+        accepted = verdict.accepted
+        found.refuse(verdict.rejected)
+        if verdict.rule is not None:
+            found.strategy = replace(found.strategy, rule=verdict.rule)
+        found.watched.change(
+            votes=verdict.votes,
+            audits=verdict.audits,
+            consensus_seconds=verdict.seconds,
+            notices=[*found.report.notices, *verdict.notices],
+        )
         if not found.watched.is_open:
             return
-        if len(accepted) < request.quorum:
-            message = f"{len(accepted)} updates were accepted; the quorum is {request.quorum}"
+        sound_ones = len(found.report.received) - len(verdict.rejected)
+        if not accepted or sound_ones < request.quorum:
+            message = f"{sound_ones} updates were accepted; the quorum is {request.quorum}"
             raise AgentError("quorum_not_met", message)
         started = time.perf_counter()
         digest = await asyncio.to_thread(self._publisher.publish, found, accepted)
         seconds = found.seconds + time.perf_counter() - started
-        validation = await self._validation(request, digest)
+        validation = await self.validation(request, digest)
+        distance = await asyncio.to_thread(self._distance, request.training_id, found.mixed, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
         if not found.watched.is_open:  # stopped meanwhile, and told so to whoever waited
@@ -302,14 +327,14 @@ class Aggregator:
             state="done",
             digest=digest,
             accepted=accepted,
-            votes=votes,
+            consensus_distance=distance,
             aggregate_seconds=seconds,
-            consensus_seconds=consensus_seconds,
             validation=validation,
             links=found.links,
         )
 
-    async def _validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+    async def validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+        """A new model on this node's validation file, if it has one."""
         path = self._training.validation if self._training is not None and self._validates else None
         if path is None:
             return None
@@ -321,17 +346,31 @@ class Aggregator:
         means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
         if request.path is None or not means:
             raise AgentError("no_mean", "no worker has a mean")
-        if request.path.kind != "hierarchical":
+        if request.path.kind in ("mesh", "ring"):
             first = min(means)
             means = {first: means[first]}
-        for node_id, body in sorted(means.items()):
-            digest = body.digest or ""
+        # Both of a pair have the same model: it is taken once and counts for both.
+        taken = {body.digest or "": node_id for node_id, body in sorted(means.items(), reverse=True)}
+        weights = Counter[str]()
+        for body in means.values():
+            weights[body.digest or ""] += body.samples
+        if request.path.kind == "gossip":
+            found.mixed = dict(weights)
+        for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
             size, seconds = await self._exchange.fetch(peers[node_id], digest, target)
             state = await asyncio.to_thread(self._sound, request, target)
-            found.mean.add(state, body.samples)
+            found.mean.add(state, weights[digest])
             found.links.append(Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds))
             found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
+
+    def _distance(self, training_id: str, mixed: dict[str, int], digest: str) -> float | None:
+        """Of the workers' models from their mean; None without gossip."""
+        if not mixed:
+            return None
+        held = self._store.updates(training_id)
+        models = [(held / f"{own}.safetensors", count) for own, count in mixed.items()]
+        return consensus_distance(models, self._store.need(digest))
 
     def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
         return sound(path, tensors.read(self._store.need(request.base_digest)))

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workers.agent.consensus.modes import JUDGING
 from workers.agent.protocol import AggregateReport, AggregateRound, Exchanged, Link, TrainReport
 from workers.agent.rounds import Watched
 from workers.agent.secure_aggregation.collecting import SecureRound
@@ -23,6 +24,8 @@ class Collection:
     exchanged: dict[str, Exchanged] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     links: list[Link] = field(default_factory=list)
+    mixed: dict[str, int] = field(default_factory=dict)
+    """Gossip: digests of the workers' models, and how many workers have each."""
     mean: FedAvg = field(default_factory=FedAvg)
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -36,7 +39,7 @@ class Collection:
     @property
     def streams(self) -> bool:
         """Whether an update may be folded in as it comes: nobody has to look at it again, or beside the others."""
-        return self.request.consensus == "none" and self.strategy.rule is None
+        return self.request.consensus not in JUDGING and self.strategy.rule is None
 
     def refuse(self, reasons: dict[str, str]) -> None:
         """These updates do not count, and why."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from workers.agent import tensors
 from workers.agent.admission import admit, report_of
 from workers.agent.collection import Collection
-from workers.agent.consensus.commitment import fault_of
+from workers.agent.consensus.commitment import fault_of, seed_word
 from workers.agent.errors import AgentError
 from workers.agent.freezing import frozen_names
 from workers.agent.protocol import ModelSpec, TrainReport
@@ -36,7 +36,11 @@ class Door:
         else:
             if found.request.consensus == "proof-of-learning":
                 ends = (tensors.state_digest(update.state), tensors.state_digest(base))
-                fault = fault_of(update.report.commitment, found.request.base_digest, *ends)
+                compressed = not found.request.compression.is_none
+                fault = fault_of(update.report.commitment, found.request.base_digest, *ends, compressed=compressed)
+                wanted, commitment = found.request.hyperparameters, update.report.commitment
+                if wanted is not None and commitment and commitment.seed != seed_word(wanted.seed, found.request.round):
+                    fault = "the commitment is to other batches than were asked for"
                 if fault:
                     raise AgentError("no_evidence", fault)
             if frozen or not found.request.compression.is_none:
@@ -48,6 +52,7 @@ class Door:
         return update.report
 
     def frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:
+        """The tensors that a round's training leaves as they are."""
         if not freeze_layers and not spec.lora_rank:
             return frozenset()
         with self._shelf.lock:

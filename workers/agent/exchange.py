@@ -39,6 +39,10 @@ class Exchange:
             timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
         )
 
+    def connection(self, peer: Peer, within_s: float) -> httpx.AsyncClient:
+        """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""
+        return self._client(peer, within_s)
+
     async def pull(self, peer: Peer, digest: str, target: Path) -> int:
         """Fetch a model file; returns its bytes. `pull_failed`, or `digest_mismatch` for other content than was named."""
         return (await self.fetch(peer, digest, target))[0]

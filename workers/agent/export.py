@@ -2,11 +2,18 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workers.agent import hashed_words, onnx_graph, tensors
+import torch
+
+from workers.agent import hashed_words, int8_graph, onnx_graph, tensors
+from workers.agent.batches import Encoded
+from workers.agent.errors import AgentError
+from workers.agent.int8_graph import Verdict
 from workers.agent.model import ARCHITECTURES, Network
+from workers.agent.model_card import card
 from workers.agent.models.lora import merged
 from workers.agent.paths import Root
 from workers.agent.protocol import Export, Exported, ExportedFile
@@ -16,7 +23,7 @@ from workers.agent.store import Store
 _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
-def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
+def export(root: Root, store: Store, shelf: Shelf, request: Export, temperature: float | None = None) -> Exported:
     """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
     target = root.exports / request.name
     part = root.exports / f".{request.name}.part"
@@ -27,9 +34,8 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
             network = shelf.loaded(request.model, store.need(request.digest))
             _save_model(network, part)
             _save_tokenizer(network, part)
-            if request.onnx:
-                onnx_graph.write(network, part / "model.onnx")
-        (part / "README.md").write_text(card(request))
+            int8 = _save_graphs(shelf, network, request, part) if request.onnx else None
+        (part / "README.md").write_text(card(request, temperature, int8))
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
     finally:
@@ -39,6 +45,17 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export) -> Exported:
         for path in sorted(target.iterdir())
     ]
     return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
+
+
+def _save_graphs(shelf: Shelf, network: Network, request: Export, folder: Path) -> Verdict:
+    """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
+    onnx_graph.write(network, folder / "model.onnx")
+    held_out: Encoded | None = None
+    if request.validation is not None:
+        with suppress(AgentError):
+            held_out = shelf.samples(request.model, request.validation)
+    classes, threads = len(request.model.labels), torch.get_num_threads()
+    return int8_graph.write(folder / "model.onnx", folder / "model.int8.onnx", held_out, classes, threads)
 
 
 def _save_model(network: Network, folder: Path) -> None:
@@ -67,33 +84,3 @@ def _save_tokenizer(network: Network, folder: Path) -> None:
         **{f"{name}_token": token for name, token in zip(("pad", "unk", "cls", "sep"), hashed_words.SPECIALS, strict=True)},
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def card(request: Export) -> str:
-    """The model card: facts that the control plane has measured, and how to load the model. No data."""
-    front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in request.card.items())
-    hashed = request.model.model in ("base", "large")
-    trust = ", trust_remote_code=True"
-    remote = trust if hashed else ""
-    own = trust if hashed and hasattr(ARCHITECTURES[request.model.architecture], "CODE") else ""
-    load = (
-        "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}"{own})\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{request.name}"{remote})\n```\n'
-    )
-    origin = (
-        "A text classifier trained by federated learning with Flow Nexus: its training data never left the workers' sandboxes."
-    )
-    table = f"| | |\n| --- | --- |\n{rows}\n| digest | `{request.digest}` |"
-    return f"{front}# {request.name}\n\n{origin}\n\n{table}\n\n{load}"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -3,8 +3,12 @@
 import asyncio
 import time
 
+import numpy as np
+import torch
+
+from workers.agent.consensus.effects import accuracy_of, effect
 from workers.agent.copies import Copies
-from workers.agent.evaluate import score
+from workers.agent.evaluate import measure, probabilities
 from workers.agent.exchange import Exchange
 from workers.agent.protocol import Evaluate, Evaluation, Score, Scores
 from workers.agent.shelf import Shelf
@@ -31,13 +35,15 @@ class Judge:
                 samples = self._shelf.shard(request.model, request.dataset).held_out
             else:
                 samples = self._shelf.samples(request.model, request.dataset)
-            loss, accuracy = score(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            found = measure(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            if request.held_out:
+                self._shelf.remember(request.digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=request.digest,
             samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
+            loss=found.loss,
+            accuracy=found.accuracy,
             seconds=time.perf_counter() - started,
         )
 
@@ -57,12 +63,16 @@ class Judge:
         with self._shelf.lock:
             samples = self._shelf.shard(request.model, request.dataset).held_out.first(request.limit)
 
-            def accuracy(digest: str) -> float:
-                return score(self._shelf.loaded(request.model, self._store.need(digest)), samples)[1]
+            def seen(digest: str) -> torch.Tensor:
+                return probabilities(self._shelf.loaded(request.model, self._store.need(digest)), samples)
 
+            targets = samples.targets(np.arange(len(samples)))
+            base = seen(request.base_digest)
+            found = {node_id: seen(digest) for node_id, digest in request.candidates.items()}
             return Scores(
                 node_id=self._node_id,
                 samples=len(samples),
-                base=accuracy(request.base_digest),
-                candidates={node_id: accuracy(digest) for node_id, digest in request.candidates.items()},
+                base=accuracy_of(base, targets),
+                candidates={node_id: accuracy_of(table, targets) for node_id, table in found.items()},
+                effects={node_id: effect(base, table, targets) for node_id, table in found.items()},
             )

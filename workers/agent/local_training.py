@@ -1,5 +1,6 @@
 """One round of training on the own shard, from the base model to the file that is sent."""
 
+import hashlib
 import threading
 import zlib
 from dataclasses import dataclass
@@ -8,21 +9,34 @@ from typing import Any
 
 import torch
 
-from workers.agent import tensors
+from workers.agent import declining, tensors
+from workers.agent.autonomy import DECLINE, RESUME, may
+from workers.agent.checkpoint import Checkpoint
 from workers.agent.consensus.commitment import as_sent
+from workers.agent.consensus.own_models import OwnModels
+from workers.agent.consensus.replay import prepared
 from workers.agent.freezing import frozen_names
 from workers.agent.model import Network
 from workers.agent.privacy import ledger
-from workers.agent.protocol import TrainReport, TrainRound
+from workers.agent.protocol import Decision, TrainReport, TrainRound
 from workers.agent.rounds import Watched
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
-from workers.agent.train import Job, train
+from workers.agent.train import Job, Shard, train
 from workers.agent.update import Packed, pack
 
 LOCAL_MODEL = "local.safetensors"
 _UPDATE = "update.safetensors"
 _RESIDUAL = "residual.safetensors"
+_CHECKPOINT = "round.checkpoint"
+
+
+class DeclinedError(Exception):
+    """The node takes no part in this round."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,7 @@ class LocalTraining:
         self._node_id = node_id
         self._store = store
         self._shelf = shelf
+        self.own = OwnModels(store)
         self.newest = Written(Path(), None)
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
@@ -57,7 +72,7 @@ class LocalTraining:
     def run(
         self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, pull_seconds: float
     ) -> TrainReport:
-        """Train, and write the update's file with its report in the metadata."""
+        """Train, and write the update's file with its report in the metadata. DeclinedError where the node would rather not."""
         folder = self._store.folder(request.training_id)
 
         def progress(part: float) -> None:
@@ -65,9 +80,14 @@ class LocalTraining:
 
         with self._shelf.lock:
             wanted = request.hyperparameters
-            network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            network = self._shelf.loaded(request.model, self._start(watched, request))
             hold_out = wanted.privacy is None
             shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
+            # A private round is declined by nobody: whether it is would tell of the records.
+            declines = hold_out and may(DECLINE, request.autonomy)
+            if declines and (reason := declining.reason(network, shard, wanted, folder)):
+                raise DeclinedError(DECLINE.decision(reason))
+            checkpoint = self._checkpoint(request, shard, folder)
             commit = request.consensus == "proof-of-learning"
             job = Job(
                 request.round,
@@ -78,6 +98,8 @@ class LocalTraining:
                 stop,
                 progress,
                 self._moments_for(request),
+                checkpoint,
+                prepared(folder, request) if commit else None,
             )
             found = train(network, shard, job)
             if found.moments is not None:
@@ -107,8 +129,21 @@ class LocalTraining:
             tensors.write(folder / LOCAL_MODEL, state, metadata)
             if not whole:
                 tensors.write_parts(folder / _UPDATE, packed.parts, metadata)
+            if checkpoint is not None:
+                checkpoint.remove()
         self.newest = Written(folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual)
         return report
+
+    def _start(self, watched: Watched[TrainReport], request: TrainRound) -> Path:
+        """The round's base; under gossip what this worker itself ended the round before with."""
+        base = self._store.need(request.base_digest)
+        if request.consensus != "gossip" or request.round == 1:
+            return base
+        own = self.own.after(request.training_id, request.round - 1)
+        if own is None:
+            decision = Decision(action="start_from_mean", reason="no model of its own from the round before is here")
+            watched.change(decisions=[*watched.report.decisions, decision])
+        return own or base
 
     def _spent(self, request: TrainRound) -> int | None:
         plan = request.hyperparameters.privacy
@@ -126,6 +161,17 @@ class LocalTraining:
             tensors.read(path) if request.compression.sparse and path.exists() else None,
             random,
         )
+
+    def _checkpoint(self, request: TrainRound, shard: Shard, folder: Path) -> Checkpoint | None:
+        """Where the round's progress is kept, for a node that may go on from there; nothing is written for others."""
+        if not may(RESUME, request.autonomy):
+            return None
+        asked = request.model_dump_json(include={"training_id", "round", "model", "base_digest", "dataset", "hyperparameters"})
+        digest = hashlib.sha256(asked.encode())
+        for part in (shard.training, shard.held_out):
+            digest.update(part.ids.tobytes() + part.offsets.tobytes())
+            digest.update(b"" if part.labels is None else part.labels.tobytes())
+        return Checkpoint(folder / _CHECKPOINT, digest.hexdigest())
 
     def _moments_for(self, request: TrainRound) -> dict[str, Any] | None:
         """What the optimizer goes on from: its state after this worker's last round, where it is kept and still here."""

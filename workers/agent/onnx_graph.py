@@ -16,9 +16,11 @@ from workers.agent.errors import AgentError
 from workers.agent.model import Network
 from workers.agent.models.lora import merged
 
+# torch's exporter keeps its state in the module: one at a time, also where several agents share a process.
+_EXPORTING = threading.Lock()
 _OPSET = 17
 _TOLERANCE = 1e-4
-_BATCH = 128
+_BATCH = 64
 
 
 class _Logits(nn.Module):
@@ -39,7 +41,7 @@ def write(network: Network, target: Path) -> None:
     dynamic = {0: "texts", 1: "tokens"}
     module = _Logits(merged(network.model)).eval()
     try:
-        with torch.no_grad():
+        with _EXPORTING, torch.no_grad():
             torch.onnx.export(
                 module,
                 example,
@@ -67,6 +69,7 @@ class Graph:
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 
+        self.path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -82,20 +85,3 @@ class Graph:
             ids, mask = data.batch(batch)
             result[torch.from_numpy(batch)] = torch.from_numpy(self.run(ids.numpy(), mask.numpy())).softmax(1)
         return result
-
-
-class Graphs:
-    """The graph of the newest model that was asked for; exporting takes longer than predicting."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: tuple[str, Graph] | None = None
-
-    def of(self, network: Network, digest: str, folder: Path) -> Graph:
-        with self._lock:
-            if self._known is None or self._known[0] != digest:
-                path = folder / f"{digest}.onnx"
-                if not path.exists():
-                    write(network, path)
-                self._known = (digest, Graph(path, torch.get_num_threads()))
-            return self._known[1]

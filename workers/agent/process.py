@@ -1,6 +1,7 @@
 """This process and its machine: hardening, threads, and the figures that /health tells."""
 
 import ctypes
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,14 +39,50 @@ def cpu_cores() -> int:
 
 
 def memory_gb() -> float | None:
-    """GiB that this sandbox may use: the smallest of its cgroup limit, its address-space limit and the machine's memory."""
+    """GiB that this sandbox may use: the smaller of its cgroup limit and the machine's memory."""
+    limit = _memory_bytes()
+    return round(limit / _GIB, 2) if limit is not None else None
+
+
+def _memory_bytes() -> int | None:
     limits = [_cgroup_limit(path) for path in _CGROUP_LIMITS]
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):
         limits.append(None)
-    known = [limit for limit in limits if limit is not None]
-    return round(min(known) / _GIB, 2) if known else None
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def memory_left() -> int | None:
+    """Bytes that this process may still take, by the sandbox's limit or by its own; None where neither can be read (Linux)."""
+    return min((limit - used for used, limit in _memory()), default=None)
+
+
+def memory_share() -> float:
+    """The part of its memory that this process has in use, 0..1 and beyond; 0 where it cannot be read (Linux)."""
+    return max((used / limit for used, limit in _memory()), default=0.0)
+
+
+def _memory() -> list[tuple[int, int]]:
+    """(used, limit) in bytes: resident memory by the sandbox's limit, private writable memory by RLIMIT_DATA."""
+    try:
+        sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in Path("/proc/self/statm").read_text().split()]
+    except (OSError, ValueError):
+        return []
+    import resource
+
+    whole, own = _memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
+    pairs = [(sizes[1], whole)] if whole is not None else []
+    return [*pairs, (sizes[5], own)] if own != resource.RLIM_INFINITY else pairs
+
+
+def free_memory() -> None:
+    """Give what the allocator holds in reserve back to the system (glibc)."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _cgroup_limit(path: Path) -> int | None:

@@ -15,31 +15,61 @@ less than one (update.py).
     POST /models                  Keep               -> Kept                  (worker: have a copy of a global model)
     POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
     POST /scores                  Score              -> Scores                (worker, as a member of a committee)
+    POST /ballots                 Ballot             -> Voted                 (worker: who shall be the aggregator now?)
+    POST /audits                  Audit              -> Audited               (worker: do a part of your round again)
     POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
     POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
     POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
     GET  /models/{digest}                            -> safetensors body      (any agent that has it)
     PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
     GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20              -> a part's body   (worker <- worker; 404: ask again)
+    GET  /trainings/{t}/rounds/{n}/evidence/{name}   safetensors body       (aggregator <- worker, after Audited)
     POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
     POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
     POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10   (worker -> aggregator: keys, shares, survivors and unmask of a
                                                              secure sum; secure_aggregation/messages.py)
 
+An AggregateRound with `synchronous` is led by the aggregator alone; what its workers then hear is in synchronous/messages.py.
+
 Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
 `{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
 """
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PORT = 8000
 HELD_OUT_FRACTION = 0.1
+SELF_RESTART_LEVEL = 0.3
 
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Autonomy(Message):
+    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
+
+    enabled: bool = False
+    level: float = 0.0
+
+    def allows(self, least: float) -> bool:
+        """Whether a node may do what begins at the level `least`."""
+        return self.enabled and self.level >= least
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Decision(Message):
+    """One autonomous act of a node, with its reason in words (no data). `at` tells it from another of the same kind."""
+
+    action: str
+    reason: str
+    at: str = Field(default_factory=_now)
 
 
 class AgentConfig(Message):
@@ -50,6 +80,7 @@ class AgentConfig(Message):
     token: str
     port: int = PORT
     threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
+    autonomy: Autonomy = Autonomy()
 
 
 class Peer(Message):
@@ -159,25 +190,11 @@ class Hyperparameters(Message):
     privacy: Privacy | None = Field(None, description="train with differential privacy; nothing is held out then")
 
 
-class Autonomy(Message):
-    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
-
-    enabled: bool = False
-    level: float = 0.0
-
-
-class Decision(Message):
-    """One autonomous act of a node, with its reason in words (no data)."""
-
-    action: str
-    reason: str
-
-
 class DataPath(Message):
     """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
-    ring; `groups` of node ids, each begins with its head, for `hierarchical`."""
+    ring; `groups` of node ids: for `hierarchical` each begins with its head, for `gossip` they are the round's pairs."""
 
-    kind: Literal["mesh", "ring", "hierarchical"]
+    kind: Literal["mesh", "ring", "hierarchical", "gossip"]
     peers: list[Peer]
     groups: list[list[str]] = []
     wait_s: float = Field(description="how long a worker waits for another's part")
@@ -209,11 +226,13 @@ class TrainRound(Message):
 
 
 class Commitment(Message):
-    """Proof-of-learning: a hash chain over base digest, batch-order seed, checkpoint digests and losses of one round."""
+    """Proof-of-learning: a hash chain over base digest, batch-order seed, and each segment's end, loss, steps and trace."""
 
     seed: str = Field(description="what the batches' order was drawn from")
     segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
     losses: list[float] = Field(description="mean training loss of each segment")
+    steps: list[int] = Field(description="optimizer steps of each segment; 0: compression changed the state on its way")
+    traces: list[str] = Field(description="digest of the fingerprints of each segment's steps")
     root: str = Field(description="last link of the chain")
 
 
@@ -221,7 +240,7 @@ class TrainReport(Message):
     node_id: str
     training_id: str
     round: int
-    state: Literal["running", "done", "failed", "stopped"]
+    state: Literal["running", "done", "failed", "stopped", "declined"]
     progress: float = Field(0.0, description="0..1 of this round's steps")
     samples: int | None = Field(None, description="training samples in the shard, held-out ones excluded")
     loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
@@ -262,11 +281,15 @@ class AggregateRound(Message):
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
     deadline_s: float
+    hyperparameters: Hyperparameters | None = Field(None, description="the workers', to judge what an audit brings")
     path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
     fallback: str | None = Field(None, description="why the path is given up before the round begins here")
     compression: Compression = Compression()
     freeze_layers: int = 0
     secure_aggregation: bool = False
+    synchronous: Hyperparameters | None = Field(
+        None, description="set: `dataset` is here, and the workers average gradients on it instead of models of their own"
+    )
 
 
 class Drop(Message):
@@ -298,11 +321,20 @@ class Score(Message):
     limit: int = Field(128, description="held-out samples to look at, at most")
 
 
+class Effect(Message):
+    """What an update changed on a voter's held-out samples, against the round's base."""
+
+    change: float = Field(description="mean total variation between the two models' probabilities, 0..1")
+    gain: float = Field(description="mean loss (nats) of the base less that of the candidate")
+    error: float = Field(description="standard error of the gain over the samples")
+
+
 class Scores(Message):
     node_id: str
     samples: int
     base: float = Field(description="accuracy of the round's base model")
     candidates: dict[str, float] = Field(description="accuracy of each candidate")
+    effects: dict[str, Effect] = Field({}, description="what each candidate changed")
 
 
 class Vote(Message):
@@ -313,6 +345,56 @@ class Vote(Message):
     candidate: str
     accept: bool
     score: float | None = None
+    reason: str | None = Field(None, description="why not, in words")
+
+
+class Ballot(Message):
+    """Shall `candidate` be the aggregator in `term`? `digest` is the last committed model; None before the first round."""
+
+    training_id: str
+    term: int = Field(ge=1)
+    candidate: str
+    digest: str | None
+
+
+class Voted(Message):
+    node_id: str
+    term: int = Field(description="the newest term that this worker has voted in")
+    granted: bool
+    holds: bool = Field(description="whether it has the last committed model")
+
+
+class Audit(Message):
+    """Do a segment of your round again, and keep what it was like after `step` of its steps."""
+
+    training_id: str
+    round: int
+    segment: int = Field(ge=0)
+    steps: int = Field(ge=1, description="steps of the segment, as committed to")
+    step: int = Field(ge=1)
+    nonce: str
+
+
+class Audited(Message):
+    """A worker's answer: its evidence (the states `start`, `middle` and `end`) may be fetched now."""
+
+    node_id: str
+    nonce: str
+    fingerprints: list[str] = Field(description="of each step of the segment, in order")
+    loss: float = Field(description="the batch's mean training loss in the step asked about, which its fingerprint covers")
+    seconds: float
+
+
+class AuditRecord(Message):
+    """An audit and what came of it. `nonce` is the fresh randomness that, with all roots, drew workers, segments and steps."""
+
+    worker: str
+    segment: int
+    step: int
+    passed: bool
+    reason: str | None = None
+    seconds: float | None = Field(None, description="of the replay, as the worker measured it")
+    nonce: str
 
 
 class Evaluation(Message):
@@ -337,6 +419,10 @@ class AggregateReport(Message):
     fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
     links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
+    audits: list[AuditRecord] = []
+    consensus_distance: float | None = Field(
+        None, description="gossip: mean distance of the workers' models from their mean, over the mean's own norm"
+    )
     digest: str | None = None
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None
@@ -344,6 +430,7 @@ class AggregateReport(Message):
     validation: Evaluation | None = Field(
         None, description="new global model on the aggregator's validation file, if it has one"
     )
+    decisions: list[Decision] = Field([], description="the aggregator's own")
     problem: Problem | None = None
 
 
@@ -381,13 +468,24 @@ class Evaluate(Message):
     held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
 
 
+class Curve(Message):
+    """How surprised a model is by held-out labels, by sums only: nats at each temperature of calibration.py's grid."""
+
+    samples: int
+    right: list[float] = Field(description="of the right labels")
+    even: list[float] = Field(description="of all labels alike, mean over the classes")
+
+
 class Predict(Message):
     """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
 
     training_id: str
     model: ModelSpec
     digest: str
-    dataset: str = Field(description="the workers' shards: `weighted` measures on their held-out splits")
+    dataset: str = Field(description="the workers' shards: temperatures and weights are measured on their held-out splits")
+    validation: str | None = Field(
+        None, description="the aggregator's validation file, if it has one: `global` is calibrated on it"
+    )
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
     self_peer: Peer
@@ -408,6 +506,9 @@ class Predictions(Message):
     recall: float | None = None
     f1_score: float | None = None
     predictions: list[Prediction]
+    temperature: float | None = Field(None, description="`global`: what the confidences were calibrated with")
+    temperatures: dict[str, float | None] = Field({}, description="the others: of each worker's own model")
+    engines: dict[str, str] = Field({}, description="what each worker computed with")
     seconds: float
     nodes_used: int
     lost: list[str] = []
@@ -420,7 +521,9 @@ class Infer(Message):
     source: Peer
     texts: list[str]
     local: bool = Field(False, description="use this worker's own last local model where it has one")
-    weigh: str | None = Field(None, description="also measure the model used on this dataset's held-out split")
+    dataset: str | None = Field(None, description="this worker's shard: what is measured is measured on its held-out split")
+    weigh: bool = Field(False, description="tell the held-out accuracy of the model used")
+    calibrate: bool = Field(False, description="an own model answers calibrated, the global one with a curve")
     engine: Literal["torch", "onnx"] = "torch"
 
 
@@ -428,6 +531,11 @@ class Inference(Message):
     node_id: str
     probabilities: list[list[float]] = Field(description="texts x classes")
     weight: float | None = Field(None, description="held-out accuracy of the model used, where measured")
+    temperature: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="that the probabilities were calibrated with"
+    )
+    curve: Curve | None = None
+    engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"
 
 
 class Export(Message):
@@ -436,7 +544,16 @@ class Export(Message):
     model: ModelSpec
     digest: str
     onnx: bool = False
+    dataset: str | None = Field(
+        None, description="the workers' shards: without validation data the temperature is fitted on them"
+    )
+    validation: str | None = Field(
+        None, description="the aggregator's validation file: temperature and int8 are measured on it"
+    )
+    workers: list[Peer] = []
+    self_peer: Peer | None = None
     card: dict[str, object] = Field({}, description="facts for the model card; no data")
+    record: list[dict[str, object]] = Field([], description="figures of each round for the model card")
 
 
 class ExportedFile(Message):

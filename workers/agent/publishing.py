@@ -7,7 +7,7 @@ from workers.agent.admission import believable
 from workers.agent.collection import Collection
 from workers.agent.door import Door
 from workers.agent.errors import DataError
-from workers.agent.evaluate import score
+from workers.agent.evaluate import measure
 from workers.agent.logs import Log
 from workers.agent.protocol import Evaluation, ModelSpec
 from workers.agent.secure_aggregation import flat
@@ -72,12 +72,13 @@ class Publisher:
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
-            loss, accuracy = score(network, samples)
+            found = measure(network, samples)
+            self._shelf.remember(digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=digest,
             samples=len(samples),
-            loss=loss,
-            accuracy=accuracy,
+            loss=found.loss,
+            accuracy=found.accuracy,
             seconds=time.perf_counter() - started,
         )

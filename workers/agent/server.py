@@ -5,7 +5,7 @@ import hmac
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,20 +22,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
+from workers.agent.calibrator import Calibrator
+from workers.agent.consensus.ballots import Voter
+from workers.agent.consensus.replay import Replayer
 from workers.agent.copies import Copies
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.export import export
+from workers.agent.graphs import Graphs
+from workers.agent.infer import Inferrer
 from workers.agent.judging import Judge
 from workers.agent.local_training import LocalTraining
 from workers.agent.logs import Log
-from workers.agent.onnx_graph import Graphs
 from workers.agent.paths import Root
 from workers.agent.predict import Predictor
 from workers.agent.protocol import AgentConfig
 from workers.agent.secure_aggregation.messages import Asking, MaskKeys, SealedShares, Unmasking
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
+from workers.agent.synchronous.leader import Leader
+from workers.agent.synchronous.member import Member
+from workers.agent.synchronous.routes import Face
 from workers.agent.worker import Worker
 
 _LONGEST_WAIT_S = 60.0
@@ -73,7 +80,8 @@ class Token:
 class Agent:
     """The parts of one agent, and the endpoints over them."""
 
-    def __init__(self, config: AgentConfig, root: Root, log: Log) -> None:
+    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[protocol.Decision] = ()) -> None:
+        """`decisions` are those that led to this process: its next round's report tells them."""
         self._config = config
         self._root = root
         self._log = log
@@ -83,10 +91,17 @@ class Agent:
         exchange = Exchange(config.token)
         self._copies = Copies(config.node_id, exchange, self._store, log)
         self._judge = Judge(config.node_id, exchange, self._store, self._shelf, self._copies)
+        self._replayer = Replayer(config.node_id, self._store, self._shelf)
+        untold = [*decisions]
         local = LocalTraining(config.node_id, self._store, self._shelf)
-        self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log)
-        self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log)
-        self._predictor = Predictor(config.node_id, exchange, root, self._store, self._shelf, Graphs(), self._copies)
+        self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log, untold)
+        self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log, untold)
+        self._member = Member(config.node_id, exchange, self._store, self._shelf, self._copies, log, untold)
+        validate = self._aggregator.validation
+        self._leader = Leader(config.node_id, exchange, self._store, self._shelf, validate, log, untold)
+        self._calibrator = Calibrator(exchange, self._store, self._shelf)
+        self._predictor = Predictor(exchange, root, self._store, self._calibrator)
+        self._inferrer = Inferrer(config.node_id, self._store, self._shelf, Graphs(), self._copies)
 
     def app(self) -> ASGIApp:
         update = "/trainings/{training_id}/rounds/{number:int}/updates/{node_id}"
@@ -94,7 +109,7 @@ class Agent:
             Route("/health", self._health),
             Route("/shards/check", _posted(protocol.ShardCheck, self._check), methods=["POST"]),
             Route("/trainings", _posted(protocol.TrainingInit, self._aggregator.init), methods=["POST"]),
-            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregator.start), methods=["POST"]),
+            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregate), methods=["POST"]),
             Route("/rounds/train", _posted(protocol.TrainRound, self._worker.start), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
@@ -107,10 +122,14 @@ class Agent:
             Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
             Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
             Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
+            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
             Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
-            Route("/inferences", _posted(protocol.Infer, self._predictor.infer), methods=["POST"]),
+            Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
             Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
             Route("/models/{digest}", self._model),
+            *Face(self._member, self._leader).routes(),
         ]
         handlers = {
             AgentError: _refused,
@@ -145,21 +164,35 @@ class Agent:
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
         return await self._predictor.predict(body)
 
+    async def _aggregate(self, body: protocol.AggregateRound) -> protocol.AggregateReport:
+        if body.synchronous is None:
+            return await self._aggregator.start(body)
+        self._aggregator.need_training(body.training_id)
+        return await self._leader.start(body, body.synchronous)
+
     async def _report(self, request: Request) -> Response:
         wait_s = _wait(request)
         training_id, number = request.path_params["training_id"], request.path_params["number"]
-        if request.query_params.get("role") == "aggregator":
+        leads = request.query_params.get("role") == "aggregator"
+        if leads and self._leader.knows(training_id, number):
+            return _json(await self._leader.report(wait_s))
+        if not leads and self._member.knows(training_id, number):
+            return _json(await self._member.report(wait_s))
+        if leads:
             return _json(await self._aggregator.report(training_id, number, wait_s))
         return _json(await self._worker.report(training_id, number, wait_s))
 
     async def _drop(self, request: Request) -> Response:
         body = protocol.Drop.model_validate_json(await request.body())
         training_id, number = request.path_params["training_id"], request.path_params["number"]
+        if self._leader.knows(training_id, number):
+            return _json(self._leader.drop(body.node_ids))
         return _json(await self._aggregator.drop(training_id, number, body.node_ids))
 
     async def _stop(self, request: Request) -> Response:
         training_id = request.path_params["training_id"]
-        stopped = [self._worker.stop(training_id), self._aggregator.stop(training_id)]
+        parts = (self._worker, self._aggregator, self._member, self._leader)
+        stopped = [part.stop(training_id) for part in parts]
         return _json(protocol.Stopped(stopped=any(stopped)))
 
     async def _update(self, request: Request) -> Response:
@@ -189,6 +222,11 @@ class Agent:
         path = await self._worker.parts.find(key, request.path_params["name"], _wait(request))
         return _ModelFile(path, media_type="application/octet-stream")
 
+    async def _evidence(self, request: Request) -> Response:
+        training_id, number, name = (request.path_params[key] for key in ("training_id", "number", "name"))
+        path = await asyncio.to_thread(self._replayer.evidence, training_id, number, name)
+        return _ModelFile(path, media_type="application/octet-stream")
+
     async def _exchanged(self, request: Request) -> Response:
         body = protocol.Exchanged.model_validate_json(await request.body())
         return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
@@ -214,7 +252,8 @@ class Agent:
         return _json(protocol.Stopped(stopped=fallen))
 
     async def _export(self, body: protocol.Export) -> protocol.Exported:
-        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body)
+        temperature = await self._calibrator.temperature(body)
+        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body, temperature)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)

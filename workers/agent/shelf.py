@@ -5,11 +5,14 @@ from pathlib import Path
 
 from workers.agent import data, tensors
 from workers.agent.batches import Encoded
+from workers.agent.evaluate import Measured
 from workers.agent.freezing import with_trunk
 from workers.agent.model import Network, build
 from workers.agent.paths import Root
 from workers.agent.protocol import ModelSpec
 from workers.agent.train import Shard
+
+_MOST_MEASURED = 8
 
 
 class Shelf:
@@ -21,6 +24,7 @@ class Shelf:
         self._network: tuple[str, Network] | None = None
         self._shard: tuple[tuple[str, str, int, bool], Shard] | None = None
         self._samples: tuple[tuple[object, ...], Encoded] | None = None
+        self._measured: dict[str, Measured] = {}
 
     def network(self, spec: ModelSpec) -> Network:
         key = spec.model_dump_json()
@@ -70,6 +74,15 @@ class Shelf:
     def _above(self, network: Network, encoded: Encoded, freeze_layers: int) -> Encoded:
         # The frozen layers are those of any global model of the training: nothing ever changes them.
         return with_trunk(network.model, freeze_layers, encoded, self._root.models) if freeze_layers else encoded
+
+    def measured(self, digest: str) -> Measured | None:
+        """What this agent has measured of a model on data that it holds out."""
+        return self._measured.get(digest)
+
+    def remember(self, digest: str, found: Measured) -> None:
+        self._measured[digest] = found
+        for old in list(self._measured)[:-_MOST_MEASURED]:
+            del self._measured[old]
 
     def forget_data(self) -> None:
         """The next training looks at the files anew."""

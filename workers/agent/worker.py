@@ -6,15 +6,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from workers.agent.autonomy import RETRY, may
+from workers.agent.autonomy import RETRY, may, to_tell
 from workers.agent.copies import Copies
 from workers.agent.errors import AgentError, StoppedError
 from workers.agent.exchange import Exchange
-from workers.agent.local_training import LocalTraining
+from workers.agent.local_training import DeclinedError, LocalTraining
 from workers.agent.logs import Log
 from workers.agent.parts import Parts
 from workers.agent.protocol import (
     DataPath,
+    Decision,
     Exchanged,
     Link,
     Problem,
@@ -35,8 +36,18 @@ _ANSWER_S = 120.0
 
 
 class Worker:
-    def __init__(self, node_id: str, exchange: Exchange, store: Store, copies: Copies, local: LocalTraining, log: Log) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        exchange: Exchange,
+        store: Store,
+        copies: Copies,
+        local: LocalTraining,
+        log: Log,
+        untold: list[Decision],
+    ) -> None:
         self._node_id = node_id
+        self._untold = untold
         self._exchange = exchange
         self._store = store
         self._copies = copies
@@ -58,7 +69,7 @@ class Worker:
         if self._round is not None and self._key == key:
             if _unsent(self._round.report, request):
                 return self._send_again(request)
-            if self._round.state in ("running", "done"):
+            if self._round.state in ("running", "done", "declined"):
                 return self._round.report
         if self._key is None or self._key[0] != key[0]:
             self._local.forget_data()
@@ -66,7 +77,8 @@ class Worker:
         self._fallen.set()
         self._stop, self._fallen, self._request = threading.Event(), asyncio.Event(), request
         self.parts.begin(key, self._store.folder(request.training_id) / "exchange")
-        report = TrainReport(node_id=self._node_id, training_id=key[0], round=key[1], state="running")
+        decisions = to_tell(self._untold)
+        report = TrainReport(node_id=self._node_id, training_id=key[0], round=key[1], state="running", decisions=decisions)
         self._key, self._round = key, Watched(report, "running")
         self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen))
         return report
@@ -117,6 +129,10 @@ class Worker:
                 await self._send(watched, request, trained)
         except StoppedError:
             watched.change(state="stopped")
+        except DeclinedError as declined:
+            decisions = [*watched.report.decisions, declined.decision]
+            problem = Problem(code="declined", message=declined.decision.reason)
+            watched.change(state="declined", decisions=decisions, problem=problem)
         except AgentError as error:
             watched.change(state="failed", problem=error.problem)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, whoever polls this round must hear of it
@@ -155,6 +171,7 @@ class Worker:
 
     async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
         pushing = time.perf_counter()
+        self._local.own.drop(request.training_id, request.round)
         written = self._local.newest
         if request.secure_aggregation:
             receipt, decisions = await self._secure.send(request, report, written.path, self._stop)
@@ -237,6 +254,8 @@ class Worker:
         if mean is None:
             return Exchanged(report=full)
         saved = await asyncio.to_thread(self._store.save, request.training_id, mean.state)
+        if meeting.path.kind == "gossip":
+            self._local.own.keep(request.training_id, request.round, saved.digest)
         self._store.prune(request.training_id, {request.base_digest, saved.digest}, older=1)
         return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
 

@@ -5,6 +5,7 @@ from functools import partial
 from sqlalchemy import func, select
 
 from api.domain.status import ACTIVE_TRAINING
+from api.services.clusters import active_search
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, NodeRow, TrainingRow
@@ -15,7 +16,7 @@ _LOOK_AGAIN_S = 5.0
 
 
 def advance(context: Context, cluster_id: str) -> None:
-    """Move a terminating cluster to `terminated` once its sandboxes are gone and its trainings over."""
+    """Move a terminating cluster to `terminated` once its sandboxes are gone and its search and trainings over."""
     under_lease(context, ClusterRow, cluster_id, partial(_advance, context, cluster_id))
 
 
@@ -34,7 +35,7 @@ def _advance(context: Context, cluster_id: str, token: str) -> None:
             .select_from(TrainingRow)
             .where(TrainingRow.cluster_id == cluster_id, TrainingRow.status.in_(ACTIVE_TRAINING))
         )
-        if nodes or trainings:
+        if nodes or trainings or active_search(uow.session, cluster) is not None:
             leases.release(cluster, _LOOK_AGAIN_S)
             return
         cluster.terminated_at = func.clock_timestamp()

@@ -8,11 +8,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress, sampling
+from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, NodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import Compression, ModelSpec, StrategySpec
 from workers.context import Context
+from workers.steps import red_flags
 from workers.steps.members import Member
 
 _RETRY_S = 1.0
@@ -45,6 +47,7 @@ class Job:
     aggregator_id: str
     aggregator: Member | None
     aggregator_returns: bool
+    term: int = 1
     privacy: dict[str, Any] | None = None
     resting: tuple[Member, ...] = ()
 
@@ -113,6 +116,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         aggregator_id=training.aggregator_id,
         aggregator=members.get(training.aggregator_id),
         aggregator_returns=training.aggregator_id in away.keys() | starting,
+        term=training.term,
         privacy=training.privacy,
     )
 
@@ -120,7 +124,10 @@ def load(session: Session, training: TrainingRow) -> Job:
 def look_again(context: Context, job: Job, token: str) -> None:
     """Give the training back, due again soon: what it waits for happens elsewhere."""
     with context.database.unit_of_work() as uow:
-        leases.release(leases.held(uow.session, TrainingRow, job.training_id, token), _RETRY_S, waits=True)
+        locked_cluster(uow.session, job.cluster_id)
+        training = leases.held(uow.session, TrainingRow, job.training_id, token)
+        red_flags.update(uow.session, training)
+        leases.release(training, _RETRY_S, waits=True)
 
 
 def end(context: Context, job: Job, token: str, status: str, error: dict[str, Any] | None = None) -> None:
@@ -137,9 +144,10 @@ def end(context: Context, job: Job, token: str, status: str, error: dict[str, An
             transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
         training.error = error
         training.finished_at = func.clock_timestamp()
-        why = {"error": error, "stop_reason": training.stop_reason if status == "completed" else None}
+        why = {"error": error, "stop_reason": None if status == "failed" else training.stop_reason}
         transitions.move(session, training, status, **{name: value for name, value in why.items() if value})
         leases.release(training, None)
+        searches.tell(uow, training)
         if cluster.status == "training":
             transitions.move(session, cluster, "connected")
         if cluster.status == "terminating":

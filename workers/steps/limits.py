@@ -7,12 +7,12 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
 from api.services import clusters, spending
 from api.services.lookup import locked_cluster
 from api.store import events
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
     """When the cluster last did something; None while it does."""
     for table, busy in (
         (TrainingRow, ACTIVE_TRAINING),
+        (SearchRow, ACTIVE_SEARCH),
         (PredictionRow, {"pending"}),
         (ModelRow, {"pending"}),
         (NodeRow, {"provisioning"}),

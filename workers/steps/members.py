@@ -26,12 +26,14 @@ class Member:
     status: str
     autonomy: float
     capabilities: tuple[str, ...]
+    acts_as_aggregator: bool = False
 
     @classmethod
     def of(cls, row: NodeRow) -> "Member":
         if row.sandbox_id is None:
             raise ValueError(f"{row.id} has no sandbox")
-        return cls(row.id, row.cluster_id, row.sandbox_id, row.role, row.status, row.autonomy, tuple(row.capabilities))
+        known = (row.id, row.cluster_id, row.sandbox_id, row.role, row.status, row.autonomy, tuple(row.capabilities))
+        return cls(*known, row.acts_as_aggregator)
 
 
 def running(session: Session, cluster_id: str) -> list[Member]:
@@ -44,9 +46,19 @@ def running(session: Session, cluster_id: str) -> list[Member]:
     return [Member.of(row) for row in rows]
 
 
+def aggregator_among(members: Sequence[Member]) -> Member | None:
+    """The cluster's aggregator; where there is none, the worker that was promoted."""
+    ranked = [member for member in members if member.role == "aggregator"]
+    ranked += [member for member in members if member.acts_as_aggregator]
+    return ranked[0] if ranked else None
+
+
 def returns(session: Session, cluster_id: str, role: str) -> bool:
     """Whether no node of this role runs now, but a node's step is about to bring one back."""
-    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster_id, NodeRow.role == role)).all()
+    plays = NodeRow.role == role
+    if role == "aggregator":
+        plays = plays | NodeRow.acts_as_aggregator
+    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster_id, plays)).all()
     if any(node.status == "running" for node in nodes):
         return False
     return any(node.status == "provisioning" or (node.status == "lost" and node.due_at is not None) for node in nodes)

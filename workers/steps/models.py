@@ -5,20 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 
 from api.domain.sandboxes import SandboxError
 from api.services import models as model_service
-from api.services import progress
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.models import ClusterRow, ModelRow, RoundNodeRow, RoundRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, TrainingRow
 from workers.agent.protocol import Export, Exported, ModelSpec
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
-from workers.steps import nodes
+from workers.steps import model_card, nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, returns, running
+from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
 
 _TRIES = 3
@@ -42,18 +41,8 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         members = running(uow.session, row.cluster_id)
-        aggregator = next((member for member in members if member.role == "aggregator"), None)
-        rounds = uow.session.scalars(
-            select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.digest == row.digest)
-        ).all()
-        figures = uow.session.scalars(
-            select(RoundNodeRow).where(
-                RoundNodeRow.training_id == training.id,
-                RoundNodeRow.number == (rounds[-1].number if rounds else 0),
-                RoundNodeRow.state == "done",
-            )
-        ).all()
-        card = _card(training, cluster, rounds[-1] if rounds else None, figures, progress.training_view(uow.session, training))
+        aggregator = aggregator_among(members)
+        card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
         _finish(context, row, token, None, None, {"code": "no_aggregator", "detail": "The cluster has no running aggregator."})
         return
@@ -70,7 +59,10 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         ),
         digest=row.digest,
         onnx=cluster.config["wasm_optimization"],
+        dataset=training.config["dataset"],
+        validation=training.config["validation"],
         card=card,
+        record=record,
     )
     archive = model_service.archive(context.settings, row)
     try:
@@ -96,14 +88,16 @@ def _advance(context: Context, model_id: str, token: str) -> None:
 async def _export(
     context: Context, members: list[Member], aggregator: Member, request: Export, archive: Path
 ) -> tuple[Exported, str]:
+    peers = await peers_of(context, [aggregator, *(member for member in members if member.role == "worker")])
+    workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]
+    request = request.model_copy(update={"workers": workers, "self_peer": peers.get(aggregator.node_id)})
     async with agent_of(context, aggregator) as agent:
         try:
             exported = await agent.export(request)
         except AgentRefusedError as error:
             if error.code != "unknown_model":
                 raise
-            peers = await peers_of(context, [member for member in members if member.role == "worker"])
-            await restore(agent, request.training_id, request.model, request.digest, list(peers.values()))
+            await restore(agent, request.training_id, request.model, request.digest, workers)
             exported = await agent.export(request)
     download = await context.provider.download(aggregator.sandbox_id, exported.path)
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -118,40 +112,6 @@ async def _export(
     finally:
         partial_file.unlink(missing_ok=True)
     return exported, digest.hexdigest()
-
-
-def _card(
-    training: TrainingRow,
-    cluster: ClusterRow,
-    last: RoundRow | None,
-    figures: Any,
-    view: progress.SessionView,
-) -> dict[str, object]:
-    """Facts for the model card: figures and settings only."""
-    return {
-        "training_id": training.id,
-        "cluster": cluster.name,
-        "topology": cluster.topology,
-        "architecture": cluster.config["architecture"],
-        "model": training.model,
-        "parameters": training.parameters,
-        "labels": training.labels,
-        "strategy": training.config["strategy"],
-        "consensus": cluster.config["consensus"],
-        "rounds": training.completed_rounds,
-        "epochs": view.epoch,
-        "batch_size": training.config["batch_size"],
-        "learning_rate": training.config["learning_rate"],
-        "optimizer": training.config["optimizer"],
-        "samples_per_worker": [row.samples for row in figures],
-        "updates_rejected": len(last.votes) and sum(not vote["accept"] for vote in last.votes) if last else None,
-        "global_loss": view.metrics["global_loss"],
-        "global_accuracy": view.metrics["global_accuracy"],
-        "validation_accuracy": view.metrics["validation_accuracy"],
-        "validation_samples": last.validation_samples if last else None,
-        "seconds": view.elapsed_seconds,
-        "cost_usd": float(view.cost_usd),
-    }
 
 
 def _finish(

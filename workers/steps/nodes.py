@@ -16,10 +16,11 @@ from api.services import nodes
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import NodeRow
-from workers.agent.protocol import AgentConfig, Health
+from api.store.models import ClusterRow, NodeRow
+from workers.agent.protocol import SELF_RESTART_LEVEL, AgentConfig, Autonomy, Health
 from workers.agent_client import AgentError, cluster_token
 from workers.context import Context
+from workers.steps import promotion
 from workers.steps.deployment import metadata
 from workers.steps.lease import act, under_lease
 from workers.steps.members import Member, agent_of
@@ -45,6 +46,7 @@ class _Plan:
     start_agent: bool
     give_up: bool
     generation: int
+    autonomy: Autonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def _load(context: Context, node_id: str, token: str) -> _Plan | None:
             sandbox_id=node.sandbox_id,
             start_agent=node.agent_started_at is None or now - node.agent_started_at > _RESTART_AFTER,
             generation=len(node.former_sandboxes),
+            autonomy=_autonomy(uow.session.get_one(ClusterRow, node.cluster_id), node),
             give_up=since is not None and now - since > limit and node.attempts > 2,
         )
 
@@ -121,7 +124,7 @@ async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
     health = None if plan.sandbox_id is None else await _health(context, member, 0.0)
     start = health is None and plan.start_agent
     if start:
-        await _start_agent(context, member)
+        await _start_agent(context, member, plan.autonomy)
     return _Outcome(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
 
 
@@ -130,11 +133,16 @@ def _key(plan: _Plan) -> str:
     return plan.node_id.replace("_", "-") + (f"-{plan.generation}" if plan.generation else "")
 
 
-async def _start_agent(context: Context, member: Member) -> None:
+def _autonomy(cluster: ClusterRow, node: NodeRow) -> Autonomy:
+    return Autonomy(enabled=cluster.config["daa_enabled"], level=node.autonomy)
+
+
+async def _start_agent(context: Context, member: Member, autonomy: Autonomy) -> None:
     config = AgentConfig(
         node_id=member.node_id,
         role=member.role,
         token=cluster_token(context.settings, member.cluster_id),
+        autonomy=autonomy,
     )
     await context.provider.upload(member.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
     await context.provider.start(member.sandbox_id, _AGENT_COMMAND)
@@ -204,10 +212,13 @@ def _gone(context: Context, plan: _Plan, token: str) -> None:
 
 def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> None:
     """An aggregator holds nothing that its workers do not have: it gets a new sandbox at once. A worker's data is its owner's
-    to upload: the training goes on with the others, and the event says what would bring it back."""
+    to upload: the training goes on with the others, and the event says what would bring it back. Under `raft` a running
+    training elects another aggregator instead."""
     events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
     leases.release(node, None)
-    if node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
+    if node.role == "aggregator" and (training_id := promotion.awaited(uow.session, node)) is not None:
+        uow.ring("trainings.advance", training_id)
+    elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
 
@@ -265,12 +276,14 @@ def mark_lost(context: Context, node_id: str, reason: str) -> None:
     """A running node that stopped answering: say so, and have its step look whether it can come back."""
     with context.database.unit_of_work() as uow:
         cluster_id = uow.session.execute(select(NodeRow.cluster_id).where(NodeRow.id == node_id)).scalar_one()
-        locked_cluster(uow.session, cluster_id)
+        cluster = locked_cluster(uow.session, cluster_id)
         node = uow.session.execute(select(NodeRow).where(NodeRow.id == node_id).with_for_update()).scalar_one()
         if node.status != "running":
             return
         transitions.move(uow.session, node, "lost", reason=reason)
-        # The agent is restarted at once, and given up when it has not come back within the start timeout.
-        node.agent_started_at = func.clock_timestamp() - _RESTART_AFTER - timedelta(seconds=1)
+        # The agent is restarted at once, or first by its own watchdog where it has one, and given up when it has not come back
+        # within the start timeout.
+        own = _autonomy(cluster, node).allows(SELF_RESTART_LEVEL)
+        node.agent_started_at = func.clock_timestamp() - (timedelta(0) if own else _RESTART_AFTER + timedelta(seconds=1))
         leases.wake(node)
         uow.ring("nodes.advance", node.id)

@@ -13,9 +13,10 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, peers_of, returns, running
+from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
 
+_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
 _TRIES = 3
 _NO_WORKER = "nodes_unreachable"
 _LOOK_AGAIN_S = 1.0
@@ -74,7 +75,7 @@ def _mark_lost(context: Context, members: list[Member]) -> None:
 
 def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Member]:
     workers = [member for member in members if member.role == "worker" and "inference" in member.capabilities]
-    aggregator = next((member for member in members if member.role == "aggregator"), None)
+    aggregator = aggregator_among(members)
     if not workers:
         raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
     if aggregator is None:
@@ -91,6 +92,7 @@ async def _predict(
     request = Predict(
         training_id=training.id,
         dataset=training.config["dataset"],
+        validation=training.config["validation"],
         model=ModelSpec(
             architecture=cluster.config["architecture"],
             model=training.model,
@@ -126,7 +128,7 @@ def _finish(
         row.finished_at = func.clock_timestamp()
         row.error = error
         if answer is not None:
-            results = answer.model_dump(include={"accuracy", "precision", "recall", "f1_score", "predictions"})
+            results = answer.model_dump(include=_RESULTS)
             row.results = {key: value for key, value in results.items() if value is not None}
             row.seconds, row.nodes_used = answer.seconds, answer.nodes_used
             # The texts stand in the results; the request's copy of them has done its work.

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func
 
+from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import TrainingRow
@@ -16,6 +17,7 @@ from workers.steps import nodes
 from workers.steps.job import Job, look_again
 from workers.steps.lease import act
 from workers.steps.members import Member, agent_of, peers_of
+from workers.steps.round_outcome import learners
 from workers.steps.round_privacy import SpentError, plans
 
 # The state of a node is a conflict (409); what its owner uploaded is content that cannot be used (422).
@@ -87,10 +89,13 @@ def prepare(context: Context, job: Job, token: str) -> None:
 
 
 async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list[str], TrainingReady, dict[str, int]]:
-    reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in job.workers))
+    holders = learners(job, job.workers)
+    reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in holders))
     silent = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
     if silent:
         raise _SilentError(silent)
+    if not job.config["federated"]:
+        _check_pooled(job, reports[0])
     labels = agreed_labels(reports)
     if job.labels and labels != list(job.labels):
         raise RefusalError(422, "labels_changed", "The labels differ from those this training began with.")
@@ -133,6 +138,20 @@ async def _check(context: Context, member: Member, dataset: str) -> ShardReport:
     return ShardReport(node_id=member.node_id, problem=problem)
 
 
+def _check_pooled(job: Job, report: ShardReport) -> None:
+    """RefusalError where the pooled data set is not in the aggregator's sandbox, or has too few samples to share out."""
+    if report.problem is not None and report.problem.code == "no_match":
+        message = (
+            f"{report.node_id}: no file in the aggregator's sandbox matches the path. With federated false the pooled data set "
+            "lies there; data in the workers' sandboxes is not used."
+        )
+        raise RefusalError(422, "no_match", message, [{"pointer": "/dataset", "message": message}])
+    # A tenth is held out, and every worker needs a share.
+    if report.problem is None and report.samples < 2 * len(job.workers):
+        message = f"{report.samples} samples are too few to share out over {len(job.workers)} workers."
+        raise RefusalError(422, "too_few_samples", message, [{"pointer": "/dataset", "message": message}])
+
+
 def agreed_labels(reports: Sequence[ShardReport]) -> list[str]:
     """The labels that every shard has, sorted; RefusalError when a shard is unusable or the shards disagree."""
     bad = [(report.node_id, report.problem) for report in reports if report.problem is not None]
@@ -164,6 +183,7 @@ def _refuse(context: Context, job: Job, token: str, error: dict[str, Any]) -> No
             resumed = training.completed_rounds > 0
             transitions.move(uow.session, training, "failed" if resumed else "refused", error=error)
             leases.release(training, None)
+            searches.tell(uow, training)
         else:
             leases.release(training, 0)
             uow.ring("trainings.advance", training.id)

@@ -32,6 +32,7 @@ _POLL_WHILE_AWAY_S = 2.0
 _FORGOTTEN = ("unknown_training", "unknown_model", "unknown_round")
 # Failures of the way between two agents, not of what they do: tried again a few times before the worker is left out.
 _OF_THE_WAY = ("push_failed", "pull_failed")
+_UNTOLD_S = 0.5
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -73,7 +74,7 @@ async def _collect(
     outcome: Outcome,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
-    path = data_path(kind, in_order(job, peers), deadline_s)
+    path = data_path(job, number, kind, in_order(job, peers), deadline_s)
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
@@ -86,17 +87,22 @@ async def _collect(
         strategy=job.strategy_spec,
         consensus=job.cluster_config["consensus"],
         deadline_s=deadline_s,
+        hyperparameters=_hyperparameters(job, number),
         path=path,
         compression=job.compression,
         freeze_layers=job.config["freeze_layers"],
         secure_aggregation=job.config["secure_aggregation"],
+        synchronous=None if job.config["federated"] else _hyperparameters(job, number),
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     if gone and outcome.aggregate.state == "collecting":
         outcome.aggregate = await aggregator.drop(job.training_id, number, list(gone))
     outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
     end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
-    looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
+    if job.config["federated"]:
+        looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
+    else:
+        looks = [asyncio.create_task(_watch(context, job, member, number, end, outcome)) for member in workers]
     try:
         while outcome.aggregate.state == "collecting" and not outcome.silent and (left := end - time.monotonic()) > 0:
             poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
@@ -108,7 +114,8 @@ async def _collect(
                 poll.cancel()
                 await asyncio.gather(poll, return_exceptions=True)
             arrived = {report.node_id for report in outcome.aggregate.received}
-            waiting = [node_id for node_id in outcome.failed if node_id in peers and node_id not in arrived]
+            out = (*outcome.failed, *outcome.declined)
+            waiting = [node_id for node_id in out if node_id in peers and node_id not in arrived]
             if waiting and outcome.aggregate.state == "collecting":
                 outcome.aggregate = await aggregator.drop(job.training_id, number, waiting)
                 for node_id in waiting:
@@ -133,6 +140,22 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
     return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
 
+def _hyperparameters(job: Job, number: int) -> Hyperparameters:
+    config = job.config
+    return Hyperparameters(
+        local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
+        batch_size=config["batch_size"],
+        learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
+        optimizer=config["optimizer"],
+        weight_decay=config["weight_decay"],
+        seed=config["seed"],
+        proximal_mu=config["proximal_mu"] or 0.0,
+        keep_moments=config["strategy"] == "diloco",
+        mixed_precision=config["mixed_precision"],
+        freeze_layers=config["freeze_layers"],
+    )
+
+
 async def _work(
     context: Context,
     job: Job,
@@ -144,28 +167,15 @@ async def _work(
     outcome: Outcome,
 ) -> None:
     """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
-    config = job.config
     request = TrainRound(
         training_id=job.training_id,
         round=number,
         model=job.model_spec,
         base_digest=job.digest or "",
-        dataset=config["dataset"],
-        hyperparameters=Hyperparameters(
-            local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
-            batch_size=config["batch_size"],
-            learning_rate=progress.learning_rate(config["learning_rate"], number, job.total_rounds, config["schedule"]),
-            optimizer=config["optimizer"],
-            weight_decay=config["weight_decay"],
-            seed=config["seed"],
-            proximal_mu=config["proximal_mu"] or 0.0,
-            keep_moments=config["strategy"] == "diloco",
-            mixed_precision=config["mixed_precision"],
-            freeze_layers=config["freeze_layers"],
-            privacy=plan_of(job, member.node_id, number),
-        ),
+        dataset=job.config["dataset"],
+        hyperparameters=_hyperparameters(job, number).model_copy(update={"privacy": plan_of(job, member.node_id, number)}),
         compression=job.compression,
-        secure_aggregation=config["secure_aggregation"],
+        secure_aggregation=job.config["secure_aggregation"],
         aggregator=peers[job.aggregator_id],
         consensus=job.cluster_config["consensus"],
         autonomy=Autonomy(enabled=job.cluster_config["daa_enabled"], level=member.autonomy),
@@ -195,9 +205,33 @@ async def _work(
     except AgentRefusedError as error:
         outcome.failed[member.node_id] = f"{error.message} ({error.code})"
     else:
+        problem = report.problem
         if report.state == "failed":
-            problem = report.problem
             outcome.failed[member.node_id] = f"{problem.message} ({problem.code})" if problem else "no reason given"
+        elif report.state == "declined":
+            outcome.declined[member.node_id] = problem.message if problem else "no reason given"
+
+
+async def _watch(context: Context, job: Job, member: Member, number: int, end: float, outcome: Outcome) -> None:
+    """Follow a worker of a synchronous round, which the aggregator leads; one that was not told of it yet is asked again."""
+    try:
+        async with agent_of(context, member) as agent:
+            while (left := end - time.monotonic()) > 0:
+                try:
+                    report = await agent.train_report(job.training_id, number, left)
+                except AgentRefusedError as error:
+                    if error.code not in _FORGOTTEN:
+                        raise
+                    await asyncio.sleep(min(_UNTOLD_S, left))
+                    continue
+                outcome.reports[member.node_id] = report
+                if report.state != "running":
+                    return
+    except AgentUnreachableError as error:
+        log.warning("%s: %s", job.training_id, error)
+        outcome.silent[member.node_id] = "its agent stopped answering"
+    except AgentRefusedError as error:
+        log.warning("%s: %s: %s", job.training_id, member.node_id, error)
 
 
 def _is_missing(aggregate: AggregateReport | None, node_id: str) -> bool:

@@ -15,7 +15,7 @@ from workers.agent_client import AgentError
 from workers.context import Context
 from workers.steps.job import Job
 from workers.steps.members import Member, agent_of
-from workers.steps.round_outcome import Outcome, data_path, in_order
+from workers.steps.round_outcome import Outcome, data_path, in_order, learners
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ async def keep(
     """Have every worker pull the new model, which it needs for the next round anyhow, in a hierarchy from its head."""
     digest = outcome.aggregate.digest if outcome.aggregate else None
     request = Keep(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
-    path = data_path(kind, in_order(job, peers), 0)
+    path = data_path(job, 0, kind, in_order(job, peers), 0) if kind == "hierarchical" else None
     heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path else {}
     present = [member for member in workers if member.node_id not in outcome.silent]
 
@@ -62,7 +62,8 @@ async def evaluate(context: Context, job: Job, source: Peer, workers: Sequence[M
         # A late worker still trains: it would answer only when it has finished.
         punctual = {report.node_id for report in aggregate.received}
         present = [member for member in workers if member.node_id in punctual & set(outcome.copies)]
-        found = await _evaluations(context, job, source, present, aggregate.digest, job.config["dataset"], held_out=True)
+        holders = learners(job, present)
+        found = await _evaluations(context, job, source, holders, aggregate.digest, job.config["dataset"], held_out=True)
         outcome.evaluated_by = "held_out_splits" if found else None
     outcome.evaluations = found
     outcome.evaluate_seconds = time.monotonic() - started

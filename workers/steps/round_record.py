@@ -10,7 +10,9 @@ from api.domain import progress
 from api.domain.specs import stopping_rules
 from api.domain.stopping import stop_reason
 from api.services import progress as figures
+from api.services import searches
 from api.services.lookup import locked_cluster
+from api.services.nodes import flag_rejected
 from api.store import events, leases, transitions
 from api.store.models import RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol import (
@@ -18,9 +20,10 @@ from workers.agent.protocol import (
     TrainReport,
 )
 from workers.context import Context
-from workers.steps import round_privacy
+from workers.steps import red_flags, round_privacy
+from workers.steps.decisions import tell
 from workers.steps.job import Job
-from workers.steps.round_outcome import Outcome
+from workers.steps.round_outcome import Outcome, is_hopeless
 from workers.steps.round_rows import round_node
 
 
@@ -44,21 +47,33 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
                 {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
                 training_id=job.training_id,
             )
+        if aggregate is not None:
+            row.votes = [vote.model_dump() for vote in aggregate.votes]
+            row.audits = [audit.model_dump() for audit in aggregate.audits]
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
-        leases.release(training, 0)
-        uow.ring("trainings.advance", training.id)
+            searches.tell(uow, training)
+        red_flags.update(session, training)
+        # A hopeless round ends its training, under the same lease.
+        if aggregate is None or not is_hopeless(aggregate):
+            leases.release(training, 0)
+            uow.ring("trainings.advance", training.id)
 
 
 def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int, outcome: Outcome) -> None:
     aggregate = outcome.aggregate
     received = {report.node_id: report for report in aggregate.received} if aggregate else {}
+    if aggregate is not None:
+        tell(session, job, number, aggregate.node_id, aggregate.decisions)
     for node_id in {*outcome.reports, *received, *outcome.lost, *outcome.failed}:
         row = round_node(session, job.training_id, number, node_id)
         report = received.get(node_id) or outcome.reports.get(node_id)
         if report is not None:
             _copy_report(row, report)
             round_privacy.settle(session, training, row, report.private_steps)
+        for known in (outcome.reports.get(node_id), received.get(node_id)):
+            if known is not None and (told := tell(session, job, number, node_id, known.decisions)):
+                row.decisions = [*row.decisions, *told]
         if aggregate is not None and node_id in aggregate.rejected:
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
         elif node_id in received:
@@ -69,6 +84,8 @@ def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int
             _set_state(session, job, number, row, "lost", outcome.lost[node_id])
         elif node_id in outcome.failed:
             _set_state(session, job, number, row, "failed", outcome.failed[node_id])
+        elif node_id in outcome.declined:
+            _set_state(session, job, number, row, "declined", outcome.declined[node_id])
 
 
 def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
@@ -80,14 +97,14 @@ def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
     row.bytes_sent = report.bytes_sent if report.bytes_sent is not None else row.bytes_sent
     if report.commitment is not None:
         row.commitment = report.commitment.model_dump()
-    if report.decisions:
-        row.decisions = [decision.model_dump() for decision in report.decisions]
 
 
 def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state: str, reason: str | None) -> None:
     if row.state == state:
         return
     row.state, row.reason = state, reason
+    if state == "rejected" and reason is not None:
+        flag_rejected(session, row, reason)
     if state != "done":
         events.emit(
             session,
@@ -110,12 +127,13 @@ def _complete(
     row.validation_samples = sum(item.samples for item in outcome.evaluations) or None
     row.validation_source = outcome.evaluated_by
     row.bytes_received = aggregate.bytes_received
-    if row.data_path == "star":
+    if row.data_path == "star" and job.config["federated"]:
         row.compression_ratio = progress.compression_ratio(
             aggregate.bytes_received, len(aggregate.received), training.parameters
         )
     row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
     row.aggregate_seconds = aggregate.aggregate_seconds
+    row.consensus_distance = aggregate.consensus_distance
     row.consensus_seconds = aggregate.consensus_seconds
     row.evaluate_seconds = outcome.evaluate_seconds
     row.late_updates = len(aggregate.late)
@@ -129,7 +147,6 @@ def _complete(
         node = round_node(session, job.training_id, row.number, report.node_id)
         if node.bytes_sent is None:
             node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
-    row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.seconds = session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
             RoundRow.training_id == row.training_id, RoundRow.number == row.number
@@ -138,7 +155,8 @@ def _complete(
     transitions.move_round(row, "completed")
     training.digest = aggregate.digest
     training.completed_rounds = row.number
-    if row.number < job.total_rounds:
+    # A training that is being stopped has its reason already.
+    if row.number < job.total_rounds and training.status == "training":
         training.stop_reason = _stop_reason(session, training, row)
     events.emit(
         session,

@@ -12,7 +12,10 @@ Anything may die at any moment, and no round is lost or counted twice:
 - Round n is recorded only once at least one worker holds its model, so that what `epoch` counts can always be gone on from.
 - An exchange over the workers breaks (mesh, ring, hierarchical): the aggregator gives it up for the star in the same round and
   asks every worker for its own update.
+- Under consensus `raft` an aggregator whose sandbox is gone gets no new one: a worker is promoted (`steps.promotion`), and
+  round n is recorded only once most workers hold its model.
 - A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
+- A worker declines the round (autonomy 0.8): the round goes on without it at once, and it is asked again for the next one.
 """
 
 import logging
@@ -21,26 +24,32 @@ from dataclasses import replace
 from typing import Any
 
 from api.domain import strategies
+from api.domain.consensus import majority
 from api.domain.specs import LEAST_SECURE
 from api.store.models import TrainingRow
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
-from workers.steps import nodes
+from workers.steps import nodes, promotion
 from workers.steps.job import Job, end, look_again
 from workers.steps.lease import act
 from workers.steps.round_agents import look
+from workers.steps.round_outcome import is_hopeless
 from workers.steps.round_record import record
 from workers.steps.round_rows import open_round
 
 log = logging.getLogger(__name__)
 _REFUSALS = 5
-_OUT = ("failed", "not_sampled")
+_OUT = ("failed", "declined", "not_sampled")
 
 
 def run(context: Context, job: Job, token: str) -> None:
     """Start the next round, or go on with the one in hand; at most one long poll long."""
     number = job.completed_rounds + 1
     quorum = _quorum(context, job)
+    raft = job.cluster_config["consensus"] == "raft"
+    if job.aggregator is None and not job.aggregator_returns and raft:
+        promotion.promote(context, job, token)
+        return
     if job.aggregator is None and not job.aggregator_returns:
         end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
@@ -62,6 +71,8 @@ def run(context: Context, job: Job, token: str) -> None:
     )
     here = {member.node_id for member in (*present.workers, *present.returning)}
     gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
+    # What most workers hold, an election cannot lose.
+    copies = majority(len(job.planned_workers)) if raft else 1
     try:
         outcome = act(
             context,
@@ -80,10 +91,10 @@ def run(context: Context, job: Job, token: str) -> None:
     if outcome.aggregate is None:
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
         look_again(context, job, token)
-    elif outcome.aggregate.state == "done" and not outcome.copies:
-        log.warning("%s: no worker has a copy of round %d yet", job.training_id, number)
+    elif outcome.aggregate.state == "done" and len(outcome.copies) < copies:
+        log.warning("%s: %d workers have a copy of round %d", job.training_id, len(outcome.copies), number)
         look_again(context, job, token)
-    elif outcome.aggregate.state == "failed":
+    elif is_hopeless(outcome.aggregate):
         problem = outcome.aggregate.problem
         record(context, job, token, number, outcome)
         error = _error(problem.code, problem.message) if problem else _error("round_failed", "The aggregator gave no reason.")

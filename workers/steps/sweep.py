@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
 from api.store import leases
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, TrainingRow
+from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.deployment import metadata
@@ -36,6 +36,7 @@ def ring_due(context: Context) -> None:
             (TrainingRow, "trainings.advance"),
             (PredictionRow, "predictions.advance"),
             (ModelRow, "models.advance"),
+            (SearchRow, "searches.advance"),
             (ClusterRow, "clusters.advance"),
         ):
             for row_id in leases.due(uow.session, table):

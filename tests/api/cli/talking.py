@@ -65,6 +65,42 @@ PREDICTION = {
 }
 SANDBOX = {"sandbox_id": "sbx_1", "status": "running", "node_id": "node_1", "template": "python", "started_at": CREATED}
 MODEL = {"model_id": "mdl_1", "name": "m", "status": "completed", "training_id": "train_1", "path": "/export/m"}
+SEARCH = {
+    "search_id": "search_1",
+    "cluster_id": "cls_1",
+    "status": "running",
+    "method": "grid",
+    "space": {"learning_rate": [0.001, 0.0003]},
+    "metric": "validation_accuracy",
+    "early_stopping": "median",
+    "trials": [
+        {
+            "options": {"learning_rate": 0.001},
+            "training_id": "train_1",
+            "status": "stopped",
+            "metric": 0.75,
+            "epochs": 3,
+            "stop_reason": {"code": "early_stopped", "detail": "Its best is below the median."},
+            "error": None,
+        },
+        {
+            "options": {"learning_rate": 0.0003},
+            "training_id": None,
+            "status": "waiting",
+            "metric": None,
+            "epochs": 0,
+            "stop_reason": None,
+            "error": None,
+        },
+    ],
+    "best_training_id": "train_1",
+    "best_options": {"learning_rate": 0.001},
+    "best_metric": 0.75,
+    "cost_usd": 0.42,
+    "stop_reason": None,
+    "error": None,
+    "created_at": CREATED,
+}
 ANSWERS: dict[str, Any] = {
     "POST /v1/clusters": CLUSTER,
     "GET /v1/clusters": {"items": [CLUSTER], "next_cursor": None},
@@ -85,6 +121,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/trainings/train_1/rounds": {"items": [], "next_cursor": None},
     "POST /v1/trainings/train_1/stop": {**TRAINING, "status": "stopping"},
     "POST /v1/trainings/train_1/resume": TRAINING,
+    "POST /v1/clusters/cls_1/searches": SEARCH,
+    "GET /v1/searches": {"items": [SEARCH], "next_cursor": None},
+    "GET /v1/searches/search_1": SEARCH,
+    "POST /v1/searches/search_1/stop": {**SEARCH, "status": "stopping"},
     "POST /v1/trainings/train_1/exports": MODEL,
     "GET /v1/models": {"items": [MODEL], "next_cursor": None},
     "POST /v1/clusters/cls_1/predictions": PREDICTION,

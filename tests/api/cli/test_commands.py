@@ -105,6 +105,37 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
     ("neural train stop --training-id train_1", "POST /v1/trainings/train_1/stop", None),
     ("neural train resume --training-id train_1", "POST /v1/trainings/train_1/resume", None),
     ("neural export --training-id train_1 --name m", "POST /v1/trainings/train_1/exports", {"name": "m"}),
+    (
+        "neural search --cluster cls_1 --dataset /d --epochs 3 --grid learning-rate=0.001,0.0003 --grid optimizer=adam,sgd"
+        " --grid compression=null,int8 --set batch-size=16 --early-stopping median --grace-epochs 2 --budget-usd 1.5",
+        "POST /v1/clusters/cls_1/searches",
+        {
+            "dataset": "/d",
+            "epochs": 3,
+            "space": {"learning_rate": [0.001, 0.0003], "optimizer": ["adam", "sgd"], "compression": [None, "int8"]},
+            "batch_size": 16,
+            "early_stopping": "median",
+            "grace_epochs": 2,
+            "budget_usd": 1.5,
+        },
+    ),
+    (
+        "neural search --cluster-id cls_1 --dataset /d --epochs 3 --random 5 --range learning-rate=1e-5:1e-2:log"
+        " --range batch-size=8:64 --seed 7 --metric global_loss",
+        "POST /v1/clusters/cls_1/searches",
+        {
+            "dataset": "/d",
+            "epochs": 3,
+            "method": "random",
+            "max_trainings": 5,
+            "space": {"learning_rate": {"min": 1e-5, "max": 1e-2, "scale": "log"}, "batch_size": {"min": 8, "max": 64}},
+            "seed": 7,
+            "metric": "global_loss",
+        },
+    ),
+    ("neural search list --cluster cls_1 --status running", "GET /v1/searches", None),
+    ("neural search status --search-id search_1", "GET /v1/searches/search_1", None),
+    ("neural search stop --search-id search_1", "POST /v1/searches/search_1/stop", None),
     ("neural models list", "GET /v1/models", None),
     (
         "neural predict distributed --cluster-id cls_1 --text 'so good' --text bad",
@@ -140,6 +171,55 @@ def test_a_table_shows_the_same_to_people(
     expected = next((mark for word, mark in shown.items() if word in words), None)
     first = json.dumps(ANSWERS[request_line]).split('_id": "', 1)[-1].split('"', 1)[0]
     assert (expected or first) in out
+
+
+def test_a_search_is_a_table_of_its_trainings(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--format", "table", "neural", "search", "status", "--search-id", "search_1") == 0
+    out = capsys.readouterr().out
+    for words in ("learning rate", "0.001", "75.0%", "early_stopped", "waiting", "train_1"):
+        assert words in out
+    assert run("neural", "--format", "table", "search", "--format", "json", "list") == 0
+    assert json.loads(capsys.readouterr().out)["items"][0]["search_id"] == "search_1"
+
+
+def test_a_search_is_watched_to_its_end(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.cli.watch.POLL_S", 0.01)
+    search = ANSWERS["GET /v1/searches/search_1"]
+    for shown in ("json", "table"):
+        states = iter(["running", "running", "failed"])
+        api.answers["GET /v1/searches/search_1"] = lambda _asked, states=states: {**search, "status": next(states)}
+        words = ("neural", "search", "--cluster", "cls_1", "--dataset", "/d", "--epochs", "1", "--grid", "seed=1,2", "--watch")
+        assert run(*words, "--format", shown) == 1
+        out = capsys.readouterr().out
+        if shown == "json":
+            assert [json.loads(line)["status"] for line in out.splitlines()] == ["running", "failed"]
+        assert "failed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("--cluster cls_1 --epochs 1 --grid seed=1", "--dataset"),
+        ("--cluster cls_1 --dataset /d --epochs 1", "nothing to search"),
+        ("--cluster cls_1 --dataset /d --epochs 1 --grid seed", "OPTION=VALUE"),
+        ("--cluster cls_1 --dataset /d --epochs 1 --random 3 --range seed=1", "MIN:MAX"),
+    ],
+)
+def test_what_a_search_lacks_is_said(api: Api, capsys: pytest.CaptureFixture[str], words: str, complaint: str) -> None:
+    assert run("neural", "search", *shlex.split(words)) == 2
+    assert complaint in capsys.readouterr().err
+    assert api.asked == []
+
+
+def test_red_flags_are_shown_with_what_to_do(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    status = ANSWERS["GET /v1/clusters/cls_1/status"]
+    flag = {"code": "node_lost", "message": "w1 is lost.", "suggestion": "Redeploy it.", "node_id": "w1", "round": 1}
+    session = {**status["training_sessions"][0], "red_flags": [flag]}
+    api.answers["GET /v1/clusters/cls_1/status"] = {**status, "training_sessions": [session]}
+    assert run("neural", "cluster", "status", "--cluster-id", "cls_1", "--format", "table") == 0
+    out = capsys.readouterr().out
+    assert "w1 is lost." in out
+    assert "Redeploy it." in out
 
 
 def test_query_parameters_and_waits_travel(api: Api) -> None:

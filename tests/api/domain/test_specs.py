@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 
 from api.domain.errors import ConflictError, InvalidError
 from api.domain.paths import check_path
 from api.domain.specs import common_model
+from api.schemas.trainings import TrainingCreate
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,27 @@ def test_bad_paths_are_refused_with_a_pointer(path: str) -> None:
 def test_good_paths_are_normalised() -> None:
     assert check_path("/data//x.json", "/path") == "/data/x.json"
     assert check_path("/data/train_*.json", "/dataset", glob=True) == "/data/train_*.json"
+
+
+@pytest.mark.parametrize(
+    ("fields", "consensus", "pointer"),
+    [
+        ({}, "proof-of-learning", "/federated"),
+        ({"strategy": "median"}, "none", "/strategy"),
+        ({"compression": "int8"}, "none", "/compression"),
+        ({"compression": "lora"}, "none", "/compression"),
+        ({"freeze_layers": 1}, "none", "/freeze_layers"),
+        ({"fraction": 0.5}, "none", "/fraction"),
+    ],
+)
+def test_what_goes_only_with_federated_training_is_refused_without(
+    fields: dict[str, Any], consensus: str, pointer: str
+) -> None:
+    body = {"dataset": "/data/train.json", "epochs": 2, **fields}
+    with pytest.raises(InvalidError) as caught:
+        TrainingCreate.model_validate({**body, "federated": False}).spec().check_mode(consensus)
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+    assert "with federated false" in caught.value.errors[0].message
+    TrainingCreate.model_validate({**body, "federated": True}).spec().check_mode(consensus)
+    mixed = {**body, **dict.fromkeys(fields), "federated": False, "mixed_precision": True}
+    TrainingCreate.model_validate({name: value for name, value in mixed.items() if value is not None}).spec().check_mode("none")

@@ -11,6 +11,7 @@ TABLES = {
     "round": status.ROUND_MOVES,
     "prediction": status.PREDICTION_MOVES,
     "model": status.MODEL_MOVES,
+    "search": status.SEARCH_MOVES,
 }
 
 
@@ -71,6 +72,7 @@ def test_no_walk_leaves_the_table_and_none_goes_on_from_a_final_state(noun: str,
         ("round", {"completed"}),
         ("prediction", {"completed", "failed"}),
         ("model", {"expired", "failed"}),
+        ("search", {"completed", "stopped", "failed"}),
     ],
 )
 def test_final_states_are_these_and_every_state_can_reach_one(noun: str, ends: set[str]) -> None:
@@ -96,6 +98,7 @@ def test_an_active_training_is_one_that_may_still_end_and_a_live_node_one_that_m
     ended = {"completed", "refused", "stopped", "failed"}
     assert set(TABLES["training"]) == status.ACTIVE_TRAINING | ended
     assert not status.ACTIVE_TRAINING & ended
+    assert set(TABLES["search"]) == status.ACTIVE_SEARCH | status.SETTLED["search"]
     assert set(TABLES["node"]) == status.LIVE_NODE | {"terminating", "terminated"}
     assert all("terminating" in TABLES["node"][state] for state in status.LIVE_NODE)
     assert all("terminating" in TABLES["cluster"][state] for state in ("initializing", "connected", "training"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.topology import TOPOLOGIES, data_path, edges, groups
+from api.domain.topology import TOPOLOGIES, Topology, data_path, edges, groups, matching
 
 workers = st.integers(1, 40).map(lambda count: [f"w{i}" for i in range(count)])
 
@@ -131,3 +131,27 @@ def test_a_mean_takes_the_topologys_own_way_and_all_else_a_star_with_a_reason(to
         assert way == "star"
         assert reason
     assert data_path("star", 1, "proof-of-learning", "median", partial=True) == ("star", None)
+
+
+@pytest.mark.parametrize("topology", ["mesh", "ring"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
+def test_a_matching_pairs_neighbours_and_leaves_nobody_out(topology: Topology, count: int) -> None:
+    workers = [f"w{number}" for number in range(count)]
+    drawn = [matching(topology, workers, 7, number) for number in range(1, 40)]
+    edge_set = {frozenset((edge.source, edge.target)) for edge in edges(topology, workers, None)}
+    for groups_ in drawn:
+        assert sorted(worker for group in groups_ for worker in group) == workers
+        pairs = [frozenset(group) for group in groups_ if len(group) == 2]
+        assert all(len(group) in (1, 2) for group in groups_)
+        assert {*pairs} <= edge_set
+        alone = {group[0] for group in groups_ if len(group) == 1}
+        assert not any(edge <= alone for edge in edge_set), "two neighbours stand idle"
+    if count > 2:
+        assert len({frozenset(map(frozenset, groups_)) for groups_ in drawn}) > 1, "other pairs in other rounds"
+    assert matching(topology, workers, 7, 3) == drawn[2]
+
+
+def test_gossip_is_a_data_path_of_its_own() -> None:
+    assert data_path("mesh", 4, "gossip", "fedavg") == ("gossip", None)
+    assert data_path("ring", 1, "gossip", "fedavg")[0] == "star"
+    assert data_path("ring", 4, "raft", "fedavg") == ("ring", None)

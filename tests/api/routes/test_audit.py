@@ -77,6 +77,8 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user.call("POST", f"/v1/trainings/{training_id}/resume", 202)
     user.call("POST", f"/v1/trainings/{training_id}/stop", 202)
     user.training_becomes(training_id, "stopped")
+    search_id = user.search(cluster_id)
+    user.call("POST", f"/v1/searches/{search_id}/stop", 202)
     lost = user.deploy(cluster_id)
     with user.rows.unit_of_work() as uow:
         node = uow.session.get_one(NodeRow, lost)
@@ -96,6 +98,8 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     resources = {
         "deploy_node": r"node_",
         "start_training": training_id,
+        "create_search": search_id,
+        "stop_search": search_id,
         "remove_node": node_id,
         "revoke_key": key_id,
         "create_key": key_id,
@@ -206,7 +210,7 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
             return await super().__call__(use_case, by)
 
     async def play() -> None:
-        recorder = Recorder(Away(database, 2))
+        recorder = Recorder(Away(database, 2, 10))
         entry = Entry(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
             recorder.record(entry, 404)

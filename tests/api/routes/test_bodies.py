@@ -52,11 +52,10 @@ def test_cluster_fields(user: User, field: str, value: Any) -> None:
     assert [error["pointer"] for error in body["errors"]] == ["/" + field.replace("~", "~0").replace("/", "~1")]
 
 
-@pytest.mark.parametrize(("field", "value"), [("consensus", "raft"), ("consensus", "byzantine")])
-def test_what_has_no_mechanism_yet_is_refused_and_named(user: User, field: str, value: str) -> None:
-    body = user.refused("POST", "/v1/clusters", 422, json={**CLUSTER, field: value})
-    assert body["code"] == "not_available"
-    assert body["errors"][0]["pointer"] == f"/{field}"
+def test_a_consensus_that_the_topology_cannot_carry_is_refused(user: User) -> None:
+    body = user.refused("POST", "/v1/clusters", 422, json={**CLUSTER, "consensus": "gossip", "topology": "star"})
+    assert body["code"] == "consensus_conflict"
+    assert body["errors"][0]["pointer"] == "/topology"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +227,7 @@ def test_contradictory_compressions_are_refused(user: User, fields: dict[str, ob
 
 
 def test_protections_that_a_cluster_or_another_option_excludes_are_refused_by_name(user: User) -> None:
-    cluster_id = user.cluster(consensus="proof-of-learning")
+    cluster_id = user.ready(consensus="proof-of-learning")
     asked = {**TRAINING, "secure_aggregation": True, "differential_privacy": {"target_epsilon": 8}, "mixed_precision": True}
     body = user.refused("POST", f"/v1/clusters/{cluster_id}/trainings", 422, json={**asked, "strategy": "krum"})
     assert body["code"] == "options_exclude_each_other"

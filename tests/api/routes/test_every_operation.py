@@ -52,6 +52,7 @@ def first(make_user: MakeUser) -> Belongings:
         "node_id": nodes[0],
         "sandbox_id": nodes[0],
         "training_id": training_id,
+        "search_id": user.search(user.ready(name=SECRET), dataset=f"/data/{SECRET}.json"),
         "prediction_id": "pred_first",
         "model_id": "mdl_first",
         "key_id": key_id,
@@ -82,6 +83,7 @@ def test_ids_in_bodies_and_queries_are_looked_for_in_the_project_too(first: Belo
     ids = first.ids
     own = stranger.cluster()
     stranger.refused("GET", f"/v1/trainings?cluster_id={ids['cluster_id']}", 404)
+    stranger.refused("GET", f"/v1/searches?cluster_id={ids['cluster_id']}", 404)
     stranger.refused("POST", "/v1/keys", 404, json={"name": "k", "node_id": ids["node_id"]})
     body = {"inputs": ["a"], "training_id": ids["training_id"]}
     stranger.refused("POST", f"/v1/clusters/{own}/predictions", 404, json=body)

@@ -25,7 +25,7 @@ def test_pages_cover_every_item_once(make_user: MakeUser) -> None:
 
 
 def test_an_empty_list(make_user: MakeUser) -> None:
-    for path in ("/v1/clusters", "/v1/trainings", "/v1/models", "/v1/sandboxes"):
+    for path in ("/v1/clusters", "/v1/trainings", "/v1/searches", "/v1/models", "/v1/sandboxes"):
         assert make_user().call("GET", path, 200) == {"items": [], "next_cursor": None}
 
 

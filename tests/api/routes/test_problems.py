@@ -47,10 +47,10 @@ def test_a_large_body_is_refused_with_and_without_its_length(user: User) -> None
     user.cluster()
 
 
-@pytest.mark.parametrize("path", ["/v1/clusters/{}", "/v1/nodes/{}", "/v1/trainings/{}", "/v1/models/{}", "/v1/sandboxes/{}"])
+@pytest.mark.parametrize("noun", ["clusters", "nodes", "trainings", "searches", "models", "sandboxes"])
 @pytest.mark.parametrize("name", ["cls_unknown", "%FF", "é", "%27%20OR%201=1", "%0A%0Dforged"])
-def test_unknown_ids(user: User, path: str, name: str) -> None:
-    assert user.refused("GET", path.format(name), 404)["code"] == "not_found"
+def test_unknown_ids(user: User, noun: str, name: str) -> None:
+    assert user.refused("GET", f"/v1/{noun}/{name}", 404)["code"] == "not_found"
 
 
 def test_what_the_database_cannot_hold_is_refused(user: User) -> None:

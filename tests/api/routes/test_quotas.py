@@ -15,7 +15,7 @@ from api.store import transitions
 from api.store.models import NodeRow
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.real import start
-from tests.api.routes.user import CLUSTER, TRAINING, User
+from tests.api.routes.user import CLUSTER, SEARCH, TRAINING, User
 from tests.workers.sandboxes.hosting import API_KEY, Host
 
 
@@ -109,7 +109,8 @@ def test_spent_money_stops_what_would_spend_more(user: User) -> None:
     assert limit is None
     assert spent == pytest.approx(100 * float(node.price_per_minute), rel=0.02)
     allow(user, spend_usd=4.5)
-    for path, body in ((f"/v1/clusters/{cluster_id}/nodes", {}), (f"/v1/clusters/{cluster_id}/trainings", TRAINING)):
+    for noun, body in (("nodes", {}), ("trainings", TRAINING), ("searches", SEARCH)):
+        path = f"/v1/clusters/{cluster_id}/{noun}"
         refused = user.refused("POST", path, 403, json=body)
         assert (refused["code"], refused["quota"]["name"]) == ("quota_exceeded", "spend_usd")
     user.call("GET", f"/v1/clusters/{cluster_id}/status", 200)

@@ -14,6 +14,7 @@ from api.store.models import ClusterRow, NodeRow, PredictionRow, RoundRow, Train
 PROBLEM = "application/problem+json"
 CLUSTER = {"name": "tests"}
 TRAINING = {"dataset": "/data/train_*.json", "epochs": 4}
+SEARCH = {**TRAINING, "space": {"learning_rate": [0.01, 0.001]}}
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class User:
     def training(self, cluster_id: str) -> str:
         """A training that nobody has looked at yet."""
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/trainings", 202, json=TRAINING)["training_id"])
+
+    def search(self, cluster_id: str, **fields: Any) -> str:
+        """A search whose first training has not begun."""
+        return str(self.call("POST", f"/v1/clusters/{cluster_id}/searches", 202, json={**SEARCH, **fields})["search_id"])
 
     def nodes(self, cluster_id: str) -> list[str]:
         """Ids of all nodes, over all pages."""

@@ -18,7 +18,14 @@ def make_project(session: Session) -> str:
 
 
 def make_cluster(session: Session, project_id: str) -> ClusterRow:
-    row = ClusterRow(id=ids.cluster_id(), project_id=project_id, name="c", topology="mesh", config={}, status="initializing")
+    row = ClusterRow(
+        id=ids.cluster_id(),
+        project_id=project_id,
+        name="c",
+        topology="mesh",
+        config={"consensus": "none", "daa_enabled": False},
+        status="initializing",
+    )
     transitions.created(session, row)
     return row
 

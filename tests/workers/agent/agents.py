@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ class LiveAgent:
     root: Path
     peer: Peer
     http: httpx.Client
+    die: Callable[[], None] = lambda: None
 
     def put(self, path: str, content: object) -> None:
         target = self.root / path.removeprefix("/")
@@ -63,18 +64,18 @@ def live_agent(node_id: str, role: Literal["worker", "aggregator", "validator"] 
     app = Agent(AgentConfig(node_id=node_id, role=role, token=TOKEN), Root(root), Log(node_id)).app()
     socket = str(folder / "agent.sock")
     try:
-        with serving(app, socket):
+        with serving(app, socket) as die:
             transport = httpx.HTTPTransport(uds=socket)
             headers = {"Authorization": f"Bearer {TOKEN}"}
             with httpx.Client(base_url="http://agent", transport=transport, headers=headers, timeout=PATIENCE_S) as http:
-                yield LiveAgent(node_id, root, Peer(node_id=node_id, url="http://agent", uds=socket), http)
+                yield LiveAgent(node_id, root, Peer(node_id=node_id, url="http://agent", uds=socket), http, die)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def serving(app: Any, socket: str) -> Iterator[None]:
-    """Serve an ASGI application on a Unix socket, from a thread."""
+def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
+    """Serve an ASGI application on a Unix socket, from a thread; what is given back ends it before its time."""
     config = uvicorn.Config(app, uds=socket, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -84,8 +85,13 @@ def serving(app: Any, socket: str) -> Iterator[None]:
         assert thread.is_alive(), "the server did not start"
         assert time.monotonic() < end, "the server did not start in time"
         time.sleep(0.005)
+
+    def die() -> None:
+        server.force_exit = server.should_exit = True
+        thread.join(timeout=30)
+
     try:
-        yield
+        yield die
     finally:
         server.should_exit = True
         thread.join(timeout=30)
@@ -149,6 +155,9 @@ class Federation:
     def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
         """A worker's report once its round has ended."""
         return report(worker, number, "worker")
+
+    def trained_so_far(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
+        return report(worker, number, "worker", wait_s=0)
 
     def aggregated(self, number: int = 1) -> dict[str, Any]:
         """The aggregator's report once the round has ended."""

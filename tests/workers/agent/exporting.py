@@ -12,13 +12,13 @@ from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 
 
-def export_to(folder: Path, model: ModelSpec, **fields: Any) -> Exported:
+def export_to(folder: Path, model: ModelSpec, temperature: float | None = None, **fields: Any) -> Exported:
     """Publish the spec's first weights in a sandbox at `folder`, and export them."""
     root = Root(folder)
     store, shelf = Store(root.models), Shelf(root)
     digest = store.save("train_1", tensors.state_of(shelf.network(model).model)).digest
     request = Export(**{"training_id": "train_1", "name": "sentiment_v1.0", "model": model, "digest": digest, **fields})
-    return export(root, store, shelf, request)
+    return export(root, store, shelf, request, temperature)
 
 
 def exported(folder: Path, **fields: Any) -> Path:

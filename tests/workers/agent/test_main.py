@@ -1,22 +1,17 @@
 """`python -m workers.agent`: the program as the control plane starts it in a sandbox."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from workers.agent.protocol import AgentConfig
-
-TOKEN = "token-of-the-tests"
+from tests.workers.agent.agents import TOKEN
+from tests.workers.agent.programs import health, program
 
 
 @pytest.fixture
@@ -27,43 +22,10 @@ def root() -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextmanager
-def program(root: Path, *, threads: int | None = 1) -> Iterator[subprocess.Popen[str]]:
-    config = AgentConfig(node_id="w1", role="worker", token=TOKEN, port=8123, threads=threads)
-    path = root / "agent.json"
-    path.write_text(config.model_dump_json())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers.agent", "--config", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "SANDBOX_ROOT": str(root)},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(20)
-        process.stdout.close()  # type: ignore[union-attr]
-
-
-def health(root: Path, within_s: float = 90) -> dict[str, object]:
-    transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"))
-    end = time.monotonic() + within_s
-    with httpx.Client(transport=transport, base_url="http://agent", headers={"Authorization": f"Bearer {TOKEN}"}) as http:
-        while True:
-            try:
-                answer: dict[str, object] = http.get("/health").json()
-            except httpx.HTTPError:
-                assert time.monotonic() < end, "the agent did not come up"
-                time.sleep(0.05)
-            else:
-                return answer
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the process through /proc")
 def test_an_agent_comes_up_hides_its_token_and_comes_up_again_after_a_kill(root: Path) -> None:
-    with program(root) as process:
+    # Just below the level at which a watchdog would start it again.
+    with program(root, 0.29) as process:
         found = health(root)
         assert (found["node_id"], found["role"], found["pid"], found["threads"]) == ("w1", "worker", process.pid, 1)
         assert not (root / "agent.json").exists(), "the file with the token is gone"
@@ -72,7 +34,7 @@ def test_an_agent_comes_up_hides_its_token_and_comes_up_again_after_a_kill(root:
         line = json.loads(shown[1])
         assert (line["event"], line["node_id"], line["role"]) == ("ready", "w1", "worker")
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        assert process.wait(20) == -signal.SIGKILL
     with program(root) as process:
         assert health(root)["pid"] == process.pid, "the dead one's socket is not in the way"
 

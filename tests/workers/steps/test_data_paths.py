@@ -190,7 +190,7 @@ def test_a_worker_that_misses_the_deadline_is_late_and_counted(house: House) -> 
     house.connect("star")
     # One that trains for longer than the round lasts.
     house.agents[3].put("/data/train_3.json", samples(5000, 5000))
-    training_id = house.begin(epochs=1, round_deadline_s=2, quorum=0.75, batch_size=1)
+    training_id = house.begin(epochs=1, round_deadline_s=4, quorum=0.75, batch_size=1)
     status, rounds = house.go_on(training_id)
     house.agents[3].call("POST", f"/trainings/{training_id}/stop")
     assert (status, rounds[0].late_updates) == ("completed", 1)

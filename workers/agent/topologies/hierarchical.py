@@ -21,5 +21,7 @@ async def meet(meeting: Meeting) -> Mean | None:
 
 def head_of(path: DataPath, node_id: str) -> Peer | None:
     """The head above a member; None for a head itself, and in other topologies."""
+    if path.kind != "hierarchical":
+        return None
     head = next((group[0] for group in path.groups if node_id in group), node_id)
     return next((peer for peer in path.peers if peer.node_id == head and head != node_id), None)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.consensus.commitment import Chain, fault_of
+from workers.agent.consensus.commitment import Chain, as_sent, fault_of, root_of
 from workers.agent.protocol import Commitment
 
 BASE, BASE_STATE = "b" * 64, "s" * 64
@@ -12,8 +12,8 @@ LOSSES = [1.25, 0.75, 0.5, 0.1]
 
 def commitment(states: list[str] = STATES, losses: list[float] = LOSSES) -> Commitment:
     chain = Chain(BASE, "7/3")
-    for state, loss in zip(states, losses, strict=True):
-        chain.add(state, loss)
+    for place, (state, loss) in enumerate(zip(states, losses, strict=True)):
+        chain.add(state, loss, 5, f"{place:064x}")
     return chain.commitment
 
 
@@ -61,6 +61,8 @@ def test_any_changed_loss_is_found(place: int) -> None:
         {"segments": STATES[1:], "losses": LOSSES[1:]},
         {"segments": STATES[1:]},
         {"losses": [*LOSSES, 0.1]},
+        {"steps": [5, 5, 5, 6]},
+        {"traces": [f"{place:064x}" for place in (0, 1, 3, 2)]},
     ],
 )
 def test_anything_else_that_changed_is_found(changed: dict[str, object]) -> None:
@@ -70,6 +72,21 @@ def test_anything_else_that_changed_is_found(changed: dict[str, object]) -> None
 def test_another_base_or_another_update_is_found() -> None:
     assert fault(commitment(), base="c" * 64) is not None
     assert fault(commitment(), end="f" * 64) == "the update is not the model that was committed to"
+
+
+def test_a_state_that_compression_changed_is_a_segment_without_steps() -> None:
+    sent = as_sent(commitment(), BASE, "5" * 64)
+    assert fault_of(sent, BASE, "5" * 64, BASE_STATE, compressed=True) is None
+    assert fault(sent, end="5" * 64) == "the commitment has a segment without steps", "nothing was compressed"
+    assert sent.steps == [5, 5, 5, 5, 0]
+    assert as_sent(sent, BASE, "5" * 64) is sent
+
+
+@pytest.mark.parametrize("steps", [[0, 0, 0, 0], [5, -5, 5, 5], [5, 0, 5, 5], [0, 5, 5, 0]])
+def test_a_segment_without_steps_is_no_evidence(steps: list[int]) -> None:
+    found = commitment().model_copy(update={"steps": steps})
+    found = found.model_copy(update={"root": root_of(BASE, found)})
+    assert fault_of(found, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
 
 
 def test_no_commitment_is_no_evidence() -> None:

@@ -4,14 +4,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.consensus.committee import COMMITTEE, committee, rejected, votes_of
-from workers.agent.protocol import Scores, Vote
+from workers.agent.consensus.committee import COMMITTEE, IDLE, WORSE, committee, rejected, votes_of
+from workers.agent.protocol import Effect, Scores, Vote
 
 WORKERS = [f"node_w{number}" for number in range(6)]
 
 
-def scores(voter: str, candidates: dict[str, float], samples: int = 128, base: float = 0.5) -> Scores:
-    return Scores(node_id=voter, samples=samples, base=base, candidates=candidates)
+def scores(
+    voter: str,
+    candidates: dict[str, float],
+    samples: int = 128,
+    base: float = 0.5,
+    effects: dict[str, Effect] | None = None,
+) -> Scores:
+    return Scores(node_id=voter, samples=samples, base=base, candidates=candidates, effects=effects or {})
+
+
+def effect(change: float, gain: float, error: float = 0.02) -> Effect:
+    return Effect(change=change, gain=gain, error=error)
+
+
+def refused(effects: dict[str, Effect]) -> list[str]:
+    """Whom a voter refuses whose accuracies tell nothing."""
+    votes = votes_of(scores("voter", dict.fromkeys(effects, 0.8), effects=effects))
+    assert all(vote.reason == (None if vote.accept else IDLE) for vote in votes)
+    return [vote.candidate for vote in votes if not vote.accept]
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), max_size=20, unique=True), st.randoms(), st.integers(1, 500))
@@ -71,6 +88,37 @@ def test_chance_alone_rejects_nobody() -> None:
 def test_more_than_half_of_the_voters_must_refuse(against: int, cast: int, out: bool) -> None:
     votes = [Vote(voter=f"v{number}", candidate="x", accept=number >= against) for number in range(cast)]
     assert ("x" in rejected(["x"], votes)) is out
+
+
+def test_an_update_that_answers_as_its_base_does_has_learned_nothing() -> None:
+    honest = {"a": effect(0.30, 0.2), "b": effect(0.25, 0.18), "c": effect(0.28, 0.25)}
+    assert refused({**honest, "base": effect(0.0, 0.0, 0.0)}) == ["base"]
+    assert refused({**honest, "little noise": effect(0.01, 0.001, 0.001)}) == ["little noise"]
+    assert refused({**honest, "much noise": effect(0.2, -0.05)}) == ["much noise"], "not clearly worse, but nothing gained"
+    assert refused({**honest, "a small shard": effect(0.06, 0.1)}) == []
+
+
+def test_a_late_start_that_clearly_gains_is_not_worse() -> None:
+    accuracies = {"a": 0.75, "b": 0.74, "late": 0.5, "flipped": 0.45}
+    effects = {"a": effect(0.3, 0.2), "b": effect(0.3, 0.22), "late": effect(0.1, 0.05, 0.01), "flipped": effect(0.2, -0.3)}
+    votes = {vote.candidate: vote.reason for vote in votes_of(scores("voter", accuracies, effects=effects))}
+    assert votes == {"a": None, "b": None, "late": None, "flipped": WORSE}
+
+
+def test_who_clearly_loses_to_base_and_others_is_worse_whatever_its_accuracy() -> None:
+    effects = {"a": effect(0.05, 0.01), "b": effect(0.05, -0.01), "c": effect(0.06, 0.0), "flipped": effect(0.2, -0.3, 0.05)}
+    votes = {vote.candidate: vote.reason for vote in votes_of(scores("voter", dict.fromkeys(effects, 0.8), effects=effects))}
+    assert votes == {"a": None, "b": None, "c": None, "flipped": WORSE}
+
+
+def test_where_nobody_gains_any_more_only_a_copy_of_the_base_is_refused() -> None:
+    honest = {"a": effect(0.02, 0.001), "b": effect(0.015, -0.004), "c": effect(0.03, 0.002)}
+    assert refused(honest) == []
+    assert refused({**honest, "base": effect(0.0, 0.0, 0.0)}) == ["base"]
+
+
+def test_whom_nobody_can_be_compared_with_is_not_idle() -> None:
+    assert refused({"only": effect(0.0, 0.0, 0.0)}) == []
 
 
 def test_votes_on_who_is_no_candidate_count_for_nothing() -> None:

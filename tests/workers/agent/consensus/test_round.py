@@ -38,3 +38,19 @@ def test_a_worker_with_turned_labels_is_voted_out_by_the_others() -> None:
         assert "committee members" in found["rejected"]["w3"]
         assert sorted(found["accepted"]) == ["w1", "w2"]
         assert not {(vote["voter"], vote["candidate"]) for vote in found["votes"]} & {("w1", "w1"), ("w2", "w2"), ("w3", "w3")}
+
+
+def test_a_patient_free_rider_that_replays_its_own_idle_steps_is_voted_out() -> None:
+    """Its chain holds and its audit passes: it took every step, each next to nothing, so it is the base and a little noise."""
+    with federation(3, count=60) as three:
+        three.hyperparameters |= {"local_epochs": 8}
+        three.collect(consensus="proof-of-learning")
+        for worker in three.workers:
+            rate = {"learning_rate": 1e-9} if worker is three.workers[2] else {}
+            three.train(worker, consensus="proof-of-learning", wanted=rate)
+        found = three.aggregated()
+        assert found["state"] == "done", found["problem"]
+        assert all(audit["passed"] for audit in found["audits"])
+        assert list(found["rejected"]) == ["w3"]
+        assert "found it to have learned nothing" in found["rejected"]["w3"]
+        assert sorted(found["accepted"]) == ["w1", "w2"]

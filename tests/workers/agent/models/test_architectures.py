@@ -95,7 +95,11 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert loaded.config.id2label == {0: "negative", 1: "positive"}
     needs_code = network.spec.architecture in ("rnn", "cnn")
+    if not needs_code:
+        assert AutoModelForSequenceClassification.from_pretrained(folder).config.id2label == loaded.config.id2label
     assert ('from_pretrained("m", trust_remote_code=True)\ntokenizer' in (folder / "README.md").read_text()) is needs_code
+    code = f"`modeling_{network.spec.architecture}.py` and "
+    assert (f"runs {code}`tokenization_hashed_words.py` of" in (folder / "README.md").read_text()) is needs_code
 
 
 @pytest.mark.parametrize("architecture", ["rnn", "cnn"])

@@ -1,0 +1,200 @@
+"""What looks wrong in a training, from the figures of its rounds, and what to do about it, in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+# A modified z-score above this is an outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), ...
+_OUTLIER: Final = 3.5
+# ... whose scale makes the median absolute deviation that of a normal distribution's standard deviation.
+_MAD_OF_NORMAL: Final = 0.6745
+_FEWEST_WORKERS: Final = 3
+# Workers that agree closely make a tiny deviation: what lies nearer than this share of the median is no outlier.
+_FAR: Final = 0.2
+_RISES: Final = 3
+_RISEN: Final = 1.2
+STAGNANT_ROUNDS: Final = 5
+_REPEATED: Final = 2
+COMES_BACK: Final = ("returning", "provisioning")
+WINDOW: Final = 10
+"""How many of the newest rounds the workers' figures are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRound:
+    """One worker in one round: its state there, its training loss (None where it has none) and why it was refused or lost."""
+
+    state: str
+    loss: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """A round by its number. `loss` is that of the global model's training, None until the round is done."""
+
+    number: int
+    loss: float | None
+    workers: Mapping[str, WorkerRound]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`node_id` is None where it is about the whole training, `round` the newest that shows it (None before the first)."""
+
+    code: str
+    message: str
+    suggestion: str
+    node_id: str | None
+    round: int | None
+
+
+def find(
+    losses: Sequence[tuple[int, float | None]], rounds: Sequence[RoundFacts], away: Mapping[str, str], learning_rate: float
+) -> list[Flag]:
+    """All flags that are up now, by code and node.
+
+    `losses` are the completed rounds' (number, global loss), oldest first; `rounds` the newest rounds with their workers, the
+    one in hand included; `away` says of the training's nodes that do not run and were not removed what became of them.
+    """
+    flags = [*_lost(rounds, away), *_refused(rounds), *_divergent(rounds)]
+    flags += [flag for flag in (_rising(losses, learning_rate), _stagnant(losses)) if flag is not None]
+    return sorted(flags, key=lambda flag: (flag.code, flag.node_id or ""))
+
+
+def outliers(losses: Mapping[str, float]) -> dict[str, float]:
+    """The losses that lie far from the others', by node.
+
+    Far: the modified z-score 0.6745 |x - median| / MAD is above 3.5, and |x - median| above a fifth of the median. MAD is the
+    median absolute deviation, so that one bad worker cannot hide itself. Fewer than three workers have no majority.
+    """
+    if len(losses) < _FEWEST_WORKERS:
+        return {}
+    middle = median(losses.values())
+    deviation = median(abs(loss - middle) for loss in losses.values())
+    return {
+        node_id: loss
+        for node_id, loss in losses.items()
+        if abs(loss - middle) > _FAR * abs(middle) and _MAD_OF_NORMAL * abs(loss - middle) > _OUTLIER * deviation
+    }
+
+
+def _divergent(rounds: Sequence[RoundFacts]) -> list[Flag]:
+    """Workers whose loss was far off, on the same side, in each of the last two completed rounds."""
+    done = [facts for facts in rounds if facts.loss is not None][-_REPEATED:]
+    if len(done) < _REPEATED:
+        return []
+    figures = [_losses(facts) for facts in done]
+    far = [outliers(losses) for losses in figures]
+    flags = []
+    for node_id, loss in far[-1].items():
+        middle = median(figures[-1].values())
+        above = loss > middle
+        sooner = far[0].get(node_id)
+        if sooner is None or (sooner > median(figures[0].values())) != above:
+            continue
+        if above:
+            suggestion = f"Look at the data of {node_id}: its labels, language and size. If it is right, try strategy fedprox."
+        else:
+            suggestion = f"Look whether the shard of {node_id} is tiny, repeats a few texts, or has one label only."
+        side = "above" if above else "below"
+        message = f"The loss of {node_id} is {loss:.4g}, far {side} the workers' median of {middle:.4g}."
+        flags.append(Flag("divergent_worker", message, suggestion, node_id, done[-1].number))
+    return flags
+
+
+def _losses(facts: RoundFacts) -> dict[str, float]:
+    return {
+        node_id: worker.loss
+        for node_id, worker in facts.workers.items()
+        if worker.loss is not None and math.isfinite(worker.loss)
+    }
+
+
+def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float) -> Flag | None:
+    """The global loss rose in each of the last three rounds, to a fifth above its lowest; or is no number any more."""
+    known = [(number, loss) for number, loss in losses if loss is not None]
+    if not known:
+        return None
+    number, last = known[-1]
+    values = [loss for _, loss in known]
+    lowest = min((value for value in values if math.isfinite(value)), default=last)
+    rises = len(values) > _RISES and all(later > sooner for sooner, later in pairwise(values[-_RISES - 1 :]))
+    if math.isfinite(last) and not (rises and last >= _RISEN * lowest):
+        return None
+    message = f"The global loss has risen to {last:.4g}; its lowest was {lowest:.4g}."
+    suggestion = f"Lower the learning rate: it is {learning_rate:g}, try {learning_rate / 3:.2g}."
+    return Flag("loss_diverges", message, suggestion, None, number)
+
+
+def _stagnant(losses: Sequence[tuple[int, float | None]]) -> Flag | None:
+    """No better global loss in the last five rounds than before them, beyond noise.
+
+    Noise is the median of the changes between those rounds, without their signs: what the loss goes up and down by anyway.
+    """
+    known = [(number, loss) for number, loss in losses if loss is not None and math.isfinite(loss)]
+    if len(known) <= STAGNANT_ROUNDS:
+        return None
+    values = [loss for _, loss in known]
+    before, recent = values[:-STAGNANT_ROUNDS], values[-STAGNANT_ROUNDS:]
+    noise = median(abs(later - sooner) for sooner, later in pairwise(recent))
+    if min(before) - min(recent) > noise:
+        return None
+    message = f"No global loss clearly below {min(before):.4g} in the last {STAGNANT_ROUNDS} rounds."
+    suggestion = "If it is good enough, stop here (patience does it by itself); else try another learning rate or more data."
+    return Flag("stagnation", message, suggestion, None, known[-1][0])
+
+
+def _lost(rounds: Sequence[RoundFacts], away: Mapping[str, str]) -> list[Flag]:
+    number = rounds[-1].number if rounds else None
+    flags = []
+    for node_id, status in away.items():
+        message = f"{node_id} is {status}; the rounds go on without it."
+        suggestion = f"Redeploy node {node_id} (POST /v1/nodes/{node_id}/redeploy) and upload its shard again."
+        if status in COMES_BACK:
+            message = f"{node_id} does not answer."
+            suggestion = "Nothing yet: it is being brought back."
+        flags.append(Flag("node_lost", message, suggestion, node_id, number))
+    for node_id, worker in (rounds[-1].workers if rounds else {}).items():
+        if worker.state == "failed" and node_id not in away:
+            message = f"{node_id} could not train: {worker.reason or 'no reason given'}."
+            suggestion = f"Look at the logs of node {node_id}; a smaller batch_size needs less memory."
+            flags.append(Flag("node_failed", message, suggestion, node_id, number))
+    return flags
+
+
+def _refused(rounds: Sequence[RoundFacts]) -> list[Flag]:
+    """Nodes whose last updates were all refused: at once where they held no numbers, else from the second on."""
+    flags = []
+    for node_id in {node_id for facts in rounds for node_id in facts.workers}:
+        taken = [
+            (facts.number, facts.workers[node_id])
+            for facts in rounds
+            if node_id in facts.workers and facts.workers[node_id].state not in ("training", "not_sampled")
+        ]
+        count = 0
+        for _, worker in reversed(taken):
+            if worker.state != "rejected":
+                break
+            count += 1
+        if not count:
+            continue
+        number, last = taken[-1]
+        reason = last.reason or "no reason given"
+        if "NaN" in reason or "infinity" in reason:
+            suggestion = (
+                f"Lower the learning rate, or leave mixed_precision out; if it is this node alone, redeploy node {node_id}."
+            )
+            flags.append(
+                Flag("update_not_finite", f"The update of {node_id} was refused: {reason}.", suggestion, node_id, number)
+            )
+        elif count >= _REPEATED:
+            message = f"The last {count} updates of {node_id} were refused: {reason}."
+            suggestion = (
+                f"Look at the data of {node_id}; if you do not trust the node, remove it or use a robust strategy (median)."
+            )
+            flags.append(Flag("updates_rejected", message, suggestion, node_id, number))
+    return flags

@@ -1,0 +1,178 @@
+"""Use cases of a search: trainings of one cluster, one after the other, and which of them is the best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import early_stopping, ids, progress
+from api.domain.searches import SearchSpec
+from api.domain.specs import TrainingSpec, common_model
+from api.domain.status import ACTIVE_SEARCH
+from api.domain.stopping import StopReason
+from api.services import progress as figures
+from api.services import trainings
+from api.services.clusters import refuse_ended
+from api.services.lookup import locked_cluster, owned, owned_locked_cluster
+from api.services.pages import Cursor, Page, fetch
+from api.store import leases, transitions
+from api.store.database import UnitOfWork
+from api.store.models import ClusterRow, RoundRow, SearchRow, TrainingRow
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """One training of a search. Without `training` it has not begun; `curve` is the metric over the epochs."""
+
+    options: dict[str, Any]
+    training: TrainingRow | None
+    curve: early_stopping.Curve
+
+    @property
+    def metric(self) -> float | None:
+        return early_stopping.last_value(self.curve)
+
+    @property
+    def epochs(self) -> int:
+        return self.curve[-1][0] if self.curve else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchView:
+    """`best` is the trial with the best measured metric, of those whose training has ended as it should."""
+
+    search: SearchRow
+    trials: Sequence[TrialView]
+    best: TrialView | None
+    cost_usd: Decimal
+
+
+def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) -> SearchRow:
+    """Write down all trainings; the first of them begins with the search's first step."""
+    session = uow.session
+    cluster = owned_locked_cluster(session, project_id, cluster_id)
+    refuse_ended(cluster)
+    trainings.refuse_busy(session, cluster)
+    workers, aggregator = trainings.members(session, cluster)
+    common_model([worker.model for worker in workers], aggregator.model)
+    spec.check_workers(len(workers), cluster.config["consensus"])
+    shared, differing = _split([trial.training.config() for trial in spec.trials])
+    row = SearchRow(
+        id=ids.search_id(),
+        project_id=project_id,
+        cluster_id=cluster.id,
+        status="pending",
+        plan={
+            "method": spec.method,
+            "space": spec.space,
+            "metric": spec.metric,
+            "early_stopping": spec.early_stopping,
+            "grace_epochs": spec.grace_epochs,
+            "grace_trainings": spec.grace_trainings,
+            "seed": spec.seed,
+            "budget_usd": spec.budget_usd,
+            "max_minutes": spec.max_minutes,
+        },
+        config=shared,
+        trials=[{"options": trial.options, "config": config} for trial, config in zip(spec.trials, differing, strict=True)],
+        due_at=func.clock_timestamp(),
+    )
+    transitions.created(session, row, trials=len(spec.trials), metric=spec.metric)
+    uow.ring("searches.advance", row.id)
+    return row
+
+
+def _split(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What all have in common, and what each has besides."""
+    first = configs[0]
+    shared = {name: value for name, value in first.items() if all(config[name] == value for config in configs)}
+    return shared, [{name: value for name, value in config.items() if name not in shared} for config in configs]
+
+
+def next_spec(row: SearchRow, *, budget_usd: float | None, max_minutes: float | None) -> TrainingSpec:
+    """What the next trial trains with, within what is left of the search's limits."""
+    config = {**row.config, **row.trials[len(row.training_ids)]["config"]}
+    return TrainingSpec(**{**config, "budget_usd": budget_usd, "max_minutes": max_minutes})
+
+
+def get(session: Session, project_id: str, search_id: str) -> SearchRow:
+    return owned(session, SearchRow, project_id, search_id)
+
+
+def page(
+    session: Session, project_id: str, cluster_id: str | None, status: str | None, limit: int, after: Cursor | None
+) -> Page[SearchView]:
+    """Newest first."""
+    query = select(SearchRow).where(SearchRow.project_id == project_id)
+    if cluster_id is not None:
+        query = query.where(SearchRow.cluster_id == owned(session, ClusterRow, project_id, cluster_id).id)
+    if status is not None:
+        query = query.where(SearchRow.status == status)
+    found = fetch(session, query, SearchRow, limit, after)
+    return Page([view(session, row) for row in found.items], found.next)
+
+
+def view(session: Session, row: SearchRow) -> SearchView:
+    """Every figure from rounds that were measured."""
+    found = {
+        training.id: training for training in session.scalars(select(TrainingRow).where(TrainingRow.id.in_(row.training_ids)))
+    }
+    begun = [found[training_id] for training_id in row.training_ids]
+    measured = curves(session, begun, row.plan["metric"])
+    trials = [
+        TrialView(
+            options=planned["options"],
+            training=begun[position] if position < len(begun) else None,
+            curve=measured[begun[position].id] if position < len(begun) else (),
+        )
+        for position, planned in enumerate(row.trials)
+    ]
+    ended = [
+        trial.metric if trial.training is not None and trial.training.status in ("completed", "stopped") else None
+        for trial in trials
+    ]
+    chosen = early_stopping.best(row.plan["metric"], ended)
+    cost = sum((figures.spent(session, training).usd for training in begun), Decimal(0))
+    return SearchView(row, trials, None if chosen is None else trials[chosen], cost)
+
+
+def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.Curve]:
+    """The metric of each training over the epochs that it has trained, by its completed rounds."""
+    result: dict[str, list[tuple[int, float | None]]] = {training.id: [] for training in found}
+    configs = {training.id: training.config for training in found}
+    rounds = session.execute(
+        select(RoundRow.training_id, RoundRow.number, getattr(RoundRow, metric))
+        .where(RoundRow.training_id.in_(result), RoundRow.status == "completed")
+        .order_by(RoundRow.number)
+    )
+    for training_id, number, value in rounds:
+        config = configs[training_id]
+        result[training_id].append((progress.epoch(number, config["epochs"], config["local_epochs"]), value))
+    return dict(result)
+
+
+def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
+    """Ask for a stop, of the training in hand too. Safe to ask twice; a search that has ended stays as it is."""
+    session = uow.session
+    row = owned(session, SearchRow, project_id, search_id)
+    locked_cluster(session, row.cluster_id)
+    session.refresh(row)
+    if row.status in ("pending", "running"):
+        transitions.move(session, row, "stopping", reason="asked to stop")
+        if row.training_ids:
+            why = StopReason("search_stopped", "Its search was asked to stop.")
+            trainings.halt(uow, session.get_one(TrainingRow, row.training_ids[-1]), why.detail, why)
+        leases.wake(row)
+        uow.ring("searches.advance", row.id)
+    return row
+
+
+def tell(uow: UnitOfWork, training: TrainingRow) -> None:
+    """Let a training's search look at what has become of it."""
+    row = None if training.search_id is None else uow.session.get_one(SearchRow, training.search_id, populate_existing=True)
+    if row is not None and row.status in ACTIVE_SEARCH:
+        leases.wake(row)
+        uow.ring("searches.advance", row.id)

@@ -1,0 +1,90 @@
+"""Agents without a control plane, each a process of its own behind a Unix socket."""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from workers.agent import protocol
+from workers.agent.logs import Log
+from workers.agent.paths import Root
+from workers.agent.server import Agent
+
+TOKEN = "benchmark"
+PATIENCE_S = 300.0
+
+
+@dataclass
+class Fleeting:
+    """One agent: how others reach it, and its sandbox's root folder."""
+
+    peer: protocol.Peer
+    process: BaseProcess
+    http: httpx.Client
+    root: Path
+
+    def post(self, path: str, message: protocol.Message) -> dict[str, Any]:
+        answer = self.http.post(path, content=message.model_dump_json())
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
+    # An agent's log goes to standard output, where the table shall be.
+    with open(os.devnull, "w") as sys.stdout:
+        config = protocol.AgentConfig.model_validate({"node_id": node_id, "role": role, "token": TOKEN})
+        app = Agent(config, Root(root), Log(node_id)).app()
+        uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
+
+
+@contextmanager
+def fleet(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
+    """An aggregator `ps` and workers `w1`, `w2`, …; forked, so that torch is imported once."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    made: list[Fleeting] = []
+    fork = multiprocessing.get_context("fork")
+    try:
+        for index in range(workers + 1):
+            node_id, role = (f"w{index}", "worker") if index else ("ps", "aggregator")
+            root, socket = folder / node_id, str(folder / f"{node_id}.sock")
+            (root / "data").mkdir(parents=True)
+            process = fork.Process(target=_serve, args=(node_id, role, root, socket), daemon=True)
+            process.start()
+            client = httpx.Client(
+                base_url="http://agent",
+                transport=httpx.HTTPTransport(uds=socket),
+                headers={"Authorization": f"Bearer {TOKEN}"},
+                timeout=PATIENCE_S,
+            )
+            made.append(Fleeting(protocol.Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))
+        for agent in made:
+            _until_up(agent)
+        yield made[0], made[1:]
+    finally:
+        for agent in made:
+            agent.http.close()
+            agent.process.terminate()
+            agent.process.join(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until_up(agent: Fleeting) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(httpx.HTTPError):
+            agent.http.get("/health").raise_for_status()
+            return
+        time.sleep(0.05)
+    raise TimeoutError(agent.peer.node_id)

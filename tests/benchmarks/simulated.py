@@ -1,0 +1,95 @@
+"""Federated rounds in one process, of the agents' own parts: what a setting does to accuracy, without a stack's waiting."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.agent import data, freezing, tensors
+from workers.agent.batches import Encoded
+from workers.agent.evaluate import score
+from workers.agent.model import Network, build
+from workers.agent.paths import Root
+from workers.agent.protocol import Autonomy, Hyperparameters, ModelSpec, StrategySpec
+from workers.agent.strategies.fedavg import FedAvg
+from workers.agent.strategies.registry import strategy_of
+from workers.agent.tensors import State
+from workers.agent.train import Job, Shard, train
+
+Sent = Callable[[int, int, State, State], State]
+"""(round, worker, base, trained) -> the model that the aggregator sees."""
+
+
+def as_it_is(_round: int, _worker: int, _base: State, trained: State) -> State:
+    return trained
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Four shards and the texts to be asked, encoded; where layers are frozen, with what they make of each."""
+
+    network: Network
+    shards: Sequence[Encoded]
+    test: Encoded
+
+    @classmethod
+    def of(
+        cls, folder: Path, spec: ModelSpec, scratch: Path, *, frozen: int = 0, samples: int | None = None, pooled: bool = False
+    ) -> "Feedback":
+        network, source = build(spec, Root(scratch)), Root(folder)
+        parts = [data.read(source, f"/train_shard_{number}.json") for number in (1, 2, 3, 4)]
+        if samples is not None:
+            parts = [part.take(range(min(samples, len(part)))) for part in parts]
+        texts = [(list(part.texts), list(part.labels)) for part in parts]
+        if pooled:
+            texts = [([text for part, _ in texts for text in part], [label for _, part in texts for label in part])]
+        test = data.read(source, "/test.json")
+        encoded = [network.encoded(*part) for part in (*texts, (test.texts, test.labels))]
+        if frozen:
+            encoded = [freezing.with_trunk(network.model, frozen, part, scratch) for part in encoded]
+        return cls(network, encoded[:-1], encoded[-1])
+
+    def rounds(
+        self,
+        wanted: Sequence[Hyperparameters],
+        strategy: StrategySpec = StrategySpec(),
+        sent: Sent = as_it_is,
+        seen: Callable[[int, float], None] = lambda _round, _accuracy: None,
+    ) -> float:
+        """Accuracy on the test texts after as many rounds as there are hyperparameters; the network ends as it began."""
+        chosen = strategy_of(strategy)
+        first = _copy(tensors.state_of(self.network.model))
+        state, memory, accuracy = _copy(first), State(), 0.0
+        moments: dict[int, dict[str, Any] | None] = {}
+        for number, hyperparameters in enumerate(wanted, start=1):
+            updates = []
+            for worker, shard in enumerate(self.shards):
+                tensors.load_into(self.network.model, state)
+                going_on = moments.get(worker)
+                moments[worker] = train(self.network, Shard(shard, shard), _job(number, hyperparameters, going_on)).moments
+                updates.append(sent(number, worker, state, _copy(tensors.state_of(self.network.model))))
+            if chosen.rule is not None:
+                combined = chosen.rule(updates)
+            else:
+                mean = FedAvg()
+                for update, shard in zip(updates, self.shards, strict=True):
+                    mean.add(update, len(shard))
+                combined = mean.result()
+            if chosen.server is not None:
+                combined, memory = chosen.server.step(state, combined, memory)
+            state = combined
+            tensors.load_into(self.network.model, state)
+            accuracy = score(self.network, self.test)[1]
+            seen(number, accuracy)
+        tensors.load_into(self.network.model, first)
+        return accuracy
+
+
+def _job(number: int, wanted: Hyperparameters, moments: dict[str, Any] | None) -> Job:
+    stop = threading.Event()
+    return Job(number, wanted, Autonomy(), "", commit=False, stop=stop, progress=lambda _part: None, moments=moments)
+
+
+def _copy(state: State) -> State:
+    return {name: tensor.clone() for name, tensor in state.items()}

@@ -1,0 +1,58 @@
+"""`python -m workers.agent` as a process of its own, as the control plane starts it in a sandbox."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.workers.agent.agents import TOKEN
+from workers.agent.protocol import AgentConfig, Autonomy
+
+
+@contextmanager
+def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+    """The agent w1 with an autonomy level, under a root whose path is short."""
+    autonomy = Autonomy(enabled=True, level=level)
+    config = AgentConfig(node_id="w1", role="worker", token=TOKEN, port=8123, threads=1, autonomy=autonomy)
+    path = root / "agent.json"
+    path.write_text(config.model_dump_json())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.agent", "--config", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "SANDBOX_ROOT": str(root)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def client(root: Path) -> httpx.Client:
+    # A connection a request: on a busy machine the server may close an idle one just when it is used again.
+    transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"), limits=httpx.Limits(max_keepalive_connections=0))
+    return httpx.Client(transport=transport, base_url="http://agent", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+
+
+def health(root: Path, *, other_than: int = 0, within_s: float = 90) -> dict[str, Any]:
+    """Its health once it answers, from another process than `other_than`."""
+    end = time.monotonic() + within_s
+    with client(root) as http:
+        while True:
+            try:
+                answer: dict[str, Any] = http.get("/health").json()
+            except httpx.HTTPError:
+                answer = {}
+            if answer and answer["pid"] != other_than:
+                return answer
+            assert time.monotonic() < end, "the agent did not come up"
+            time.sleep(0.05)

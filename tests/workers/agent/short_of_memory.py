@@ -1,0 +1,77 @@
+"""Local training under a real limit on memory. A process of its own: one in which an allocation fails may not live on.
+
+`python -m tests.workers.agent.short_of_memory FOLDER` prints what became of each case as JSON.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.workers.agent.jobs import job
+from tests.workers.agent.pretrained import save_tiny_bert
+from tests.workers.agent.texts import samples, spec
+from workers.agent import declining, process
+from workers.agent.errors import AgentError
+from workers.agent.model import Network, build
+from workers.agent.paths import Root
+from workers.agent.protocol import Autonomy, Hyperparameters
+from workers.agent.train import Shard, train
+
+LARGE = 2048
+WANTED = Hyperparameters(batch_size=LARGE, learning_rate=0.01, optimizer="adam", seed=3)
+
+
+def leave(more: int, share: float = 1.0) -> None:
+    """From now on this process may take `more` bytes, and what it has is `share` of all."""
+    process.free_memory()
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    resource.setrlimit(resource.RLIMIT_DATA, (int(pages * resource.getpagesize() / share) + more, resource.RLIM_INFINITY))
+
+
+def encoded(network: Network, count: int, words: int) -> Shard:
+    parts = samples(count), samples(12, 100_000)
+    return Shard(
+        *(
+            network.encoded([" ".join([row["text"]] * words) for row in part], [row["sentiment"] for row in part])
+            for part in parts
+        )
+    )
+
+
+def outcome(network: Network, shard: Shard, level: float, wanted: Hyperparameters) -> dict[str, Any]:
+    try:
+        found = train(network, shard, job(wanted, autonomy=Autonomy(enabled=True, level=level)))
+    except AgentError as error:
+        return {"code": error.code, "message": error.message}
+    return {"loss": found.loss, "decisions": [[decision.action, decision.reason] for decision in found.decisions]}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    process.limit_memory_arenas()
+    root = Path(sys.argv[1])
+    save_tiny_bert(root / "models/tiny")
+    network = build(spec("/models/tiny", max_length=64), Root(root))
+    large, small = encoded(network, LARGE, 8), encoded(network, 64, 1)
+    usual = WANTED.model_copy(update={"batch_size": 64})
+    outcome(network, small, 0.0, usual)
+    found: dict[str, Any] = {}
+    leave(0, share=0.93)
+    found["nearly_full_0.59"] = outcome(network, small, 0.59, usual)
+    found["nearly_full_0.6"] = outcome(network, small, 0.6, usual)
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    base = build(spec("base"), Root(root))
+    leave(8 * 2**20)
+    found["declined"] = declining.reason(base, small, WANTED, root)
+    for level in (0.6, 0.59):
+        leave(0, share=0.8)
+        found[f"failing_{level}"] = outcome(network, large, level, WANTED)
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Real agents with one pooled data set at their aggregator, and the same training in this one process."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from api.domain import topology
+from tests.workers.agent import agents
+from tests.workers.agent.texts import samples
+from workers.agent import data, tensors
+from workers.agent.batches import Encoded
+from workers.agent.evaluate import probabilities
+from workers.agent.model import Network, build
+from workers.agent.paths import Root
+from workers.agent.protocol import DataPath, Hyperparameters
+from workers.agent.synchronous import shares
+from workers.agent.train import OPTIMIZERS
+
+WANTED = {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, "local_epochs": 4}
+
+
+@contextmanager
+def pool(workers: int, count: int = 70) -> Iterator[agents.Federation]:
+    """Workers without data or dropout."""
+    with agents.federation(workers, 4) as found:
+        for agent in (found.aggregator, *found.workers):
+            config = agent.root / "models/tiny/config.json"
+            still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            config.write_text(json.dumps({**json.loads(config.read_text()), **still}))
+        for number, worker in enumerate(found.workers):
+            (worker.root / f"data/train_{number}.json").unlink()
+        found.aggregator.put("/data/train_0.json", samples(count))
+        found.aggregator.call("POST", "/trainings/other/stop")
+        found.init(model=agents.MODEL.model_copy(update={"max_length": 31}))
+        yield found
+
+
+def path(found: agents.Federation, kind: str) -> DataPath | None:
+    peers = [worker.peer for worker in found.workers]
+    groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
+    return None if kind == "star" else DataPath(kind=kind, peers=peers, groups=groups, wait_s=60)
+
+
+def begin(found: agents.Federation, number: int, kind: str, **wanted: Any) -> None:
+    model = agents.MODEL.model_copy(update={"max_length": 31})
+    asked = Hyperparameters(**{**WANTED, **wanted})
+    found.collect(number, model=model, synchronous=asked, path=path(found, kind))
+
+
+def ran(found: agents.Federation, number: int, kind: str, **wanted: Any) -> dict[str, Any]:
+    begin(found, number, kind, **wanted)
+    report = found.aggregated(number)
+    assert report["state"] == "done", report["problem"]
+    found.base = report["digest"]
+    return report
+
+
+def underway(worker: agents.LiveAgent) -> bool:
+    """Whether a worker has taken a step of the first round."""
+    answer = worker.http.get(f"/trainings/{agents.TRAINING}/rounds/1?role=worker")
+    return bool(answer.json().get("progress"))
+
+
+class Alone:
+    """The same steps on the same pooled batches, by plain torch."""
+
+    def __init__(self, found: agents.Federation, **wanted: Any) -> None:
+        self.wanted = Hyperparameters(**{**WANTED, **wanted})
+        root = Root(found.aggregator.root)
+        self.network: Network = build(agents.MODEL.model_copy(update={"max_length": 31}), root)
+        tensors.load_into(self.network.model, agents.global_model(found))
+        kept, _ = data.split(data.read(root, agents.DATASET))
+        self.data: Encoded = self.network.encoded(kept.texts, kept.labels)
+        self.optimizer = OPTIMIZERS[self.wanted.optimizer](self.network.model.parameters(), lr=self.wanted.learning_rate)
+
+    def round(self, number: int, workers: int) -> None:
+        count = len(self.data)
+        steps = shares.steps(count, self.wanted.batch_size)
+        for epoch in range(self.wanted.local_epochs):
+            parts: list[Sequence[Any]] = []
+            for place in range(workers):
+                share = shares.share(count, workers, place)
+                seed = (self.wanted.seed, number, epoch)
+                parts.append([share[of] for of in shares.batches(len(share), steps, place, seed)])
+            for step in range(steps):
+                batch = np.concatenate([of[step] for of in parts])
+                loss = nn.functional.cross_entropy(self.network.logits(*self.data.batch(batch)), self.data.targets(batch))
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+
+    def distance(self, state: dict[str, torch.Tensor]) -> float:
+        """The largest difference of any weight."""
+        own = tensors.state_of(self.network.model)
+        return max(float((own[name] - tensor).abs().max()) for name, tensor in state.items())
+
+    def disagreement(self, state: dict[str, torch.Tensor]) -> float:
+        """The largest difference of any probability, over all pooled samples; this process's weights are gone then."""
+        own = probabilities(self.network, self.data)
+        tensors.load_into(self.network.model, state)
+        return float((own - probabilities(self.network, self.data)).abs().max())

@@ -1,0 +1,93 @@
+"""A worker whose update is rejected is flagged on its node, once for each round, and the audits stand in the round."""
+
+from pathlib import Path
+
+import pytest
+
+from api.schemas.nodes import Node
+from api.services import trainings
+from api.store import events, leases
+from api.store.database import Database
+from api.store.models import NodeRow, RoundRow, TrainingRow
+from tests.api.store.rows import make_cluster, make_node, make_project, make_training
+from tests.workers.steps.context import make_context
+from workers.agent.protocol import AggregateReport, AuditRecord, TrainReport
+from workers.context import Context
+from workers.steps.job import load
+from workers.steps.round_outcome import Outcome
+from workers.steps.round_record import record
+
+REASON = "its replay of a committed segment does not give what was committed to"
+
+
+@pytest.fixture
+def context(database: Database, tmp_path: Path) -> Context:
+    return make_context(database, tmp_path)
+
+
+def a_training(context: Context) -> tuple[str, list[str]]:
+    with context.database.unit_of_work() as uow:
+        project_id = make_project(uow.session)
+        cluster = make_cluster(uow.session, project_id)
+        cluster.config = {"consensus": "proof-of-learning", "architecture": "transformer", "daa_enabled": False}
+        aggregator = make_node(uow.session, cluster, "aggregator")
+        workers = [make_node(uow.session, cluster, id=f"{cluster.id}_w{number}").id for number in (1, 2)]
+        row = make_training(uow.session, cluster, aggregator, "training")
+        row.workers = workers
+        leases.wake(row)
+        uow.session.add(RoundRow(training_id=row.id, number=1, status="running", base_digest="b"))
+    return row.id, workers
+
+
+def looked(context: Context, training_id: str, workers: list[str], **fields: object) -> None:
+    """One look at round 1, in which the second worker's update was rejected."""
+    with context.database.unit_of_work() as uow:
+        token = leases.claim(uow.session, TrainingRow, training_id, 60)
+        assert token is not None
+        job = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
+    named = {"training_id": training_id, "round": 1}
+    reports = [TrainReport(node_id=node_id, state="done", samples=10, loss=0.5, **named) for node_id in workers]
+    audit = AuditRecord(worker=workers[1], segment=2, step=3, passed=False, reason=REASON, seconds=0.4, nonce="n")
+    found = AggregateReport(
+        **{
+            "node_id": "ps",
+            "state": "collecting",
+            "received": reports,
+            "rejected": {workers[1]: REASON},
+            "audits": [audit],
+            **named,
+            **fields,
+        }
+    )
+    record(context, job, token, 1, Outcome(aggregate=found))
+
+
+def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: Context) -> None:
+    training_id, (honest, offender) = a_training(context)
+    looked(context, training_id, [honest, offender])
+    looked(context, training_id, [honest, offender])
+    looked(context, training_id, [honest, offender], state="done", accepted=[honest], digest="d")
+    with context.database.unit_of_work() as uow:
+        node = uow.session.get_one(NodeRow, offender)
+        flag = {"count": 1, "last_training_id": training_id, "last_round": 1, "last_reason": REASON}
+        assert node.rejected_updates == flag
+        assert Node.of(node).model_dump()["rejected_updates"] == flag
+        assert Node.of(uow.session.get_one(NodeRow, honest)).rejected_updates is None
+        told = [event for event in events.read(uow.session, node.cluster_id, 0) if event.type == "node.flagged"]
+        assert [(event.data["node_id"], event.data["reason"], event.data["count"]) for event in told] == [(offender, REASON, 1)]
+        ((row, nodes),) = trainings.rounds(uow.session, node.project_id, training_id, 10, 0)
+        assert row.status == "completed"
+        assert row.audits[0]["worker"] == offender
+        assert (row.audits[0]["passed"], row.audits[0]["reason"]) == (False, REASON)
+        assert {item.node_id: (item.state, item.reason) for item in nodes} == {
+            honest: ("done", None),
+            offender: ("rejected", REASON),
+        }
+
+
+def test_a_round_that_failed_shows_who_was_rejected_and_why(context: Context) -> None:
+    training_id, workers = a_training(context)
+    looked(context, training_id, workers, state="failed")
+    with context.database.unit_of_work() as uow:
+        row = uow.session.get_one(RoundRow, (training_id, 1))
+        assert row.audits[0]["reason"] == REASON

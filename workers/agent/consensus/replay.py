@@ -1,0 +1,138 @@
+"""A worker does a committed segment of its round again, from its checkpoint, on its own data.
+
+Everything that it needs lies on its disk, so that an agent that was restarted meanwhile answers as well.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from workers.agent import freezing, tensors
+from workers.agent.batches import shuffled
+from workers.agent.consensus.commitment import seed_word
+from workers.agent.consensus.recording import REPLAY, checkpoint, forget
+from workers.agent.consensus.trace import Sampler
+from workers.agent.errors import AgentError
+from workers.agent.model import RNG, Network
+from workers.agent.protocol import Audit, Audited, TrainRound
+from workers.agent.shelf import Shelf
+from workers.agent.store import Store
+from workers.agent.strategies.fedprox import Proximal
+from workers.agent.train import OPTIMIZERS, Shard, step
+
+_ROUND = "round.json"
+EVIDENCE = ("start", "middle", "end")
+
+
+def prepared(training_folder: Path, request: TrainRound) -> Path:
+    """The folder of a round's checkpoints, empty but for what was asked for; a round that is gone on with keeps its own."""
+    folder = training_folder / REPLAY
+    if _is_of(folder, request):
+        return folder
+    forget(folder)
+    folder.mkdir(parents=True)
+    (folder / _ROUND).write_text(request.model_dump_json())
+    return folder
+
+
+def _is_of(folder: Path, request: TrainRound) -> bool:
+    try:
+        before = TrainRound.model_validate_json((folder / _ROUND).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    same = ("training_id", "round", "model", "base_digest", "dataset", "hyperparameters")
+    return all(getattr(before, name) == getattr(request, name) for name in same)
+
+
+@dataclass(slots=True)
+class _Walk:
+    fingerprints: list[str]
+    loss: float = 0.0
+
+
+class Replayer:
+    def __init__(self, node_id: str, store: Store, shelf: Shelf) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._shelf = shelf
+
+    async def audit(self, request: Audit) -> Audited:
+        """AgentError `nothing_to_replay` (404) where this worker has no such segment."""
+        return await asyncio.to_thread(self._audit, request)
+
+    def evidence(self, training_id: str, number: int, name: str) -> Path:
+        """A state of the segment that was replayed last; AgentError `nothing_to_replay`."""
+        self._asked(training_id, number)
+        path = self._store.folder(training_id) / REPLAY / f"{name}.safetensors"
+        if name not in EVIDENCE or not path.is_file():
+            raise AgentError("nothing_to_replay", "there is no such evidence", 404)
+        return path
+
+    def _asked(self, training_id: str, number: int) -> TrainRound:
+        path = self._store.folder(training_id) / REPLAY / _ROUND
+        if path.is_file():
+            request = TrainRound.model_validate_json(path.read_bytes())
+            if request.round == number:
+                return request
+        raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
+
+    def _audit(self, asked: Audit) -> Audited:
+        started = time.perf_counter()
+        request = self._asked(asked.training_id, asked.round)
+        folder = self._store.folder(asked.training_id) / REPLAY
+        path = checkpoint(folder, asked.segment)
+        if not path.is_file():
+            raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
+        kept = torch.load(path, weights_only=True)
+        with self._shelf.lock:
+            network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
+            shard = self._shelf.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
+            walk = self._walk(network, shard, request, asked, kept, folder)
+        return Audited(
+            node_id=self._node_id,
+            nonce=asked.nonce,
+            fingerprints=walk.fingerprints,
+            loss=walk.loss,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _walk(
+        self, network: Network, shard: Shard, request: TrainRound, asked: Audit, kept: dict[str, Any], folder: Path
+    ) -> _Walk:
+        wanted, found = request.hyperparameters, _Walk([])
+        frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
+        sampler = Sampler(state, frozen, request.base_digest, seed_word(wanted.seed, request.round))
+        # What the node has made of it: memory pressure halves batches.
+        batch_size = int(kept["batch_size"])
+        in_epoch = -(-len(shard.training) // batch_size)
+        with RNG, torch.random.fork_rng(devices=[]), freezing.frozen(network.model, wanted.freeze_layers) as parameters:
+            proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
+            optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay)
+            optimizer.load_state_dict(kept["optimizer"])
+            if kept["state"] is not None:
+                tensors.load_into(network.model, kept["state"])
+            torch.set_rng_state(kept["rng"])
+            tensors.write(folder / "start.safetensors", state)
+            network.model.train()
+            try:
+                batches: list[NDArray[np.int64]] = []
+                for number in range(asked.steps):
+                    epoch, place = divmod(kept["done"] + number, in_epoch)
+                    if not batches or place == 0:
+                        batches = shuffled(shard.training.lengths, batch_size, (wanted.seed, request.round, epoch))
+                    loss, _ = step(network, shard.training, batches[place], optimizer, wanted, proximal)
+                    found.fingerprints.append(sampler.fingerprint(state, loss))
+                    if number + 1 == asked.step:
+                        tensors.write(folder / "middle.safetensors", state)
+                        found.loss = loss
+            finally:
+                network.model.eval()
+            tensors.write(folder / "end.safetensors", state)
+        return found

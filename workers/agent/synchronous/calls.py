@@ -1,0 +1,64 @@
+"""What the aggregator says to the workers of a synchronous round, outside the steps."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import httpx
+
+from workers.agent.errors import AgentError
+from workers.agent.exchange import Exchange
+from workers.agent.protocol import Drop, Link, Peer, Stopped
+from workers.agent.synchronous.messages import Begin, Begun, Go
+
+_BEGIN_S = 120.0
+_SHARE_S = 300.0
+_TELL_S = 10.0
+_ALIVE_S = 5.0
+
+
+class Calls:
+    """Every call has a timeout; what fails is an AgentError."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def begin(self, peer: Peer, message: Begin) -> Begun:
+        return await self._exchange.ask(peer, "/synchronous/begin", message, Begun, within_s=_BEGIN_S)
+
+    async def go(self, peer: Peer, message: Go) -> Stopped:
+        return await self._exchange.ask(peer, "/synchronous/go", message, Stopped, within_s=_TELL_S)
+
+    async def alive(self, peer: Peer, attempt: str) -> bool:
+        """Whether a worker is still in an attempt: False where its agent was restarted. AgentError where it does not answer."""
+        try:
+            async with asyncio.timeout(_ALIVE_S), self._exchange.connection(peer, _ALIVE_S) as client:
+                response = await client.get(f"/synchronous/{attempt}")
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise AgentError("peer_lost", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
+        if response.status_code not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
+            raise AgentError("peer_lost", f"{peer.node_id} answered {response.status_code}", 502)
+        return response.status_code == httpx.codes.OK
+
+    async def share(self, peer: Peer, node_id: str, attempt: str, body: bytes) -> Link:
+        """Send a worker its samples; what that took."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(_SHARE_S), self._exchange.connection(peer, _SHARE_S) as client:
+                response = await client.post(f"/synchronous/{attempt}/share", content=body)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise AgentError("peer_lost", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
+        if response.status_code != httpx.codes.OK:
+            raise AgentError("peer_failed", f"{peer.node_id} answered {response.status_code}", 502)
+        return Link(source=node_id, target=peer.node_id, bytes=len(body), seconds=time.perf_counter() - started)
+
+    async def stop(self, peers: Sequence[Peer], training_id: str) -> None:
+        """Tell them to give up their round, as far as they hear it."""
+
+        async def one(peer: Peer) -> None:
+            with suppress(AgentError):
+                nobody = Drop(node_ids=[])
+                await self._exchange.ask(peer, f"/trainings/{training_id}/stop", nobody, Stopped, within_s=_TELL_S)
+
+        await asyncio.gather(*map(one, peers))

@@ -1,0 +1,67 @@
+"""The HTTP face of synchronous rounds, at workers and aggregators alike."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from workers.agent.errors import AgentError
+from workers.agent.protocol import Message, Stopped
+from workers.agent.synchronous.leader import Leader
+from workers.agent.synchronous.member import Member
+from workers.agent.synchronous.messages import Begin, Ended, Go
+
+# A share is token ids: a gibibyte of them is more than any file of texts holds.
+_LARGEST_SHARE = 2**30
+
+
+class Face:
+    def __init__(self, member: Member, leader: Leader) -> None:
+        self._member = member
+        self._leader = leader
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/synchronous/begin", self._begin, methods=["POST"]),
+            Route("/synchronous/{attempt}/share", self._share, methods=["POST"]),
+            Route("/synchronous/go", self._go, methods=["POST"]),
+            Route("/synchronous/{attempt}/vectors/{tag}/{sender}", self._vector, methods=["PUT"]),
+            Route("/synchronous/{attempt}", self._alive),
+            Route("/synchronous/ended", self._ended, methods=["POST"]),
+        ]
+
+    async def _begin(self, request: Request) -> Response:
+        return _json(await self._member.begin(Begin.model_validate_json(await request.body())))
+
+    async def _alive(self, request: Request) -> Response:
+        return _json(await self._member.alive(request.path_params["attempt"]))
+
+    async def _share(self, request: Request) -> Response:
+        body = await _bounded(request, _LARGEST_SHARE)
+        return _json(await self._member.share(request.path_params["attempt"], body))
+
+    async def _go(self, request: Request) -> Response:
+        return _json(await self._member.go(Go.model_validate_json(await request.body())))
+
+    async def _vector(self, request: Request) -> Response:
+        attempt = request.path_params["attempt"]
+        box = self._member.box(attempt) or self._leader.box(attempt)
+        if box is None:
+            raise AgentError("unknown_attempt", "this agent is not in that attempt", 409)
+        box.put(request.path_params["tag"], request.path_params["sender"], await _bounded(request, box.limit))
+        return _json(Stopped(stopped=False))
+
+    async def _ended(self, request: Request) -> Response:
+        return _json(await self._leader.ended(Ended.model_validate_json(await request.body())))
+
+
+async def _bounded(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise AgentError("too_large", "the body is larger than it can be", 413)
+    return bytes(body)
+
+
+def _json(message: Message) -> Response:
+    return Response(message.model_dump_json(), media_type="application/json")

@@ -1,0 +1,34 @@
+"""Gossip: a worker averages with one neighbour and goes on from that; nobody ever averages over all.
+
+Boyd et al., "Randomized Gossip Algorithms", IEEE Transactions on Information Theory 52(6), 2006: pairwise averages leave the
+mean of all models as it is and bring each model nearer to it. Which neighbours meet is drawn for each round, a matching along
+the topology's edges; who is left over keeps its own model. Both of a pair count the same, whatever their numbers of samples.
+The aggregator has no part in this: it takes each pair's model to publish and measure the mean of all, which is what is
+predicted with, exported, kept in copies and gone on from where a worker has no model of its own.
+"""
+
+import asyncio
+from pathlib import Path
+
+from workers.agent import tensors
+from workers.agent.admission import admit
+from workers.agent.strategies.fedavg import FedAvg
+from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
+
+
+async def meet(meeting: Meeting) -> Mean:
+    """The pair's mean, the same bits for both; it stands for one model."""
+    group = next(group for group in meeting.path.groups if meeting.node_id in group)
+    by_id = {peer.node_id: peer for peer in meeting.peers}
+    files = {meeting.node_id: meeting.update}
+    for node_id in group:
+        if node_id != meeting.node_id:
+            files[node_id] = await meeting.take(by_id[node_id], UPDATE)
+    return await asyncio.to_thread(_mean, {node_id: files[node_id] for node_id in group}, meeting.base)
+
+
+def _mean(files: dict[str, Path], base: Path) -> Mean:
+    mean, start = FedAvg(), tensors.read(base)
+    for node_id, path in files.items():
+        mean.add(admit(path, node_id, start).state, 1)
+    return Mean(mean.result(), 1)
