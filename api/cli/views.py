@@ -118,6 +118,8 @@ def training(item: Json) -> Table:
     ]
     pairs += [(name.replace("_", " "), cell(value)) for name, value in item["config"].items() if value is not None]
     pairs += [("workers", cell(item["workers"])), ("aggregator", cell(item["aggregator"]))]
+    if privacy := item.get("privacy"):
+        pairs.append(("epsilon", cell(f"{privacy['epsilon']:.2f} at delta {privacy['delta']:.1e}")))
     if item.get("stop_reason"):
         pairs.append(("reason", ended_early(item["stop_reason"])))
     if item.get("error"):

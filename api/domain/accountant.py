@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import erfc, exp, inf, lgamma, log, log1p, pi, sqrt
 
-ORDERS: tuple[float, ...] = (*(1 + number / 4 for number in range(1, 40)), *range(11, 65), 80, 96, 128, 192, 256, 512)
+ORDERS: tuple[float, ...] = (*(1 + number / 4 for number in range(1, 20)), *range(6, 65), 80, 96, 128, 192, 256, 512)
 # Terms of the series below this share of the largest (in logarithms) do not change a sum of doubles.
 _NEGLIGIBLE = 40.0
 _ERFC_UNDERFLOWS = 25.0

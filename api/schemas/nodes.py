@@ -132,8 +132,7 @@ class NodeRound(RoundWorker):
 
     @classmethod
     def of(cls, row: RoundNodeRow) -> "NodeRound":
-        figures = {name: getattr(row, name) for name in RoundWorker.model_fields}
-        return cls(training_id=row.training_id, round=row.number, **figures)
+        return cls(training_id=row.training_id, round=row.number, **dict(RoundWorker.of(row)))
 
 
 class NodeRounds(Shape):

@@ -339,8 +339,8 @@ class RoundWorker(Shape):
 
     @classmethod
     def of(cls, row: RoundNodeRow) -> "RoundWorker":
-        fields = {name: getattr(row, name) for name in cls.model_fields if name != "privacy"}
-        return cls(privacy=RoundPrivacy.of(row.privacy), **fields)
+        fields = {name: getattr(row, name) for name in RoundWorker.model_fields if name != "privacy"}
+        return RoundWorker(privacy=RoundPrivacy.of(row.privacy), **fields)
 
 
 class Link(Shape):

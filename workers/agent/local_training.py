@@ -83,7 +83,9 @@ class LocalTraining:
             network = self._shelf.loaded(request.model, self._start(watched, request))
             hold_out = wanted.privacy is None
             shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
-            if may(DECLINE, request.autonomy) and (reason := declining.reason(network, shard, wanted, folder)):
+            # A private round is declined by nobody: whether it is would tell of the records.
+            declines = hold_out and may(DECLINE, request.autonomy)
+            if declines and (reason := declining.reason(network, shard, wanted, folder)):
                 raise DeclinedError(DECLINE.decision(reason))
             checkpoint = self._checkpoint(request, shard, folder)
             commit = request.consensus == "proof-of-learning"

@@ -224,3 +224,12 @@ def test_another_strategys_parameter_is_named_by_its_pointer(user: User) -> None
 def test_contradictory_compressions_are_refused(user: User, fields: dict[str, object], pointer: str) -> None:
     body = user.refused("POST", "/v1/clusters/any/trainings", 422, json={**TRAINING, **fields})
     assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def test_protections_that_a_cluster_or_another_option_excludes_are_refused_by_name(user: User) -> None:
+    cluster_id = user.ready(consensus="proof-of-learning")
+    asked = {**TRAINING, "secure_aggregation": True, "differential_privacy": {"target_epsilon": 8}, "mixed_precision": True}
+    body = user.refused("POST", f"/v1/clusters/{cluster_id}/trainings", 422, json={**asked, "strategy": "krum"})
+    assert body["code"] == "options_exclude_each_other"
+    pointers = [error["pointer"] for error in body["errors"]]
+    assert pointers == ["/secure_aggregation", "/strategy", "/differential_privacy", "/mixed_precision"]
