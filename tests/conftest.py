@@ -26,7 +26,7 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
-class ByStackAndFile(LoadScopeScheduling):
+class ByStackAndFile(LoadScopeScheduling):  # type: ignore[misc]
     """pytest-xdist: a file stays in one process, and so does all that shares the embedded stack."""
 
     def _split_scope(self, nodeid: str) -> str:
