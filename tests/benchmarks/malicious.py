@@ -34,6 +34,7 @@ import torch
 from api.cli.feedback.generator import Recipe, generate
 from api.domain.progress import learning_rate
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
+from tests.benchmarks.rows import row
 from workers.agent import protocol, tensors
 from workers.agent.consensus.commitment import Chain, root_of, seed_word
 from workers.agent.consensus.trace import trace_of
@@ -209,38 +210,40 @@ class Cluster:
                 return found
 
 
-_HEAD = (
-    "| malicious | attack | consensus | test accuracy | against clean | named | wrongly | overhead | seconds a round |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-)
-
-
-def _line(workers: int, attack: str | None, mode: str, found: Result, clean: Result, rounds: int) -> str:
-    who = f"{workers // 4 if attack else 0} of {workers}"
-    if found.problem:
-        return f"| {who} | {attack or '-'} | {mode} | {found.problem} | | {found.named} of {rounds} | {found.wrongly} | | |"
-    against = f"{100 * (found.accuracy - clean.accuracy):+.2f}"
-    named = f"{found.named} of {rounds}" if attack else "-"
-    overhead = f"{found.consensus_s / found.seconds:.0%}" if mode != "none" else "-"
-    return (
-        f"| {who} | {attack or '-'} | {mode} | {found.accuracy:.2%} | {against} | {named} | {found.wrongly} | {overhead} "
-        f"| {found.seconds / rounds:.1f} |"
+def _tell(workers: int, attack: str | None, mode: str, found: Result, clean: Result, rounds: int) -> None:
+    what = (
+        f"{workers // 4} of {workers} malicious, {attack}, consensus {mode}"
+        if attack
+        else f"{workers} honest, consensus {mode}"
     )
+    wanted = "at most 1 point lost, all named" if attack and mode != "none" else ""
+    if found.problem:
+        row(what, f"{found.problem}; named in {found.named} of {rounds} rounds", wanted)
+        return
+    figures = [f"{found.accuracy:.2%} ({100 * (found.accuracy - clean.accuracy):+.2f} points)"]
+    if attack:
+        figures.append(f"named in {found.named} of {rounds} rounds")
+    if found.wrongly:
+        figures.append(f"{found.wrongly} honest updates rejected")
+    figures.append(f"{found.seconds / rounds:.1f} s a round")
+    if mode != "none":
+        figures.append(f"of it {found.consensus_s / found.seconds:.0%} consensus")
+        wanted = wanted or "overhead at most 25 %"
+    row(what, ", ".join(figures), wanted)
 
 
 def main(data: tuple[list[Rows], Rows], rounds: int, modes: Sequence[str], sizes: Sequence[int]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(_HEAD, flush=True)
     for workers in sizes:
         with fleet(workers) as (aggregator, made):
             cluster = Cluster(aggregator, made, *data)
             clean = cluster.run(None, "none", rounds)
-            print(_line(workers, None, "none", clean, clean, rounds), flush=True)
+            _tell(workers, None, "none", clean, clean, rounds)
             for attack in (None, *ATTACKS):
                 for mode in modes:
                     if attack or mode != "none":
-                        print(_line(workers, attack, mode, cluster.run(attack, mode, rounds), clean, rounds), flush=True)
+                        _tell(workers, attack, mode, cluster.run(attack, mode, rounds), clean, rounds)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import torch
 
 from api.cli.embedded.stack import EmbeddedStack
 from tests.benchmarks.agent_accuracy import SHARED, Data, generated, given, rows
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 from workers.agent import int8_graph, onnx_graph
 from workers.agent.batches import by_length
@@ -84,10 +85,8 @@ def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) 
                 seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     for name, median in medians.items():
-        print(
-            f"{model:7} {name:10} {len(tested) / median:8.0f} texts/s  {medians['torch'] / median:5.2f} x eager fp32",
-            flush=True,
-        )
+        speed = f"{len(tested) / median:.0f} texts/s, {medians['torch'] / median:.2f} times eager fp32"
+        row(f"{model}, one process, {name}", speed, "at least 2 times" if name == "onnx-int8" else "")
     print(f"{model:7} int8: {verdict}", flush=True)
 
 
@@ -122,11 +121,11 @@ def _report(way: str, texts: int, found: list[tuple[float, float, dict[str, Any]
     first, others, results = found[0][0], [seconds for seconds, _, _ in found[1:]], found[-1][2]
     engines = ", ".join(sorted(set(results["engines"].values())))
     median = statistics.median(others)
-    print(
-        f"{way:9} {engines:10} first {first:5.2f} s, then median {median:5.2f} s, worst {max(others):5.2f} s, by the clock"
-        f" {statistics.median(clock for _, clock, _ in found[1:]):5.2f} s, accuracy {results['accuracy']:.2%},"
-        f" {texts} texts over {len(results['engines'])} nodes: {'within' if median <= _GOAL_S else 'MISSES'} {_GOAL_S} s",
-        flush=True,
+    clock = statistics.median(clock for _, clock, _ in found[1:])
+    row(
+        f"{texts} texts over {len(results['engines'])} nodes, {way}, {engines}",
+        f"{median:.2f} s (worst {max(others):.2f} s, the first {first:.2f} s; {clock:.2f} s for the client)",
+        f"at most {_GOAL_S:g} s",
     )
 
 

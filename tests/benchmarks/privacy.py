@@ -4,7 +4,7 @@
     python -m tests.benchmarks.privacy --model minilm --epochs 5 --rate 3e-4 --private-rate 1e-3 --set freeze_layers=5
 
 FOLDER holds train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository,
-else generated feedback. Printed as a Markdown table: accuracy on the test file, seconds a round (median) and of these for the
+else generated feedback. Printed: accuracy on the test file, seconds a round (median) and of these for the
 slowest worker's training, bytes of updates a round, and the epsilon of the worker that has spent most with its delta.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from api.cli.embedded.stack import EmbeddedStack
 from api.cli.feedback.generator import Recipe, generate
+from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 
 WORKERS = 4
@@ -56,7 +57,7 @@ def fields_of(way: str, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(walk: Walk, cluster_id: str, way: str, fields: Mapping[str, Any]) -> str:
-    """One row of the table."""
+    """What one way cost, in words."""
     training_id = walk.train(cluster_id, **fields)["training_id"]
     session = walk.until(cluster_id, "completed", within_s=_LONGEST_S)
     assert session["training_id"] == training_id
@@ -64,11 +65,11 @@ def measure(walk: Walk, cluster_id: str, way: str, fields: Mapping[str, Any]) ->
     asked = {"input_data": "/data/test.json", "aggregation": "global"}
     answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers={"Prefer": "wait=240"}, json=asked)
     spent = session["privacy"]
-    privacy = f"{spent['epsilon']:.2f} | {spent['delta']:.1e}" if spent else " | "
+    privacy = f", epsilon {spent['epsilon']:.2f} at delta {spent['delta']:.1e}" if spent else ""
     seconds, trained = (median(row[name] for row in rounds) for name in ("seconds", "train_seconds"))
     sent = median(row["bytes_received"] for row in rounds) / 1e6
     accuracy = answer["results"]["accuracy"]
-    return f"| {way} | {accuracy:.2%} | {seconds:.2f} | {trained:.2f} | {sent:.1f} | {privacy} |"
+    return f"{accuracy:.2%}, {seconds:.2f} s a round of which {trained:.2f} s training, {sent:.1f} MB{privacy}"
 
 
 def run(walk: Walk, data: Mapping[str, Rows], given: argparse.Namespace) -> None:
@@ -85,10 +86,8 @@ def run(walk: Walk, data: Mapping[str, Rows], given: argparse.Namespace) -> None
     print(
         f"{given.architecture} {given.model}: {WORKERS} workers x {len(data['train_shard_1'])} records, {given.epochs} epochs"
     )
-    print("| way | test accuracy | s a round | of it training | MB a round | epsilon | delta |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for way in given.ways:
-        print(measure(walk, cluster_id, way, fields_of(way, given)), flush=True)
+        row(f"{given.model}, {given.epochs} epochs, {way}", measure(walk, cluster_id, way, fields_of(way, given)))
     walk.terminate(cluster_id)
 
 
