@@ -112,7 +112,10 @@ def test_what_a_search_needs_of_its_cluster(user: User) -> None:
     assert (few["code"], [error["pointer"] for error in few["errors"]]) == ("too_few_workers", ["/space/strategy"])
     few = user.refused("POST", path, 422, json={**SEARCH, "min_workers": 2})
     assert [error["pointer"] for error in few["errors"]] == ["/min_workers"]
-    user.refused("POST", path, 422, json={**SEARCH, "federated": False})
+    pooled = user.refused("POST", path, 422, json={**SEARCH, "federated": False, "compression": "int8"})
+    assert (pooled["code"], [error["pointer"] for error in pooled["errors"]]) == ("federated_only", ["/compression"])
+    both = user.refused("POST", path, 422, json={**SEARCH, "secure_aggregation": True, "compression": "int8"})
+    assert both["code"] == "options_exclude_each_other"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def a_training(context: Context) -> tuple[str, list[str]]:
         workers = [make_node(uow.session, cluster, id=f"{cluster.id}_w{number}").id for number in (1, 2)]
         row = make_training(uow.session, cluster, aggregator, "training")
         row.workers = workers
+        row.config = {**row.config, "learning_rate": 0.03}
         leases.wake(row)
         uow.session.add(RoundRow(training_id=row.id, number=1, status="running", base_digest="b"))
     return row.id, workers
