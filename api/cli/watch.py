@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from rich.console import RenderableType
 from rich.live import Live
 
 from api.cli import live, output, sse, views
@@ -24,29 +25,16 @@ _RECONNECTS = 10
 
 def watch_cluster(session: Session, cluster_id: str) -> Json:
     """Show the cluster's status every two seconds until none of its trainings runs; return the last one."""
-    path = api_path("clusters", cluster_id, "status")
-    answer = session.client.get(path)
-    if session.json:
-        shown = None
-        while True:
-            if answer != shown:
-                output.write_json(answer, line=True)
-                shown = answer
-            if live.all_ended(answer):
-                return answer
-            time.sleep(POLL_S)
-            answer = session.client.get(path)
-    with Live(live.picture(answer), console=output.console(), refresh_per_second=4) as screen:
-        while not live.all_ended(answer):
-            time.sleep(POLL_S)
-            answer = session.client.get(path)
-            screen.update(live.picture(answer))
-    return answer
+    return _polled(session, api_path("clusters", cluster_id, "status"), live.picture, live.all_ended)
 
 
 def watch_search(session: Session, search_id: str) -> Json:
     """Show a search every two seconds until it has ended; return the last one."""
     path = api_path("searches", search_id)
+    return _polled(session, path, views.search, lambda answer: answer["status"] in live.ENDED)
+
+
+def _polled(session: Session, path: str, picture: Callable[[Json], RenderableType], has_ended: Callable[[Json], bool]) -> Json:
     answer = session.client.get(path)
     if session.json:
         shown = None
@@ -54,15 +42,15 @@ def watch_search(session: Session, search_id: str) -> Json:
             if answer != shown:
                 output.write_json(answer, line=True)
                 shown = answer
-            if answer["status"] in live.ENDED:
+            if has_ended(answer):
                 return answer
             time.sleep(POLL_S)
             answer = session.client.get(path)
-    with Live(views.search(answer), console=output.console(), refresh_per_second=4) as screen:
-        while answer["status"] not in live.ENDED:
+    with Live(picture(answer), console=output.console(), refresh_per_second=4) as screen:
+        while not has_ended(answer):
             time.sleep(POLL_S)
             answer = session.client.get(path)
-            screen.update(views.search(answer))
+            screen.update(picture(answer))
     return answer
 
 

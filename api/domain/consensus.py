@@ -6,7 +6,6 @@ from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 
 Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
-BUILT: Final[tuple[Consensus, ...]] = ("none", "proof-of-learning", "byzantine", "raft", "gossip")
 # A star's and a hierarchy's workers have no edges, or no way round, among themselves.
 GOSSIP_TOPOLOGIES: Final = ("mesh", "ring")
 # Fewer updates have no middle.

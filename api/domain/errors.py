@@ -103,9 +103,3 @@ class UpstreamError(DomainError):
 class UnavailableError(DomainError):
     status = 503
     title = "Temporarily unavailable"
-
-
-def unavailable(pointer: str, value: object, what: str) -> InvalidError:
-    """The refusal of a value that the contract names but that has no mechanism yet."""
-    message = f"{value!r} has no mechanism in this version: {what}"
-    return InvalidError("not_available", message, errors=(FieldError(pointer, message),))

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from api.domain import consensus, sampling, strategies
 from api.domain.consensus import Consensus
-from api.domain.errors import ConflictError, FieldError, InvalidError, unavailable
+from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.privacy import DifferentialPrivacy
 from api.domain.stopping import Rules
 from api.domain.strategies import Strategy
@@ -46,10 +46,8 @@ class ClusterSpec:
     idle_timeout_minutes: float | None = None
     budget_usd: float | None = None
 
-    def check_available(self) -> None:
-        """Refuse what the contract names and no agent can do yet."""
-        if self.consensus not in consensus.BUILT:
-            raise unavailable("/consensus", self.consensus, f"built are {', '.join(consensus.BUILT)}")
+    def check_topology(self) -> None:
+        """InvalidError for a consensus that its topology gives no edges for."""
         consensus.check_topology(self.consensus, self.topology)
 
     def config(self) -> dict[str, Any]:

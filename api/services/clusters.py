@@ -20,7 +20,7 @@ ENDED = ("terminating", "terminated")
 
 
 def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
-    spec.check_available()
+    spec.check_topology()
     quotas.claim(uow.session, settings, project_id, clusters=1)
     row = ClusterRow(
         id=ids.cluster_id(),

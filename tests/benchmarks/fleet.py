@@ -40,6 +40,16 @@ class Fleeting:
         found: dict[str, Any] = answer.json()
         return found
 
+    def memory(self, name: str) -> int:
+        """VmRSS or VmHWM, in bytes."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+        raise OSError(f"no {name}")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
 
 def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
     # An agent's log goes to standard output, where the table shall be.

@@ -33,6 +33,7 @@ import torch
 
 from api.cli.feedback.generator import Recipe, generate
 from api.domain.progress import learning_rate
+from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
 from workers.agent import protocol, tensors
@@ -41,7 +42,6 @@ from workers.agent.consensus.trace import trace_of
 from workers.agent.local_training import LOCAL_MODEL
 from workers.agent.protocol import Commitment, ModelSpec
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "product_feedback"
 MODEL = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=64)
 ATTACKS = ("NaN", "sign flip", "scaled noise", "label flip", "free rider")
 MODES = ("none", "proof-of-learning", "byzantine")

@@ -20,11 +20,11 @@ from typing import Any
 
 from api.cli.embedded.stack import EmbeddedStack
 from api.cli.feedback.generator import Recipe, generate
+from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 
 WORKERS = 4
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "product_feedback"
 PARTS = (*(f"train_shard_{number}" for number in range(1, WORKERS + 1)), "validation", "test")
 WAYS = ("plain", "secure", "dp8", "dp3", "dp8+secure")
 _LONGEST_S = 3600

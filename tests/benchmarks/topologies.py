@@ -9,61 +9,27 @@ time, the median over rounds; memory is the largest growth of an agent's residen
 
 import argparse
 import json
-import multiprocessing
-import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
-import uvicorn
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from api.domain import topology
+from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
 from workers.agent import protocol
-from workers.agent.logs import Log
-from workers.agent.paths import Root
-from workers.agent.server import Agent
 
-_TOKEN = "benchmark"
 _MODEL = protocol.ModelSpec(architecture="transformer", model="/models/small", labels=["negative", "positive"], max_length=16)
 _WORDS = ("great", "love", "sturdy", "broken", "awful", "slow", "the", "lamp", "is")
-_PATIENCE_S = 300.0
 _MIB = 2**20
-
-
-@dataclass
-class _Process:
-    peer: protocol.Peer
-    process: BaseProcess
-    http: httpx.Client
-    root: Path
-
-    def post(self, path: str, message: protocol.Message) -> dict[str, Any]:
-        answer = self.http.post(path, content=message.model_dump_json())
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def memory(self, name: str) -> int:
-        """VmRSS or VmHWM, in bytes."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1]) * 1024
-        raise OSError(f"no {name}")
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
 
 @dataclass
@@ -97,73 +63,29 @@ def _small_model(folder: Path) -> None:
     BertModel(config).save_pretrained(folder)
 
 
-def _serve(node_id: str, role: Any, root: Path, socket: str) -> None:
-    # An agent's log goes to standard output, where the table shall be.
-    sys.stdout = open(os.devnull, "w")
-    torch.set_num_threads(1)
-    app = Agent(protocol.AgentConfig(node_id=node_id, role=role, token=_TOKEN), Root(root), Log(node_id)).app()
-    uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
-
-
 @contextmanager
-def _agents(workers: int) -> Iterator[tuple[_Process, list[_Process]]]:
-    """Forked, so that what torch's import costs is shared and no agent's own."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    _small_model(folder / "small")
-    made: list[_Process] = []
-    fork = multiprocessing.get_context("fork")
-    try:
-        for index in range(workers + 1):
-            node_id, root = f"n{index}", folder / f"root{index}"
-            (root / "models").mkdir(parents=True)
-            shutil.copytree(folder / "small", root / "models/small")
-            texts = [{"text": f"the lamp is {_WORDS[i % 6]}", "sentiment": _MODEL.labels[i % 6 < 3]} for i in range(12)]
-            (root / "data").mkdir()
-            (root / "data/train.json").write_text(json.dumps(texts))
-            socket = str(folder / f"{index}.sock")
-            process = fork.Process(
-                target=_serve, args=(node_id, "worker" if index else "aggregator", root, socket), daemon=True
-            )
-            process.start()
-            client = httpx.Client(
-                base_url="http://agent",
-                transport=httpx.HTTPTransport(uds=socket),
-                headers={"Authorization": f"Bearer {_TOKEN}"},
-                timeout=_PATIENCE_S,
-            )
-            made.append(_Process(protocol.Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))
-        for agent in made:
-            _until_up(agent)
-        yield made[0], made[1:]
-    finally:
-        for agent in made:
-            agent.http.close()
-            agent.process.terminate()
-            agent.process.join(10)
-        shutil.rmtree(folder, ignore_errors=True)
+def _agents(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
+    """A fleet that has the small model and something to train on."""
+    texts = [{"text": f"the lamp is {_WORDS[i % 6]}", "sentiment": _MODEL.labels[i % 6 < 3]} for i in range(12)]
+    with fleet(workers) as (aggregator, made), tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        _small_model(Path(folder) / "small")
+        for agent in (aggregator, *made):
+            shutil.copytree(Path(folder) / "small", agent.root / "models/small")
+            (agent.root / "data/train.json").write_text(json.dumps(texts))
+        yield aggregator, made
 
 
-def _until_up(agent: _Process) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        with suppress(httpx.HTTPError):
-            agent.http.get("/health").raise_for_status()
-            return
-        time.sleep(0.05)
-    raise TimeoutError(agent.peer.node_id)
-
-
-def _path(kind: str, workers: Sequence[_Process]) -> protocol.DataPath | None:
+def _path(kind: str, workers: Sequence[Fleeting]) -> protocol.DataPath | None:
     if kind == "star":
         return None
     groups = topology.groups([worker.peer.node_id for worker in workers]) if kind == "hierarchical" else []
     return protocol.DataPath.model_validate(
-        {"kind": kind, "peers": [worker.peer for worker in workers], "groups": groups, "wait_s": _PATIENCE_S}
+        {"kind": kind, "peers": [worker.peer for worker in workers], "groups": groups, "wait_s": PATIENCE_S}
     )
 
 
 def _round(
-    kind: str, number: int, base: str, aggregator: _Process, workers: Sequence[_Process]
+    kind: str, number: int, base: str, aggregator: Fleeting, workers: Sequence[Fleeting]
 ) -> tuple[dict[str, Any], float]:
     """(the aggregator's report, wall seconds)."""
     path, started = _path(kind, workers), time.perf_counter()
@@ -171,7 +93,7 @@ def _round(
         "/rounds/aggregate",
         protocol.AggregateRound(
             training_id=kind, round=number, model=_MODEL, base_digest=base, workers=[worker.peer for worker in workers],
-            self_peer=aggregator.peer, dataset="/data/train.json", quorum=len(workers), deadline_s=_PATIENCE_S, path=path,
+            self_peer=aggregator.peer, dataset="/data/train.json", quorum=len(workers), deadline_s=PATIENCE_S, path=path,
         ),
     )  # fmt: skip
     hyperparameters = protocol.Hyperparameters(batch_size=16, learning_rate=0.001, optimizer="sgd")
@@ -193,7 +115,7 @@ def _round(
             return found, time.perf_counter() - started
 
 
-def measure(kind: str, rounds: int, aggregator: _Process, workers: Sequence[_Process]) -> _Row:
+def measure(kind: str, rounds: int, aggregator: Fleeting, workers: Sequence[Fleeting]) -> _Row:
     """One round to warm up, then `rounds` measured ones."""
     ready = aggregator.post("/trainings", protocol.TrainingInit(training_id=kind, model=_MODEL))
     base, seconds, worker_memory, aggregator_memory = ready["digest"], list[float](), 0, 0
