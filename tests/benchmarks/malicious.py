@@ -1,11 +1,11 @@
 """What malicious workers do to a model under each consensus, who is found out, and what finding out costs.
 
-    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 2000] [--rounds 3] [--only none,proof-of-learning]
+    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 2500] [--rounds 2] [--only none,proof-of-learning]
 
 1 of 4 and 2 of 8 workers are malicious in every round; `base` starts from scratch, batch size 16, learning rate 0.001 (cosine),
-adam, one epoch a round. The 8 workers share out the data of the 4. FOLDER holds train_shard_1..4.json and test.json; by
-default the shared data folder beside the repository if it is there, else generated feedback. Every agent is a process of its
-own, without a control plane. The malicious send what an agent of ours would never send:
+adam, one epoch a round. The 8 workers share out the data of the 4; nobody has more than `samples`. FOLDER holds
+train_shard_1..4.json and test.json; by default the shared data folder beside the repository if it is there, else generated
+feedback. Every agent is a process of its own, without a control plane. The malicious send what an agent of ours never would:
 
 - NaN: the base with one NaN in it.
 - sign flip: they train, and send the base less three times what they learned; the chain is theirs but for its end.
@@ -64,7 +64,7 @@ def _data(folder: Path | None, samples: int) -> tuple[list[Rows], Rows]:
     """Four shards and a test set."""
     if folder is not None:
         shards = [json.loads((folder / f"train_shard_{number}.json").read_bytes()) for number in range(1, 5)]
-        return [shard[:samples] for shard in shards], json.loads((folder / "test.json").read_bytes())
+        return shards, json.loads((folder / "test.json").read_bytes())
     made = generate(Recipe(shards=4, samples=samples, test=1000, validation=10, seed=0))
     rows = {name: [{"text": row.text, "sentiment": row.sentiment} for row in part] for name, part in made}
     return [rows[f"shard_{number}"] for number in range(1, 5)], rows["test"]
@@ -78,14 +78,14 @@ def _turned(rows: Rows) -> Rows:
 class Cluster:
     """A fleet and its data: one training after another, each with its own attack."""
 
-    def __init__(self, aggregator: Fleeting, workers: Sequence[Fleeting], shards: list[Rows], test: Rows) -> None:
+    def __init__(self, aggregator: Fleeting, workers: Sequence[Fleeting], shards: list[Rows], test: Rows, samples: int) -> None:
         self.aggregator = aggregator
         self.workers = list(workers)
         share = len(workers) // len(shards)
         self.malicious = self.workers[-(len(workers) // 4) :]
         (aggregator.root / "data/test.json").write_text(json.dumps(test))
         for index, worker in enumerate(workers):
-            part = shards[index // share][index % share :: share]
+            part = shards[index // share][index % share :: share][:samples]
             (worker.root / "data/train.json").write_text(json.dumps(part))
             (worker.root / "data/turned.json").write_text(json.dumps(_turned(part)))
 
@@ -232,12 +232,12 @@ def _tell(workers: int, attack: str | None, mode: str, found: Result, clean: Res
     row(what, ", ".join(figures), wanted)
 
 
-def main(data: tuple[list[Rows], Rows], rounds: int, modes: Sequence[str], sizes: Sequence[int]) -> None:
+def main(data: tuple[list[Rows], Rows], samples: int, rounds: int, modes: Sequence[str], sizes: Sequence[int]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     for workers in sizes:
         with fleet(workers) as (aggregator, made):
-            cluster = Cluster(aggregator, made, *data)
+            cluster = Cluster(aggregator, made, *data, samples)
             clean = cluster.run(None, "none", rounds)
             _tell(workers, None, "none", clean, clean, rounds)
             for attack in (None, *ATTACKS):
@@ -249,10 +249,18 @@ def main(data: tuple[list[Rows], Rows], rounds: int, modes: Sequence[str], sizes
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED if SHARED.is_dir() else None)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=2500)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", default=",".join(MODES))
     parser.add_argument("--workers", default="4,8")
     given = parser.parse_args()
-    print(f"data: {given.data.name if given.data else 'generated feedback'}, {given.samples} samples a shard", flush=True)
-    main(_data(given.data, given.samples), given.rounds, given.only.split(","), [*map(int, given.workers.split(","))])
+    print(
+        f"data: {given.data.name if given.data else 'generated feedback'}, at most {given.samples} samples a worker", flush=True
+    )
+    main(
+        _data(given.data, given.samples),
+        given.samples,
+        given.rounds,
+        given.only.split(","),
+        [*map(int, given.workers.split(","))],
+    )

@@ -143,15 +143,18 @@ class Aggregator:
         return self._round
 
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
-        """Wait for these no longer."""
+        """Wait for these no longer; those that were dropped before, or are not of the round, change nothing."""
         found = self._known(training_id, number)
         async with found.turn:
-            found.dropped |= set(node_ids)
-            found.waiting -= set(node_ids)
+            left = set(node_ids) & {peer.node_id for peer in found.request.workers} - found.dropped
+            if not left:
+                return found.report
+            found.dropped |= left
+            found.waiting -= left
             if found.secure is not None:
-                found.secure.drop(node_ids)
+                found.secure.drop(sorted(left))
             if found.exchanging and found.watched.is_open:
-                self._fall_back(found, f"{', '.join(sorted(node_ids))} left the round")
+                self._fall_back(found, f"{', '.join(sorted(left))} left the round")
             await self._close_if_complete(found)
         return found.report
 
@@ -179,7 +182,7 @@ class Aggregator:
     def expects(self, training_id: str, number: int, node_id: str) -> bool:
         """Whether an update may be sent at all; asked before its bytes are taken."""
         found = self._round
-        if found is None or self._key != (training_id, number) or found.exchanging:
+        if found is None or self._key != (training_id, number):
             return False
         if found.secure is not None and not found.secure.expects(node_id):
             return False
@@ -240,6 +243,8 @@ class Aggregator:
             if not self.expects(training_id, number, node_id):
                 problem = Problem(code="not_expected", message="no update of this node is waited for")
                 return Receipt(accepted=False, bytes=size, problem=problem)
+            if found.exchanging:
+                self._fall_back(found, f"{node_id} could not tell of the exchange and sent its update")
             found.waiting.discard(node_id)
             started = time.perf_counter()
             try:

@@ -32,6 +32,7 @@ from workers.agent.topologies.patterns import PATTERNS
 
 T = TypeVar("T")
 _RETRY_PAUSES_S = (0.5, 1.0, 2.0)
+_TELL_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _ANSWER_S = 120.0
 
 
@@ -234,18 +235,28 @@ class Worker:
             for task in (exchange, told):
                 task.cancel()
             await asyncio.gather(exchange, told, return_exceptions=True)
-        tell = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
         try:
-            receipt = await self._tried(
-                watched,
-                request,
-                lambda: self._exchange.ask(request.aggregator, tell, found, Receipt, within_s=_ANSWER_S),
-            )
+            accepted = await self._told(request, found, fallen)
         finally:
             # After the aggregator was told: else a worker that this one leaves alone may name it before it names the culprit.
             if found.problem is not None:
                 self.parts.end()
-        return receipt.accepted and not fallen.is_set()
+        return accepted and not fallen.is_set()
+
+    async def _told(self, request: TrainRound, found: Exchanged, fallen: asyncio.Event) -> bool:
+        """Whether the aggregator has taken the word on the exchange; an aggregator that is away for a while is told again."""
+        path = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
+        for pause in (*_TELL_PAUSES_S, None):
+            try:
+                receipt = await self._exchange.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
+            except AgentError as error:
+                self._log("not_told", round=request.round, problem=error.code)
+                if pause is None or fallen.is_set():
+                    break
+                await asyncio.sleep(pause)
+            else:
+                return receipt.accepted
+        return False
 
     async def _exchanged(self, request: TrainRound, meeting: Meeting, report: TrainReport) -> Exchanged:
         try:

@@ -37,9 +37,19 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 async def look(
-    context: Context, job: Job, aggregator: Member, number: int, quorum: int, kind: str, gone: Sequence[str]
+    context: Context,
+    job: Job,
+    aggregator: Member,
+    number: int,
+    quorum: int,
+    kind: str,
+    gone: Sequence[str],
+    out: Sequence[str],
 ) -> Outcome:
-    """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done."""
+    """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done.
+
+    `gone` are workers whose sandboxes are lost, `out` those that failed or declined in an earlier look.
+    """
     outcome = Outcome()
     peers = await peers_of(context, [*job.workers, *job.returning, aggregator])
     for member in job.workers:
@@ -50,7 +60,7 @@ async def look(
         return outcome
     try:
         async with agent_of(context, aggregator) as agent:
-            await _collect(context, job, agent, workers, peers, number, quorum, kind, gone, outcome)
+            await _collect(context, job, agent, workers, peers, number, quorum, kind, gone, out, outcome)
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
         outcome.aggregate = None
@@ -71,6 +81,7 @@ async def _collect(
     quorum: int,
     kind: str,
     gone: Sequence[str],
+    out: Sequence[str],
     outcome: Outcome,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
@@ -95,8 +106,8 @@ async def _collect(
         synchronous=None if job.config["federated"] else _hyperparameters(job, number),
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
-    if gone and outcome.aggregate.state == "collecting":
-        outcome.aggregate = await aggregator.drop(job.training_id, number, list(gone))
+    if (gone or out) and outcome.aggregate.state == "collecting":
+        outcome.aggregate = await aggregator.drop(job.training_id, number, [*gone, *out])
     outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
     end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
     if job.config["federated"]:
@@ -104,8 +115,8 @@ async def _collect(
     else:
         looks = [asyncio.create_task(_watch(context, job, member, number, end, outcome)) for member in workers]
     try:
-        while outcome.aggregate.state == "collecting" and not outcome.silent and (left := end - time.monotonic()) > 0:
-            poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, left))
+        while outcome.aggregate.state == "collecting" and not outcome.silent and (wait_s := end - time.monotonic()) > 0:
+            poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, wait_s))
             watched = {task for task in looks if not task.done()} | {poll}
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if poll.done():
@@ -114,8 +125,8 @@ async def _collect(
                 poll.cancel()
                 await asyncio.gather(poll, return_exceptions=True)
             arrived = {report.node_id for report in outcome.aggregate.received}
-            out = (*outcome.failed, *outcome.declined)
-            waiting = [node_id for node_id in out if node_id in peers and node_id not in arrived]
+            left = (*outcome.failed, *outcome.declined)
+            waiting = [node_id for node_id in left if node_id in peers and node_id not in arrived]
             if waiting and outcome.aggregate.state == "collecting":
                 outcome.aggregate = await aggregator.drop(job.training_id, number, waiting)
                 for node_id in waiting:

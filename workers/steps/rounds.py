@@ -71,6 +71,7 @@ def run(context: Context, job: Job, token: str) -> None:
     )
     here = {member.node_id for member in (*present.workers, *present.returning)}
     gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
+    out = [node_id for node_id, state in states.items() if state in ("failed", "declined")]
     # What most workers hold, an election cannot lose.
     copies = majority(len(job.planned_workers)) if raft else 1
     try:
@@ -79,7 +80,7 @@ def run(context: Context, job: Job, token: str) -> None:
             TrainingRow,
             job.training_id,
             token,
-            lambda: look(context, present, aggregator, number, quorum, kind, gone),
+            lambda: look(context, present, aggregator, number, quorum, kind, gone, out),
         )
     except AgentRefusedError as refusal:
         if job.attempts < _REFUSALS or job.returning:

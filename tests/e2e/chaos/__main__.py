@@ -1,4 +1,4 @@
-"""`make chaos`: one training after another on one stack, each hit once at a random moment; a table of what became of them."""
+"""`make chaos`: one training after another on one stack, each hit at random moments; a table of what became of them."""
 
 import argparse
 import random
@@ -11,7 +11,8 @@ from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.chaos.faults import FAULTS
 from tests.e2e.chaos.rig import Rig, Run
 
-_EPOCHS = 8
+_EPOCHS = 12
+_SAMPLES = 600
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=None, help="of which fault comes when; printed, to do it again")
     parser.add_argument("--frozen", type=float, default=20.0, help="seconds that what is frozen or cut off stays so")
-    parser.add_argument("--together", type=int, default=1, choices=range(1, _EPOCHS), help="kills in one training")
+    parser.add_argument("--together", type=int, default=3, choices=range(1, 5), help="kills in one training")
     parser.add_argument("--within", type=float, default=None, help="begin no further training after so many seconds")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault; may be given more than once")
     given = parser.parse_args()
@@ -27,7 +28,7 @@ def main() -> int:
     print(f"seed {seed}, {given.kills} kills, frozen for {given.frozen:g} s", flush=True)
     began, done, good = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
-        rig = Rig(stack, _EPOCHS, given.frozen)
+        rig = Rig(stack, _EPOCHS, given.frozen, _SAMPLES)
         first = rig.run((), random.Random(seed))
         print(f"undisturbed: accuracy {first.accuracy:.4f}, digest {first.digest[:12]}, {first.seconds:.1f} s", flush=True)
         print("| kill | in epoch | next round after, s | accuracy | same model | verdict |", flush=True)

@@ -16,7 +16,6 @@ from tests.e2e.chaos.faults import Fault, Target, provider
 from tests.e2e.walk import Walk, samples
 
 WORKERS = 3
-SAMPLES = 200
 TEST = samples(400, 900_000)
 _ENDED = ("completed", "failed", "stopped", "refused")
 # Half a point of accuracy.
@@ -85,23 +84,26 @@ class Run:
 
 
 class Rig:
-    """One cluster on one stack, used for training after training."""
+    """One cluster on one stack, used for training after training, `samples` on each worker."""
 
-    def __init__(self, stack: EmbeddedStack, epochs: int, frozen_s: float) -> None:
+    def __init__(self, stack: EmbeddedStack, epochs: int, frozen_s: float, samples: int) -> None:
         self.stack = stack
+        self._samples = samples
         self.walk = PatientWalk(stack.url, stack.api_key)
         self._epochs = epochs
         self._frozen_s = frozen_s
+        # Of an undisturbed training, once one has run: a fault comes at a random moment of a round.
+        self._round_s = 1.0
         self.cluster_id, self.workers, self.aggregator = self.walk.cluster(WORKERS)
         for node_id in self.workers:
             self._upload(node_id)
 
     def _upload(self, node_id: str) -> None:
         number = self.workers.index(node_id)
-        self.walk.upload(node_id, "/data/train_shard.json", samples(SAMPLES, number * 10_000), status=201)
+        self.walk.upload(node_id, "/data/train_shard.json", samples(self._samples, number * 10_000), status=201)
 
     def run(self, faults: Sequence[Fault], random_: random.Random) -> Run:
-        """Train from nothing; each fault comes in a round of its own, at a random moment of it.
+        """Train from nothing; each fault comes in a part of the training of its own, at a random moment of a random round.
 
         AssertionError when a promise is broken; the training is stopped then.
         """
@@ -114,15 +116,19 @@ class Rig:
         except AssertionError:
             self._stop(watch)
             raise
+        if not faults:
+            self._round_s = (watch.epochs[-1][0] - started) / self._epochs
         return Run(hits, self._accuracy(), digest, time.monotonic() - started)
 
     def _disturb(self, watch: Watch, faults: Sequence[Fault], random_: random.Random) -> list[Hit]:
-        rounds = sorted(random_.sample(range(self._epochs - 1), len(faults)))
+        share = self._epochs // max(1, len(faults))
         hits = []
-        for fault, epoch in zip(faults, rounds, strict=True):
-            watch.until(epoch, 120)
-            time.sleep(random_.uniform(0, 1))
+        # Rounds go on without a lost worker while its owner brings it back: that comes last, or the others would come too late.
+        for number, fault in enumerate(sorted(faults, key=lambda fault: fault.loses_worker)):
+            watch.until(number * share + random_.randrange(max(1, share - 2)), 120)
+            time.sleep(random_.uniform(0, self._round_s))
             at_epoch = watch.look()["epoch"]
+            assert watch.ended is None, f"the training ended before {fault.name}"
             moment = time.monotonic()
             worker = random_.choice(self.workers)
             fault.inflict(Target(self.stack, self.walk, worker, self.aggregator, self._frozen_s))

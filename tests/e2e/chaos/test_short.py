@@ -15,7 +15,8 @@ from tests.e2e.chaos.faults import FAULTS, provider
 from tests.e2e.chaos.rig import Rig
 from workers.steps.deployment import metadata_of
 
-EPOCHS = 9
+EPOCHS = 14
+SAMPLES = 200
 SHORT = (
     "SIGKILL api",
     "SIGKILL worker",
@@ -38,7 +39,7 @@ def rig() -> Iterator[Rig]:
     """On a stack of its own: other tests need theirs undisturbed. Not below pytest's own folder, which each start of a pytest
     closes to root's Postgres, so that one that was killed could not come back."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
-        yield Rig(stack, EPOCHS, frozen_s=3)
+        yield Rig(stack, EPOCHS, 3, SAMPLES)
 
 
 def test_whatever_is_killed_the_training_finishes_and_nothing_is_left(rig: Rig) -> None:

@@ -211,6 +211,17 @@ def test_an_exchange_without_one_of_its_workers_falls_back_to_the_star(agents: F
     assert {link["target"] for link in found["links"] if link["source"] != "ps"} == {"ps"}
 
 
+def test_a_worker_that_cannot_tell_of_the_exchange_ends_it_by_sending_its_update(agents: Federation) -> None:
+    run = Run(agents, "untold", "mesh")
+    run.begin()
+    run.collect(1)
+    for worker in agents.workers:
+        run.train(worker, 1, **({"path": None} if worker.node_id == "w1" else {}))
+    found = run.report(agents.aggregator, 1)
+    assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w3", "w4", "w5"])
+    assert found["fallback"] == "w1 could not tell of the exchange and sent its update"
+
+
 @pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])
 def test_an_update_that_went_astray_ends_the_exchange_and_is_named(agents: Federation, kind: str) -> None:
     run = Run(agents, f"astray_{kind}", kind)

@@ -10,6 +10,7 @@ from workers.agent.collection import Collection
 from workers.agent.consensus import byzantine
 from workers.agent.consensus.auditing import Auditor
 from workers.agent.consensus.committee import rejected
+from workers.agent.consensus.outreach import OUT_OF_REACH, too_long
 from workers.agent.consensus.voting import vote
 from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
@@ -34,6 +35,7 @@ class Verdict:
 
 class Jury:
     def __init__(self, store: Store, exchange: Exchange, log: Log) -> None:
+        self._store = store
         self._exchange = exchange
         self._log = log
         self._auditor = Auditor(store, exchange, log)
@@ -48,8 +50,16 @@ class Jury:
 
     async def _by_evidence(self, found: Collection, frozen: Names[str]) -> Verdict:
         started = time.perf_counter()
-        votes, audits = await asyncio.gather(vote(found, self._exchange, self._log), self._auditor.audit(found, frozen))
-        refused = dict(rejected(list(found.held), votes))
+        steps = {
+            node_id: sum(report.commitment.steps) if report.commitment else 1 for node_id, (report, _) in found.held.items()
+        }
+        updates = {node_id: (path, steps[node_id]) for node_id, (_, path) in found.held.items()}
+        votes, audits, far = await asyncio.gather(
+            vote(found, self._exchange, self._log),
+            self._auditor.audit(found, frozen),
+            asyncio.to_thread(too_long, updates, self._store.need(found.request.base_digest)),
+        )
+        refused = dict(rejected(list(found.held), votes)) | dict.fromkeys(far, OUT_OF_REACH)
         refused |= {audit.worker: audit.reason for audit in audits if audit.reason is not None}
         return Verdict(
             [node_id for node_id in found.held if node_id not in refused],

@@ -10,6 +10,8 @@ import torch
 
 from workers.agent.tensors import State
 
+_PIECE = 1 << 14
+
 
 def krum(updates: Sequence[Mapping[str, torch.Tensor]], byzantine: int) -> State:
     best = ranked(squared_distances(updates), byzantine)[0]
@@ -17,12 +19,16 @@ def krum(updates: Sequence[Mapping[str, torch.Tensor]], byzantine: int) -> State
 
 
 def squared_distances(updates: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """fp64, shape (updates, updates). One tensor of every update in memory at a time."""
+    """fp64, shape (updates, updates). One tensor of every update in memory at a time.
+
+    Differences are summed, not products: a huge update would drown the others' distances in rounding.
+    """
     total = torch.zeros(len(updates), len(updates), dtype=torch.float64)
     for name in updates[0]:
-        flat = torch.stack([update[name].flatten() for update in updates]).double()
-        for index, row in enumerate(flat):
-            total[index] += (flat - row).square().sum(1)
+        flat = torch.stack([update[name].flatten() for update in updates])
+        # In pieces that stay in the processor's cache.
+        for piece in flat.split(_PIECE, dim=1):
+            total += torch.cdist(piece.double(), piece.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     return total
 
 
