@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.openapi_links import add_links
 from api.paths import OPENAPI_JSON
 from api.schemas.examples import EXAMPLES, PROBLEMS
 from api.schemas.problems import Problem
@@ -81,6 +82,7 @@ def install(app: FastAPI) -> None:
             for name in schemas.keys() - asked:
                 if schemas[name].get("additionalProperties") is False:
                     del schemas[name]["additionalProperties"]
+            add_links(made["paths"])
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -1,0 +1,59 @@
+"""Sequences of operations along openapi.json's links: what one answer has made, the next requests ask for, change and end."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from requests import Response
+from schemathesis import GenerationMode
+
+from api.paths import OPENAPI_JSON
+from tests.fuzz.conftest import CASES, World
+from tests.fuzz.test_operations import CHECKS, STREAMS
+
+pytestmark = pytest.mark.timeout(7200)
+_STEPS = 10
+_document = json.loads(OPENAPI_JSON.read_text())
+# A stream of events is text to OpenAPI 3.1, and schemathesis would look at each event.
+_schema = schemathesis.openapi.from_dict(_document).exclude(operation_id=list(STREAMS))
+_schema.config.checks.update(included_check_names=[check.__name__ for check in CHECKS])
+# What is refused makes nothing that could be gone on with; test_operations.py asks for what is wrong.
+_schema.config.generation.update(modes=[GenerationMode.POSITIVE])
+
+
+def test_every_sequence_along_the_links_is_answered_as_documented(url: str, world: World) -> None:
+    made: set[str] = set()
+    followed: Counter[str] = Counter()
+
+    class Links(_schema.as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
+            # A wait is what clients ask for; here it would only hold the next case.
+            for header in [header for header in case.headers or {} if header.lower() == "prefer"]:
+                del case.headers[header]
+            return {"base_url": url, "headers": {"Authorization": f"Bearer {world.user.secret}"}, "timeout": 60}
+
+        def after_call(self, response: Response, case: schemathesis.Case[Any]) -> None:
+            super().after_call(response, case)
+            definition = case.operation.definition.raw
+            if response.status_code < 300 and made & {str(value) for value in (case.path_parameters or {}).values()}:
+                followed[definition["operationId"]] += 1
+            if response.status_code < 300 and any("links" in answer for answer in definition["responses"].values()):
+                made.update(value for key, value in response.json().items() if key.endswith("_id") and isinstance(value, str))
+
+    run_state_machine_as_test(
+        Links,
+        settings=settings(
+            max_examples=max(5, CASES // _STEPS),
+            stateful_step_count=_STEPS,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert made, "nothing was made, so that no link could be followed"
+    assert len(followed) >= 5, f"of what was made only these were asked for: {followed}"
