@@ -21,6 +21,7 @@ from tests.e2e.walk import Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
 SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py")
+OWN_STACK = "tests/e2e/chaos/"
 # A loaded machine is no counterexample.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
@@ -31,7 +32,7 @@ class ByStackAndFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::")[0]
-        return "stack" if path.startswith(SHARE_THE_STACK) else path
+        return "stack" if path.startswith(SHARE_THE_STACK) and not path.startswith(OWN_STACK) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStackAndFile:

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workers.agent import data, freezing, tensors
 from workers.agent.batches import Encoded
@@ -34,21 +36,21 @@ class Feedback:
     test: Encoded
 
     @classmethod
-    def of(
-        cls, folder: Path, spec: ModelSpec, scratch: Path, *, frozen: int = 0, samples: int | None = None, pooled: bool = False
-    ) -> "Feedback":
+    def of(cls, folder: Path, spec: ModelSpec, scratch: Path, *, frozen: int = 0, samples: int | None = None) -> "Feedback":
         network, source = build(spec, Root(scratch)), Root(folder)
         parts = [data.read(source, f"/train_shard_{number}.json") for number in (1, 2, 3, 4)]
         if samples is not None:
             parts = [part.take(range(min(samples, len(part)))) for part in parts]
         texts = [(list(part.texts), list(part.labels)) for part in parts]
-        if pooled:
-            texts = [([text for part, _ in texts for text in part], [label for _, part in texts for label in part])]
         test = data.read(source, "/test.json")
         encoded = [network.encoded(*part) for part in (*texts, (test.texts, test.labels))]
         if frozen:
             encoded = [freezing.with_trunk(network.model, frozen, part, scratch) for part in encoded]
         return cls(network, encoded[:-1], encoded[-1])
+
+    def pooled(self) -> "Feedback":
+        """The shards as one: what a single process with all the data would train on."""
+        return replace(self, shards=[_joined(self.shards)])
 
     def rounds(
         self,
@@ -89,6 +91,18 @@ class Feedback:
 def _job(number: int, wanted: Hyperparameters, moments: dict[str, Any] | None) -> Job:
     stop = threading.Event()
     return Job(number, wanted, Autonomy(), "", commit=False, stop=stop, progress=lambda _part: None, moments=moments)
+
+
+def _joined(parts: Sequence[Encoded]) -> Encoded:
+    ends = np.cumsum([len(part.ids) for part in parts])
+    starts = [part.offsets[:-1] + end - len(part.ids) for part, end in zip(parts, ends, strict=True)]
+    return replace(
+        parts[0],
+        ids=np.concatenate([part.ids for part in parts]),
+        offsets=np.concatenate([*starts, ends[-1:]]),
+        labels=np.concatenate([part.labels for part in parts if part.labels is not None]),
+        trunk=None if parts[0].trunk is None else np.concatenate([part.trunk for part in parts if part.trunk is not None]),
+    )
 
 
 def _copy(state: State) -> State:

@@ -2,20 +2,17 @@
 
 import asyncio
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from workers.agent import tensors
-from workers.agent.admission import sound
 from workers.agent.autonomy import to_tell
 from workers.agent.collection import Collection
-from workers.agent.consensus.distance import consensus_distance
 from workers.agent.consensus.modes import CONSENSUS
 from workers.agent.consensus.verdict import Jury
 from workers.agent.door import Door
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
+from workers.agent.exchanges import Exchanges
 from workers.agent.first_model import FirstModel
 from workers.agent.logs import Log
 from workers.agent.protocol import (
@@ -24,12 +21,9 @@ from workers.agent.protocol import (
     Decision,
     Evaluation,
     Exchanged,
-    Fallback,
     Link,
-    Peer,
     Problem,
     Receipt,
-    Stopped,
     TrainingInit,
     TrainingReady,
 )
@@ -38,11 +32,9 @@ from workers.agent.rounds import Watched
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
-from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import strategy_of
 
 _FALLBACK_GRACE_S = 60.0
-_TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 class Aggregator:
@@ -60,7 +52,7 @@ class Aggregator:
     ) -> None:
         self._node_id = node_id
         self._untold = [] if untold is None else untold
-        self._exchange = exchange
+        self._exchanges = Exchanges(exchange, store, log)
         self._store = store
         self._log = log
         self._first = FirstModel(exchange, store, shelf, log)
@@ -72,7 +64,6 @@ class Aggregator:
         self._key: tuple[str, int] | None = None
         self._round: Collection | None = None
         self._clock: asyncio.Task[None] | None = None
-        self._telling: set[asyncio.Task[None]] = set()
 
     async def init(self, request: TrainingInit) -> TrainingReady:
         """Publish the first global model, or find the last one here or at one of the sources."""
@@ -102,7 +93,7 @@ class Aggregator:
         made.exchanging = request.path is not None
         self._key, self._round = key, made
         if request.fallback is not None:
-            self._fall_back(made, request.fallback)
+            self._exchanges.fall_back(made, request.fallback)
         if self._clock is not None:
             self._clock.cancel()
         if request.secure_aggregation:
@@ -154,7 +145,7 @@ class Aggregator:
             if found.secure is not None:
                 found.secure.drop(sorted(left))
             if found.exchanging and found.watched.is_open:
-                self._fall_back(found, f"{', '.join(sorted(left))} left the round")
+                self._exchanges.fall_back(found, f"{', '.join(sorted(left))} left the round")
             await self._close_if_complete(found)
         return found.report
 
@@ -171,7 +162,7 @@ class Aggregator:
         if found.exchanging:
             async with found.turn:
                 if found.exchanging and found.watched.is_open:
-                    self._fall_back(found, "the exchange was not done by the round's deadline")
+                    self._exchanges.fall_back(found, "the exchange was not done by the round's deadline")
             await asyncio.sleep(min(seconds, _FALLBACK_GRACE_S))
         async with found.turn:
             if found.watched.is_open:
@@ -198,7 +189,7 @@ class Aggregator:
             if not found.exchanging or not found.watched.is_open or node_id not in found.waiting:
                 return refused
             if body.problem is not None:
-                self._fall_back(found, f"{node_id}: {body.problem.message}")
+                self._exchanges.fall_back(found, f"{node_id}: {body.problem.message}")
                 return refused
             found.waiting.discard(node_id)
             found.exchanged[node_id] = body
@@ -207,33 +198,6 @@ class Aggregator:
             found.watched.change(received=[*found.report.received, report])
             await self._close_if_complete(found)
             return Receipt(accepted=True, bytes=0) if found.exchanging else refused
-
-    def _fall_back(self, found: Collection, reason: str) -> None:
-        """Give the exchange up: every worker that is left sends its own update here. Called with the round's turn held."""
-        found.exchanging = False
-        found.exchanged.clear()
-        found.links.clear()
-        found.mixed.clear()
-        found.mean = FedAvg()
-        found.waiting = {peer.node_id for peer in found.request.workers} - found.dropped
-        found.watched.change(received=[], bytes_received=None, fallback=reason if found.request.path else None)
-        self._log("fell_back", round=found.report.round, reason=reason)
-        for peer in found.request.workers:
-            if peer.node_id in found.waiting:
-                task = asyncio.create_task(self._tell(found, peer, reason))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
-
-    async def _tell(self, found: Collection, peer: Peer, reason: str) -> None:
-        path = f"/trainings/{found.report.training_id}/rounds/{found.report.round}/fallback"
-        for pause in _TELL_PAUSES_S:
-            await asyncio.sleep(pause)
-            try:
-                await self._exchange.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
-            except AgentError as error:
-                self._log("not_told", node=peer.node_id, problem=error.code)
-            else:
-                return
 
     async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> Receipt:
         """Judge an update that has arrived as a file within `seconds`. A late, doubled or refused one changes nothing."""
@@ -244,7 +208,7 @@ class Aggregator:
                 problem = Problem(code="not_expected", message="no update of this node is waited for")
                 return Receipt(accepted=False, bytes=size, problem=problem)
             if found.exchanging:
-                self._fall_back(found, f"{node_id} could not tell of the exchange and sent its update")
+                self._exchanges.fall_back(found, f"{node_id} could not tell of the exchange and sent its update")
             found.waiting.discard(node_id)
             started = time.perf_counter()
             try:
@@ -295,9 +259,9 @@ class Aggregator:
         request = found.request
         if found.exchanging:
             try:
-                await self._take_means(found, request)
+                await self._exchanges.take_means(found)
             except AgentError as error:
-                self._fall_back(found, error.message)
+                self._exchanges.fall_back(found, error.message)
                 return
         if found.secure is not None and found.secure.problem is not None:
             raise found.secure.problem
@@ -323,7 +287,7 @@ class Aggregator:
         digest = await asyncio.to_thread(self._publisher.publish, found, accepted)
         seconds = found.seconds + time.perf_counter() - started
         validation = await self.validation(request, digest)
-        distance = await asyncio.to_thread(self._distance, request.training_id, found.mixed, digest)
+        distance = await asyncio.to_thread(self._exchanges.distance, found, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})
         self._store.clear_updates(request.training_id)
         if not found.watched.is_open:  # stopped meanwhile, and told so to whoever waited
@@ -344,41 +308,6 @@ class Aggregator:
         if path is None:
             return None
         return await asyncio.to_thread(self._publisher.validate, request.model, digest, path, request.freeze_layers)
-
-    async def _take_means(self, found: Collection, request: AggregateRound) -> None:
-        """The exchange's result: one worker's copy, or the mean of every group from its head."""
-        peers = {peer.node_id: peer for peer in request.workers}
-        means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
-        if request.path is None or not means:
-            raise AgentError("no_mean", "no worker has a mean")
-        if request.path.kind in ("mesh", "ring"):
-            first = min(means)
-            means = {first: means[first]}
-        # Both of a pair have the same model: it is taken once and counts for both.
-        taken = {body.digest or "": node_id for node_id, body in sorted(means.items(), reverse=True)}
-        weights = Counter[str]()
-        for body in means.values():
-            weights[body.digest or ""] += body.samples
-        if request.path.kind == "gossip":
-            found.mixed = dict(weights)
-        for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
-            target = self._store.updates(request.training_id) / f"{digest}.safetensors"
-            size, seconds = await self._exchange.fetch(peers[node_id], digest, target)
-            state = await asyncio.to_thread(self._sound, request, target)
-            found.mean.add(state, weights[digest])
-            found.links.append(Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds))
-            found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
-
-    def _distance(self, training_id: str, mixed: dict[str, int], digest: str) -> float | None:
-        """Of the workers' models from their mean; None without gossip."""
-        if not mixed:
-            return None
-        held = self._store.updates(training_id)
-        models = [(held / f"{own}.safetensors", count) for own, count in mixed.items()]
-        return consensus_distance(models, self._store.need(digest))
-
-    def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
-        return sound(path, tensors.read(self._store.need(request.base_digest)))
 
 
 def _size(path: Path) -> int:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LONGEST_BACKOFF_S = 60.0
 _LOOK_EVERY_S = 0.5
+_GIVE_BACK_EVERY_S = 0.5
 
 
 class _DrainingError(Exception):
@@ -89,12 +90,21 @@ def _renew(context: Context, table: type[leases.LeasedRow], row_id: str, token: 
 
 
 def _give_back(context: Context, table: type[Any], row_id: str, token: str, due_in_s: float | None = None) -> None:
-    """Due again in so many seconds, by default after a pause that grows with the attempts."""
-    try:
-        with context.database.unit_of_work() as uow:
-            row = leases.held(uow.session, table, row_id, token)
-            pause_s = min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10))
-            leases.release(row, pause_s if due_in_s is None else due_in_s)
-    except Exception:
-        # The lease runs out by itself and the sweep finds the row.
-        log.exception("%s: could not be given back", row_id)
+    """Due again in so many seconds, by default after a pause that grows with the attempts. While the database is away it is
+    tried again; when that takes too long, the lease runs out by itself and the sweep finds the row."""
+    end = time.monotonic() + context.settings.lease_s
+    while True:
+        try:
+            with context.database.unit_of_work() as uow:
+                row = leases.held(uow.session, table, row_id, token)
+                pause_s = min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10))
+                leases.release(row, pause_s if due_in_s is None else due_in_s)
+        except leases.LeaseLostError:
+            return
+        except (OperationalError, PoolTimeoutError):
+            if draining.is_set() or time.monotonic() > end:
+                log.warning("%s: could not be given back: the database is away", row_id)
+                return
+            time.sleep(_GIVE_BACK_EVERY_S)
+        else:
+            return
