@@ -42,8 +42,9 @@ def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFac
         execute_timeout_s=2,
         max_upload_bytes=100_000,
         max_streams=50,
-        quota_clusters=10**6,
-        quota_nodes=10**6,
+        quota_clusters=None,
+        quota_nodes=None,
+        quota_running_sandboxes=None,
     )
 
 
