@@ -45,6 +45,16 @@ _RULES: Final = (
         lambda spec, consensus: spec.differential_privacy is not None and consensus != "none",
     ),
     _Rule(
+        "/hold_out",
+        "the committee of 'proof-of-learning' votes on held-out samples",
+        lambda spec, consensus: not spec.hold_out and consensus == "proof-of-learning",
+    ),
+    _Rule(
+        "/hold_out",
+        "without federated training the workers hold no samples of their own",
+        lambda spec, _: not spec.hold_out and not spec.federated,
+    ),
+    _Rule(
         "/mixed_precision",
         "the clipping that differential privacy counts on is done in fp32",
         lambda spec, _: spec.differential_privacy is not None and spec.mixed_precision,

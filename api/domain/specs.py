@@ -88,6 +88,7 @@ class TrainingSpec:
     weight_decay: float
     max_length: int
     validation: str
+    hold_out: bool = True
 
     # The strategy's parameters; None where they are another strategy's.
     server_learning_rate: float | None = None
@@ -165,6 +166,11 @@ class PredictionSpec:
     inputs: tuple[str, ...] | None
     input_data: str | None
     training_id: str | None
+
+
+def holds_out(config: Mapping[str, Any]) -> bool:
+    """Whether each worker keeps some of its samples out of a training of this config, to measure models on them."""
+    return bool(config["hold_out"]) and not config["differential_privacy"]
 
 
 def stopping_rules(config: Mapping[str, Any]) -> Rules:

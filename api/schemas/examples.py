@@ -57,6 +57,7 @@ TRAINING: Final[dict[str, Any]] = {
         "weight_decay": 0.0,
         "max_length": 128,
         "validation": "/data/validation*.json",
+        "hold_out": True,
         "server_learning_rate": None,
         "server_momentum": None,
         "server_beta_1": None,

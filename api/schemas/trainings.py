@@ -62,6 +62,12 @@ class TrainingCreate(Request):
         "/data/validation*.json",
         description="path or glob in the aggregator's and the validators' sandboxes; used if it exists",
     )
+    hold_out: bool = Field(
+        True,
+        description="keep a tenth of each worker's samples out of training: validation where there is no validation file, "
+        "temperatures, weights and committee votes are measured on them. false trains on all, as differential privacy does; "
+        "what is measured then, is measured on the validation file, or null",
+    )
 
     server_learning_rate: float | None = Field(
         None, gt=0, le=10, description="fedavgm (1), fedadam, fedyogi, fedadagrad (0.01), diloco (0.7): the server's step"
@@ -229,6 +235,7 @@ class TrainingConfig(Shape):
     weight_decay: float
     max_length: int
     validation: str
+    hold_out: bool
 
     server_learning_rate: float | None = Field(None, description="this and what follows: null where the strategy has no such")
     server_momentum: float | None = None

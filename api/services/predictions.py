@@ -21,6 +21,9 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     if spec.aggregation == "weighted" and privacy.wanted(training.config):
         message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
         raise InvalidError("options_exclude_each_other", message, errors=(FieldError("/aggregation", message),))
+    if spec.aggregation == "weighted" and not training.config["hold_out"]:
+        message = "'weighted' weighs by accuracies on held-out samples, and this training held none out"
+        raise InvalidError("options_exclude_each_other", message, errors=(FieldError("/aggregation", message),))
     if spec.aggregation == "weighted" and not training.config.get("federated", True):
         message = "the workers have no data of their own to weigh by: this training was not federated; take another aggregation"
         raise InvalidError("federated_only", message, errors=(FieldError("/aggregation", message),))

@@ -57,12 +57,12 @@ class Feedback:
         wanted: Sequence[Hyperparameters],
         strategy: StrategySpec = StrategySpec(),
         sent: Sent = as_it_is,
-        seen: Callable[[int, float], None] = lambda _round, _accuracy: None,
+        seen: Callable[[int, float], None] | None = None,
     ) -> float:
         """Accuracy on the test texts after as many rounds as there are hyperparameters; the network ends as it began."""
         chosen = strategy_of(strategy)
         first = _copy(tensors.state_of(self.network.model))
-        state, memory, accuracy = _copy(first), State(), 0.0
+        state, memory = _copy(first), State()
         moments: dict[int, dict[str, Any] | None] = {}
         for number, hyperparameters in enumerate(wanted, start=1):
             updates = []
@@ -81,9 +81,11 @@ class Feedback:
             if chosen.server is not None:
                 combined, memory = chosen.server.step(state, combined, memory)
             state = combined
-            tensors.load_into(self.network.model, state)
-            accuracy = score(self.network, self.test)[1]
-            seen(number, accuracy)
+            if seen is not None:
+                tensors.load_into(self.network.model, state)
+                seen(number, score(self.network, self.test)[1])
+        tensors.load_into(self.network.model, state)
+        accuracy = score(self.network, self.test)[1]
         tensors.load_into(self.network.model, first)
         return accuracy
 

@@ -53,6 +53,39 @@ def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
     walk.terminate(cluster_id)
 
 
+def test_what_was_trained_on_measures_nothing(walk: Walk) -> None:
+    """Without held-out samples, by wish or by differential privacy, figures come from a validation file, or are null."""
+    cluster_id, workers, aggregator = walk.cluster(2)
+    walk.shards(workers, 120)
+    asked = {"inputs": ["the lamp is great"]}
+    refused = walk.train(cluster_id, status=422, hold_out=False, target_accuracy=0.9)
+    assert (refused["code"], refused["errors"][0]["pointer"]) == ("nothing_to_measure_on", "/target_accuracy")
+    private = {"differential_privacy": {"noise_multiplier": 1.0}}
+    for fields in ({"hold_out": False}, private):
+        training = walk.train(cluster_id, **fields)
+        session = walk.until(cluster_id, "completed")
+        assert session["metrics"]["validation_accuracy"] is None
+        assert all(row["validation_samples"] is None for row in rounds(walk, training["training_id"]))
+        for aggregation in ("global", "ensemble"):
+            answer = walk.call(
+                "POST",
+                f"/v1/clusters/{cluster_id}/predictions",
+                headers={"Prefer": "wait=60"},
+                json={**asked, "aggregation": aggregation},
+            )
+            assert answer["status"] == "completed"
+            assert answer["results"].get("temperature") is None
+        path = f"/v1/clusters/{cluster_id}/predictions"
+        weighed = walk.call("POST", path, status=422, json={**asked, "aggregation": "weighted"})
+        assert weighed["code"] == "options_exclude_each_other"
+    walk.upload(aggregator, "/data/validation.json", samples(60, 90_000), status=201)
+    training = walk.train(cluster_id, hold_out=False, target_accuracy=0.9, epochs=8)
+    assert walk.until(cluster_id, "completed")["metrics"]["validation_accuracy"] >= 0.9
+    done = rounds(walk, training["training_id"])
+    assert {worker["samples"] for row in done for worker in row["workers"].values()} == {120}
+    walk.terminate(cluster_id)
+
+
 def test_minilm_without_a_network_trains_or_is_refused_by_name(walk: Walk) -> None:
     cluster_id = walk.create()
     nodes = [walk.deploy(cluster_id, model="minilm"), walk.deploy(cluster_id, "parameter_server", model="minilm")]

@@ -81,7 +81,7 @@ class LocalTraining:
         with self._shelf.lock:
             wanted = request.hyperparameters
             network = self._shelf.loaded(request.model, self._start(watched, request))
-            hold_out = wanted.privacy is None
+            hold_out = wanted.hold_out and wanted.privacy is None
             shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
             # A private round is declined by nobody: whether it is would tell of the records.
             declines = hold_out and may(DECLINE, request.autonomy)

@@ -187,6 +187,7 @@ class Hyperparameters(Message):
     keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
     mixed_precision: bool = False
     freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
+    hold_out: bool = Field(True, description="false: train on all samples")
     privacy: Privacy | None = Field(None, description="train with differential privacy; nothing is held out then")
 
 
@@ -482,7 +483,9 @@ class Predict(Message):
     training_id: str
     model: ModelSpec
     digest: str
-    dataset: str = Field(description="the workers' shards: temperatures and weights are measured on their held-out splits")
+    dataset: str | None = Field(
+        None, description="the workers' shards, if parts of them were held out: temperatures and weights are measured on those"
+    )
     validation: str | None = Field(
         None, description="the aggregator's validation file, if it has one: `global` is calibrated on it"
     )
@@ -545,7 +548,7 @@ class Export(Message):
     digest: str
     onnx: bool = False
     dataset: str | None = Field(
-        None, description="the workers' shards: without validation data the temperature is fitted on them"
+        None, description="the workers' shards, as in Predict: without validation data the temperature is fitted on them"
     )
     validation: str | None = Field(
         None, description="the aggregator's validation file: temperature and int8 are measured on it"

@@ -199,7 +199,7 @@ def _epochs(
         # A small loss wavers by more than its double and is no divergence while it beats a guess.
         if found.loss > _DIVERGED * max(at.first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
-        if may(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs:
+        if may(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs and len(shard.held_out):
             held_out, _ = score(network, shard.held_out)
             if held_out > at.best_held_out:
                 reason = (

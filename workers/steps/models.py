@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func
 
 from api.domain.sandboxes import SandboxError
+from api.domain.specs import holds_out
 from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -59,7 +60,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         ),
         digest=row.digest,
         onnx=cluster.config["wasm_optimization"],
-        dataset=training.config["dataset"],
+        dataset=training.config["dataset"] if holds_out(training.config) else None,
         validation=training.config["validation"],
         card=card,
         record=record,

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import func
 
+from api.domain.specs import holds_out
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, PredictionRow, TrainingRow
@@ -91,7 +92,7 @@ async def _predict(
         raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
     request = Predict(
         training_id=training.id,
-        dataset=training.config["dataset"],
+        dataset=training.config["dataset"] if holds_out(training.config) else None,
         validation=training.config["validation"],
         model=ModelSpec(
             architecture=cluster.config["architecture"],

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func
 
+from api.domain.specs import holds_out
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -109,6 +110,11 @@ async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list
         raise RefusalError(422, error.code, f"{job.aggregator_id}: {error.message}") from error
     if ready.problem is not None:
         raise RefusalError(422, ready.problem.code, f"{job.aggregator_id}: {ready.problem.message}")
+    measured = holds_out(job.config) or ready.validation_samples is not None or job.validators
+    if not measured and (job.config["target_accuracy"] is not None or job.config["patience"] is not None):
+        pointer = "/target_accuracy" if job.config["target_accuracy"] is not None else "/patience"
+        message = "There is no validation file and nothing is held out, so that no accuracy would be measured to stop by."
+        raise RefusalError(422, "nothing_to_measure_on", message, [{"pointer": pointer, "message": message}])
     return labels, ready, {report.node_id: report.samples for report in reports}
 
 

@@ -164,6 +164,7 @@ def _hyperparameters(job: Job, number: int) -> Hyperparameters:
         keep_moments=config["strategy"] == "diloco",
         mixed_precision=config["mixed_precision"],
         freeze_layers=config["freeze_layers"],
+        hold_out=config["hold_out"],
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from api.domain.specs import holds_out
 from workers.agent.protocol import (
     Evaluate,
     Evaluation,
@@ -58,7 +59,7 @@ async def evaluate(context: Context, job: Job, source: Peer, workers: Sequence[M
     )
     if found:
         outcome.evaluated_by = "validation_data"
-    elif job.privacy is None:
+    elif holds_out(job.config):
         # A late worker still trains: it would answer only when it has finished.
         punctual = {report.node_id for report in aggregate.received}
         present = [member for member in workers if member.node_id in punctual & set(outcome.copies)]

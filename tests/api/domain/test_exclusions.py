@@ -34,6 +34,8 @@ def spec(**fields: Any) -> TrainingSpec:
         ({**SECURE, "federated": False}, "none", ["/federated"]),
         (PRIVATE, "proof-of-learning", ["/differential_privacy"]),
         (PRIVATE, "byzantine", ["/differential_privacy"]),
+        ({"hold_out": False}, "proof-of-learning", ["/hold_out"]),
+        ({"hold_out": False, "federated": False}, "none", ["/hold_out"]),
         ({**PRIVATE, "mixed_precision": True}, "none", ["/mixed_precision"]),
         ({**PRIVATE, "federated": False}, "none", ["/federated"]),
         (
@@ -63,6 +65,8 @@ def test_what_cannot_go_together_is_refused_by_name(fields: dict[str, Any], cons
         *[{**PRIVATE, "strategy": strategy} for strategy in ("fedavg", "fedadam", "median", "krum", "diloco")],
         *[{**PRIVATE, "compression": word} for word in ("int8", "topk+int8", "lora", "lora+fp16")],
         {**PRIVATE, "freeze_layers": 2},
+        {"hold_out": False},
+        {**PRIVATE, "hold_out": False},
         {},
     ],
 )

@@ -33,24 +33,32 @@ def main() -> int:
         print(f"undisturbed: accuracy {first.accuracy:.4f}, digest {first.digest[:12]}, {first.seconds:.1f} s", flush=True)
         print("| kill | in epoch | next round after, s | accuracy | same model | verdict |", flush=True)
         print("|---|---|---|---|---|---|", flush=True)
-        order = _order(given, seed)
-        for start in range(0, given.kills, given.together):
+        for number, names in enumerate(_trainings(given, seed)):
             if given.within is not None and time.monotonic() - began > given.within:
                 break
-            names = order[start : start + given.together]
             done += len(names)
-            good += len(names) if _once(rig, first, names, seed + start) else 0
+            good += len(names) if _once(rig, first, names, seed + number) else 0
         rig.terminate()
     print(f"{good} of {done} in {time.monotonic() - began:.0f} s, no sandbox left")
     return 0 if good == done else 1
 
 
-def _order(given: argparse.Namespace, seed: int) -> list[str]:
-    """Every fault about as often as the others, in random order."""
+def _trainings(given: argparse.Namespace, seed: int) -> list[list[str]]:
+    """What happens to each training: every fault about as often as the others, in random order, at most one during which
+    rounds go on."""
     names = given.only or list(FAULTS)
-    repeated = [names[number % len(names)] for number in range(given.kills)]
-    random.Random(seed).shuffle(repeated)
-    return repeated
+    chance = random.Random(seed)
+    chosen = chance.sample(names * -(-given.kills // len(names)), given.kills)
+    last = [name for name in chosen if FAULTS[name].rounds_go_on]
+    others = [name for name in chosen if not FAULTS[name].rounds_go_on]
+    found: list[list[str]] = []
+    while others or last:
+        ends = [last.pop()] if last else []
+        room = given.together - len(ends)
+        found.append(others[:room] + ends)
+        del others[:room]
+    chance.shuffle(found)
+    return found
 
 
 def _once(rig: Rig, first: Run, names: list[str], seed: int) -> bool:

@@ -47,9 +47,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Fault:
+    """`rounds_go_on` while it lasts: nothing may come after it in the same training, which may be over by then."""
+
     name: str
     inflict: Callable[[Target], None]
     loses_worker: bool = False
+    rounds_go_on: bool = False
 
 
 def provider(stack: EmbeddedStack) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def _freeze(part: str) -> Fault:
         with _stopped(pids):
             time.sleep(target.frozen_s)
 
-    return Fault(f"SIGSTOP {part}", inflict)
+    return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in ("api", "beat"))
 
 
 @contextmanager
@@ -112,7 +115,7 @@ def _end_sandbox(of: str) -> Fault:
         node_id = target.worker if of == "worker" else target.aggregator
         Sandbox.kill(target.sandbox(node_id), **provider(target.stack))
 
-    return Fault(f"sandbox of the {of} ended", inflict, loses_worker=of == "worker")
+    return Fault(f"sandbox of the {of} ended", inflict, loses_worker=of == "worker", rounds_go_on=of == "worker")
 
 
 def _agent(of: str, number: signal.Signals) -> Fault:

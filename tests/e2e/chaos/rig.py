@@ -123,8 +123,7 @@ class Rig:
     def _disturb(self, watch: Watch, faults: Sequence[Fault], random_: random.Random) -> list[Hit]:
         share = self._epochs // max(1, len(faults))
         hits = []
-        # Rounds go on without a lost worker while its owner brings it back: that comes last, or the others would come too late.
-        for number, fault in enumerate(sorted(faults, key=lambda fault: fault.loses_worker)):
+        for number, fault in enumerate(sorted(faults, key=lambda fault: fault.rounds_go_on)):
             watch.until(number * share + random_.randrange(max(1, share - 2)), 120)
             time.sleep(random_.uniform(0, self._round_s))
             at_epoch = watch.look()["epoch"]
