@@ -176,3 +176,21 @@ def test_a_stale_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_committed_file_is_current() -> None:
     assert OPENAPI_JSON.read_text() == openapi.render()
+
+
+def test_links_lead_from_what_an_answer_names_to_operations_that_take_it(
+    document: dict[str, Any], operations: dict[str, dict[str, Any]]
+) -> None:
+    schemas = document["components"]["schemas"]
+    found = 0
+    for operation in operations.values():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                ((parameter, expression),) = link["parameters"].items()
+                field = expression.removeprefix("$response.body#/")
+                body = schemas[answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+                assert field in body["required"], operation["operationId"]
+                taken = {item["name"] for item in operations[link["operationId"]]["parameters"] if item["in"] == "path"}
+                assert parameter in taken, link
+                found += 1
+    assert found > 30

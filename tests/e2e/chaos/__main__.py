@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ def main() -> int:
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}, {given.kills} kills, frozen for {given.frozen:g} s", flush=True)
+    # Whoever ends it early ends its stack with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
     began, done, good = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
         rig = Rig(stack, _EPOCHS, given.frozen, _SAMPLES)
