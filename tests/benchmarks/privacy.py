@@ -1,7 +1,7 @@
 """What the two protections cost: four workers on the embedded stack, the same job plain and protected.
 
     python -m tests.benchmarks.privacy [--data FOLDER] [--epochs 10] [--samples 2500] [--ways plain secure dp8 dp3 dp8+secure]
-    python -m tests.benchmarks.privacy --model minilm --epochs 5 --rate 3e-4 --private-rate 1e-3 --set freeze_layers=5
+    python -m tests.benchmarks.privacy --model minilm --set freeze_layers=6 --rate 1e-2 --private-rate 1e-2 --private-batch 256
 
 FOLDER holds train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository,
 else generated feedback. Printed: accuracy on the test file, seconds a round (median) and of these for the

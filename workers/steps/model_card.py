@@ -56,6 +56,8 @@ def _facts(
         "learning_rate": training.config["learning_rate"],
         "batch_size": training.config["batch_size"],
         "consensus": cluster.config["consensus"],
+        "secure_aggregation": training.config["secure_aggregation"],
+        "differential_privacy": _privacy(training),
         "votes": len(votes),
         "votes_against": sum(not vote["accept"] for vote in votes),
         "updates_accepted": states["done"],
@@ -69,6 +71,13 @@ def _facts(
         "seconds": view.elapsed_seconds,
         "cost_usd": float(view.cost_usd),
     }
+
+
+def _privacy(training: TrainingRow) -> dict[str, float]:
+    """What the worker that has spent most has spent; empty without differential privacy."""
+    if training.privacy is None:
+        return {}
+    return {"epsilon": max(training.privacy["epsilon"].values(), default=0.0), "delta": training.privacy["delta"]}
 
 
 def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from api.schemas.nodes import NodeRound
 from api.schemas.trainings import Training
 from api.services import predictions, progress, trainings
 from api.store import leases
-from api.store.models import RoundNodeRow, TrainingRow
+from api.store.models import ClusterRow, RoundNodeRow, TrainingRow
 from tests.workers.agent.texts import samples
 from tests.workers.steps.test_data_paths import House
 from tests.workers.steps.test_data_paths import house as house
+from workers.steps import model_card
 from workers.steps import trainings as steps
 from workers.steps.job import load
 from workers.steps.round_rows import open_round
@@ -54,6 +55,10 @@ def test_every_round_says_what_it_has_spent_and_all_end_at_the_target(house: Hou
         assert session.workers[house.workers[0]].samples == 24
         with pytest.raises(InvalidError, match="weighs by exact accuracies"):
             predictions.start(uow, house.project_id, house.cluster_id, PredictionSpec("weighted", ("a",), None, training_id))
+        training = uow.session.get_one(TrainingRow, training_id)
+        cluster = uow.session.get_one(ClusterRow, house.cluster_id)
+        facts, _ = model_card.card(uow.session, training, cluster, training.digest or "")
+        assert facts["differential_privacy"] == {"epsilon": epsilons[-1], "delta": 1e-3}
 
 
 def test_a_round_that_was_begun_counts_and_a_resumed_training_keeps_to_its_target(house: House) -> None:
