@@ -232,15 +232,16 @@ def _tell(workers: int, attack: str | None, mode: str, found: Result, clean: Res
     row(what, ", ".join(figures), wanted)
 
 
-def main(data: tuple[list[Rows], Rows], samples: int, rounds: int, modes: Sequence[str], sizes: Sequence[int]) -> None:
+def main(data: tuple[list[Rows], Rows], given: argparse.Namespace) -> None:
+    rounds, modes, attacks = given.rounds, given.only.split(","), given.attacks.split(",") if given.attacks else []
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    for workers in sizes:
+    for workers in map(int, given.workers.split(",")):
         with fleet(workers) as (aggregator, made):
-            cluster = Cluster(aggregator, made, *data, samples)
+            cluster = Cluster(aggregator, made, *data, given.samples)
             clean = cluster.run(None, "none", rounds)
             _tell(workers, None, "none", clean, clean, rounds)
-            for attack in (None, *ATTACKS):
+            for attack in (None, *attacks):
                 for mode in modes:
                     if attack or mode != "none":
                         _tell(workers, attack, mode, cluster.run(attack, mode, rounds), clean, rounds)
@@ -253,14 +254,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", default=",".join(MODES))
     parser.add_argument("--workers", default="4,8")
+    parser.add_argument("--attacks", default=",".join(ATTACKS))
     given = parser.parse_args()
     print(
         f"data: {given.data.name if given.data else 'generated feedback'}, at most {given.samples} samples a worker", flush=True
     )
-    main(
-        _data(given.data, given.samples),
-        given.samples,
-        given.rounds,
-        given.only.split(","),
-        [*map(int, given.workers.split(","))],
-    )
+    main(_data(given.data, given.samples), given)
