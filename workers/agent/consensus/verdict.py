@@ -50,10 +50,11 @@ class Jury:
 
     async def _by_evidence(self, found: Collection, frozen: Names[str]) -> Verdict:
         started = time.perf_counter()
-        steps = {
-            node_id: sum(report.commitment.steps) if report.commitment else 1 for node_id, (report, _) in found.held.items()
+        updates = {
+            node_id: (path, sum(report.commitment.steps))
+            for node_id, (report, path) in found.held.items()
+            if report.commitment is not None
         }
-        updates = {node_id: (path, steps[node_id]) for node_id, (_, path) in found.held.items()}
         votes, audits, far = await asyncio.gather(
             vote(found, self._exchange, self._log),
             self._auditor.audit(found, frozen),
