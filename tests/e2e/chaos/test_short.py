@@ -14,7 +14,7 @@ from tests.e2e.chaos.faults import FAULTS, provider
 from tests.e2e.chaos.rig import Rig
 from workers.steps.deployment import metadata_of
 
-EPOCHS = 14
+EPOCHS = 22
 SAMPLES = 200
 SHORT = (
     "SIGKILL api",
