@@ -44,7 +44,7 @@ class Outcome:
 
 
 _HEADLINE = "--epochs 50 --learning-rate 2e-4 --set freeze_layers=3 --set local_epochs=5 --set schedule='\"cosine\"'"
-_PRIVATE = "--epochs 10 --rate 1e-2 --private-rate 1e-2 --private-batch 256"
+_PRIVATE = "--epochs 5 --rate 1e-2 --private-rate 1e-2 --private-batch 128"
 _HEAD = (
     "# Benchmarks",
     "",
@@ -64,7 +64,7 @@ BENCHMARKS = (
     Benchmark("topologies --workers 2,4,8,16,32 --rounds 1", 150),
     Benchmark("malicious --samples 1250 --only byzantine", 300, also=True),
     Benchmark("privacy --epochs 6 --ways plain secure", 180, also=True),
-    Benchmark(f"privacy --model minilm --set freeze_layers=6 {_PRIVATE} --ways plain dp8 dp3", 900, also=True),
+    Benchmark(f"privacy --model minilm --set freeze_layers=6 {_PRIVATE} --ways plain dp8", 400, also=True),
     Benchmark("round_overhead --workers 4 --sizes 1 87", 150, also=True),
     Benchmark("agent_accuracy --seeds 0", 150, also=True),
 )
