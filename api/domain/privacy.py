@@ -49,6 +49,11 @@ def wanted(config: Mapping[str, Any]) -> DifferentialPrivacy | None:
     return DifferentialPrivacy(**found) if found else None
 
 
+def epsilon_of(spent: Mapping[str, float]) -> float:
+    """Of a training: its unit is one record of one worker, so it is that of the worker that has spent most."""
+    return max(spent.values(), default=0.0)
+
+
 def delta_for(asked: DifferentialPrivacy, samples: Iterable[int]) -> float:
     return asked.delta if asked.delta is not None else 1 / (_DELTA_RECORDS * max(samples))
 

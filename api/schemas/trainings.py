@@ -218,7 +218,7 @@ class TrainingPrivacy(Shape):
         spent: dict[str, float] = row.privacy["epsilon"]
         plans: dict[str, dict[str, Any]] = row.privacy["plans"]
         workers = {node_id: WorkerPrivacy(epsilon=spent.get(node_id), **plan) for node_id, plan in plans.items()}
-        return cls(epsilon=max(spent.values(), default=0.0), delta=row.privacy["delta"], workers=workers)
+        return cls(epsilon=domain_privacy.epsilon_of(spent), delta=row.privacy["delta"], workers=workers)
 
 
 class TrainingConfig(Shape):

@@ -1,5 +1,8 @@
 """Use cases of a prediction: the last global model of a training, asked by all nodes together."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -18,15 +21,8 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     training = _trained(session, project_id, cluster, spec.training_id)
-    if spec.aggregation == "weighted" and privacy.wanted(training.config):
-        message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
-        raise InvalidError("options_exclude_each_other", message, errors=(FieldError("/aggregation", message),))
-    if spec.aggregation == "weighted" and not training.config["hold_out"]:
-        message = "'weighted' weighs by accuracies on held-out samples, and this training held none out"
-        raise InvalidError("options_exclude_each_other", message, errors=(FieldError("/aggregation", message),))
-    if spec.aggregation == "weighted" and not training.config.get("federated", True):
-        message = "the workers have no data of their own to weigh by: this training was not federated; take another aggregation"
-        raise InvalidError("federated_only", message, errors=(FieldError("/aggregation", message),))
+    if spec.aggregation == "weighted":
+        _check_weights(training.config)
     row = PredictionRow(
         id=ids.prediction_id(spec.aggregation),
         project_id=project_id,
@@ -40,6 +36,21 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     transitions.created(session, row)
     uow.ring("predictions.advance", row.id)
     return row
+
+
+def _check_weights(config: Mapping[str, Any]) -> None:
+    """InvalidError where a training's workers have no accuracies to weigh by."""
+    code = "options_exclude_each_other"
+    if privacy.wanted(config):
+        message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
+    elif not config["hold_out"]:
+        message = "'weighted' weighs by accuracies on held-out samples, and this training held none out"
+    elif not config.get("federated", True):
+        code = "federated_only"
+        message = "the workers have no data of their own to weigh by: this training was not federated; take another aggregation"
+    else:
+        return
+    raise InvalidError(code, message, errors=(FieldError("/aggregation", message),))
 
 
 def get(session: Session, project_id: str, prediction_id: str) -> PredictionRow:

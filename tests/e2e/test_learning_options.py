@@ -57,7 +57,7 @@ def test_what_was_trained_on_measures_nothing(walk: Walk) -> None:
     """Without held-out samples, by wish or by differential privacy, figures come from a validation file, or are null."""
     cluster_id, workers, aggregator = walk.cluster(2)
     walk.shards(workers, 120)
-    asked = {"inputs": ["the lamp is great"]}
+    path, asked = f"/v1/clusters/{cluster_id}/predictions", {"inputs": ["the lamp is great"]}
     refused = walk.train(cluster_id, status=422, hold_out=False, target_accuracy=0.9)
     assert (refused["code"], refused["errors"][0]["pointer"]) == ("nothing_to_measure_on", "/target_accuracy")
     private = {"differential_privacy": {"noise_multiplier": 1.0}}
@@ -67,15 +67,9 @@ def test_what_was_trained_on_measures_nothing(walk: Walk) -> None:
         assert session["metrics"]["validation_accuracy"] is None
         assert all(row["validation_samples"] is None for row in rounds(walk, training["training_id"]))
         for aggregation in ("global", "ensemble"):
-            answer = walk.call(
-                "POST",
-                f"/v1/clusters/{cluster_id}/predictions",
-                headers={"Prefer": "wait=60"},
-                json={**asked, "aggregation": aggregation},
-            )
+            answer = walk.call("POST", path, headers={"Prefer": "wait=60"}, json={**asked, "aggregation": aggregation})
             assert answer["status"] == "completed"
             assert answer["results"].get("temperature") is None
-        path = f"/v1/clusters/{cluster_id}/predictions"
         weighed = walk.call("POST", path, status=422, json={**asked, "aggregation": "weighted"})
         assert weighed["code"] == "options_exclude_each_other"
     walk.upload(aggregator, "/data/validation.json", samples(60, 90_000), status=201)

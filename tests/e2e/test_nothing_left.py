@@ -3,12 +3,12 @@
 import pytest
 from e2b import Sandbox
 from e2b.connection_config import ApiParams
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk
-from tests.fuzz.conftest import CASES
+from tests.fuzz.conftest import CASES, FUZZING
 
 pytestmark = pytest.mark.timeout(7200)
 ACTS = ("deploy", "deploy", "deploy_aggregator", "connect", "train", "kill", "remove", "stop", "resume", "wait", "terminate")
@@ -59,13 +59,7 @@ def host_of(stack: EmbeddedStack) -> ApiParams:
     }
 
 
-@settings(
-    max_examples=SEQUENCES,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+@settings(FUZZING, max_examples=SEQUENCES, phases=[Phase.explicit, Phase.generate])
 @given(acts=st.lists(st.sampled_from(ACTS), min_size=4, max_size=9))
 def test_a_terminated_cluster_leaves_no_sandbox(stack: EmbeddedStack, acts: list[str]) -> None:
     walk = Walk(stack.url, stack.api_key)

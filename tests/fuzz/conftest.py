@@ -3,8 +3,11 @@
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import Any
 
+import hypothesis
 import pytest
+import schemathesis
 
 from api.domain.sandboxes import SandboxSpec
 from api.domain.scopes import SCOPES
@@ -21,6 +24,16 @@ __all__ = ["host", "make_user", "rows", "url"]
 CASES = int(os.environ.get("FLOW_NEXUS_FUZZ_CASES", "250"))
 
 
+FUZZING = hypothesis.settings(deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+
+
+def without_wait(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
+    """A wait is what clients ask for; here it would only hold the next case."""
+    for header in [header for header in case.headers or {} if header.lower() == "prefer"]:
+        del case.headers[header]
+    return case
+
+
 @dataclass(frozen=True)
 class World:
     """What a path parameter may really name: `ids` of what lasts, `spare` of what an operation may end."""
@@ -28,6 +41,11 @@ class World:
     user: User
     ids: dict[str, str]
     spare: dict[str, str]
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """How requests are sent: by its user, who does not wait for ever."""
+        return {"headers": {"Authorization": f"Bearer {self.user.secret}"}, "timeout": 60}
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from requests import Response
 from schemathesis import GenerationMode
 
 from api.paths import OPENAPI_JSON
-from tests.fuzz.conftest import CASES, World
+from tests.fuzz.conftest import CASES, FUZZING, World, without_wait
 from tests.fuzz.test_operations import CHECKS, STREAMS
 
 pytestmark = pytest.mark.timeout(7200)
@@ -31,10 +31,8 @@ def test_every_sequence_along_the_links_is_answered_as_documented(url: str, worl
 
     class Links(_schema.as_state_machine()):  # type: ignore[misc]
         def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
-            # A wait is what clients ask for; here it would only hold the next case.
-            for header in [header for header in case.headers or {} if header.lower() == "prefer"]:
-                del case.headers[header]
-            return {"base_url": url, "headers": {"Authorization": f"Bearer {world.user.secret}"}, "timeout": 60}
+            without_wait(case)
+            return {"base_url": url, **world.call}
 
         def after_call(self, response: Response, case: schemathesis.Case[Any]) -> None:
             super().after_call(response, case)
@@ -46,14 +44,7 @@ def test_every_sequence_along_the_links_is_answered_as_documented(url: str, worl
 
     run_state_machine_as_test(
         Links,
-        settings=settings(
-            max_examples=max(5, CASES // _STEPS),
-            stateful_step_count=_STEPS,
-            deadline=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(FUZZING, max_examples=max(5, CASES // _STEPS), stateful_step_count=_STEPS, phases=[Phase.generate]),
     )
     assert made, "nothing was made, so that no link could be followed"
     assert followed, "nothing that was made was asked for again"

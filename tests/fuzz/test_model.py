@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from api.store import transitions
 from api.store.models import NodeRow, TrainingRow
 from tests.api.routes.user import TRAINING, User
-from tests.fuzz.conftest import CASES, World
+from tests.fuzz.conftest import CASES, FUZZING, World
 
 pytestmark = pytest.mark.timeout(7200)
 _STEPS = 30
@@ -273,11 +273,5 @@ def test_every_sequence_is_answered_as_the_model_says(world: World) -> None:
     Machine.user = world.user
     run_state_machine_as_test(
         Machine,
-        settings=settings(
-            max_examples=max(10, CASES // _STEPS),
-            stateful_step_count=_STEPS,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(FUZZING, max_examples=max(10, CASES // _STEPS), stateful_step_count=_STEPS),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.paths import OPENAPI_JSON
-from tests.fuzz.conftest import CASES, World
+from tests.fuzz.conftest import CASES, FUZZING, World, without_wait
 
 pytestmark = pytest.mark.timeout(7200)
 schema = schemathesis.openapi.from_dict(json.loads(OPENAPI_JSON.read_text()))
@@ -33,24 +33,15 @@ EXAMPLES = max(3, CASES // schema.statistic.operations.total)
 
 
 @schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-    derandomize=True,
-)
+@settings(FUZZING, max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate])
 def test_every_answer_is_as_documented(case: schemathesis.Case[Any], url: str, world: World) -> None:
     name = case.operation.definition.raw["operationId"]
     known = world.spare if name in ENDING else world.ids
     case.path_parameters = {key: _known(known.get(key), value) for key, value in (case.path_parameters or {}).items()}
     if name in STREAMS:
         case.query = {**(case.query or {}), "follow": "false"}
-    # A wait is what clients ask for; here it would only hold the next case.
-    for header in [header for header in case.headers or {} if header.lower() == "prefer"]:
-        del case.headers[header]
     checks = [check for check in CHECKS if name not in STREAMS or check is not response_schema_conformance]
-    case.call_and_validate(url, headers={"Authorization": f"Bearer {world.user.secret}"}, checks=checks, timeout=60)
+    without_wait(case).call_and_validate(url, checks=checks, **world.call)
 
 
 def _known(real: str | None, made_up: Any) -> Any:

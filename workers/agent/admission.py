@@ -21,8 +21,11 @@ _HEADERS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
+    """`length` is the state's distance from the base."""
+
     report: TrainReport
     state: tensors.State
+    length: float
 
 
 def admit(
@@ -43,7 +46,7 @@ def admit(
         state = unpack(path, base, frozen, compression)
     except ValueError as error:
         raise AgentError("wrong_shapes", str(error)) from None
-    return Admitted(report, believable(state, base))
+    return Admitted(report, state, believable_length(state, base))
 
 
 def report_of(path: Path, node_id: str) -> TrainReport:
@@ -68,14 +71,16 @@ def sound(path: Path, base: tensors.State) -> tensors.State:
         raise AgentError("malformed_update", "the update is not a safetensors file") from None
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
-    return believable(tensors.read(path), base)
+    state = tensors.read(path)
+    believable_length(state, base)
+    return state
 
 
-def believable(state: tensors.State, base: tensors.State) -> tensors.State:
-    """`state`, if it could be a step from `base`. AgentError: not_finite, norm_exceeded."""
+def believable_length(state: tensors.State, base: tensors.State) -> float:
+    """How far `state` is from `base`, if it could be a step from it. AgentError: not_finite, norm_exceeded."""
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise AgentError("not_finite", "the update holds NaN or infinity")
     if moved > LARGEST_STEP * max(1.0, own):
         raise AgentError("norm_exceeded", "the update is too far from the global model")
-    return state
+    return moved

@@ -28,6 +28,8 @@ class Collection:
     """Gossip: digests of the workers' models, and how many workers have each."""
     mean: FedAvg = field(default_factory=FedAvg)
     held: dict[str, tuple[TrainReport, Path]] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
+    """Of what is held: how far each is from the round's base."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     seconds: float = 0.0
     secure: SecureRound | None = None

@@ -49,6 +49,7 @@ class Door:
             kept = self._store.updates(found.request.training_id) / f"{tensors.file_digest(path)}.safetensors"
             path.replace(kept)
             found.held[node_id] = (update.report, kept)
+            found.lengths[node_id] = update.length
         return update.report
 
     def frozen(self, spec: ModelSpec, freeze_layers: int) -> frozenset[str]:

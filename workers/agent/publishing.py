@@ -3,7 +3,7 @@
 import time
 
 from workers.agent import tensors
-from workers.agent.admission import believable
+from workers.agent.admission import believable_length
 from workers.agent.collection import Collection
 from workers.agent.door import Door
 from workers.agent.errors import DataError
@@ -49,7 +49,9 @@ class Publisher:
         request = found.request
         base = tensors.read(self._store.need(request.base_digest))
         frozen = self._door.frozen(request.model, request.freeze_layers)
-        return believable(flat.moved(base, frozen, secure.change()), base)
+        model = flat.moved(base, frozen, secure.change())
+        believable_length(model, base)
+        return model
 
     def _memory(self, found: Collection) -> tensors.State:
         """What the server optimiser kept from the round before; empty in the first round, or where it was lost."""

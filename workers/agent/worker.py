@@ -32,7 +32,7 @@ from workers.agent.topologies.patterns import PATTERNS
 
 T = TypeVar("T")
 _RETRY_PAUSES_S = (0.5, 1.0, 2.0)
-_TELL_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+_TELL_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 _ANSWER_S = 120.0
 
 
@@ -246,14 +246,14 @@ class Worker:
     async def _told(self, request: TrainRound, found: Exchanged, fallen: asyncio.Event) -> bool:
         """Whether the aggregator has taken the word on the exchange; an aggregator that is away for a while is told again."""
         path = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
-        for pause in (*_TELL_PAUSES_S, None):
+        for pause in _TELL_PAUSES_S:
+            await asyncio.sleep(pause)
             try:
                 receipt = await self._exchange.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
             except AgentError as error:
                 self._log("not_told", round=request.round, problem=error.code)
-                if pause is None or fallen.is_set():
+                if fallen.is_set():
                     break
-                await asyncio.sleep(pause)
             else:
                 return receipt.accepted
         return False

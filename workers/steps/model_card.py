@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import progress
+from api.domain import privacy, progress
 from api.services import progress as figures
 from api.store.models import ClusterRow, RoundNodeRow, RoundRow, TrainingRow
 
@@ -74,10 +74,10 @@ def _facts(
 
 
 def _privacy(training: TrainingRow) -> dict[str, float]:
-    """What the worker that has spent most has spent; empty without differential privacy."""
+    """What it has spent; empty without differential privacy."""
     if training.privacy is None:
         return {}
-    return {"epsilon": max(training.privacy["epsilon"].values(), default=0.0), "delta": training.privacy["delta"]}
+    return {"epsilon": privacy.epsilon_of(training.privacy["epsilon"]), "delta": training.privacy["delta"]}
 
 
 def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:

@@ -111,10 +111,10 @@ async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list
     if ready.problem is not None:
         raise RefusalError(422, ready.problem.code, f"{job.aggregator_id}: {ready.problem.message}")
     measured = holds_out(job.config) or ready.validation_samples is not None or job.validators
-    if not measured and (job.config["target_accuracy"] is not None or job.config["patience"] is not None):
-        pointer = "/target_accuracy" if job.config["target_accuracy"] is not None else "/patience"
+    stops_by = next((name for name in ("target_accuracy", "patience") if job.config[name] is not None), None)
+    if stops_by and not measured:
         message = "There is no validation file and nothing is held out, so that no accuracy would be measured to stop by."
-        raise RefusalError(422, "nothing_to_measure_on", message, [{"pointer": pointer, "message": message}])
+        raise RefusalError(422, "nothing_to_measure_on", message, [{"pointer": f"/{stops_by}", "message": message}])
     return labels, ready, {report.node_id: report.samples for report in reports}
 
 

@@ -5,10 +5,7 @@ them from honest ones. Their length gives them away: honest updates of as many s
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import median
-
-from workers.agent import norms, tensors
 
 # Honest lengths differ by what a shard still has to teach; measured well below 2 between shards of one kind.
 _FARTHEST = 4.0
@@ -17,12 +14,11 @@ _FEWEST = 3
 OUT_OF_REACH = "its update is several times as long as the others'"
 
 
-def too_long(updates: Mapping[str, tuple[Path, int]], base: Path) -> list[str]:
-    """Names of the updates, each a file and its steps, that are longer than four times the median length. One of more steps
-    than the median may be longer in proportion. A minority cannot move the median beyond an honest update's length."""
+def too_long(updates: Mapping[str, tuple[float, int]]) -> list[str]:
+    """Names of the updates, each its distance from the base and its steps, that are longer than four times the median length.
+    One of more steps than the median may be longer in proportion. A minority cannot move the median beyond an honest update's
+    length."""
     if len(updates) < _FEWEST:
         return []
-    start = tensors.read(base)
-    lengths = {name: norms.distance(tensors.read(path), start)[0] for name, (path, _) in updates.items()}
-    usual, usual_steps = median(lengths.values()), median(steps for _, steps in updates.values())
-    return [name for name, (_, steps) in updates.items() if lengths[name] > _FARTHEST * usual * max(1.0, steps / usual_steps)]
+    usual, usual_steps = (median(values) for values in zip(*updates.values(), strict=True))
+    return [name for name, (length, steps) in updates.items() if length > _FARTHEST * usual * max(1.0, steps / usual_steps)]

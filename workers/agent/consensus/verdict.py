@@ -35,7 +35,6 @@ class Verdict:
 
 class Jury:
     def __init__(self, store: Store, exchange: Exchange, log: Log) -> None:
-        self._store = store
         self._exchange = exchange
         self._log = log
         self._auditor = Auditor(store, exchange, log)
@@ -50,16 +49,9 @@ class Jury:
 
     async def _by_evidence(self, found: Collection, frozen: Names[str]) -> Verdict:
         started = time.perf_counter()
-        updates = {
-            node_id: (path, sum(report.commitment.steps))
-            for node_id, (report, path) in found.held.items()
-            if report.commitment is not None
-        }
-        votes, audits, far = await asyncio.gather(
-            vote(found, self._exchange, self._log),
-            self._auditor.audit(found, frozen),
-            asyncio.to_thread(too_long, updates, self._store.need(found.request.base_digest)),
-        )
+        votes, audits = await asyncio.gather(vote(found, self._exchange, self._log), self._auditor.audit(found, frozen))
+        steps = {node_id: sum(report.commitment.steps) for node_id, (report, _) in found.held.items() if report.commitment}
+        far = too_long({node_id: (found.lengths[node_id], count) for node_id, count in steps.items()})
         refused = dict(rejected(list(found.held), votes)) | dict.fromkeys(far, OUT_OF_REACH)
         refused |= {audit.worker: audit.reason for audit in audits if audit.reason is not None}
         return Verdict(

@@ -1,25 +1,7 @@
-from pathlib import Path
-
 import pytest
-import torch
 
 from tests.workers.agent.agents import federation
-from workers.agent import tensors
 from workers.agent.consensus.outreach import OUT_OF_REACH, too_long
-
-
-def files(folder: Path, lengths: dict[str, float], steps: dict[str, int]) -> tuple[dict[str, tuple[Path, int]], Path]:
-    base = {"w": torch.ones(100), "b": torch.zeros(7)}
-    tensors.write(folder / "base.safetensors", base)
-    made = {}
-    for number, (name, length) in enumerate(lengths.items()):
-        generator = torch.Generator()
-        generator.manual_seed(number)
-        step = torch.randn(100, generator=generator)
-        path = folder / f"{name}.safetensors"
-        tensors.write(path, {**base, "w": base["w"] + length * step / step.norm()})
-        made[name] = (path, steps.get(name, 10))
-    return made, folder / "base.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -37,9 +19,9 @@ def files(folder: Path, lengths: dict[str, float], steps: dict[str, int]) -> tup
     ],
 )
 def test_only_what_is_several_times_as_long_as_usual_is_named(
-    tmp_path: Path, lengths: dict[str, float], steps: dict[str, int], found: list[str]
+    lengths: dict[str, float], steps: dict[str, int], found: list[str]
 ) -> None:
-    assert too_long(*files(tmp_path, lengths, steps)) == found
+    assert too_long({name: (length, steps.get(name, 10)) for name, length in lengths.items()}) == found
 
 
 def test_a_worker_that_leaps_in_the_first_round_is_refused_though_nobody_has_learned_yet() -> None:
