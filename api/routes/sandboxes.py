@@ -1,6 +1,7 @@
 import asyncio
 import shlex
-from typing import Annotated, Literal
+from collections.abc import Awaitable
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,6 +21,7 @@ from api.services.principals import Principal
 from api.store.models import NodeRow
 from api.uploads import Upload
 
+T = TypeVar("T")
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 SandboxId = Annotated[
     str, Path(max_length=100, pattern=r"^[^\x00]*$", description="a sandbox's id or its node's", examples=["node_w1_abc123"])
@@ -52,17 +54,30 @@ async def get_sandbox(sandbox_id: SandboxId, caller: SandboxReader, state: State
     row = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id))
     if row.ended_at is not None or row.sandbox_id is None:
         return Sandbox.of(row, "ended")
-    try:
-        async with asyncio.timeout(_ASK_TIMEOUT_S):
-            await state.provider.get(row.sandbox_id)
-            metrics, hits = await asyncio.gather(
-                state.provider.metrics(row.sandbox_id), state.provider.limit_hits(row.sandbox_id)
-            )
-            return Sandbox.of(row, "ok", metrics, hits)
-    except SandboxNotFoundError:
+    provider, sandbox = state.provider, row.sandbox_id
+    # Each for itself: which limits a sandbox ran into is wanted most when it does not answer.
+    found, metrics, hits = await asyncio.gather(
+        _ask(provider.get(sandbox)), _ask(provider.metrics(sandbox)), _ask(provider.limit_hits(sandbox))
+    )
+    if isinstance(found, SandboxNotFoundError) or isinstance(metrics, SandboxNotFoundError):
         return Sandbox.of(row, "ended")
-    except (SandboxError, TimeoutError):
-        return Sandbox.of(row, "unreachable")
+    silent = isinstance(found, SandboxError) or isinstance(metrics, SandboxError)
+    return Sandbox.of(
+        row,
+        "unreachable" if silent else "ok",
+        None if isinstance(metrics, SandboxError) else metrics,
+        None if isinstance(hits, SandboxError) else hits,
+    )
+
+
+async def _ask(question: Awaitable[T]) -> T | SandboxError:
+    """What the provider says, or what kept it from saying so in time."""
+    try:
+        return await asyncio.wait_for(question, _ASK_TIMEOUT_S)
+    except TimeoutError:
+        return SandboxError("the sandbox provider does not answer")
+    except SandboxError as error:
+        return error
 
 
 @router.put(

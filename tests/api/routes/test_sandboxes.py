@@ -19,7 +19,7 @@ from api.store.models import NodeRow
 from tests.api.routes.conftest import make_settings
 from tests.api.routes.real import start
 from tests.api.routes.user import User, problem
-from tests.workers.sandboxes.hosting import API_KEY, Host
+from tests.workers.sandboxes.hosting import API_KEY, Host, descendants, stopped
 from workers.sandboxes.client import SandboxClient
 
 LIMIT = 300_000
@@ -199,6 +199,15 @@ def test_a_sandbox_that_died_is_told_from_one_that_runs(settings: Settings, user
     assert user.call("GET", f"/v1/sandboxes/{node_id}", 200)["health"] == "ended"
     path = f"/v1/sandboxes/{node_id}/files"
     assert user.refused("PUT", path, 409, params={"path": "/data/x"}, content=b"x")["code"] == "sandbox_gone"
+
+
+def test_a_sandbox_that_does_not_answer_still_tells_its_limits(host: Host, user: User, sandbox: str) -> None:
+    user.call("POST", f"{sandbox}/execute", 200, json={"code": "while True: pass", "timeout_s": 1})
+    with stopped(descendants(host.pid)):
+        silent = user.call("GET", sandbox, 200)
+    assert (silent["health"], silent["usage"]) == ("unreachable", None)
+    assert "timeout" in {hit["limit"] for hit in silent["limit_hits"]}
+    assert user.call("GET", sandbox, 200)["health"] == "ok"
 
 
 def test_a_node_that_does_not_run_takes_no_work(user: User) -> None:

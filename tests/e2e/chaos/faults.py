@@ -3,8 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk
-from tests.workers.sandboxes.hosting import descendants
+from tests.workers.sandboxes.hosting import descendants, stopped
 
 PARTS = ("api", "worker", "beat", "redis", "postgres", "sandboxes")
 # The supervisor's pause before it starts a part again is in it.
@@ -86,28 +85,10 @@ def _freeze(part: str) -> Fault:
         pid = target.stack.pid(part)
         # Postgres serves from children; the host's children are sandboxes, which go on.
         pids = [pid, *(descendants(pid) if part == "postgres" else ())]
-        with _stopped(pids):
+        with stopped(pids):
             time.sleep(target.frozen_s)
 
     return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in ("api", "beat"))
-
-
-@contextmanager
-def _stopped(pids: Sequence[int]) -> Iterator[None]:
-    for pid in pids:
-        _signal(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            _signal(pid, signal.SIGCONT)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _end_sandbox(of: str) -> Fault:
@@ -144,7 +125,7 @@ def _cut(of: str) -> Fault:
         launchers = [pid for pid in descendants(host) if any(sandbox_id in word for word in _words(pid))]
         pids = [pid for launcher in launchers for pid in descendants(launcher) if "envd" in _words(pid)]
         assert pids, "the sandbox's first process was not found"
-        with _stopped(pids):
+        with stopped(pids):
             time.sleep(target.frozen_s)
 
     return Fault(f"network of the {of} cut", inflict)
