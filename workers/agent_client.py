@@ -1,18 +1,17 @@
 """One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
 
 import asyncio
-import hashlib
 import hmac
 import ssl
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
-from api.settings import Settings
+from workers.agent.passes import CONTROL_PLANE, Caller, introduced, issue
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
@@ -60,10 +59,18 @@ class AgentRefusedError(AgentError):
         self.message = message
 
 
-def cluster_token(settings: Settings, cluster_id: str) -> str:
-    """The bearer token of a cluster's agents, derived from the deployment's secret so that it is stored nowhere."""
-    secret = settings.secret_key.get_secret_value().encode()
-    return hmac.new(b"cluster-token:" + secret, cluster_id.encode(), hashlib.sha256).hexdigest()
+class ClusterKeys:
+    """The keys of a cluster's agents, derived from the deployment's secret so that they are stored nowhere."""
+
+    def __init__(self, secret: SecretStr, cluster_id: str) -> None:
+        self._secret = b"agent-key:" + secret.get_secret_value().encode()
+        self._cluster_id = cluster_id
+
+    def key(self, node_id: str) -> str:
+        return hmac.digest(self._secret, f"{self._cluster_id}/{node_id}".encode(), "sha256").hex()
+
+    def pass_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+        return issue(self.key(node_id), caller)
 
 
 @cache
@@ -73,13 +80,15 @@ def _tls() -> ssl.SSLContext:
 
 
 class AgentClient:
-    """Async client of one agent; use it as a context manager."""
+    """Async client of one agent; use it as a context manager. Peers that a message names get the agent's passes at them."""
 
-    def __init__(self, node_id: str, endpoint: Endpoint, token: str) -> None:
-        self.node_id = node_id
+    def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
+        """`agent` as its peers shall know it."""
+        self.node_id = agent.node_id
+        self._pass_at = partial(keys.pass_at, caller=agent)
         self._client = httpx.AsyncClient(
             base_url=endpoint.url,
-            headers={**endpoint.headers, "Authorization": f"Bearer {token}"},
+            headers={**endpoint.headers, "Authorization": f"Bearer {keys.pass_at(self.node_id)}"},
             transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
             timeout=httpx.Timeout(30, connect=_CONNECT_S),
         )
@@ -155,7 +164,7 @@ class AgentClient:
                 response = await self._client.request(
                     method,
                     path,
-                    content=body.model_dump_json() if body else None,
+                    content=introduced(body, self._pass_at).model_dump_json() if body else None,
                     headers={"Content-Type": "application/json"} if body else None,
                     timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
                 )

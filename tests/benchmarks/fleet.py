@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import uvicorn
 
+from tests.workers.agent.acting import Acting, key_of, passes_of
 from workers.agent import protocol
 from workers.agent.logs import Log
+from workers.agent.passes import Caller, introduced
 from workers.agent.paths import Root
 from workers.agent.server import Agent
 
-TOKEN = "benchmark"
 PATIENCE_S = 300.0
 
 
@@ -35,7 +36,9 @@ class Fleeting:
     root: Path
 
     def post(self, path: str, message: protocol.Message) -> dict[str, Any]:
-        answer = self.http.post(path, content=message.model_dump_json())
+        """As the control plane: peers go with this agent's passes at them."""
+        passes = passes_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
+        answer = self.http.post(path, content=introduced(message, passes).model_dump_json())
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
@@ -54,7 +57,7 @@ class Fleeting:
 def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
     # An agent's log goes to standard output, where the table shall be.
     with open(os.devnull, "w") as sys.stdout:
-        config = protocol.AgentConfig.model_validate({"node_id": node_id, "role": role, "token": TOKEN})
+        config = protocol.AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
         app = Agent(config, Root(root), Log(node_id)).app()
         uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
 
@@ -75,7 +78,7 @@ def fleet(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
             client = httpx.Client(
                 base_url="http://agent",
                 transport=httpx.HTTPTransport(uds=socket),
-                headers={"Authorization": f"Bearer {TOKEN}"},
+                auth=Acting(key_of(node_id)),
                 timeout=PATIENCE_S,
             )
             made.append(Fleeting(protocol.Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from pydantic import SecretStr
 
 from api.domain.sandboxes import Endpoint
-from api.settings import Settings
-from tests.workers.agent.agents import DATASET, MODEL, TOKEN, TRAINING, LiveAgent, live_agent
+from tests.workers.agent.acting import KEYS
+from tests.workers.agent.agents import DATASET, MODEL, TRAINING, LiveAgent, live_agent
 from tests.workers.agent.impostor import impostor, says
 from tests.workers.agent.test_exchange import trickling
 from tests.workers.agent.texts import samples
 from workers import agent_client
+from workers.agent.passes import Caller
 from workers.agent.protocol import Predict, ShardCheck, TrainingInit
-from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError, cluster_token
+from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError, ClusterKeys
 
 T = TypeVar("T")
 CANARY = "canary-4711"
@@ -32,21 +34,21 @@ def agent() -> Iterator[LiveAgent]:
         yield found
 
 
-def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], token: str = TOKEN) -> T:
+def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys: ClusterKeys = KEYS) -> T:
     async def ask() -> T:
         headers = {"X-Access-Token": f"{CANARY}-of-the-way"}
-        async with AgentClient("w1", Endpoint("http://agent", headers, uds), token) as client:
+        async with AgentClient(Caller("worker", "w1"), Endpoint("http://agent", headers, uds), keys) as client:
             return await question(client)
 
     return asyncio.run(ask())
 
 
-def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], token: str = TOKEN) -> AgentError:
+def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], keys: ClusterKeys = KEYS) -> AgentError:
     """The error of a call; whatever is printed of it holds neither a secret nor what the agent sent."""
     with pytest.raises(AgentError) as caught:
-        asked(uds, question, token)
+        asked(uds, question, keys)
     printed = "".join(traceback.format_exception(caught.value))
-    assert TOKEN not in printed
+    assert KEYS.pass_at("w1") not in printed
     assert CANARY not in printed
     assert "w1" in str(caught.value) or isinstance(caught.value, AgentRefusedError)
     return caught.value
@@ -73,10 +75,11 @@ def test_an_agents_own_error_has_its_code_and_words(agent: LiveAgent) -> None:
         assert found.message in str(found)
 
 
-def test_a_wrong_token_is_refused(agent: LiveAgent) -> None:
-    found = failure(agent.peer.uds, lambda client: client.health(), token="another")
-    assert isinstance(found, AgentRefusedError)
-    assert found.code == "unauthorized"
+def test_a_pass_of_another_deployment_or_cluster_is_refused(agent: LiveAgent) -> None:
+    for keys in (ClusterKeys(SecretStr("another"), "cls_tests"), ClusterKeys(SecretStr("secret-of-the-tests"), "cls_2")):
+        found = failure(agent.peer.uds, lambda client: client.health(), keys)
+        assert isinstance(found, AgentRefusedError)
+        assert found.code == "unauthorized"
 
 
 def test_an_agent_that_is_not_there_is_unreachable_at_once(tmp_path: Path) -> None:
@@ -169,17 +172,11 @@ def test_an_error_that_is_no_agents_means_that_the_way_is_broken(content: bytes,
     assert str(status) in str(found)
 
 
-def test_a_clusters_token_follows_from_the_deployments_secret_alone() -> None:
-    def settings(secret: str) -> Settings:
-        return Settings(
-            database_url="postgresql+psycopg://unused",
-            redis_url="redis://unused",
-            secret_key=secret,
-            models_dir=Path("unused"),
-            e2b_api_key="unused",
-        )
+def test_an_agents_key_follows_from_the_deployments_secret_its_cluster_and_its_node() -> None:
+    def key(secret: str, cluster_id: str, node_id: str) -> str:
+        return ClusterKeys(SecretStr(secret), cluster_id).key(node_id)
 
-    one = cluster_token(settings("s" * 32), "cls_1")
-    assert one == cluster_token(settings("s" * 32), "cls_1")
-    assert len({one, cluster_token(settings("s" * 32), "cls_2"), cluster_token(settings("t" * 32), "cls_1")}) == 3
+    one = key("s" * 32, "cls_1", "w1")
+    assert one == key("s" * 32, "cls_1", "w1")
+    assert len({one, key("s" * 32, "cls_2", "w1"), key("t" * 32, "cls_1", "w1"), key("s" * 32, "cls_1", "w2")}) == 4
     assert "s" * 32 not in one

@@ -56,7 +56,7 @@ class Calibrator:
             training_id=request.training_id,
             model=request.model,
             digest=request.digest,
-            source=request.self_peer,
+            source=self._exchange.introduce(request.self_peer, peer),
             texts=[],
             dataset=request.dataset,
             calibrate=True,

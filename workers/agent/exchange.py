@@ -12,6 +12,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from workers.agent.errors import AgentError
+from workers.agent.passes import Caller, issue
 from workers.agent.protocol import Peer, Receipt
 
 _CHUNK = 1 << 20
@@ -24,20 +25,26 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Exchange:
-    """Talks to other agents with the cluster's token. Every call has a timeout; what fails is an AgentError, status 502."""
+    """Talks to other agents, with the pass that came with each. Every call has a timeout; what fails is an AgentError, status
+    502."""
 
-    def __init__(self, token: str) -> None:
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, key: str) -> None:
+        """`key` is this agent's own."""
+        self._key = key
         # Reading the certificate authorities takes about 20 ms: once, not for every call.
         self._tls = httpx.create_ssl_context()
 
     def _client(self, peer: Peer, read_s: float = _READ_S) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=peer.url,
-            headers={**peer.headers, **self._headers},
+            headers={**peer.headers, "Authorization": f"Bearer {peer.token}"},
             transport=httpx.AsyncHTTPTransport(verify=self._tls, uds=peer.uds),
             timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
         )
+
+    def introduce(self, own: Peer, reader: Peer) -> Peer:
+        """This agent, as a worker is to reach it."""
+        return own.model_copy(update={"token": issue(self._key, Caller("worker", reader.node_id))})
 
     def connection(self, peer: Peer, within_s: float) -> httpx.AsyncClient:
         """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""

@@ -166,8 +166,7 @@ class LocalTraining:
         """Where the round's progress is kept, for a node that may go on from there; nothing is written for others."""
         if not may(RESUME, request.autonomy):
             return None
-        asked = request.model_dump_json(include={"training_id", "round", "model", "base_digest", "dataset", "hyperparameters"})
-        digest = hashlib.sha256(asked.encode())
+        digest = hashlib.sha256(request.work.model_dump_json().encode())
         for part in (shard.training, shard.held_out):
             digest.update(part.ids.tobytes() + part.offsets.tobytes())
             digest.update(b"" if part.labels is None else part.labels.tobytes())

@@ -103,7 +103,7 @@ class Predictor:
             training_id=request.training_id,
             model=request.model,
             digest=request.digest,
-            source=request.self_peer,
+            source=self._exchange.introduce(request.self_peer, peer),
             texts=list(texts),
             local=request.aggregation != "global",
             dataset=request.dataset,

@@ -1,6 +1,7 @@
 """The messages between the control plane and an agent, and between agents.
 
-Every request carries `Authorization: Bearer <cluster token>`. Tensors travel as safetensors bodies between agents only;
+Every request carries `Authorization: Bearer <pass>` (passes.py): it says who calls, and server.py who may. Tensors travel as
+safetensors bodies between agents only;
 the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors; an update may be
 less than one (update.py).
 
@@ -77,19 +78,20 @@ class AgentConfig(Message):
 
     node_id: str
     role: Literal["worker", "aggregator", "validator"]
-    token: str
+    key: str = Field(repr=False, description="what passes at this agent are made with")
     port: int = PORT
     threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
     autonomy: Autonomy = Autonomy()
 
 
 class Peer(Message):
-    """Another agent, as it is reached from inside a sandbox."""
+    """Another agent, as it is reached from inside a sandbox. `token` is the reader's own pass at that agent."""
 
     node_id: str
     url: str
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field({}, repr=False)
     uds: str | None = None
+    token: str | None = Field(None, repr=False)
 
 
 class Health(Message):
@@ -210,13 +212,18 @@ class Link(Message):
     seconds: float
 
 
-class TrainRound(Message):
+class LocalWork(Message):
+    """What a worker computes in a round: all that its result depends on, beside its shard."""
+
     training_id: str
     round: int = Field(ge=1)
     model: ModelSpec
     base_digest: str
     dataset: str
     hyperparameters: Hyperparameters
+
+
+class TrainRound(LocalWork):
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
@@ -224,6 +231,11 @@ class TrainRound(Message):
     resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
     compression: Compression = Compression()
     secure_aggregation: bool = Field(False, description="send the update masked; the aggregator learns the sum alone")
+
+    @property
+    def work(self) -> LocalWork:
+        """May be kept on the sandbox's disk, where passes may not."""
+        return LocalWork(**{name: getattr(self, name) for name in LocalWork.model_fields})
 
 
 class Commitment(Message):
@@ -290,6 +302,9 @@ class AggregateRound(Message):
     secure_aggregation: bool = False
     synchronous: Hyperparameters | None = Field(
         None, description="set: `dataset` is here, and the workers average gradients on it instead of models of their own"
+    )
+    introductions: dict[str, list[Peer]] = Field(
+        {}, description="for `synchronous`: to each worker, all workers with its own passes; to be handed on to it alone"
     )
 
 

@@ -1,12 +1,10 @@
-"""The agent's HTTP face: routes, the token, and errors as JSON."""
+"""The agent's HTTP face: routes, whom each is for, and errors as JSON."""
 
 import asyncio
-import hmac
 import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +14,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from workers.agent import data, process, protocol
 from workers.agent.aggregate import Aggregator
 from workers.agent.calibrator import Calibrator
+from workers.agent.callers import Identified, need_author, open_to, refusal
 from workers.agent.consensus.ballots import Voter
 from workers.agent.consensus.replay import Replayer
 from workers.agent.copies import Copies
@@ -37,7 +36,7 @@ from workers.agent.logs import Log
 from workers.agent.paths import Root
 from workers.agent.predict import Predictor
 from workers.agent.protocol import AgentConfig
-from workers.agent.secure_aggregation.messages import Asking, MaskKeys, SealedShares, Unmasking
+from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, SealedShares, Unmasking
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.synchronous.leader import Leader
@@ -56,27 +55,6 @@ class _ModelFile(FileResponse):
     chunk_size = 1 << 20
 
 
-class Token:
-    """Lets requests through that carry the cluster's token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not hmac.compare_digest(self._presented(scope), self._expected):
-            error = AgentError("unauthorized", "the cluster's token is missing or wrong", 401)
-            await _refusal(error)(scope, receive, send)
-            return
-        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
-        with suppress(Exception):
-            await self._app(scope, receive, send)
-
-    @staticmethod
-    def _presented(scope: Scope) -> bytes:
-        return next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-
-
 class Agent:
     """The parts of one agent, and the endpoints over them."""
 
@@ -88,7 +66,7 @@ class Agent:
         self._started = time.monotonic()
         self._store = Store(root.models)
         self._shelf = Shelf(root)
-        exchange = Exchange(config.token)
+        exchange = Exchange(config.key)
         self._copies = Copies(config.node_id, exchange, self._store, log)
         self._judge = Judge(config.node_id, exchange, self._store, self._shelf, self._copies)
         self._replayer = Replayer(config.node_id, self._store, self._shelf)
@@ -104,32 +82,14 @@ class Agent:
         self._inferrer = Inferrer(config.node_id, self._store, self._shelf, Graphs(), self._copies)
 
     def app(self) -> ASGIApp:
-        update = "/trainings/{training_id}/rounds/{number:int}/updates/{node_id}"
+        face = Face(self._member, self._leader)
+        stop = Route("/trainings/{training_id}/stop", self._stop, methods=["POST"])
         routes = [
-            Route("/health", self._health),
-            Route("/shards/check", _posted(protocol.ShardCheck, self._check), methods=["POST"]),
-            Route("/trainings", _posted(protocol.TrainingInit, self._aggregator.init), methods=["POST"]),
-            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregate), methods=["POST"]),
-            Route("/rounds/train", _posted(protocol.TrainRound, self._worker.start), methods=["POST"]),
-            Route("/trainings/{training_id}/rounds/{number:int}", self._report),
-            Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
-            Route(update, self._update, methods=["PUT"]),
-            Route("/trainings/{training_id}/rounds/{number:int}/parts/{name}", self._part),
-            Route("/trainings/{training_id}/rounds/{number:int}/exchanged", self._exchanged, methods=["POST"]),
-            Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
-            Route("/trainings/{training_id}/rounds/{number:int}/secure/{phase}", self._secure, methods=["POST"]),
-            Route("/trainings/{training_id}/stop", self._stop, methods=["POST"]),
-            Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
-            Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
-            Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
-            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
-            Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
-            Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
-            Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
-            Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
-            Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
-            Route("/models/{digest}", self._model),
-            *Face(self._member, self._leader).routes(),
+            *open_to(["control", "aggregator"], [stop]),
+            *open_to(["control"], self._for_the_control_plane()),
+            *open_to(["aggregator"], [*self._for_the_aggregator(), *face.for_the_aggregator()]),
+            *open_to(["aggregator", "worker"], [*self._for_authors(), *face.for_authors()]),
+            *open_to(["aggregator", "worker", "validator"], [Route("/models/{digest}", self._model)]),
         ]
         handlers = {
             AgentError: _refused,
@@ -138,7 +98,42 @@ class Agent:
             HTTPException: _unknown,
             Exception: self._failed,
         }
-        return Token(Starlette(routes=routes, exception_handlers=handlers), self._config.token)  # type: ignore[arg-type]
+        return Identified(Starlette(routes=routes, exception_handlers=handlers), self._config.key)  # type: ignore[arg-type]
+
+    def _for_the_control_plane(self) -> list[Route]:
+        return [
+            Route("/health", self._health),
+            Route("/shards/check", _posted(protocol.ShardCheck, self._check), methods=["POST"]),
+            Route("/trainings", _posted(protocol.TrainingInit, self._aggregator.init), methods=["POST"]),
+            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregate), methods=["POST"]),
+            Route("/rounds/train", _posted(protocol.TrainRound, self._worker.start), methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}", self._report),
+            Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
+            Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
+            Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
+            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
+            Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
+        ]
+
+    def _for_the_aggregator(self) -> list[Route]:
+        return [
+            Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
+            Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
+            Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
+            Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
+            Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
+        ]
+
+    def _for_authors(self) -> list[Route]:
+        """What a worker says of itself, which each of these makes sure of; and its parts of an exchange, for the others."""
+        number = "/trainings/{training_id}/rounds/{number:int}"
+        return [
+            Route(f"{number}/updates/{{node_id}}", self._update, methods=["PUT"]),
+            Route(f"{number}/exchanged", self._exchanged, methods=["POST"]),
+            Route(f"{number}/secure/{{phase}}", self._secure, methods=["POST"]),
+            Route(f"{number}/parts/{{name}}", self._part),
+        ]
 
     async def _health(self, _: Request) -> Response:
         return _json(
@@ -159,7 +154,7 @@ class Agent:
         return await asyncio.to_thread(data.check, self._root, body, self._config.node_id)
 
     async def _predict(self, body: protocol.Predict) -> protocol.Predictions:
-        # Predictions echo their texts: who holds the cluster's token must not read a worker's data that way.
+        # Predictions echo their texts, and a worker's data is not for the control plane.
         if body.input_data is not None and self._config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
         return await self._predictor.predict(body)
@@ -197,6 +192,7 @@ class Agent:
 
     async def _update(self, request: Request) -> Response:
         training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
+        need_author(request, node_id)
         if not self._aggregator.expects(training_id, number, node_id):
             problem = protocol.Problem(code="not_expected", message="no update of this node is waited for")
             return _json(protocol.Receipt(accepted=False, bytes=0, problem=problem))
@@ -229,21 +225,25 @@ class Agent:
 
     async def _exchanged(self, request: Request) -> Response:
         body = protocol.Exchanged.model_validate_json(await request.body())
+        need_author(request, body.report.node_id)
         return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
 
     async def _secure(self, request: Request) -> Response:
         found = self._aggregator.secure(request.path_params["training_id"], request.path_params["number"])
-        content, wait_s = await request.body(), _wait(request)
-        match request.path_params["phase"]:
-            case "keys":
-                return _json(await found.take_keys(MaskKeys.model_validate_json(content), wait_s))
-            case "shares":
-                return _json(await found.take_shares(SealedShares.model_validate_json(content), wait_s))
-            case "survivors":
-                return _json(await found.tell_survivors(Asking.model_validate_json(content), wait_s))
-            case "unmask":
-                return _json(await found.take_unmasking(Unmasking.model_validate_json(content), wait_s))
-        raise AgentError("unknown_route", "a secure sum has no such phase", 404)
+        wait_s, phase = _wait(request), request.path_params["phase"]
+        if phase not in PHASES:
+            raise AgentError("unknown_route", "a secure sum has no such phase", 404)
+        message = PHASES[phase].model_validate_json(await request.body())
+        need_author(request, message.node_id)
+        match message:
+            case MaskKeys():
+                return _json(await found.take_keys(message, wait_s))
+            case SealedShares():
+                return _json(await found.take_shares(message, wait_s))
+            case Asking():
+                return _json(await found.tell_survivors(message, wait_s))
+            case Unmasking():
+                return _json(await found.take_unmasking(message, wait_s))
 
     async def _fallback(self, request: Request) -> Response:
         body = protocol.Fallback.model_validate_json(await request.body())
@@ -257,7 +257,7 @@ class Agent:
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
-        return _refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+        return refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
 
 
 def _wait(request: Request) -> float:
@@ -271,10 +271,6 @@ def _json(message: BaseModel) -> Response:
     return Response(message.model_dump_json(), media_type="application/json")
 
 
-def _refusal(error: AgentError) -> Response:
-    return JSONResponse({"code": error.code, "message": error.message}, error.status)
-
-
 def _posted(kind: type[T], use: Callable[[T], Awaitable[BaseModel]]) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint that reads one message and answers with another."""
     return partial(_answer, kind, use)
@@ -285,17 +281,17 @@ async def _answer(kind: type[T], use: Callable[[T], Awaitable[BaseModel]], reque
 
 
 async def _refused(_: Request, error: AgentError) -> Response:
-    return _refusal(error)
+    return refusal(error)
 
 
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
-    return _refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+    return refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
 
 
 async def _unknown(_: Request, error: HTTPException) -> Response:
-    return _refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
+    return refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:
-    return _refusal(AgentError("disconnected", "the sender went away", 400))
+    return refusal(AgentError("disconnected", "the sender went away", 400))

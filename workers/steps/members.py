@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from api.domain.sandboxes import AGENT_PORT, SandboxError
 from api.store.models import NodeRow
+from workers.agent.passes import Caller
 from workers.agent.protocol import Peer
-from workers.agent_client import AgentClient, AgentUnreachableError, cluster_token
+from workers.agent_client import AgentClient, AgentUnreachableError, ClusterKeys
 from workers.context import Context
 
 
@@ -34,6 +35,11 @@ class Member:
             raise ValueError(f"{row.id} has no sandbox")
         known = (row.id, row.cluster_id, row.sandbox_id, row.role, row.status, row.autonomy, tuple(row.capabilities))
         return cls(*known, row.acts_as_aggregator)
+
+    @property
+    def caller(self) -> Caller:
+        """As its peers know it."""
+        return Caller("aggregator" if self.acts_as_aggregator else self.role, self.node_id)
 
 
 def running(session: Session, cluster_id: str) -> list[Member]:
@@ -71,7 +77,7 @@ async def agent_of(context: Context, member: Member) -> AsyncIterator[AgentClien
         endpoint = await context.provider.endpoint(member.sandbox_id, AGENT_PORT)
     except SandboxError as error:
         raise AgentUnreachableError(f"{member.node_id}: {error}") from error
-    async with AgentClient(member.node_id, endpoint, cluster_token(context.settings, member.cluster_id)) as client:
+    async with AgentClient(member.caller, endpoint, ClusterKeys(context.settings.secret_key, member.cluster_id)) as client:
         yield client
 
 

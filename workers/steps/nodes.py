@@ -18,7 +18,7 @@ from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.models import ClusterRow, NodeRow
 from workers.agent.protocol import SELF_RESTART_LEVEL, AgentConfig, Autonomy, Health
-from workers.agent_client import AgentError, cluster_token
+from workers.agent_client import AgentError, ClusterKeys
 from workers.context import Context
 from workers.steps import promotion
 from workers.steps.deployment import metadata
@@ -141,7 +141,7 @@ async def _start_agent(context: Context, member: Member, autonomy: Autonomy) -> 
     config = AgentConfig(
         node_id=member.node_id,
         role=member.role,
-        token=cluster_token(context.settings, member.cluster_id),
+        key=ClusterKeys(context.settings.secret_key, member.cluster_id).key(member.node_id),
         autonomy=autonomy,
     )
     await context.provider.upload(member.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)

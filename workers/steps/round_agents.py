@@ -4,8 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from api.domain import progress
+from workers.agent.passes import introduced
 from workers.agent.protocol import (
     AggregateReport,
     AggregateRound,
@@ -16,7 +18,7 @@ from workers.agent.protocol import (
     TrainReport,
     TrainRound,
 )
-from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError
+from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError, ClusterKeys
 from workers.context import Context
 from workers.steps.job import Job
 from workers.steps.members import Member, agent_of, peers_of
@@ -86,12 +88,13 @@ async def _collect(
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
     path = data_path(job, number, kind, in_order(job, peers), deadline_s)
+    known = [member for member in (*workers, *job.returning) if member.node_id in peers]
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
         model=job.model_spec,
         base_digest=job.digest or "",
-        workers=[peers[member.node_id] for member in (*workers, *job.returning) if member.node_id in peers],
+        workers=[peers[member.node_id] for member in known],
         self_peer=peers[job.aggregator_id],
         dataset=job.config["dataset"],
         quorum=quorum,
@@ -104,6 +107,7 @@ async def _collect(
         freeze_layers=job.config["freeze_layers"],
         secure_aggregation=job.config["secure_aggregation"],
         synchronous=None if job.config["federated"] else _hyperparameters(job, number),
+        introductions={} if job.config["federated"] else _introductions(context, known, peers),
     )
     outcome.aggregate = await _begin(context, job, aggregator, request)
     if (gone or out) and outcome.aggregate.state == "collecting":
@@ -149,6 +153,16 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
         raise AgentRefusedError("other_model", "its first model is not the one that this training began with")
     # What workers have sent or told it is gone; they are asked for their updates once more.
     return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
+
+
+def _introductions(context: Context, workers: Sequence[Member], peers: dict[str, Peer]) -> dict[str, list[Peer]]:
+    """To each worker, all workers with its own passes at them."""
+    known = [peers[member.node_id] for member in workers]
+    found = {}
+    for member in workers:
+        keys = ClusterKeys(context.settings.secret_key, member.cluster_id)
+        found[member.node_id] = introduced(known, partial(keys.pass_at, caller=member.caller))
+    return found
 
 
 def _hyperparameters(job: Job, number: int) -> Hyperparameters:

@@ -15,15 +15,16 @@ import httpx
 import safetensors.torch
 import uvicorn
 
+from tests.workers.agent.acting import Acting, key_of, passes_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
 from workers.agent import protocol
 from workers.agent.logs import Log
+from workers.agent.passes import Caller, introduced
 from workers.agent.paths import Root
 from workers.agent.protocol import AgentConfig, Peer
 from workers.agent.server import Agent
 
-TOKEN = "token-of-the-tests"
 TRAINING = "train_1"
 DATASET = "/data/train_*.json"
 MODEL = spec("/models/tiny")
@@ -32,12 +33,13 @@ PATIENCE_S = 60.0
 
 @dataclass
 class LiveAgent:
-    """One agent: its sandbox's root folder, its socket, and a client that has the cluster's token."""
+    """One agent: its sandbox's root folder, its socket, and a client that calls as whoever a route is for."""
 
     node_id: str
     root: Path
     peer: Peer
     http: httpx.Client
+    role: str = "worker"
     die: Callable[[], None] = lambda: None
 
     def put(self, path: str, content: object) -> None:
@@ -46,7 +48,9 @@ class LiveAgent:
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def call(self, method: str, path: str, message: protocol.Message | None = None, *, status: int = 200) -> Any:
-        answer = self.http.request(method, path, content=message.model_dump_json() if message else None)
+        """Peers that the message names go with this agent's passes at them."""
+        sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
+        answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 
@@ -56,19 +60,21 @@ class LiveAgent:
 
 
 @contextmanager
-def live_agent(node_id: str, role: Literal["worker", "aggregator", "validator"] = "worker") -> Iterator[LiveAgent]:
+def live_agent(
+    node_id: str, role: Literal["worker", "aggregator", "validator"] = "worker", key: str | None = None
+) -> Iterator[LiveAgent]:
     """An agent until the block ends. Its socket's path is short: the kernel takes about a hundred characters."""
     folder = Path(tempfile.mkdtemp(prefix="agent-"))
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
-    app = Agent(AgentConfig(node_id=node_id, role=role, token=TOKEN), Root(root), Log(node_id)).app()
+    key = key or key_of(node_id)
+    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), Root(root), Log(node_id)).app()
     socket = str(folder / "agent.sock")
     try:
         with serving(app, socket) as die:
             transport = httpx.HTTPTransport(uds=socket)
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            with httpx.Client(base_url="http://agent", transport=transport, headers=headers, timeout=PATIENCE_S) as http:
-                yield LiveAgent(node_id, root, Peer(node_id=node_id, url="http://agent", uds=socket), http, die)
+            with httpx.Client(base_url="http://agent", transport=transport, auth=Acting(key), timeout=PATIENCE_S) as http:
+                yield LiveAgent(node_id, root, Peer(node_id=node_id, url="http://agent", uds=socket), http, role, die)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -117,13 +123,15 @@ class Federation:
 
     def collect(self, number: int = 1, **fields: Any) -> dict[str, Any]:
         """Tell the aggregator to collect round `number`."""
+        peers = [worker.peer for worker in self.workers]
         request = protocol.AggregateRound(
             **{
                 "training_id": TRAINING,
                 "round": number,
                 "model": MODEL,
                 "base_digest": self.base,
-                "workers": [worker.peer for worker in self.workers],
+                "workers": peers,
+                "introductions": {one.node_id: introduced(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,
@@ -175,7 +183,7 @@ class Federation:
         return found
 
     def push(self, node_id: str, body: bytes, number: int = 1) -> dict[str, Any]:
-        """Send an update as anybody with the token could."""
+        """Send an update in a node's name, as its own agent could."""
         answer = self.aggregator.http.put(f"/trainings/{TRAINING}/rounds/{number}/updates/{node_id}", content=body)
         assert answer.status_code == 200, answer.text
         receipt: dict[str, Any] = answer.json()

@@ -11,15 +11,17 @@ from typing import Any
 
 import httpx
 
-from tests.workers.agent.agents import TOKEN
+from tests.workers.agent.acting import Acting, key_of
 from workers.agent.protocol import AgentConfig, Autonomy
+
+KEY = key_of("w1")
 
 
 @contextmanager
 def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
     """The agent w1 with an autonomy level, under a root whose path is short."""
     autonomy = Autonomy(enabled=True, level=level)
-    config = AgentConfig(node_id="w1", role="worker", token=TOKEN, port=8123, threads=1, autonomy=autonomy)
+    config = AgentConfig(node_id="w1", role="worker", key=KEY, port=8123, threads=1, autonomy=autonomy)
     path = root / "agent.json"
     path.write_text(config.model_dump_json())
     process = subprocess.Popen(
@@ -40,7 +42,7 @@ def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
 def client(root: Path) -> httpx.Client:
     # A connection a request: on a busy machine the server may close an idle one just when it is used again.
     transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"), limits=httpx.Limits(max_keepalive_connections=0))
-    return httpx.Client(transport=transport, base_url="http://agent", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    return httpx.Client(transport=transport, base_url="http://agent", auth=Acting(KEY), timeout=60)
 
 
 def health(root: Path, *, other_than: int = 0, within_s: float = 90) -> dict[str, Any]:

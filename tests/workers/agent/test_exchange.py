@@ -13,7 +13,7 @@ from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.protocol import Health, Peer, Receipt, ShardCheck
 
-TOKEN = "token-of-the-tests"
+KEY = "key-of-the-asker"
 MODEL = b"a model" * 200_000
 DIGEST = hashlib.sha256(MODEL).hexdigest()
 QUESTION = ShardCheck(dataset="/data/x.json")
@@ -35,7 +35,7 @@ def trickling(content: bytes, pause_s: float) -> Answer:
 
 def pulled(peer: Peer, target: Path, times: int = 1) -> list[int]:
     async def pull() -> list[int]:
-        exchange = Exchange(TOKEN)
+        exchange = Exchange(KEY)
         return await asyncio.gather(*(exchange.pull(peer, DIGEST, target) for _ in range(times)))
 
     return asyncio.run(pull())
@@ -45,11 +45,11 @@ def refused(work: object) -> AgentError:
     with pytest.raises(AgentError) as caught:
         asyncio.run(work)  # type: ignore[arg-type]
     assert caught.value.status == 502
-    assert TOKEN not in caught.value.message
+    assert KEY not in caught.value.message
     return caught.value
 
 
-def test_a_model_is_pulled_with_the_token_and_lies_whole_under_its_name(tmp_path: Path) -> None:
+def test_a_model_is_pulled_with_the_peers_pass_and_lies_whole_under_its_name(tmp_path: Path) -> None:
     seen: list[str | None] = []
 
     async def answer(request: Request) -> Response:
@@ -58,9 +58,9 @@ def test_a_model_is_pulled_with_the_token_and_lies_whole_under_its_name(tmp_path
         return Response(MODEL)
 
     with impostor(answer) as peer:
-        assert pulled(peer, tmp_path / "new/model") == [len(MODEL)]
+        assert pulled(peer.model_copy(update={"token": "a pass"}), tmp_path / "new/model") == [len(MODEL)]
     assert (tmp_path / "new/model").read_bytes() == MODEL
-    assert seen == [f"Bearer {TOKEN}"]
+    assert seen == ["Bearer a pass"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
 
 
@@ -92,13 +92,13 @@ def test_what_is_not_the_model_that_was_asked_for_is_thrown_away(
     tmp_path: Path, content: bytes, status: int, code: str
 ) -> None:
     with impostor(says(content, status)) as peer:
-        assert refused(Exchange(TOKEN).pull(peer, DIGEST, tmp_path / "model")).code == code
+        assert refused(Exchange(KEY).pull(peer, DIGEST, tmp_path / "model")).code == code
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_peer_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
     nobody = Peer(node_id="w9", url="http://agent", uds=str(tmp_path / "nothing.sock"))
-    exchange = Exchange(TOKEN)
+    exchange = Exchange(KEY)
     (tmp_path / "update").write_bytes(b"x")
     started = time.monotonic()
     assert refused(exchange.pull(nobody, DIGEST, tmp_path / "model")).code == "pull_failed"
@@ -117,7 +117,7 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
         return Response(Receipt(accepted=True, bytes=size).model_dump_json())
 
     with impostor(answer) as peer:
-        receipt = asyncio.run(Exchange(TOKEN).push(peer, "t", 3, "w1", tmp_path / "update"))
+        receipt = asyncio.run(Exchange(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
     assert receipt == Receipt(accepted=True, bytes=len(MODEL))
 
 
@@ -127,7 +127,7 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
 def test_an_answer_of_another_form_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "update").write_bytes(b"x")
     with impostor(says(content)) as peer:
-        found = refused(Exchange(TOKEN).push(peer, "t", 1, "w1", tmp_path / "update"))
+        found = refused(Exchange(KEY).push(peer, "t", 1, "w1", tmp_path / "update"))
     assert (found.code, found.message) == ("push_failed", "w9 sent an answer of the wrong form")
 
 
@@ -135,5 +135,5 @@ def test_a_peer_that_trickles_its_answer_does_not_hold_the_asker() -> None:
     """Else one member of a committee could stop the training for ever."""
     with impostor(trickling(b"{" + b" " * 10_000, 0.05)) as peer:
         started = time.monotonic()
-        assert refused(Exchange(TOKEN).ask(peer, "/scores", QUESTION, Health, within_s=0.6)).code == "peer_failed"
+        assert refused(Exchange(KEY).ask(peer, "/scores", QUESTION, Health, within_s=0.6)).code == "peer_failed"
         assert 0.5 < time.monotonic() - started < 10

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.agent.agents import TOKEN
-from tests.workers.agent.programs import health, program
+from tests.workers.agent.programs import KEY, health, program
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def test_an_agent_comes_up_hides_its_token_and_comes_up_again_after_a_kill(root:
         assert (found["node_id"], found["role"], found["pid"], found["threads"]) == ("w1", "worker", process.pid, 1)
         assert not (root / "agent.json").exists(), "the file with the token is gone"
         shown = (Path(f"/proc/{process.pid}/cmdline").read_bytes(), process.stdout.readline().encode())  # type: ignore[union-attr]
-        assert not any(TOKEN.encode() in text for text in shown)
+        assert not any(KEY.encode() in text for text in shown)
         line = json.loads(shown[1])
         assert (line["event"], line["node_id"], line["role"]) == ("ready", "w1", "worker")
         process.send_signal(signal.SIGKILL)
@@ -40,7 +39,7 @@ def test_an_agent_comes_up_hides_its_token_and_comes_up_again_after_a_kill(root:
 
 
 def test_a_config_of_another_form_ends_the_program_without_showing_it(root: Path) -> None:
-    (root / "agent.json").write_text(json.dumps({"node_id": "w1", "token": TOKEN}))
+    (root / "agent.json").write_text(json.dumps({"node_id": "w1", "key": KEY}))
     done = subprocess.run(
         [sys.executable, "-m", "workers.agent", "--config", str(root / "agent.json")],
         capture_output=True,
@@ -48,4 +47,4 @@ def test_a_config_of_another_form_ends_the_program_without_showing_it(root: Path
         timeout=60,
     )
     assert done.returncode != 0
-    assert TOKEN not in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr

@@ -22,7 +22,7 @@ SPEC = ModelSpec(architecture="transformer", model="base", labels=["negative", "
 def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
     root = Root(tmp_path)
     store, shelf = Store(root.models), Shelf(root)
-    aggregator = Aggregator("a", Exchange("token"), store, shelf, Log("a"))
+    aggregator = Aggregator("a", Exchange("key"), store, shelf, Log("a"))
     first = asyncio.run(aggregator.init(TrainingInit(training_id="one", model=SPEC)))
     trained = {name: tensor + 1 for name, tensor in tensors.state_of(shelf.network(SPEC).model).items()}
     shelf.loaded(SPEC, store.path("one", store.save("one", trained).digest))

@@ -1,4 +1,4 @@
-"""A worker's agent reads no file out to whoever holds the cluster's token."""
+"""A worker's agent reads no file out, not to the control plane either."""
 
 import asyncio
 from pathlib import Path
@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from workers.agent.logs import Log
+from workers.agent.passes import CONTROL_PLANE, issue
 from workers.agent.paths import Root
 from workers.agent.protocol import AgentConfig, ModelSpec, Peer, Predict
 from workers.agent.server import Agent
@@ -16,7 +17,7 @@ from workers.agent.server import Agent
 def test_only_an_aggregator_reads_what_it_predicts_on(tmp_path: Path, role: str, status: int) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.json").write_text('[{"text": "a marked sentence", "sentiment": "a"}]')
-    config = AgentConfig(node_id="n", role=role, token="t" * 32)
+    config = AgentConfig(node_id="n", role=role, key="k" * 32)
     request = Predict(
         training_id="train_fed_a",
         model=ModelSpec(architecture="transformer", model="base", labels=["a", "b"]),
@@ -31,7 +32,7 @@ def test_only_an_aggregator_reads_what_it_predicts_on(tmp_path: Path, role: str,
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(Agent(config, Root(tmp_path), Log("n")).app())
         async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
-            headers = {"Authorization": f"Bearer {config.token}", "Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {issue(config.key, CONTROL_PLANE)}", "Content-Type": "application/json"}
             return await client.post("/predictions", content=request.model_dump_json(), headers=headers)
 
     answer = asyncio.run(ask())

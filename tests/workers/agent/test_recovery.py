@@ -13,7 +13,9 @@ import uvicorn
 
 from api.domain.sandboxes import Endpoint
 from tests.e2e.walk import samples
+from tests.workers.agent.acting import KEYS
 from workers.agent.logs import Log
+from workers.agent.passes import Caller
 from workers.agent.paths import Root
 from workers.agent.protocol import (
     AgentConfig,
@@ -31,7 +33,6 @@ from workers.agent.server import Agent
 from workers.agent_client import AgentClient, AgentRefusedError
 
 T = TypeVar("T")
-TOKEN = "cluster-token"
 TRAINING = "train_fed_test"
 MODEL = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=32, seed=3)
 
@@ -42,7 +43,8 @@ class Served:
     def __init__(self, folder: Path, role: str) -> None:
         folder.mkdir()
         self.root = folder
-        config = AgentConfig(node_id=folder.name, role=role, token=TOKEN)
+        config = AgentConfig(node_id=folder.name, role=role, key=KEYS.key(folder.name))
+        self._caller = Caller(role, folder.name)
         app = Agent(config, Root(folder), Log(folder.name)).app()
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -58,7 +60,7 @@ class Served:
 
     def ask(self, question: Callable[[AgentClient], Coroutine[Any, Any, T]]) -> T:
         async def asked() -> T:
-            async with AgentClient(self.root.name, Endpoint(self.url, {}), TOKEN) as client:
+            async with AgentClient(self._caller, Endpoint(self.url, {}), KEYS) as client:
                 return await question(client)
 
         return asyncio.run(asked())

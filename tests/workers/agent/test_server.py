@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.workers.agent.agents import DATASET, MODEL, TOKEN, TRAINING, Federation, federation, global_model, update
+from tests.workers.agent.acting import bearer, key_of
+from tests.workers.agent.agents import DATASET, MODEL, TRAINING, Federation, federation, global_model, update
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent import server
+from workers.agent.passes import CONTROL_PLANE, Caller, issue
 from workers.agent.protocol import Export, Infer, ShardCheck, TrainingInit
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
@@ -50,7 +52,7 @@ def refused(answer: httpx.Response, status: int) -> str:
     assert body.keys() == {"code", "message"}
     assert body["message"]
     assert CANARY not in answer.text
-    assert TOKEN not in answer.text
+    assert key_of("ps") not in answer.text
     return str(body["code"])
 
 
@@ -60,15 +62,17 @@ def updates(agents: Federation) -> list[Path]:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_route_asks_for_the_clusters_token(one: Federation, method: str, path: str) -> None:
-    wrong = ["", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"bearer {TOKEN}", TOKEN, f"Basic {TOKEN}"]
-    for value in wrong:
-        answer = one.aggregator.http.request(method, path, headers={"Authorization": value}, content=b"{}")
-        assert refused(answer, 401) == "unauthorized"
-    request = one.aggregator.http.build_request(method, path, content=b"{}")
-    del request.headers["Authorization"]
-    assert refused(one.aggregator.http.send(request), 401) == "unauthorized"
-    assert one.aggregator.http.request(method, path, content=b"{}").status_code != 401
+def test_every_route_asks_for_a_pass_of_this_agents(one: Federation, method: str, path: str) -> None:
+    http = one.aggregator.http
+    good = issue(key_of("ps"), CONTROL_PLANE)
+    of_another = issue(key_of("w1"), CONTROL_PLANE)
+    renamed = good.replace("control", "aggregator", 1)
+    wrong = ["", "Bearer", f"Bearer {good}x", f"Bearer {good[:-1]}", f"bearer {good}", good, f"Basic {good}", "Bearer .."]
+    for value in [*wrong, f"Bearer {renamed}", f"Bearer {of_another}", "Bearer \xfc.\xfc.\xfc"]:
+        headers = {b"Authorization": value.encode("latin-1")}
+        assert refused(http.request(method, path, headers=headers, content=b"{}"), 401) == "unauthorized"
+    assert refused(http.send(http.build_request(method, path, content=b"{}"), auth=None), 401) == "unauthorized"
+    assert http.request(method, path, content=b"{}").status_code not in (401, 403)
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -170,7 +174,7 @@ def test_an_update_that_is_cut_off_leaves_no_file_and_may_be_sent_again(one: Fed
     body = update(one, "w1", global_model(one), number=3)
     head = (
         f"PUT /trainings/{TRAINING}/rounds/3/updates/w1 HTTP/1.1\r\nHost: agent\r\n"
-        f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: {bearer('ps', Caller('worker', 'w1'))['Authorization']}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(one.aggregator.peer.uds))
@@ -208,7 +212,8 @@ def test_nothing_that_an_agent_logs_holds_texts_or_the_token(capfd: pytest.Captu
     out, err = capfd.readouterr()
     assert '"event": "aggregated"' in out
     assert CANARY not in out + err
-    assert TOKEN not in out + err
+    assert not [key for key in map(key_of, ("ps", "w1")) if key in out + err]
+    assert "Bearer" not in out + err
 
 
 def infer(agents: Federation, texts: list[str]) -> Infer:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from api.domain import topology
-from tests.workers.agent.agents import PATIENCE_S, TOKEN, Federation, LiveAgent, federation, global_model, serving
+from tests.workers.agent.acting import Acting, key_of
+from tests.workers.agent.agents import PATIENCE_S, Federation, LiveAgent, federation, global_model, serving
 from tests.workers.agent.pretrained import save_tiny_bert
 from workers.agent.logs import Log
 from workers.agent.paths import Root
@@ -270,13 +271,14 @@ def test_a_restarted_aggregator_asks_for_the_updates_once_more(tmp_path: Path) -
     with federation(2) as found, ExitStack() as first:
         root, socket = Root(tmp_path / "root"), str(tmp_path / "ps.sock")
         save_tiny_bert(tmp_path / "root/models/tiny")
-        config = AgentConfig(node_id="ps", role="aggregator", token=TOKEN)
+        config = AgentConfig(node_id="ps", role="aggregator", key=key_of("ps"))
         first.enter_context(serving(Agent(config, root, Log("ps")).app(), socket))
-        headers = {"Authorization": f"Bearer {TOKEN}"}
         transport = httpx.HTTPTransport(uds=socket)
         peer = Peer(node_id="ps", url="http://agent", uds=socket)
-        with httpx.Client(base_url="http://agent", transport=transport, headers=headers, timeout=PATIENCE_S) as http:
-            run = Run(Federation(LiveAgent("ps", tmp_path / "root", peer, http), found.workers), "restarted", "star")
+        with httpx.Client(base_url="http://agent", transport=transport, auth=Acting(config.key), timeout=PATIENCE_S) as http:
+            run = Run(
+                Federation(LiveAgent("ps", tmp_path / "root", peer, http, "aggregator"), found.workers), "restarted", "star"
+            )
             run.begin()
             run.collect(1)
             run.train(found.workers[0], 1)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.workers.agent import agents
 from tests.workers.agent.pretrained import save_tiny_bert
-from tests.workers.agent.programs import client, health, program
+from tests.workers.agent.programs import KEY, client, health, program
 from workers.agent.protocol import Autonomy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the processes through /proc")
@@ -59,7 +59,7 @@ def test_from_0_3_a_dead_agent_starts_again_and_its_round_goes_on_to_the_same_mo
             os.kill(first, signal.SIGKILL)
             second = health(root, other_than=first)["pid"]
             for pid in (process.pid, second):
-                assert agents.TOKEN.encode() not in visible(pid)
+                assert KEY.encode() not in visible(pid)
             assert not (root / "agent.json").exists()
             undisturbed.train(disturbed, autonomy=autonomy)
             found = undisturbed.trained(disturbed)

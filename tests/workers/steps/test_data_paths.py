@@ -1,5 +1,7 @@
 """Rounds as steps run them, on a real Postgres and real agents: which way the updates go, who is drawn, and what is shown."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy import select, update
+from starlette.requests import Request
+from starlette.responses import Response
 
 from api.domain import ids, sampling
 from api.domain.sandboxes import Endpoint
@@ -19,8 +23,10 @@ from api.store.database import Database
 from api.store.models import EventRow, NodeRow
 from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.agent import agents
+from tests.workers.agent.impostor import Answer, impostor
 from tests.workers.agent.texts import samples
-from workers.agent_client import cluster_token
+from workers.agent.protocol import TrainReport
+from workers.agent_client import ClusterKeys
 from workers.context import Context
 from workers.sandboxes.client import SandboxClient
 from workers.steps import trainings as steps
@@ -50,6 +56,7 @@ class House:
     workers: list[str]
     aggregator: str
     agents: list[agents.LiveAgent]
+    keys: ClusterKeys
 
     def connect(self, topology: Any) -> None:
         with self.database.unit_of_work() as uow:
@@ -84,7 +91,7 @@ class House:
 
 
 @pytest.fixture
-def house(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(database: Database, tmp_path: Path) -> Iterator[House]:
     settings = Settings.model_validate(
         {
             "database_url": "postgresql+psycopg://unused",
@@ -105,14 +112,14 @@ def house(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             transitions.move(uow.session, node, "running")
             uow.session.flush()
         project_id, cluster_id = cluster.project_id, cluster.id
-    monkeypatch.setattr(agents, "TOKEN", cluster_token(settings, cluster_id))
+    keys = ClusterKeys(settings.secret_key, cluster_id)
     with ExitStack() as running:
-        made = [running.enter_context(agents.live_agent(name, "worker")) for name in names]
+        made = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names]
         for number, worker in enumerate(made[:-1]):
             worker.put(f"/data/train_{number}.json", samples(24, number * 1000))
         sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in made})
         context = Context(settings, database, cast(SandboxClient, sockets))
-        yield House(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], made)
+        yield House(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], made, keys)
 
 
 def test_each_connect_changes_the_way_that_updates_take(house: House) -> None:
@@ -165,7 +172,7 @@ def test_a_new_aggregator_finds_the_model_at_a_worker_that_is_not_in_the_round(h
     training_id = house.begin(epochs=3, fraction=0.25, seed=next(differ))
     while not house.events("round.completed"):
         steps.advance(house.context, training_id)
-    with agents.live_agent(house.aggregator) as anew:
+    with agents.live_agent(house.aggregator, key=house.keys.key(house.aggregator)) as anew:
         house.sockets.places[house.aggregator] = anew.peer.uds or ""
         status, rounds = house.go_on(training_id)
     assert (status, [row.round for row in rounds]) == ("completed", [1, 2, 3])
@@ -186,13 +193,27 @@ def test_a_peer_that_is_lost_in_the_exchange_makes_the_round_a_star(house: House
     assert {link.to for link in rounds[0].links if link.from_ != house.aggregator} == {house.aggregator}
 
 
+def at_work_for_ever(worker: agents.LiveAgent) -> Answer:
+    """A worker that says of its round that it trains; all else the real one answers."""
+
+    async def answer(request: Request) -> Response:
+        body, path = await request.body(), request.url.path
+        if "rounds" in path:
+            await asyncio.sleep(0.2)
+            training_id = json.loads(body)["training_id"] if body else path.split("/")[2]
+            report = TrainReport(node_id=worker.node_id, training_id=training_id, round=1, state="running")
+            return Response(report.model_dump_json())
+        given = await asyncio.to_thread(worker.http.request, request.method, path, content=body)
+        return Response(given.content, given.status_code)
+
+    return answer
+
+
 def test_a_worker_that_misses_the_deadline_is_late_and_counted(house: House) -> None:
     house.connect("star")
-    # One that trains for longer than the round lasts.
-    house.agents[3].put("/data/train_3.json", samples(5000, 5000))
-    training_id = house.begin(epochs=1, round_deadline_s=4, quorum=0.75, batch_size=1)
-    status, rounds = house.go_on(training_id)
-    house.agents[3].call("POST", f"/trainings/{training_id}/stop")
+    with impostor(at_work_for_ever(house.agents[3]), house.workers[3]) as slow:
+        house.sockets.places[house.workers[3]] = slow.uds or ""
+        status, rounds = house.train(epochs=1, round_deadline_s=4, quorum=0.75)
     assert (status, rounds[0].late_updates) == ("completed", 1)
     late = rounds[0].workers[house.workers[3]]
     assert (late.state, "deadline" in (late.reason or "")) == ("late", True)

@@ -21,7 +21,7 @@ from workers.agent.consensus.recording import REPLAY, checkpoint, forget
 from workers.agent.consensus.trace import Sampler
 from workers.agent.errors import AgentError
 from workers.agent.model import RNG, Network
-from workers.agent.protocol import Audit, Audited, TrainRound
+from workers.agent.protocol import Audit, Audited, LocalWork, TrainRound
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
 from workers.agent.strategies.fedprox import Proximal
@@ -38,17 +38,15 @@ def prepared(training_folder: Path, request: TrainRound) -> Path:
         return folder
     forget(folder)
     folder.mkdir(parents=True)
-    (folder / _ROUND).write_text(request.model_dump_json())
+    (folder / _ROUND).write_text(request.work.model_dump_json())
     return folder
 
 
 def _is_of(folder: Path, request: TrainRound) -> bool:
     try:
-        before = TrainRound.model_validate_json((folder / _ROUND).read_bytes())
+        return LocalWork.model_validate_json((folder / _ROUND).read_bytes()) == request.work
     except (OSError, ValidationError):
         return False
-    same = ("training_id", "round", "model", "base_digest", "dataset", "hyperparameters")
-    return all(getattr(before, name) == getattr(request, name) for name in same)
 
 
 @dataclass(slots=True)
@@ -75,10 +73,10 @@ class Replayer:
             raise AgentError("nothing_to_replay", "there is no such evidence", 404)
         return path
 
-    def _asked(self, training_id: str, number: int) -> TrainRound:
+    def _asked(self, training_id: str, number: int) -> LocalWork:
         path = self._store.folder(training_id) / REPLAY / _ROUND
         if path.is_file():
-            request = TrainRound.model_validate_json(path.read_bytes())
+            request = LocalWork.model_validate_json(path.read_bytes())
             if request.round == number:
                 return request
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
@@ -104,7 +102,7 @@ class Replayer:
         )
 
     def _walk(
-        self, network: Network, shard: Shard, request: TrainRound, asked: Audit, kept: dict[str, Any], folder: Path
+        self, network: Network, shard: Shard, request: LocalWork, asked: Audit, kept: dict[str, Any], folder: Path
     ) -> _Walk:
         wanted, found = request.hyperparameters, _Walk([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)

@@ -7,7 +7,7 @@ from workers.agent.consensus.committee import committee, votes_of
 from workers.agent.errors import AgentError
 from workers.agent.exchange import Exchange
 from workers.agent.logs import Log
-from workers.agent.protocol import Score, Scores, Vote
+from workers.agent.protocol import Peer, Score, Scores, Vote
 
 _VOTE_WITHIN_S = 60.0
 
@@ -16,19 +16,21 @@ async def vote(found: Collection, exchange: Exchange, log: Log) -> list[Vote]:
     """Votes on all updates that are held."""
     request = found.request
     peers = {peer.node_id: peer for peer in request.workers if peer.node_id in found.held}
-    question = Score(
-        training_id=request.training_id,
-        model=request.model,
-        base_digest=request.base_digest,
-        candidates={node_id: path.stem for node_id, (_, path) in found.held.items()},
-        source=request.self_peer,
-        dataset=request.dataset,
-    )
+    candidates = {node_id: path.stem for node_id, (_, path) in found.held.items()}
+
+    async def ask(voter: Peer) -> Scores:
+        question = Score(
+            training_id=request.training_id,
+            model=request.model,
+            base_digest=request.base_digest,
+            candidates=candidates,
+            source=exchange.introduce(request.self_peer, voter),
+            dataset=request.dataset,
+        )
+        return await exchange.ask(voter, "/scores", question, Scores, within_s=_VOTE_WITHIN_S)
+
     voters = committee(list(peers), request.training_id, request.round)
-    answers = await asyncio.gather(
-        *(exchange.ask(peers[voter], "/scores", question, Scores, within_s=_VOTE_WITHIN_S) for voter in voters),
-        return_exceptions=True,
-    )
+    answers = await asyncio.gather(*(ask(peers[voter]) for voter in voters), return_exceptions=True)
     votes: list[Vote] = []
     for voter, answer in zip(voters, answers, strict=True):
         if isinstance(answer, Scores):

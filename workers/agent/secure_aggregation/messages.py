@@ -55,3 +55,7 @@ class Unmasking(Message):
     node_id: str
     seeds: dict[str, str]
     keys: dict[str, str]
+
+
+Said = MaskKeys | SealedShares | Asking | Unmasking
+PHASES: dict[str, type[Said]] = {"keys": MaskKeys, "shares": SealedShares, "survivors": Asking, "unmask": Unmasking}

@@ -66,6 +66,12 @@ class Round:
         self.watched.change(notices=[*self.report.notices, notice])
 
 
+def _known_to(reader: Peer, request: AggregateRound, names: Sequence[str]) -> list[Peer]:
+    """The workers in their order, with the reader's passes at them."""
+    known = {peer.node_id: peer for peer in request.introductions[reader.node_id]}
+    return [known[name] for name in names]
+
+
 class Conductor:
     def __init__(self, node_id: str, exchange: Exchange, calls: Calls, shelf: Shelf) -> None:
         self._node_id = node_id
@@ -121,8 +127,8 @@ class Conductor:
                 attempt=made.box.attempt,
                 model=request.model,
                 base_digest=request.base_digest,
-                aggregator=request.self_peer,
-                peers=peers,
+                aggregator=self._exchange.introduce(request.self_peer, peer),
+                peers=_known_to(peer, request, names),
                 kind=kind,
                 groups=groups,
                 hyperparameters=found.wanted,

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from workers.agent.callers import need_author
 from workers.agent.errors import AgentError
 from workers.agent.protocol import Message, Stopped
 from workers.agent.synchronous.leader import Leader
@@ -19,13 +20,18 @@ class Face:
         self._member = member
         self._leader = leader
 
-    def routes(self) -> list[Route]:
+    def for_the_aggregator(self) -> list[Route]:
         return [
             Route("/synchronous/begin", self._begin, methods=["POST"]),
             Route("/synchronous/{attempt}/share", self._share, methods=["POST"]),
             Route("/synchronous/go", self._go, methods=["POST"]),
-            Route("/synchronous/{attempt}/vectors/{tag}/{sender}", self._vector, methods=["PUT"]),
             Route("/synchronous/{attempt}", self._alive),
+        ]
+
+    def for_authors(self) -> list[Route]:
+        """Each checks that the caller is whom it names."""
+        return [
+            Route("/synchronous/{attempt}/vectors/{tag}/{sender}", self._vector, methods=["PUT"]),
             Route("/synchronous/ended", self._ended, methods=["POST"]),
         ]
 
@@ -43,6 +49,7 @@ class Face:
         return _json(await self._member.go(Go.model_validate_json(await request.body())))
 
     async def _vector(self, request: Request) -> Response:
+        need_author(request, request.path_params["sender"])
         attempt = request.path_params["attempt"]
         box = self._member.box(attempt) or self._leader.box(attempt)
         if box is None:
@@ -51,7 +58,9 @@ class Face:
         return _json(Stopped(stopped=False))
 
     async def _ended(self, request: Request) -> Response:
-        return _json(await self._leader.ended(Ended.model_validate_json(await request.body())))
+        ended = Ended.model_validate_json(await request.body())
+        need_author(request, ended.report.node_id)
+        return _json(await self._leader.ended(ended))
 
 
 async def _bounded(request: Request, limit: int) -> bytes:

@@ -101,6 +101,7 @@ def test_too_few_workers_fail_the_round_and_say_so() -> None:
             quorum=2,
             deadline_s=60,
             synchronous={"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam"},
+            introductions={name: [found.workers[0].peer, nobody] for name in ("w1", "w2")},
         )
         found.aggregated(1)
         found.aggregator.call("POST", "/rounds/aggregate", request)
