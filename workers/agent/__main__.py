@@ -25,7 +25,7 @@ def main() -> None:
     try:
         config = AgentConfig.model_validate_json(content)
     except ValidationError as error:
-        # Never the error itself, which quotes the file, and the file holds the token.
+        # Never the error itself, which quotes the file, and the file holds the key.
         sys.exit(f"the config has the wrong form ({error.error_count()} errors)")
     process.harden()
     process.limit_memory_arenas()

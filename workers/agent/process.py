@@ -13,7 +13,7 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 
 def harden() -> None:
-    """Keep this process's memory, which holds the cluster's token, from other processes of the same user (Linux)."""
+    """Keep this process's memory, which holds its key and passes, from other processes of the same user (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 

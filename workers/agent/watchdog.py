@@ -1,7 +1,7 @@
 """Starts a dead agent again, where its node's autonomy allows it (from 0.3 on).
 
 The watchdog is the program that was started: it reads the config, and forks the agent before anything large is imported. The
-token goes on in memory alone, in processes that nobody of the same user may look into; neither an argument nor the environment
+key goes on in memory alone, in processes that nobody of the same user may look into; neither an argument nor the environment
 nor a second file ever holds it.
 """
 

@@ -178,7 +178,7 @@ def test_nothing_is_hidden_from_the_disk_limit(field: Ground, where: str) -> Non
 
 
 def test_a_service_may_hide_as_the_agent_does(field: Ground) -> None:
-    """It closes itself to other processes of its user, so that none reads the cluster's token out of it."""
+    """It closes itself to other processes of its user, so that none reads its key out of it."""
     hide = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(60)"
     pid = run(field.client.start(field.attacker, f"exec python -c '{hide}'"))
     # Written for the watch to look more than once.
