@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from workers.agent import tensors
-from workers.agent.admission import admit, report_of
+from workers.agent.admission import Admitted, admit, report_of
 from workers.agent.collection import Collection
 from workers.agent.consensus.commitment import fault_of, seed_word
 from workers.agent.errors import AgentError
 from workers.agent.freezing import frozen_names
-from workers.agent.protocol import ModelSpec, TrainReport
+from workers.agent.protocol import AggregateRound, ModelSpec, TrainReport
 from workers.agent.secure_aggregation import flat
 from workers.agent.shelf import Shelf
 from workers.agent.store import Store
@@ -34,15 +34,8 @@ class Door:
         if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
         else:
-            if found.request.consensus == "proof-of-learning":
-                ends = (tensors.state_digest(update.state), tensors.state_digest(base))
-                compressed = not found.request.compression.is_none
-                fault = fault_of(update.report.commitment, found.request.base_digest, *ends, compressed=compressed)
-                wanted, commitment = found.request.hyperparameters, update.report.commitment
-                if wanted is not None and commitment and commitment.seed != seed_word(wanted.seed, found.request.round):
-                    fault = "the commitment is to other batches than were asked for"
-                if fault:
-                    raise AgentError("no_evidence", fault)
+            if found.request.consensus == "proof-of-learning" and (fault := _fault(update, base, found.request)):
+                raise AgentError("no_evidence", fault)
             if frozen or not found.request.compression.is_none:
                 # Only parts travelled; who looks at updates again looks at whole models.
                 tensors.write(path, update.state)
@@ -58,3 +51,18 @@ class Door:
             return frozenset()
         with self._shelf.lock:
             return frozen_names(self._shelf.network(spec).model, freeze_layers)
+
+
+def _fault(update: Admitted, base: tensors.State, request: AggregateRound) -> str | None:
+    """What is wrong with an update's evidence of learning; None when nothing is."""
+    ends = (tensors.state_digest(update.state), tensors.state_digest(base))
+    commitment, wanted = update.report.commitment, request.hyperparameters
+    fault = fault_of(commitment, request.base_digest, *ends, compressed=not request.compression.is_none)
+    if fault or commitment is None or wanted is None:
+        return fault
+    if commitment.seed != seed_word(wanted.seed, request.round):
+        return "the commitment is to other batches than were asked for"
+    # An audit may ask for any of the steps, so they are dear; samples alone would be a word that outweighs the others.
+    if (update.report.samples or 0) > sum(commitment.steps) * wanted.batch_size:
+        return "the update stands for more samples than its steps can have taken"
+    return None

@@ -160,7 +160,7 @@ def test_large_and_deep_bodies_are_refused_soon(user: User, path: str, body: str
     took = time.monotonic() - began
     assert answer.status_code in statuses, answer.text[:300]
     assert len(answer.content) < 20_000
-    assert took < 5, f"{took:.1f} s"
+    assert took < 15, f"{took:.1f} s"
     assert user.http.get("/healthz").status_code == 200
 
 

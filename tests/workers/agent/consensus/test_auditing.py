@@ -31,13 +31,13 @@ def collect(agents: Federation, **fields: Any) -> None:
     agents.collect(consensus=POL, hyperparameters=Hyperparameters(**agents.hyperparameters), **fields)
 
 
-def made_up(agents: Federation, node_id: str, states: list[dict[str, Any]]) -> bytes:
+def made_up(agents: Federation, node_id: str, states: list[dict[str, Any]], samples: int = 20) -> bytes:
     """An update that is the last of `states`, with a sound chain over them whose steps nobody has taken."""
     chain = Chain(agents.base, "3/1")
     for state in states:
         chain.add(tensors.state_digest(state), 0.5, 4, trace_of(secrets.token_hex(32) for _ in range(4)))
     report = protocol.TrainReport(
-        node_id=node_id, training_id=TRAINING, round=1, state="done", samples=20, commitment=chain.commitment
+        node_id=node_id, training_id=TRAINING, round=1, state="done", samples=samples, commitment=chain.commitment
     )
     return safetensors.torch.save(states[-1], {"report": report.model_dump_json()})
 
@@ -202,6 +202,18 @@ def spoil(folder: Path) -> None:
     """Another batch size, as if the worker had trained otherwise than it says."""
     for path in folder.glob("*.pt"):
         torch.save({**torch.load(path, weights_only=True), "batch_size": 3}, path)
+
+
+def test_an_update_stands_for_no_more_samples_than_its_steps_took(one: Federation) -> None:
+    """Four segments of four steps on batches of eight: a word alone does not outweigh the others."""
+    states = [a_little_noise(one, times) for times in (1, 2, 3, 4)]
+    for number, (samples, accepted) in enumerate([(4 * 4 * 8 + 1, False), (4 * 4 * 8, True)]):
+        collect(one)
+        receipt = one.push("w1", made_up(one, "w1", states, samples))
+        assert receipt["accepted"] is accepted
+        if number == 0:
+            assert receipt["problem"]["message"] == "the update stands for more samples than its steps can have taken"
+            assert one.aggregated()["rejected"] == {"w1": receipt["problem"]["message"]}
 
 
 def test_a_commitment_to_other_batches_is_refused_at_the_door(one: Federation) -> None:

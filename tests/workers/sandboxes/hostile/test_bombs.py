@@ -241,7 +241,7 @@ time.sleep(60)
     assert (result.stdout, result.exit_code, result.limit) == ("begun\n", None, "timeout")
     assert result.duration_ms < 10_000
     assert field.wait_for_hit("timeout").count >= 1
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while processes_marked("4711471"):
         assert time.monotonic() < deadline, "something outlived the timeout"
         time.sleep(0.1)
