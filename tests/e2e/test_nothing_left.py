@@ -2,11 +2,11 @@
 
 import pytest
 from e2b import Sandbox
-from e2b.connection_config import ApiParams
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 from tests.fuzz.conftest import CASES, FUZZING
 
@@ -37,7 +37,7 @@ def act(walk: Walk, stack: EmbeddedStack, cluster_id: str, name: str) -> None:
     elif name == "kill":
         for node in nodes[:1]:
             if node["sandbox_id"]:
-                Sandbox.kill(node["sandbox_id"], **host_of(stack))
+                Sandbox.kill(node["sandbox_id"], **provider(stack))
     elif name == "remove":
         for node in nodes[-1:]:
             walk.call("DELETE", f"/v1/nodes/{node['node_id']}", status=allowed)
@@ -50,15 +50,6 @@ def act(walk: Walk, stack: EmbeddedStack, cluster_id: str, name: str) -> None:
         walk.call("POST", f"/v1/clusters/{cluster_id}/terminate", status=202)
 
 
-def host_of(stack: EmbeddedStack) -> ApiParams:
-    return {
-        "api_key": stack.env["E2B_API_KEY"],
-        "api_url": stack.env["E2B_API_URL"],
-        "sandbox_url": stack.env["E2B_SANDBOX_URL"],
-        "http_version": "1.1",
-    }
-
-
 @settings(FUZZING, max_examples=SEQUENCES, phases=[Phase.explicit, Phase.generate])
 @given(acts=st.lists(st.sampled_from(ACTS), min_size=4, max_size=9))
 def test_a_terminated_cluster_leaves_no_sandbox(stack: EmbeddedStack, acts: list[str]) -> None:
@@ -67,7 +58,7 @@ def test_a_terminated_cluster_leaves_no_sandbox(stack: EmbeddedStack, acts: list
     for name in ("deploy", *acts):
         act(walk, stack, cluster_id, name)
     assert walk.terminate(cluster_id)["status"] == "terminated", acts
-    left = Sandbox.list(**host_of(stack)).next_items()
+    left = Sandbox.list(**provider(stack)).next_items()
     assert not [info for info in left if info.metadata.get("cluster_id") == cluster_id], acts
     nodes = walk.call("GET", f"/v1/clusters/{cluster_id}/nodes")["items"]
     assert {node["status"] for node in nodes} <= {"terminated"}, acts

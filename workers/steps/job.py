@@ -1,6 +1,6 @@
 """A training as its steps see it, and how one ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,19 @@ class Job:
         return Compression(values=values, sparse="topk" in word, ratio=1.0 if ratio is None else ratio)
 
     def spec_for(self, labels: Sequence[str]) -> ModelSpec:
-        return ModelSpec(
-            architecture=self.cluster_config["architecture"],
-            model=self.model,
-            labels=list(labels),
-            max_length=self.config["max_length"],
-            seed=self.config["seed"],
-            lora_rank=self.config["lora_rank"],
-        )
+        return model_spec(self.cluster_config["architecture"], self.model, self.config, labels)
+
+
+def model_spec(architecture: str, model: str, config: Mapping[str, Any], labels: Sequence[str]) -> ModelSpec:
+    """The network of a training with this `config`."""
+    return ModelSpec(
+        architecture=architecture,
+        model=model,
+        labels=list(labels),
+        max_length=config["max_length"],
+        seed=config["seed"],
+        lora_rank=config["lora_rank"],
+    )
 
 
 def load(session: Session, training: TrainingRow) -> Job:

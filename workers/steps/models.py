@@ -13,10 +13,11 @@ from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, ModelRow, TrainingRow
-from workers.agent.protocol import Export, Exported, ModelSpec
+from workers.agent.protocol import Export, Exported
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import model_card, nodes
+from workers.steps.job import model_spec
 from workers.steps.lease import act, under_lease
 from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
@@ -50,14 +51,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
     request = Export(
         training_id=training.id,
         name=row.name,
-        model=ModelSpec(
-            architecture=cluster.config["architecture"],
-            model=training.model,
-            labels=training.labels or [],
-            max_length=training.config["max_length"],
-            seed=training.config["seed"],
-            lora_rank=training.config["lora_rank"],
-        ),
+        model=model_spec(cluster.config["architecture"], training.model, training.config, training.labels or []),
         digest=row.digest,
         onnx=cluster.config["wasm_optimization"],
         dataset=training.config["dataset"] if holds_out(training.config) else None,

@@ -9,10 +9,11 @@ from api.domain.specs import holds_out
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.models import ClusterRow, PredictionRow, TrainingRow
-from workers.agent.protocol import ModelSpec, Predict, Predictions
+from workers.agent.protocol import Predict, Predictions
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
+from workers.steps.job import model_spec
 from workers.steps.lease import act, under_lease
 from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.restore import restore
@@ -94,14 +95,7 @@ async def _predict(
         training_id=training.id,
         dataset=training.config["dataset"] if holds_out(training.config) else None,
         validation=training.config["validation"],
-        model=ModelSpec(
-            architecture=cluster.config["architecture"],
-            model=training.model,
-            labels=training.labels or [],
-            max_length=training.config["max_length"],
-            seed=training.config["seed"],
-            lora_rank=training.config["lora_rank"],
-        ),
+        model=model_spec(cluster.config["architecture"], training.model, training.config, training.labels or []),
         digest=training.digest or "",
         aggregation=row.aggregation,
         workers=[peers[member.node_id] for member in workers if member.node_id in peers],

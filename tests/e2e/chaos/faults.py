@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hosting import descendants, stopped
 
@@ -52,16 +52,6 @@ class Fault:
     inflict: Callable[[Target], None]
     loses_worker: bool = False
     rounds_go_on: bool = False
-
-
-def provider(stack: EmbeddedStack) -> dict[str, Any]:
-    """What points the plain SDK to the stack's sandboxes."""
-    return {
-        "api_key": stack.env["E2B_API_KEY"],
-        "api_url": stack.env["E2B_API_URL"],
-        "sandbox_url": stack.env["E2B_SANDBOX_URL"],
-        "http_version": "1.1",
-    }
 
 
 def _kill(part: str) -> Fault:

@@ -12,7 +12,8 @@ import httpx
 from e2b import Sandbox, SandboxQuery
 
 from api.cli.embedded.stack import EmbeddedStack
-from tests.e2e.chaos.faults import Fault, Target, provider
+from tests.e2e.chaos.faults import Fault, Target
+from tests.e2e.provider import provider
 from tests.e2e.walk import Walk, samples
 
 WORKERS = 3

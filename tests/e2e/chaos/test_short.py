@@ -10,8 +10,9 @@ import pytest
 from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
-from tests.e2e.chaos.faults import FAULTS, provider
+from tests.e2e.chaos.faults import FAULTS
 from tests.e2e.chaos.rig import Rig
+from tests.e2e.provider import provider
 from workers.steps.deployment import metadata_of
 
 EPOCHS = 22
