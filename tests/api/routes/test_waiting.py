@@ -163,19 +163,19 @@ def test_a_crowd_on_a_small_pool_is_all_served(user: User) -> None:
 
 
 def test_a_crowd_waits_longer_than_the_pool_would_let_it(user: User, postgres_url: str, tmp_path: Path) -> None:
-    """64 transactions of 0.1 s on two connections, whose pool lets nobody wait for more than a second."""
+    """64 transactions of 0.2 s on two connections, whose pool lets nobody wait for more than three seconds."""
     with user.rows.unit_of_work() as uow:
         uow.session.execute(
             text(
                 """
                 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+                $$ BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$;
                 CREATE TRIGGER linger BEFORE INSERT ON clusters
                 FOR EACH ROW WHEN (NEW.name = 'slow') EXECUTE FUNCTION linger();
                 """
             )
         )
-    settings = make_settings(postgres_url, tmp_path, database_pool_size=2, database_statement_timeout_s=1)
+    settings = make_settings(postgres_url, tmp_path, database_pool_size=2, database_statement_timeout_s=3)
     with (
         serving(create_app(settings)) as base,
         httpx.Client(base_url=base, headers=user.http.headers, timeout=60) as http,

@@ -238,6 +238,17 @@ class TestCommands:
         assert before - 1 < lines["served"].time.timestamp() < time.time() + 1
         assert run(client.run(sandbox, f"kill -0 {pid} && echo alive", timeout_s=5, max_output=100)).stdout == "alive\n"
 
+    def test_what_is_executed_yields_to_services(self, client: SandboxClient, sandbox: str) -> None:
+        code = """
+import os, time
+path = os.path.expanduser("~/niceness")
+while not os.path.exists(path) or not open(path).read():
+    time.sleep(0.05)
+print(os.nice(0) > int(open(path).read()))
+"""
+        run(client.start(sandbox, "nice > ~/niceness"))
+        assert run(client.execute(sandbox, code, language="python", timeout_s=20, max_output=100)).stdout == "True\n"
+
     def test_what_execute_prints_stays_out_of_the_log(self, client: SandboxClient, sandbox: str) -> None:
         run(client.execute(sandbox, "print('private line')", language="python", timeout_s=10, max_output=100))
         assert "private line" not in [line.line for line in run(client.logs(sandbox, 1000))]
