@@ -128,9 +128,9 @@ def test_without_redis_everybody_passes_at_once(kind: str, silent: int, caplog: 
             return time.perf_counter() - began
 
         crowd = await asyncio.gather(*(timed() for _ in range(50)))
-        assert max(crowd) < 0.25 + 0.15, "0.2 s by the clock, and what a busy machine adds"
+        assert max(crowd) < 2, "0.2 s by the clock, together; one after the other it would be 10 s"
         later = [await timed() for _ in range(100)]
-        assert max(later) < 0.05, "nobody asks again for a while"
+        assert max(later) < 0.2, "nobody asks again for a while"
         await rates.aclose()
 
     asyncio.run(play())

@@ -68,7 +68,11 @@ print(dict(os.environ))
 def test_a_bomb_is_stopped_and_its_limit_named(nodes: tuple[Walk, str, str]) -> None:
     walk, worker, aggregator = nodes
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-    assert execute(walk, worker, bomb, language="python", timeout_s=3)["limit"] == "timeout"
+    # A busy machine takes longer to fork as often as is allowed.
+    for seconds in (3, 30):
+        assert execute(walk, worker, bomb, language="python", timeout_s=seconds)["limit"] == "timeout"
+        if "processes" in limits_hit(walk, worker):
+            break
     assert execute(walk, aggregator, "print('alive')", language="python")["stdout"] == "alive\n"
     # The host hears of a limit from inside, where a bomb's last children may still be dying.
     end = time.monotonic() + 30
