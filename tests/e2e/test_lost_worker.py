@@ -4,6 +4,7 @@ import pytest
 from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 
 pytestmark = pytest.mark.timeout(300)
@@ -15,13 +16,7 @@ def test_a_round_goes_on_without_a_lost_worker(walk: Walk, stack: EmbeddedStack)
     training = walk.train(cluster_id, epochs=6)
     walk.until(cluster_id, "training", epoch=1)
     victim = walk.call("GET", f"/v1/nodes/{workers[1]}")
-    Sandbox.kill(
-        victim["sandbox_id"],
-        api_key=stack.env["E2B_API_KEY"],
-        api_url=stack.env["E2B_API_URL"],
-        sandbox_url=stack.env["E2B_SANDBOX_URL"],
-        http_version="1.1",
-    )
+    Sandbox.kill(victim["sandbox_id"], **provider(stack))
     session = walk.until(cluster_id, "completed", epoch=6)
     assert session["workers"][workers[1]]["state"] == "lost"
     assert walk.call("GET", f"/v1/nodes/{workers[1]}")["status"] == "lost"
@@ -41,13 +36,7 @@ def test_too_few_workers_fail_the_training(walk: Walk, stack: EmbeddedStack) -> 
     walk.until(cluster_id, "training", epoch=1)
     for node_id in workers:
         walk.call("POST", f"/v1/sandboxes/{node_id}/execute", json={"code": "1"})
-        Sandbox.kill(
-            walk.call("GET", f"/v1/nodes/{node_id}")["sandbox_id"],
-            api_key=stack.env["E2B_API_KEY"],
-            api_url=stack.env["E2B_API_URL"],
-            sandbox_url=stack.env["E2B_SANDBOX_URL"],
-            http_version="1.1",
-        )
+        Sandbox.kill(walk.call("GET", f"/v1/nodes/{node_id}")["sandbox_id"], **provider(stack))
     session = walk.until(cluster_id, "failed", within_s=60)
     assert session["error"]["code"] in ("quorum_lost", "quorum_not_met")
     assert walk.call("GET", f"/v1/clusters/{cluster_id}")["status"] == "connected"

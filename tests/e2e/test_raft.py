@@ -4,6 +4,7 @@ import pytest
 from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 
 pytestmark = pytest.mark.timeout(300)
@@ -14,13 +15,7 @@ def test_a_training_goes_on_under_an_elected_worker(walk: Walk, stack: EmbeddedS
     walk.shards(workers, 300)
     training = walk.train(cluster_id, epochs=5)
     walk.until(cluster_id, "training", epoch=1)
-    Sandbox.kill(
-        walk.call("GET", f"/v1/nodes/{aggregator}")["sandbox_id"],
-        api_key=stack.env["E2B_API_KEY"],
-        api_url=stack.env["E2B_API_URL"],
-        sandbox_url=stack.env["E2B_SANDBOX_URL"],
-        http_version="1.1",
-    )
+    Sandbox.kill(walk.call("GET", f"/v1/nodes/{aggregator}")["sandbox_id"], **provider(stack))
     walk.until(cluster_id, "completed", epoch=5)
     found = walk.call("GET", f"/v1/trainings/{training['training_id']}")
     assert (found["aggregator"], found["term"], found["completed_rounds"]) == (workers[0], 2, 5)

@@ -10,6 +10,7 @@ import pytest
 from e2b import Sandbox
 
 from api.cli.embedded.stack import EmbeddedStack
+from tests.e2e.provider import provider
 from tests.e2e.walk import Trained, Walk
 
 pytestmark = pytest.mark.timeout(300)
@@ -129,12 +130,7 @@ def test_terminate_ends_every_sandbox_at_the_provider(walk: Walk, stack: Embedde
     first = walk.terminate(cluster_id)
     again = walk.terminate(cluster_id)
     assert first["status"] == again["status"] == "terminated"
-    left = Sandbox.list(
-        api_key=stack.env["E2B_API_KEY"],
-        api_url=stack.env["E2B_API_URL"],
-        sandbox_url=stack.env["E2B_SANDBOX_URL"],
-        http_version="1.1",
-    ).next_items()
+    left = Sandbox.list(**provider(stack)).next_items()
     assert not [info for info in left if info.metadata.get("cluster_id") == cluster_id]
     running = walk.call("GET", "/v1/sandboxes", params={"status": "running", "limit": 100})["items"]
     assert not [item for item in running if item["cluster_id"] == cluster_id]
