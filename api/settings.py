@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16_000_000, ge=1, description="largest JSON body")
     sweep_interval_s: float = Field(5, gt=0)
     reconcile_interval_s: float = Field(30, gt=0, description="how often rows and the provider's sandboxes are compared")
-    lease_s: float = Field(20, gt=0, description="a step whose worker died is taken over after so long")
+    lease_s: float = Field(10, gt=0, description="a step whose worker died is taken over after so long")
     rate_limit: int | None = Field(6000, ge=1, description="requests per key in a window; null: no limit")
     rate_limit_window_s: int = Field(60, ge=1)
     quota_clusters: int | None = Field(1000, ge=0, description="per project, not terminated; null: no limit, as for the others")

@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from api.cli.embedded.stack import EmbeddedStack
 from api.paths import ALEMBIC_INI
 from api.store.database import Database
-from tests.e2e.walk import Trained, Walk
+from tests.e2e.walk import Connected, Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
 SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py")
@@ -103,6 +103,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
 @pytest.fixture
 def walk(stack: EmbeddedStack) -> Walk:
     return Walk(stack.url, stack.api_key)
+
+
+@pytest.fixture(scope="session")
+def pair(stack: EmbeddedStack) -> Iterator[Connected]:
+    """What `Walk.cluster` makes of two workers, shared by tests that leave its nodes running and no training behind."""
+    walk = Walk(stack.url, stack.api_key)
+    made = walk.cluster(2)
+    yield made
+    walk.terminate(made[0])
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,21 @@
 """What a training refuses before its first round, with which node and why; the cluster stays usable."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from api.cli.embedded.stack import EmbeddedStack
-from tests.e2e.walk import Walk, samples
+from tests.e2e.walk import Connected, Walk, samples
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def cluster(stack: EmbeddedStack) -> Iterator[tuple[Walk, str, list[str]]]:
+def cluster(stack: EmbeddedStack, pair: Connected) -> tuple[Walk, str, list[str]]:
     walk = Walk(stack.url, stack.api_key)
-    cluster_id, workers, _ = walk.cluster(2)
+    cluster_id, workers, _ = pair
     walk.upload(workers[0], "/data/good.json", samples(40), status=201)
-    yield walk, cluster_id, workers
-    walk.terminate(cluster_id)
+    return walk, cluster_id, workers
 
 
 UNUSABLE: dict[str, object] = {

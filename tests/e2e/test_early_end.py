@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.walk import Walk
+from tests.e2e.walk import Connected, Walk
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_a_training_ends_at_its_target_at_its_budget_or_without_progress(walk: Walk) -> None:
-    cluster_id, workers, _ = walk.cluster(2)
+def test_a_training_ends_at_its_target_at_its_budget_or_without_progress(walk: Walk, pair: Connected) -> None:
+    cluster_id, workers, _ = pair
     walk.shards(workers, 60)
     rules: list[tuple[dict[str, Any], str]] = [
         ({"target_accuracy": 0.3}, "target_reached"),
@@ -32,7 +32,6 @@ def test_a_training_ends_at_its_target_at_its_budget_or_without_progress(walk: W
         text = walk.http.get(f"/v1/trainings/{training_id}/events", timeout=20).text
         last = json.loads(re.findall(r"^data: (.+)$", text, re.MULTILINE)[-1])
         assert last["stop_reason"]["code"] == code
-    walk.terminate(cluster_id)
 
 
 @pytest.mark.parametrize("rule", [{"target_accuracy": 1.5}, {"patience": 0}, {"budget_usd": -1}, {"max_minutes": 0}])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.walk import Walk, samples
+from tests.e2e.walk import Connected, Walk, samples
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -53,9 +53,9 @@ def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
     walk.terminate(cluster_id)
 
 
-def test_what_was_trained_on_measures_nothing(walk: Walk) -> None:
+def test_what_was_trained_on_measures_nothing(walk: Walk, pair: Connected) -> None:
     """Without held-out samples, by wish or by differential privacy, figures come from a validation file, or are null."""
-    cluster_id, workers, aggregator = walk.cluster(2)
+    cluster_id, workers, aggregator = pair
     walk.shards(workers, 120)
     path, asked = f"/v1/clusters/{cluster_id}/predictions", {"inputs": ["the lamp is great"]}
     refused = walk.train(cluster_id, status=422, hold_out=False, target_accuracy=0.9)
@@ -77,7 +77,6 @@ def test_what_was_trained_on_measures_nothing(walk: Walk) -> None:
     assert walk.until(cluster_id, "completed")["metrics"]["validation_accuracy"] >= 0.9
     done = rounds(walk, training["training_id"])
     assert {worker["samples"] for row in done for worker in row["workers"].values()} == {120}
-    walk.terminate(cluster_id)
 
 
 def test_minilm_without_a_network_trains_or_is_refused_by_name(walk: Walk) -> None:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.e2e.walk import Walk
+from tests.e2e.walk import Connected, Walk
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_stop_then_resume_finishes_every_epoch_once(walk: Walk) -> None:
-    cluster_id, workers, _ = walk.cluster(2)
+def test_stop_then_resume_finishes_every_epoch_once(walk: Walk, pair: Connected) -> None:
+    cluster_id, workers, _ = pair
     walk.shards(workers, 300)
     training = walk.train(cluster_id, epochs=8)
     walk.until(cluster_id, "training", epoch=2)
@@ -21,4 +21,3 @@ def test_stop_then_resume_finishes_every_epoch_once(walk: Walk) -> None:
     walk.until(cluster_id, "completed", epoch=8)
     rounds = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds")["items"]
     assert [row["round"] for row in rounds] == list(range(1, 9))
-    walk.terminate(cluster_id)

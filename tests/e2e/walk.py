@@ -12,6 +12,8 @@ WORDS = {
     "positive": ("great", "love", "excellent", "perfect", "happy", "fast", "sturdy"),
     "negative": ("broken", "awful", "refund", "slow", "useless", "ugly", "noisy"),
 }
+Connected = tuple[str, list[str], str]
+"""A connected cluster: its id, its workers' node ids and its aggregator's."""
 SUBJECTS = ("camera", "phone", "kettle", "lamp", "keyboard", "charger", "backpack", "radio")
 
 
@@ -61,8 +63,8 @@ class Walk:
                 return node
             time.sleep(0.2)
 
-    def cluster(self, workers: int = 2, *, topology: str = "mesh", **fields: Any) -> tuple[str, list[str], str]:
-        """A connected cluster: its id, its workers' node ids and its aggregator's."""
+    def cluster(self, workers: int = 2, *, topology: str = "mesh", **fields: Any) -> Connected:
+        """One that is ready to be given its shards."""
         cluster_id = self.create(topology=topology, **fields)
         made = [self.deploy(cluster_id)["node_id"] for _ in range(workers)]
         aggregator = self.deploy(cluster_id, "parameter_server")["node_id"]
@@ -98,7 +100,7 @@ class Walk:
             ended = session["status"] in ("completed", "failed", "stopped", "refused")
             assert not ended, f"the training ended as {session['status']}: {session['error']}"
             assert time.monotonic() < end, f"still {session['status']} at epoch {session['epoch']}"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def terminate(self, cluster_id: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.call(

@@ -40,11 +40,12 @@ def main() -> None:
 
 def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None:
     # Imported late: the limits above must stand before torch reads them.
-    import torch
-    import uvicorn
+    with process.importing():
+        import torch
+        import uvicorn
 
-    from workers.agent.paths import Root
-    from workers.agent.server import Agent
+        from workers.agent.paths import Root
+        from workers.agent.server import Agent
 
     torch.set_num_threads(threads)
     log = Log(config.node_id)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent import hashed_words
+from workers.agent import hashed_words, process
 from workers.agent.batches import Encoded
 from workers.agent.errors import AgentError, DataError
 from workers.agent.freezing import logits_above
@@ -92,7 +92,8 @@ def build(spec: ModelSpec, root: Root) -> Network:
         raise AgentError("bad_labels", "a classifier needs at least two distinct labels")
     with RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+        with process.importing():  # of transformers, the first time
+            network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
         if spec.lora_rank:
             lora.adapt(network.model, spec.lora_rank)
         return network

@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
@@ -31,6 +33,20 @@ def limit_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage within, nor later in what modules were made of: hundreds of thousands of objects that stay, which the
+    collector would go through again and again while torch and transformers load."""
+    before = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:
+            gc.freeze()
+        gc.enable()
 
 
 def cpu_cores() -> int:

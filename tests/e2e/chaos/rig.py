@@ -61,7 +61,7 @@ class Watch:
         end = time.monotonic() + within_s
         while self.look()["epoch"] < epoch and self.ended is None:
             assert time.monotonic() < end, f"epoch {epoch} was not reached within {within_s:.0f} s"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def moved_after(self, moment: float) -> float:
         """Seconds from a moment to the next finished round."""
@@ -139,7 +139,7 @@ class Rig:
         watch.until(self._epochs, 180)
         while watch.ended is None:
             watch.look()
-            time.sleep(0.1)
+            time.sleep(0.2)
         return hits
 
     def _stop(self, watch: Watch) -> None:

@@ -15,8 +15,8 @@ from tests.e2e.chaos.rig import Rig
 from tests.e2e.provider import provider
 from workers.steps.deployment import metadata_of
 
-EPOCHS = 22
-SAMPLES = 200
+EPOCHS = 20
+SAMPLES = 120
 SHORT = (
     "SIGKILL api",
     "SIGKILL worker",

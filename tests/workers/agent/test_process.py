@@ -27,6 +27,20 @@ def test_a_hardened_process_cannot_be_looked_into_and_has_few_threads() -> None:
     assert done.stdout.split() == ["0", "3", "3"], "PR_GET_DUMPABLE is 0"
 
 
+def test_the_collector_rests_while_something_is_imported_and_leaves_it_alone_after() -> None:
+    code = """
+import gc
+from workers.agent import process
+for name in ("sys", "decimal"):
+    with process.importing():
+        __import__(name)
+        print(gc.isenabled(), end=" ")
+    print(gc.isenabled(), gc.get_freeze_count() > 1000, end=" ")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "True", "False", "False", "True", "True"], "nothing new is no reason to freeze"
+
+
 def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     Log("w1")("round", state="done", seconds=1.5, problem=None)
     Log("w1")("odd", text="two\nlines")
