@@ -12,7 +12,7 @@ help:
 	@echo "make test     all tests"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
-	@echo "make chaos-short  one training that eight things happen to"
+	@echo "make chaos-short  one training that five things happen to"
 	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"

@@ -15,6 +15,8 @@ from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hosting import descendants, stopped
 
 PARTS = ("api", "worker", "beat", "redis", "postgres", "sandboxes")
+# Rounds need neither of them.
+_ASIDE = ("api", "beat")
 # The supervisor's pause before it starts a part again is in it.
 _DRAIN_S = 8.0
 _SIGNAL_AGENT = """
@@ -55,7 +57,7 @@ class Fault:
 
 
 def _kill(part: str) -> Fault:
-    return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part))
+    return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part), rounds_go_on=part in _ASIDE)
 
 
 def _drain(part: str) -> Fault:
@@ -67,7 +69,7 @@ def _drain(part: str) -> Fault:
             assert time.monotonic() < end, f"{part} did not end within {_DRAIN_S:.0f} s of SIGTERM"
             time.sleep(0.1)
 
-    return Fault(f"SIGTERM {part}", inflict)
+    return Fault(f"SIGTERM {part}", inflict, rounds_go_on=part in _ASIDE)
 
 
 def _freeze(part: str) -> Fault:
@@ -78,7 +80,7 @@ def _freeze(part: str) -> Fault:
         with stopped(pids):
             time.sleep(target.frozen_s)
 
-    return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in ("api", "beat"))
+    return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in _ASIDE)
 
 
 def _end_sandbox(of: str) -> Fault:

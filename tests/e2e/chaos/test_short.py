@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: one training that everything happens to, one thing after another."""
+"""The short form of `make chaos`: one training that one thing after another happens to, other things in each run."""
 
 import random
 import tempfile
@@ -15,18 +15,19 @@ from tests.e2e.chaos.rig import Rig
 from tests.e2e.provider import provider
 from workers.steps.deployment import metadata_of
 
-EPOCHS = 20
+EPOCHS = 15
 SAMPLES = 120
+TOGETHER = 5
 SHORT = (
-    "SIGKILL api",
     "SIGKILL worker",
     "SIGKILL redis",
     "SIGKILL postgres",
     "SIGKILL sandboxes",
     "SIGKILL agent of the worker",
-    "sandbox of the worker ended",
     "sandbox of the aggregator ended",
 )
+# Rounds go on meanwhile, so they come last.
+LAST = ("SIGKILL api", "sandbox of the worker ended")
 pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc"),
@@ -49,7 +50,8 @@ def test_whatever_is_killed_the_training_finishes_and_nothing_is_left(rig: Rig) 
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     order = random.Random(seed)
-    disturbed = rig.run([FAULTS[name] for name in order.sample(SHORT, len(SHORT))], order)
+    names = [*order.sample(SHORT, TOGETHER - 1), order.choice(LAST)]
+    disturbed = rig.run([FAULTS[name] for name in names], order)
     print(*disturbed.hits, sep="\n")
     rig.compare(disturbed, undisturbed)
     while stray in _all(rig.stack):
