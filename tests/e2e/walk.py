@@ -12,9 +12,9 @@ WORDS = {
     "positive": ("great", "love", "excellent", "perfect", "happy", "fast", "sturdy"),
     "negative": ("broken", "awful", "refund", "slow", "useless", "ugly", "noisy"),
 }
+SUBJECTS = ("camera", "phone", "kettle", "lamp", "keyboard", "charger", "backpack", "radio")
 Connected = tuple[str, list[str], str]
 """A connected cluster: its id, its workers' node ids and its aggregator's."""
-SUBJECTS = ("camera", "phone", "kettle", "lamp", "keyboard", "charger", "backpack", "radio")
 
 
 def samples(count: int, offset: int = 0) -> list[dict[str, str]]:
