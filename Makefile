@@ -41,7 +41,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 wasm: $(INSTALLED)
-	WASM=1 $(BIN)/python -m pytest tests/workers/agent/test_wasm.py -s
+	WASM=1 $(BIN)/python -m pytest tests/workers/agent/serving/test_wasm.py -s
 
 hostile: $(INSTALLED)
 	HOSTILE=1 $(BIN)/python -m pytest tests/workers/sandboxes/hostile -s
@@ -58,7 +58,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy --strict api workers tests migrations
 	$(BIN)/lint-imports
 	$(BIN)/python migrations/check.py
-	$(BIN)/python -m api.openapi --check
+	$(BIN)/python -m api.http.openapi --check
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium api workers migrations
 	$(BIN)/python lock/audit.py
 
@@ -70,7 +70,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 openapi: $(INSTALLED)
-	$(BIN)/python -m api.openapi
+	$(BIN)/python -m api.http.openapi
 
 lock:
 	lock/update.sh

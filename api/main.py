@@ -10,15 +10,12 @@ from contextlib import asynccontextmanager
 import anyio
 from fastapi import FastAPI
 
-from api import openapi, problems
-from api.deps import AppState
-from api.dispatch import CeleryBell
 from api.domain.sandboxes import SandboxProvider
-from api.limits import Gate
-from api.listener import Listener
-from api.metrics import RowCollector, make_registry
-from api.ratelimit import RateLimiter
-from api.recorder import Recorder
+from api.http import openapi, problems
+from api.http.deps import AppState
+from api.http.metrics import RowCollector, make_registry
+from api.http.middleware import Gate
+from api.http.ratelimit import RateLimiter
 from api.routes import (
     audit,
     clusters,
@@ -33,9 +30,12 @@ from api.routes import (
     searches,
     trainings,
 )
+from api.runtime.audit_writer import Recorder
+from api.runtime.dispatch import CeleryBell
+from api.runtime.listener import Listener
+from api.runtime.transactions import Work
 from api.settings import Settings
 from api.store.database import Database, make_engine
-from api.work import Work
 
 # A request makes a few statements, each with its own timeout; a database that is only slow must not be taken for a frozen one.
 _STATEMENTS = 1.5

@@ -5,7 +5,7 @@ import os
 from alembic import context
 from sqlalchemy import NullPool, create_engine
 
-from api.store.models import Base
+from api.store.tables import Base
 
 
 def _url() -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workers.agent import hashed_words
+from workers.agent.modeling import hashed_words
 
 WORDS = ("zyxquartz", "plimworth", "vandrickle", "oskelund", "brimtassel", "quonderful")
 SENTENCE = " ".join(WORDS)

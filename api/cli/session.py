@@ -14,14 +14,15 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from api.cli import config, output
+from api.cli import config
 from api.cli.errors import CliError
-from api.cli.output import Format
+from api.cli.output import printing
+from api.cli.output.printing import Format
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from api.cli.client import ApiClient
+    from api.cli.http.client import ApiClient
 
 _PANEL = "Connection and output"
 FormatOption = Annotated[
@@ -45,24 +46,24 @@ class Session:
     @functools.cached_property
     def client(self) -> "ApiClient":
         # httpx takes longer to import than --help may take.
-        from api.cli.client import ApiClient
+        from api.cli.http.client import ApiClient
 
         return ApiClient(config.resolve(self.url, self.api_key, os.environ, Path.cwd()))
 
     @property
     def json(self) -> bool:
-        return output.wants_json(self.output_format)
+        return printing.wants_json(self.output_format)
 
     def show(self, payload: Any, view: Callable[[Any], "RenderableType"]) -> None:
         """Print the API's answer as it is, or through `view` for people."""
         if self.json:
-            output.write_json(payload)
+            printing.write_json(payload)
             return
         try:
             picture = view(payload)
         except (LookupError, TypeError, AttributeError, ValueError):
             raise CliError("the API's answer is not shaped as expected; --format json shows it") from None
-        output.console().print(picture)
+        printing.console().print(picture)
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
@@ -70,7 +71,7 @@ class Session:
         if self.json or not sys.stderr.isatty():
             yield
             return
-        with output.notes().status(Text(doing, style="dim"), spinner="dots"):
+        with printing.notes().status(Text(doing, style="dim"), spinner="dots"):
             yield
 
     @contextmanager
@@ -80,8 +81,8 @@ class Session:
             yield lambda _bytes: None
             return
         columns = (TextColumn("{task.description}", markup=False), BarColumn(30), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=output.notes(), transient=True) as bar:
-            task = bar.add_task(output.plain(name), total=total)
+        with Progress(*columns, console=printing.notes(), transient=True) as bar:
+            task = bar.add_task(printing.plain(name), total=total)
             yield lambda done: bar.update(task, completed=done)
 
 

@@ -3,8 +3,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from api.auth import Admin
-from api.deps import Pages, State
+from api.http.auth import Admin
+from api.http.deps import Pages, State
 from api.routes.common import errors
 from api.schemas.audit import AuditEntry
 from api.schemas.base import Page

@@ -2,8 +2,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from api.auth import ClusterReader, ClusterWriter
-from api.deps import IdempotencyKey, Pages, State, Wait
+from api.http.auth import ClusterReader, ClusterWriter
+from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.common import LOCATION, WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
 from api.schemas.clusters import Cluster, ClusterConnect, ClusterCreate, ClusterStatus, Connections

@@ -8,13 +8,13 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api.deps import AppState
 from api.domain.status import SETTLED
-from api.problems import MEDIA_TYPE
+from api.http.deps import AppState
+from api.http.problems import MEDIA_TYPE
 from api.services import idempotency
 from api.services.principals import Principal
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
 Row = TypeVar("Row", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
 Loader = Callable[[Session, str, str], Row]

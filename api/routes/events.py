@@ -9,19 +9,19 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
-from api.auth import ClusterReader
-from api.deps import AppState, State
 from api.domain.errors import UnavailableError
-from api.listener import rest
+from api.http.auth import ClusterReader
+from api.http.deps import AppState, State
 from api.routes.clusters import ClusterId
 from api.routes.common import errors
 from api.routes.trainings import TrainingId
+from api.runtime.listener import rest
 from api.schemas.base import Timestamp
 from api.services import clusters, principals, trainings
 from api.services.principals import Principal
 from api.store import events
 from api.store.database import UnitOfWork
-from api.store.models import EventRow
+from api.store.tables import EventRow
 
 router = APIRouter(prefix="/v1", tags=["events"])
 _KEEP_ALIVE_S = 15.0

@@ -3,9 +3,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from api.auth import Admin
-from api.deps import IdempotencyKey, Pages, State
 from api.domain.errors import ConflictError
+from api.http.auth import Admin
+from api.http.deps import IdempotencyKey, Pages, State
 from api.routes.common import LOCATION, answers, errors, fingerprint, place
 from api.schemas.base import Page
 from api.schemas.keys import Key, KeyCreate, KeyRotate, NewKey

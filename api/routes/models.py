@@ -3,16 +3,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 
-from api.auth import ClusterWriter, ModelReader
-from api.deps import IdempotencyKey, Pages, State, Wait
 from api.domain.errors import ConflictError
+from api.http.auth import ClusterWriter, ModelReader
+from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.routes.trainings import TrainingId
 from api.schemas.base import Page
 from api.schemas.models import ExportCreate, Model
 from api.services import models
 from api.store.database import UnitOfWork
-from api.store.models import ModelRow
+from api.store.tables import ModelRow
 
 router = APIRouter(prefix="/v1", tags=["models"])
 _TAR = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}

@@ -2,8 +2,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from api.auth import ClusterReader, ClusterWriter, SandboxReader
-from api.deps import IdempotencyKey, Pages, State, Wait
+from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
+from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page

@@ -2,18 +2,16 @@ import asyncio
 
 import anyio.to_thread
 import redis
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.deps import AppState, State
 from api.domain.sandboxes import SandboxError
-from api.paths import ALEMBIC_INI
+from api.http.deps import AppState, State
 from api.schemas.operations import BrokerState, DatabaseState, Health, ProviderState, Readiness
+from api.store.schema import newest_revision
 
 router = APIRouter(tags=["operations"])
 _CHECK_TIMEOUT_S = 3.0
@@ -54,7 +52,7 @@ async def _database(state: AppState) -> DatabaseState:
             )
     except (SQLAlchemyError, TimeoutError):
         return DatabaseState(ok=False, detail="cannot be reached, or has no tables")
-    head = ScriptDirectory.from_config(Config(ALEMBIC_INI)).get_current_head()
+    head = newest_revision()
     return DatabaseState(ok=current == head, migration=current, expected_migration=head)
 
 

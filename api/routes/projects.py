@@ -1,7 +1,7 @@
 from fastapi import APIRouter
 
-from api.auth import ClusterReader
-from api.deps import State
+from api.http.auth import ClusterReader
+from api.http.deps import State
 from api.routes.common import errors
 from api.schemas.projects import Project
 from api.services import quotas

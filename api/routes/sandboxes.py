@@ -7,19 +7,19 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.auth import ClusterReader, DataWriter, Executor, SandboxReader
-from api.deps import AppState, Pages, State
 from api.domain.access import Act
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
 from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, SandboxNotFoundError
+from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
+from api.http.deps import AppState, Pages, State
+from api.http.uploads import Upload
 from api.routes.common import answers, errors, place
 from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
 from api.services.principals import Principal
-from api.store.models import NodeRow
-from api.uploads import Upload
+from api.store.tables import NodeRow
 
 T = TypeVar("T")
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])

@@ -2,15 +2,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.auth import ClusterReader, ClusterWriter
-from api.deps import AppState, IdempotencyKey, Pages, State, Wait
+from api.http.auth import ClusterReader, ClusterWriter
+from api.http.deps import AppState, IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
 from api.schemas.searches import Search, SearchCreate, SearchStatus
 from api.services import quotas, searches
 from api.store.database import UnitOfWork
-from api.store.models import SearchRow
+from api.store.tables import SearchRow
 
 router = APIRouter(prefix="/v1", tags=["searches"])
 SearchId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["search_k2j9x4m7q1"])]

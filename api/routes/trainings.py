@@ -2,16 +2,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.auth import ClusterReader, ClusterWriter
-from api.deps import IdempotencyKey, Pages, State, Wait
 from api.domain.errors import ConflictError, DomainError, FieldError, InvalidError
+from api.http.auth import ClusterReader, ClusterWriter
+from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors, once, place, settled
 from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
 from api.services import idempotency, quotas, trainings
 from api.store.database import UnitOfWork
-from api.store.models import TrainingRow
+from api.store.tables import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
 TrainingId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["train_fed_gh789"])]

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from api.schemas.base import Shape, Timestamp
-from api.store.models import AuditRow
+from api.store.tables import AuditRow
 
 
 class AuditEntry(Shape):

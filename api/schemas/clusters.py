@@ -11,7 +11,7 @@ from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
 from api.schemas.trainings import TrainingPrivacy
 from api.services.progress import ClusterStatusView, SessionView
-from api.store.models import ClusterRow
+from api.store.tables import ClusterRow
 
 
 class ClusterCreate(Request):

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.scopes import Scope
 from api.schemas.base import Name, Request, Shape, Timestamp, Word
-from api.store.models import ApiKeyRow
+from api.store.tables import ApiKeyRow
 
 _YEAR_S = 365 * 24 * 3600
 _WEEK_S = 7 * 24 * 3600

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.schemas.base import Failure, Request, Shape, Timestamp
-from api.store.models import ModelRow
+from api.store.tables import ModelRow
 
 
 class ExportCreate(Request):

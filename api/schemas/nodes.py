@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
 from api.schemas.base import Failure, Request, Shape, Timestamp, Word
 from api.schemas.trainings import RoundWorker
-from api.store.models import NodeRow, RoundNodeRow
+from api.store.tables import NodeRow, RoundNodeRow
 
 
 class NodeDeploy(Request):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
 from api.schemas.base import Failure, Prose, Request, Shape, Timestamp, Word
-from api.store.models import PredictionRow
+from api.store.tables import PredictionRow
 
 
 class PredictionCreate(Request):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from api.schemas.base import Shape, Timestamp
-from api.store.models import ProjectRow
+from api.store.tables import ProjectRow
 
 
 class Quota(Shape):

@@ -11,7 +11,7 @@ from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredF
 from api.domain.sandboxes import LimitHit as Hit
 from api.schemas.base import Request, Shape, Timestamp, storable
 from api.schemas.nodes import Resources
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 
 
 class SandboxUse(Shape):

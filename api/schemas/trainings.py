@@ -12,7 +12,7 @@ from api.domain.paths import check_path
 from api.domain.specs import Compression, Optimizer, Schedule, TrainingSpec
 from api.domain.strategies import Strategy
 from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp
-from api.store.models import RoundNodeRow, RoundRow, TrainingRow
+from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 DEFAULT_RATIO: Final = 0.05
 DEFAULT_RANK: Final = 8

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.services.pages import Cursor, Page, fetch
-from api.store.models import AuditRow
+from api.store.tables import AuditRow
 
 _LONGEST = 200
 

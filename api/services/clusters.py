@@ -14,7 +14,7 @@ from api.services.pages import Cursor, Page, fetch
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, SearchRow, TrainingRow
 
 ENDED = ("terminating", "terminated")
 

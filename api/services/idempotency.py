@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from api.domain.errors import ConflictError
 from api.store.database import UnitOfWork
-from api.store.models import IdempotencyRow
+from api.store.tables import IdempotencyRow
 
 
 def find(uow: UnitOfWork, project_id: str, key: str, fingerprint: str) -> str | None:

@@ -16,7 +16,7 @@ from api.domain.scopes import SCOPES as SCOPES
 from api.services.pages import Cursor, Page, fetch
 from api.services.principals import PREFIX_LENGTH, Principal, digest, valid
 from api.settings import Settings
-from api.store.models import ApiKeyRow, NodeRow, ProjectRow
+from api.store.tables import ApiKeyRow, NodeRow, ProjectRow
 
 
 class Made(NamedTuple):

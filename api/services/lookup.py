@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import NotFoundError
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
 T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
 

@@ -13,7 +13,7 @@ from api.services.pages import Cursor, Page, fetch
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import UnitOfWork
-from api.store.models import ModelRow, TrainingRow
+from api.store.tables import ModelRow, TrainingRow
 
 
 def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> ModelRow:

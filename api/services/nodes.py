@@ -15,7 +15,7 @@ from api.services.principals import Principal
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, RoundNodeRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, TrainingRow
 
 
 def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str, spec: NodeSpec) -> NodeRow:

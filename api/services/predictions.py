@@ -13,7 +13,7 @@ from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
 from api.store import transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, PredictionRow, TrainingRow
+from api.store.tables import ClusterRow, PredictionRow, TrainingRow
 
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpec) -> PredictionRow:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.services.audit import Entry
 from api.settings import Settings
-from api.store.models import ApiKeyRow
+from api.store.tables import ApiKeyRow
 
 PREFIX_LENGTH = 8
 _USED_RESOLUTION = timedelta(minutes=1)

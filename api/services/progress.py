@@ -15,7 +15,7 @@ from api.domain.status import ACTIVE_TRAINING
 from api.domain.stopping import Spent
 from api.services import spending
 from api.services.lookup import owned
-from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
 MAX_SESSIONS = 50
 

@@ -11,7 +11,7 @@ from api.domain.errors import FieldError, InvalidError, NotFoundError, QuotaExce
 from api.domain.status import LIVE_NODE
 from api.services import spending
 from api.settings import Settings
-from api.store.models import ClusterRow, NodeRow, ProjectRow
+from api.store.tables import ClusterRow, NodeRow, ProjectRow
 
 QUOTAS: Final = ("clusters", "nodes", "running_sandboxes", "upload_bytes", "spend_usd")
 _COSTING: Final = ("provisioning", "running", "lost", "terminating")

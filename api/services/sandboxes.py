@@ -11,7 +11,7 @@ from api.services import quotas
 from api.services.pages import Cursor, Page, fetch
 from api.services.principals import Principal
 from api.settings import Settings
-from api.store.models import ClusterRow, NodeRow
+from api.store.tables import ClusterRow, NodeRow
 
 STATUSES = ("running", "lost", "terminating", "terminated", "failed", "provisioning")
 _NOTE_EVERY = timedelta(seconds=10)

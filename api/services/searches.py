@@ -20,7 +20,7 @@ from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, RoundRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from api.domain import cost
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 
 
 def total(nodes: Iterable[NodeRow], now: datetime) -> Decimal:

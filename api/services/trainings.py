@@ -16,7 +16,7 @@ from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, Page, fetch
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec) -> TrainingRow:

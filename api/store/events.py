@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from api.store.models import ClusterRow, EventRow
+from api.store.tables import ClusterRow, EventRow
 
 CHANNEL = "flow_nexus"
 

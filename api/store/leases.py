@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
 LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
 T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import status
 from api.store import events
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, RoundRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, RoundRow, SearchRow, TrainingRow
 
 type_of_row: Mapping[type, tuple[str, Mapping[str, frozenset[str]]]] = {
     ClusterRow: ("cluster", status.CLUSTER_MOVES),

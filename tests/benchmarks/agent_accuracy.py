@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from api.cli.embedded.stack import EmbeddedStack
-from api.cli.feedback.generator import Recipe, Sample, generate
+from api.embedded.stack import EmbeddedStack
+from api.sample_data.generator import Recipe, Sample, generate
 from tests.benchmarks.bag_of_words import bag_of_words
 from tests.benchmarks.memory import AgentMemory
 from tests.benchmarks.rows import row

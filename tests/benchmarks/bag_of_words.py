@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from api.cli.feedback.generator import Sample
+from api.sample_data.generator import Sample
 
 BUCKETS = 16_384
 _PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)

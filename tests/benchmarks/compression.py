@@ -14,11 +14,13 @@ import torch
 
 from tests.benchmarks.rows import row
 from tests.benchmarks.simulated import Feedback
-from workers.agent import freezing, tensors
-from workers.agent.admission import admit
-from workers.agent.protocol import Compression, Hyperparameters, ModelSpec, TrainReport
-from workers.agent.tensors import State
-from workers.agent.update import pack
+from workers.agent.modeling import freezing
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import Compression, Hyperparameters, TrainReport
+from workers.agent.storage import tensors
+from workers.agent.storage.tensors import State
+from workers.agent.updates.packing import pack
+from workers.agent.updates.validation import admit
 
 WAYS = {
     "none": Compression(),

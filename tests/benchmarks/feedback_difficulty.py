@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from api.cli.feedback.generator import LABELS, Recipe, Sample, generate
+from api.sample_data.generator import LABELS, Recipe, Sample, generate
 from tests.benchmarks.bag_of_words import BUCKETS, accuracy, bag_of_words, hashed, labels
 
 WIDTH, LENGTH, BATCH = 128, 48, 32

@@ -17,10 +17,11 @@ import httpx
 import uvicorn
 
 from tests.workers.agent.acting import Acting, key_of, passes_of
-from workers.agent import protocol
-from workers.agent.logs import Log
-from workers.agent.passes import Caller, introduced
-from workers.agent.paths import Root
+from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.protocol.admin import AgentConfig
+from workers.agent.protocol.common import Message, Peer
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.paths import Root
 from workers.agent.server import Agent
 
 PATIENCE_S = 300.0
@@ -30,12 +31,12 @@ PATIENCE_S = 300.0
 class Fleeting:
     """One agent: how others reach it, and its sandbox's root folder."""
 
-    peer: protocol.Peer
+    peer: Peer
     process: BaseProcess
     http: httpx.Client
     root: Path
 
-    def post(self, path: str, message: protocol.Message) -> dict[str, Any]:
+    def post(self, path: str, message: Message) -> dict[str, Any]:
         """As the control plane: peers go with this agent's passes at them."""
         passes = passes_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
         answer = self.http.post(path, content=introduced(message, passes).model_dump_json())
@@ -57,7 +58,7 @@ class Fleeting:
 def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
     # An agent's log goes to standard output, where the table shall be.
     with open(os.devnull, "w") as sys.stdout:
-        config = protocol.AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
+        config = AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
         app = Agent(config, Root(root), Log(node_id)).app()
         uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
 
@@ -81,7 +82,7 @@ def fleet(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
                 auth=Acting(key_of(node_id)),
                 timeout=PATIENCE_S,
             )
-            made.append(Fleeting(protocol.Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))
+            made.append(Fleeting(Peer(node_id=node_id, url="http://agent", uds=socket), process, client, root))
         for agent in made:
             _until_up(agent)
         yield made[0], made[1:]

@@ -16,12 +16,15 @@ from typing import Any
 import torch
 
 from tests.benchmarks.rows import row
-from workers.agent import data, freezing, tensors
-from workers.agent.batches import Encoded
-from workers.agent.model import Network, build
-from workers.agent.paths import Root
-from workers.agent.protocol import Autonomy, Hyperparameters, ModelSpec
-from workers.agent.train import Job, Shard, train
+from workers.agent.datasets import shards
+from workers.agent.datasets.batches import Encoded, Shard
+from workers.agent.modeling import freezing
+from workers.agent.modeling.network import Network, build
+from workers.agent.protocol.common import Autonomy, ModelSpec
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.paths import Root
+from workers.agent.storage import tensors
+from workers.agent.training.local_epochs import Job, train
 
 _REPEATS = 2
 
@@ -79,7 +82,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     root = Root(given.data)
-    found = data.read(root, "/train_shard_1.json").take(range(given.samples))
+    found = shards.read(root, "/train_shard_1.json").take(range(given.samples))
     labels = sorted({label for label in found.labels if label})
     network = build(ModelSpec(architecture="transformer", model=given.model, labels=labels), root)
     measure(network, network.encoded(found.texts, found.labels))

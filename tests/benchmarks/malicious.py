@@ -31,16 +31,19 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from api.cli.feedback.generator import Recipe, generate
 from api.domain.progress import learning_rate
+from api.sample_data.generator import Recipe, generate
 from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
-from workers.agent import protocol, tensors
-from workers.agent.consensus.commitment import Chain, root_of, seed_word
-from workers.agent.consensus.trace import trace_of
-from workers.agent.local_training import LOCAL_MODEL
-from workers.agent.protocol import Commitment, ModelSpec
+from workers.agent.proof_of_learning.commitment import Chain, root_of, seed_word
+from workers.agent.proof_of_learning.trace import trace_of
+from workers.agent.protocol.aggregation import AggregateRound
+from workers.agent.protocol.common import ModelSpec, Peer
+from workers.agent.protocol.inference import Evaluate
+from workers.agent.protocol.training import Commitment, Hyperparameters, Keep, TrainingInit, TrainReport, TrainRound
+from workers.agent.storage import tensors
+from workers.agent.training.local_round import LOCAL_MODEL
 
 MODEL = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=64)
 ATTACKS = ("NaN", "sign flip", "scaled noise", "label flip", "free rider")
@@ -92,7 +95,7 @@ class Cluster:
     def run(self, attack: str | None, mode: str, rounds: int) -> Result:
         """A whole training."""
         training_id = f"t{secrets.token_hex(4)}"
-        base = self.aggregator.post("/trainings", protocol.TrainingInit(training_id=training_id, model=MODEL))["digest"]
+        base = self.aggregator.post("/trainings", TrainingInit(training_id=training_id, model=MODEL))["digest"]
         found = Result(float("nan"))
         for number in range(1, rounds + 1):
             started = time.perf_counter()
@@ -106,7 +109,7 @@ class Cluster:
                 found.problem = f"round {number}: {report['problem']['message']}"
                 return found
             base = report["digest"]
-        evaluation = protocol.Evaluate(
+        evaluation = Evaluate(
             training_id=training_id,
             model=MODEL,
             digest=base,
@@ -118,12 +121,12 @@ class Cluster:
         return found
 
     def _round(self, training_id: str, number: int, rounds: int, base: str, attack: str | None, mode: str) -> dict[str, Any]:
-        wanted = protocol.Hyperparameters(
+        wanted = Hyperparameters(
             batch_size=16, learning_rate=learning_rate(0.001, number, rounds, "cosine"), optimizer="adam", seed=_SEED
         )
         self.aggregator.post(
             "/rounds/aggregate",
-            protocol.AggregateRound(
+            AggregateRound(
                 training_id=training_id,
                 round=number,
                 model=MODEL,
@@ -137,7 +140,7 @@ class Cluster:
                 consensus=mode,
             ),
         )
-        asked = protocol.TrainRound(
+        asked = TrainRound(
             training_id=training_id,
             round=number,
             model=MODEL,
@@ -148,13 +151,13 @@ class Cluster:
             consensus=mode,
         )
         turned = asked.model_copy(update={"dataset": "/data/turned.json"})
-        away = asked.model_copy(update={"aggregator": protocol.Peer(node_id="nobody", url="http://agent", uds="/nowhere")})
+        away = asked.model_copy(update={"aggregator": Peer(node_id="nobody", url="http://agent", uds="/nowhere")})
         forged = [worker for worker in self.malicious if attack not in (None, "label flip")]
         for worker in self.workers:
             if worker not in forged:
                 worker.post("/rounds/train", turned if attack and worker in self.malicious else asked)
             elif attack == "sign flip":
-                worker.post("/models", protocol.Keep(training_id=training_id, digest=base, source=self.aggregator.peer))
+                worker.post("/models", Keep(training_id=training_id, digest=base, source=self.aggregator.peer))
                 worker.post("/rounds/train", away)
         for worker in forged:
             self._push(training_id, number, worker, self._forged(training_id, number, base, worker, attack or ""))
@@ -189,7 +192,7 @@ class Cluster:
             for state in states:
                 chain.add(tensors.state_digest(state), 0.4, 10, trace_of(secrets.token_hex(32) for _ in range(10)))
             commitment = chain.commitment
-        report = protocol.TrainReport(
+        report = TrainReport(
             node_id=worker.peer.node_id,
             training_id=training_id,
             round=number,

@@ -28,17 +28,18 @@ from typing import Any
 
 import torch
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.benchmarks.agent_accuracy import SHARED, Data, generated, given, rows
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
-from workers.agent import int8_graph, onnx_graph
-from workers.agent.batches import by_length
-from workers.agent.model import build
-from workers.agent.onnx_graph import Graph
-from workers.agent.paths import Root
-from workers.agent.protocol import Autonomy, Hyperparameters, ModelSpec
-from workers.agent.train import Job, Shard, train
+from workers.agent.datasets.batches import Shard, by_length
+from workers.agent.modeling.network import build
+from workers.agent.protocol.common import Autonomy, ModelSpec
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.paths import Root
+from workers.agent.serving import int8_graph, onnx_graph
+from workers.agent.serving.onnx_graph import Graph
+from workers.agent.training.local_epochs import Job, train
 
 _BATCH = 32
 _GOAL_S = 1.2

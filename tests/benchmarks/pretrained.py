@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from api.cli.embedded.stack import EmbeddedStack
-from api.cli.feedback.generator import Recipe, generate
+from api.embedded.stack import EmbeddedStack
+from api.sample_data.generator import Recipe, generate
 from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk

@@ -27,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.benchmarks import blank_model, flower_round, plain_round
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk, samples

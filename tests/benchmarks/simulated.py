@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from workers.agent import data, freezing, tensors
-from workers.agent.batches import Encoded
-from workers.agent.evaluate import score
-from workers.agent.model import Network, build
-from workers.agent.paths import Root
-from workers.agent.protocol import Autonomy, Hyperparameters, ModelSpec, StrategySpec
+from workers.agent.datasets import shards as data
+from workers.agent.datasets.batches import Encoded, Shard
+from workers.agent.modeling import freezing
+from workers.agent.modeling.evaluate import score
+from workers.agent.modeling.network import Network, build
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.protocol.common import Autonomy, ModelSpec
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.paths import Root
+from workers.agent.storage import tensors
+from workers.agent.storage.tensors import State
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import strategy_of
-from workers.agent.tensors import State
-from workers.agent.train import Job, Shard, train
+from workers.agent.training.local_epochs import Job, train
 
 Sent = Callable[[int, int, State, State], State]
 """(round, worker, base, trained) -> the model that the aggregator sees."""

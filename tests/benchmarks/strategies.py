@@ -19,7 +19,9 @@ import torch
 from api.domain import strategies
 from tests.benchmarks.rows import row
 from tests.benchmarks.simulated import Feedback
-from workers.agent.protocol import Hyperparameters, ModelSpec, StrategySpec
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import Hyperparameters
 
 _STRATEGIES: dict[str, dict[str, float]] = {
     "fedavg": {},

@@ -25,9 +25,12 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from api.domain import topology
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
-from workers.agent import protocol
+from workers.agent.protocol.aggregation import AggregateRound
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.exchange import DataPath
+from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainRound
 
-_MODEL = protocol.ModelSpec(architecture="transformer", model="/models/small", labels=["negative", "positive"], max_length=16)
+_MODEL = ModelSpec(architecture="transformer", model="/models/small", labels=["negative", "positive"], max_length=16)
 _WORDS = ("great", "love", "sturdy", "broken", "awful", "slow", "the", "lamp", "is")
 _MIB = 2**20
 
@@ -75,11 +78,11 @@ def _agents(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
         yield aggregator, made
 
 
-def _path(kind: str, workers: Sequence[Fleeting]) -> protocol.DataPath | None:
+def _path(kind: str, workers: Sequence[Fleeting]) -> DataPath | None:
     if kind == "star":
         return None
     groups = topology.groups([worker.peer.node_id for worker in workers]) if kind == "hierarchical" else []
-    return protocol.DataPath.model_validate(
+    return DataPath.model_validate(
         {"kind": kind, "peers": [worker.peer for worker in workers], "groups": groups, "wait_s": PATIENCE_S}
     )
 
@@ -91,16 +94,16 @@ def _round(
     path, started = _path(kind, workers), time.perf_counter()
     aggregator.post(
         "/rounds/aggregate",
-        protocol.AggregateRound(
+        AggregateRound(
             training_id=kind, round=number, model=_MODEL, base_digest=base, workers=[worker.peer for worker in workers],
             self_peer=aggregator.peer, dataset="/data/train.json", quorum=len(workers), deadline_s=PATIENCE_S, path=path,
         ),
     )  # fmt: skip
-    hyperparameters = protocol.Hyperparameters(batch_size=16, learning_rate=0.001, optimizer="sgd")
+    hyperparameters = Hyperparameters(batch_size=16, learning_rate=0.001, optimizer="sgd")
     for worker in workers:
         worker.post(
             "/rounds/train",
-            protocol.TrainRound(
+            TrainRound(
                 training_id=kind, round=number, model=_MODEL, base_digest=base, dataset="/data/train.json",
                 hyperparameters=hyperparameters, aggregator=aggregator.peer, path=path,
             ),
@@ -117,7 +120,7 @@ def _round(
 
 def measure(kind: str, rounds: int, aggregator: Fleeting, workers: Sequence[Fleeting]) -> _Row:
     """One round to warm up, then `rounds` measured ones."""
-    ready = aggregator.post("/trainings", protocol.TrainingInit(training_id=kind, model=_MODEL))
+    ready = aggregator.post("/trainings", TrainingInit(training_id=kind, model=_MODEL))
     base, seconds, worker_memory, aggregator_memory = ready["digest"], list[float](), 0, 0
     for number in range(1, rounds + 2):
         before = {}

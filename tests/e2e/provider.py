@@ -2,7 +2,7 @@
 
 from e2b.connection_config import ApiParams
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 
 
 def provider(stack: EmbeddedStack) -> ApiParams:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Connected, Walk, samples
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.canary import SENTENCE, Canary, marked
 from tests.e2e.walk import Walk, samples
 

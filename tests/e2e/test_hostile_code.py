@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hostile.test_reach import listening
 

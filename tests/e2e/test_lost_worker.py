@@ -3,7 +3,7 @@
 import pytest
 from e2b import Sandbox
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 

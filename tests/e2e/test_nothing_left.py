@@ -5,7 +5,7 @@ from e2b import Sandbox
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 from tests.fuzz.conftest import CASES, FUZZING

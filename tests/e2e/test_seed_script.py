@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk, samples
 
 SCRIPT = Path(__file__).parent / "seed" / "train_distributed.sh"

@@ -12,7 +12,7 @@ import schemathesis
 from api.domain.sandboxes import SandboxSpec
 from api.domain.scopes import SCOPES
 from api.settings import Settings
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 from tests.api.routes.conftest import MakeUser, make_settings, make_user, rows, url
 from tests.api.routes.user import User
 from tests.workers.sandboxes.hosting import API_KEY, Host, host

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from requests import Response
 from schemathesis import GenerationMode
 
-from api.paths import OPENAPI_JSON
+from api.openapi_file import OPENAPI_JSON
 from tests.fuzz.conftest import CASES, FUZZING, World, without_wait
 from tests.fuzz.test_operations import CHECKS, STREAMS
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from api.store import transitions
-from api.store.models import NodeRow, TrainingRow
+from api.store.tables import NodeRow, TrainingRow
 from tests.api.routes.user import TRAINING, User
 from tests.fuzz.conftest import CASES, FUZZING, World
 

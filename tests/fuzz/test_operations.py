@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.paths import OPENAPI_JSON
+from api.openapi_file import OPENAPI_JSON
 from tests.fuzz.conftest import CASES, FUZZING, World, without_wait
 
 pytestmark = pytest.mark.timeout(7200)

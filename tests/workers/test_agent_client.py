@@ -15,11 +15,12 @@ from api.domain.sandboxes import Endpoint
 from tests.workers.agent.acting import KEYS
 from tests.workers.agent.agents import DATASET, MODEL, TRAINING, LiveAgent, live_agent
 from tests.workers.agent.impostor import impostor, says
-from tests.workers.agent.test_exchange import trickling
+from tests.workers.agent.peers.test_client import trickling
 from tests.workers.agent.texts import samples
 from workers import agent_client
-from workers.agent.passes import Caller
-from workers.agent.protocol import Predict, ShardCheck, TrainingInit
+from workers.agent.peers.tokens import Caller
+from workers.agent.protocol.inference import Predict
+from workers.agent.protocol.training import ShardCheck, TrainingInit
 from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError, ClusterKeys
 
 T = TypeVar("T")

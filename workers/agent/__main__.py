@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workers.agent import process, watchdog
-from workers.agent.autonomy import RESTART, may
-from workers.agent.logs import Log
-from workers.agent.protocol import AgentConfig, Decision
+from workers.agent.protocol.admin import AgentConfig
+from workers.agent.protocol.common import Decision
+from workers.agent.runtime import process, watchdog
+from workers.agent.runtime.autonomy import RESTART, may
+from workers.agent.runtime.logs import Log
 
 _KEEP_ALIVE_S = 75
 
@@ -44,7 +45,7 @@ def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None
         import torch
         import uvicorn
 
-        from workers.agent.paths import Root
+        from workers.agent.runtime.paths import Root
         from workers.agent.server import Agent
 
     torch.set_num_threads(threads)

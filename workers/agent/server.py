@@ -18,31 +18,39 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from workers.agent import data, process, protocol
-from workers.agent.aggregate import Aggregator
-from workers.agent.calibrator import Calibrator
-from workers.agent.callers import Identified, need_author, open_to, refusal
-from workers.agent.consensus.ballots import Voter
-from workers.agent.consensus.replay import Replayer
-from workers.agent.copies import Copies
-from workers.agent.errors import AgentError
-from workers.agent.exchange import Exchange
-from workers.agent.export import export
-from workers.agent.graphs import Graphs
-from workers.agent.infer import Inferrer
-from workers.agent.judging import Judge
-from workers.agent.local_training import LocalTraining
-from workers.agent.logs import Log
-from workers.agent.paths import Root
-from workers.agent.predict import Predictor
-from workers.agent.protocol import AgentConfig
+from workers.agent.aggregator.rounds import Aggregator
+from workers.agent.datasets import shards
+from workers.agent.modeling.cache import Shelf
+from workers.agent.peers.auth import Identified, need_author, open_to, refusal
+from workers.agent.peers.client import Exchange
+from workers.agent.peers.model_fetcher import Copies
+from workers.agent.protocol.admin import AgentConfig, Health
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
+from workers.agent.protocol.common import Decision, Problem, Receipt, Stopped
+from workers.agent.protocol.consensus import Audit, Ballot, Score
+from workers.agent.protocol.exchange import Exchanged, Fallback
+from workers.agent.protocol.exports import Export, Exported
+from workers.agent.protocol.inference import Evaluate, Infer, Predict, Predictions
+from workers.agent.protocol.training import Keep, ShardCheck, ShardReport, TrainingInit, TrainRound
+from workers.agent.runtime import process
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.paths import Root
 from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, SealedShares, Unmasking
-from workers.agent.shelf import Shelf
-from workers.agent.store import Store
+from workers.agent.serving.calibrator import Calibrator
+from workers.agent.serving.export import export
+from workers.agent.serving.graph_cache import Graphs
+from workers.agent.serving.infer import Inferrer
+from workers.agent.serving.predict import Predictor
+from workers.agent.storage.model_store import Store
 from workers.agent.synchronous.leader import Leader
 from workers.agent.synchronous.member import Member
 from workers.agent.synchronous.routes import Face
-from workers.agent.worker import Worker
+from workers.agent.training.local_round import LocalTraining
+from workers.agent.worker.ballots import Voter
+from workers.agent.worker.evaluation import Judge
+from workers.agent.worker.replay import Replayer
+from workers.agent.worker.rounds import Worker
 
 _LONGEST_WAIT_S = 60.0
 _LARGEST_UPDATE = 8 * 2**30
@@ -58,7 +66,7 @@ class _ModelFile(FileResponse):
 class Agent:
     """The parts of one agent, and the endpoints over them."""
 
-    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[protocol.Decision] = ()) -> None:
+    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[Decision] = ()) -> None:
         """`decisions` are those that led to this process: its next round's report tells them."""
         self._config = config
         self._root = root
@@ -103,26 +111,26 @@ class Agent:
     def _for_the_control_plane(self) -> list[Route]:
         return [
             Route("/health", self._health),
-            Route("/shards/check", _posted(protocol.ShardCheck, self._check), methods=["POST"]),
-            Route("/trainings", _posted(protocol.TrainingInit, self._aggregator.init), methods=["POST"]),
-            Route("/rounds/aggregate", _posted(protocol.AggregateRound, self._aggregate), methods=["POST"]),
-            Route("/rounds/train", _posted(protocol.TrainRound, self._worker.start), methods=["POST"]),
+            Route("/shards/check", _posted(ShardCheck, self._check), methods=["POST"]),
+            Route("/trainings", _posted(TrainingInit, self._aggregator.init), methods=["POST"]),
+            Route("/rounds/aggregate", _posted(AggregateRound, self._aggregate), methods=["POST"]),
+            Route("/rounds/train", _posted(TrainRound, self._worker.start), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
-            Route("/models", _posted(protocol.Keep, self._copies.keep), methods=["POST"]),
-            Route("/evaluations", _posted(protocol.Evaluate, self._judge.evaluate), methods=["POST"]),
-            Route("/ballots", _posted(protocol.Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
-            Route("/predictions", _posted(protocol.Predict, self._predict), methods=["POST"]),
-            Route("/exports", _posted(protocol.Export, self._export), methods=["POST"]),
+            Route("/models", _posted(Keep, self._copies.keep), methods=["POST"]),
+            Route("/evaluations", _posted(Evaluate, self._judge.evaluate), methods=["POST"]),
+            Route("/ballots", _posted(Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/predictions", _posted(Predict, self._predict), methods=["POST"]),
+            Route("/exports", _posted(Export, self._export), methods=["POST"]),
         ]
 
     def _for_the_aggregator(self) -> list[Route]:
         return [
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
-            Route("/scores", _posted(protocol.Score, self._judge.judge), methods=["POST"]),
-            Route("/audits", _posted(protocol.Audit, self._replayer.audit), methods=["POST"]),
+            Route("/scores", _posted(Score, self._judge.judge), methods=["POST"]),
+            Route("/audits", _posted(Audit, self._replayer.audit), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
-            Route("/inferences", _posted(protocol.Infer, self._inferrer.infer), methods=["POST"]),
+            Route("/inferences", _posted(Infer, self._inferrer.infer), methods=["POST"]),
         ]
 
     def _for_authors(self) -> list[Route]:
@@ -137,7 +145,7 @@ class Agent:
 
     async def _health(self, _: Request) -> Response:
         return _json(
-            protocol.Health(
+            Health(
                 node_id=self._config.node_id,
                 role=self._config.role,
                 pid=os.getpid(),
@@ -150,16 +158,16 @@ class Agent:
             )
         )
 
-    async def _check(self, body: protocol.ShardCheck) -> protocol.ShardReport:
-        return await asyncio.to_thread(data.check, self._root, body, self._config.node_id)
+    async def _check(self, body: ShardCheck) -> ShardReport:
+        return await asyncio.to_thread(shards.check, self._root, body, self._config.node_id)
 
-    async def _predict(self, body: protocol.Predict) -> protocol.Predictions:
+    async def _predict(self, body: Predict) -> Predictions:
         # Predictions echo their texts, and a worker's data is not for the control plane.
         if body.input_data is not None and self._config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
         return await self._predictor.predict(body)
 
-    async def _aggregate(self, body: protocol.AggregateRound) -> protocol.AggregateReport:
+    async def _aggregate(self, body: AggregateRound) -> AggregateReport:
         if body.synchronous is None:
             return await self._aggregator.start(body)
         self._aggregator.need_training(body.training_id)
@@ -178,7 +186,7 @@ class Agent:
         return _json(await self._worker.report(training_id, number, wait_s))
 
     async def _drop(self, request: Request) -> Response:
-        body = protocol.Drop.model_validate_json(await request.body())
+        body = Drop.model_validate_json(await request.body())
         training_id, number = request.path_params["training_id"], request.path_params["number"]
         if self._leader.knows(training_id, number):
             return _json(self._leader.drop(body.node_ids))
@@ -188,14 +196,14 @@ class Agent:
         training_id = request.path_params["training_id"]
         parts = (self._worker, self._aggregator, self._member, self._leader)
         stopped = [part.stop(training_id) for part in parts]
-        return _json(protocol.Stopped(stopped=any(stopped)))
+        return _json(Stopped(stopped=any(stopped)))
 
     async def _update(self, request: Request) -> Response:
         training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
         need_author(request, node_id)
         if not self._aggregator.expects(training_id, number, node_id):
-            problem = protocol.Problem(code="not_expected", message="no update of this node is waited for")
-            return _json(protocol.Receipt(accepted=False, bytes=0, problem=problem))
+            problem = Problem(code="not_expected", message="no update of this node is waited for")
+            return _json(Receipt(accepted=False, bytes=0, problem=problem))
         folder = self._store.updates(training_id)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as private:
@@ -224,7 +232,7 @@ class Agent:
         return _ModelFile(path, media_type="application/octet-stream")
 
     async def _exchanged(self, request: Request) -> Response:
-        body = protocol.Exchanged.model_validate_json(await request.body())
+        body = Exchanged.model_validate_json(await request.body())
         need_author(request, body.report.node_id)
         return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
 
@@ -246,12 +254,12 @@ class Agent:
                 return _json(await found.take_unmasking(message, wait_s))
 
     async def _fallback(self, request: Request) -> Response:
-        body = protocol.Fallback.model_validate_json(await request.body())
+        body = Fallback.model_validate_json(await request.body())
         self._log("fallback", round=request.path_params["number"], reason=body.reason)
         fallen = self._worker.fall_back(request.path_params["training_id"], request.path_params["number"])
-        return _json(protocol.Stopped(stopped=fallen))
+        return _json(Stopped(stopped=fallen))
 
-    async def _export(self, body: protocol.Export) -> protocol.Exported:
+    async def _export(self, body: Export) -> Exported:
         temperature = await self._calibrator.temperature(body)
         return await asyncio.to_thread(export, self._root, self._store, self._shelf, body, temperature)
 

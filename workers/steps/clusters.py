@@ -8,9 +8,9 @@ from api.domain.status import ACTIVE_TRAINING
 from api.services.clusters import active_search
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from workers.context import Context
-from workers.steps.lease import under_lease
+from workers.steps.shared.lease import under_lease
 
 _LOOK_AGAIN_S = 5.0
 

@@ -12,7 +12,7 @@ from api.services import clusters, spending
 from api.services.lookup import locked_cluster
 from api.store import events
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
 
 log = logging.getLogger(__name__)

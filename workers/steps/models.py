@@ -12,15 +12,16 @@ from api.domain.specs import holds_out
 from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.models import ClusterRow, ModelRow, TrainingRow
-from workers.agent.protocol import Export, Exported
+from api.store.tables import ClusterRow, ModelRow, TrainingRow
+from workers.agent.protocol.exports import Export, Exported
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
-from workers.steps import model_card, nodes
-from workers.steps.job import model_spec
-from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
-from workers.steps.restore import restore
+from workers.steps import nodes
+from workers.steps.shared import model_card
+from workers.steps.shared.lease import act, under_lease
+from workers.steps.shared.node_snapshot import Member, agent_of, aggregator_among, peers_of, returns, running
+from workers.steps.shared.restore import restore
+from workers.steps.shared.training_snapshot import model_spec
 
 _TRIES = 3
 _LOOK_AGAIN_S = 1.0

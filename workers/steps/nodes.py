@@ -16,14 +16,15 @@ from api.services import nodes
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow
-from workers.agent.protocol import SELF_RESTART_LEVEL, AgentConfig, Autonomy, Health
+from api.store.tables import ClusterRow, NodeRow
+from workers.agent.protocol.admin import SELF_RESTART_LEVEL, AgentConfig, Health
+from workers.agent.protocol.common import Autonomy
 from workers.agent_client import AgentError, ClusterKeys
 from workers.context import Context
-from workers.steps import promotion
-from workers.steps.deployment import metadata
-from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of
+from workers.steps.shared import elections
+from workers.steps.shared.deployment import metadata
+from workers.steps.shared.lease import act, under_lease
+from workers.steps.shared.node_snapshot import Member, agent_of
 
 log = logging.getLogger(__name__)
 _CONFIG_PATH = "/run/flow-nexus/agent.json"
@@ -216,7 +217,7 @@ def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> Non
     training elects another aggregator instead."""
     events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
     leases.release(node, None)
-    if node.role == "aggregator" and (training_id := promotion.awaited(uow.session, node)) is not None:
+    if node.role == "aggregator" and (training_id := elections.awaited(uow.session, node)) is not None:
         uow.ring("trainings.advance", training_id)
     elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")

@@ -8,15 +8,15 @@ from sqlalchemy import func
 from api.domain.specs import holds_out
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.models import ClusterRow, PredictionRow, TrainingRow
-from workers.agent.protocol import Predict, Predictions
+from api.store.tables import ClusterRow, PredictionRow, TrainingRow
+from workers.agent.protocol.inference import Predict, Predictions
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.job import model_spec
-from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of, aggregator_among, peers_of, returns, running
-from workers.steps.restore import restore
+from workers.steps.shared.lease import act, under_lease
+from workers.steps.shared.node_snapshot import Member, agent_of, aggregator_among, peers_of, returns, running
+from workers.steps.shared.restore import restore
+from workers.steps.shared.training_snapshot import model_spec
 
 _RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
 _TRIES = 3

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, tuple_
 from api.services import models
 from api.services.lookup import locked_cluster
 from api.store import transitions
-from api.store.models import EventRow, IdempotencyRow, ModelRow
+from api.store.tables import EventRow, IdempotencyRow, ModelRow
 from workers.context import Context
 
 log = logging.getLogger(__name__)

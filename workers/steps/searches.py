@@ -21,9 +21,9 @@ from api.services import quotas, searches, trainings
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
-from api.store.models import ClusterRow, NodeRow, RoundRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, RoundRow, SearchRow, TrainingRow
 from workers.context import Context
-from workers.steps.lease import under_lease
+from workers.steps.shared.lease import under_lease
 
 _LOOK_AGAIN_S = 10.0
 _WAIT_FOR_NODES_S = 2.0

@@ -11,10 +11,10 @@ from sqlalchemy import func, select, update
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
 from api.store import leases
-from api.store.models import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.deployment import metadata
+from workers.steps.shared.deployment import metadata
 
 log = logging.getLogger(__name__)
 # A sandbox younger than this may belong to a row whose transaction is still on its way. With the interval between two looks

@@ -5,13 +5,13 @@ import logging
 from functools import partial
 
 from api.store import leases
-from api.store.models import TrainingRow
+from api.store.tables import TrainingRow
 from workers.agent_client import AgentError
 from workers.context import Context
-from workers.steps import preparation, rounds
-from workers.steps.job import Job, end, load
-from workers.steps.lease import act, under_lease
-from workers.steps.members import Member, agent_of
+from workers.steps.rounds import preparation, run
+from workers.steps.shared.lease import act, under_lease
+from workers.steps.shared.node_snapshot import Member, agent_of
+from workers.steps.shared.training_snapshot import Job, end, load
 
 log = logging.getLogger(__name__)
 _INTERRUPT_TIMEOUT_S = 5.0
@@ -30,7 +30,7 @@ def _advance(context: Context, training_id: str, token: str) -> None:
     elif job.status == "training" and (job.stop_reason or job.completed_rounds >= job.total_rounds):
         end(context, job, token, "completed")
     elif job.status == "training":
-        rounds.run(context, job, token)
+        run.run(context, job, token)
     elif job.status == "stopping":
         act(context, TrainingRow, training_id, token, lambda: _stop_agents(context, job))
         end(context, job, token, "stopped")

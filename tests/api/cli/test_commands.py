@@ -183,7 +183,7 @@ def test_a_search_is_a_table_of_its_trainings(api: Api, capsys: pytest.CaptureFi
 
 
 def test_a_search_is_watched_to_its_end(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.cli.watch.POLL_S", 0.01)
+    monkeypatch.setattr("api.cli.output.watch.POLL_S", 0.01)
     search = ANSWERS["GET /v1/searches/search_1"]
     for shown in ("json", "table"):
         states = iter(["running", "running", "failed"])
@@ -301,7 +301,7 @@ def test_the_program_itself_in_a_pipe(api: Api) -> None:
 def test_a_status_is_followed_until_no_training_runs(
     api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.cli.watch.POLL_S", 0.01)
+    monkeypatch.setattr("api.cli.output.watch.POLL_S", 0.01)
     answer = ANSWERS["GET /v1/clusters/cls_1/status"]
     running = answer["training_sessions"][0]
     sessions = iter([running, running, {**running, "epoch": 50, "status": "completed"}])

@@ -98,7 +98,7 @@ def test_help_needs_no_server(alone: object, capsys: pytest.CaptureFixture[str])
 def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(
     alone: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("api.cli.client._PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("api.cli.http.client._PAUSES_S", (0.01, 0.01))
     code, line = failed(capsys, "--url", "http://127.0.0.1:9", "--api-key", KEY, *words)
     assert (code, line) == (1, "error: cannot reach the API at http://127.0.0.1:9\n")
 

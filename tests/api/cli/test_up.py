@@ -147,7 +147,7 @@ def test_only_the_parts_that_need_them_get_secrets(running: Up) -> None:
         for pid in descendants(running.process.pid)
         if secret_key in Path(f"/proc/{pid}/environ").read_bytes()
     }
-    assert holders == {b"celery -A", b"api.serve --host"}
+    assert holders == {b"celery -A", b"api.http.serve --host"}
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(running: Up) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.paths import OPENAPI_JSON
+from api.openapi_file import OPENAPI_JSON
 
 METHODS = {"get", "post", "put", "delete", "patch"}
 # For machines that watch the service: no key, and nothing of anybody's.

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from sqlalchemy import create_engine
 
 from api.domain.scopes import SCOPES
+from api.http.serve import make_config
 from api.main import create_app
-from api.serve import make_config
 from api.services import keys
 from api.settings import Settings
 from api.store.database import Database, UnitOfWork

@@ -6,7 +6,7 @@ from typing import Any
 from api.domain.sandboxes import SandboxSpec
 from api.settings import Settings
 from api.store import transitions
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 from tests.api.routes.user import User
 from workers.sandboxes.client import SandboxClient
 

@@ -8,13 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from api.domain.scopes import SCOPES
-from api.recorder import Recorder
+from api.runtime.audit_writer import Recorder
+from api.runtime.transactions import Work
 from api.services.audit import Entry
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database
-from api.store.models import NodeRow
-from api.work import Work
+from api.store.tables import NodeRow
 from tests.api.routes.calls import guarded
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import CLUSTER, TRAINING, User

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import func, select, text
 
-from api.listener import NAME
 from api.routes import events as routes
+from api.runtime.listener import NAME
 from api.store import events
 from api.store.database import Database
 from tests.api.routes.user import User, held_requests, problem

@@ -8,7 +8,7 @@ import pytest
 from api.domain.scopes import EXPORT, SCOPES
 from api.settings import Settings
 from api.store import transitions
-from api.store.models import ModelRow, PredictionRow
+from api.store.tables import ModelRow, PredictionRow
 from tests.api.routes.calls import OPEN, Operation, guarded, operations
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import User, problem

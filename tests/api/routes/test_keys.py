@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from api.domain.scopes import SCOPES
-from api.store.models import ApiKeyRow
+from api.store.tables import ApiKeyRow
 from tests.api.routes.conftest import MakeUser
 from tests.api.routes.user import User
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from api.store import transitions
-from api.store.models import ClusterRow, NodeRow
+from api.store.tables import ClusterRow, NodeRow
 from tests.api.routes.user import CLUSTER, User
 
 

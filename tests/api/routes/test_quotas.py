@@ -12,7 +12,7 @@ from api.domain.scopes import SCOPES
 from api.services import quotas
 from api.settings import Settings
 from api.store import transitions
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.real import start
 from tests.api.routes.user import CLUSTER, SEARCH, TRAINING, User

@@ -7,9 +7,9 @@ import pytest
 
 from api.domain.scopes import SCOPES
 from api.settings import Settings
+from tests.api.http.test_ratelimit import redis_server
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import CLUSTER, User, problem
-from tests.api.test_ratelimit import redis_server
 
 QUOTA = 10
 

@@ -15,7 +15,7 @@ import pytest
 
 from api.settings import Settings
 from api.store import transitions
-from api.store.models import NodeRow
+from api.store.tables import NodeRow
 from tests.api.routes.conftest import make_settings
 from tests.api.routes.real import start
 from tests.api.routes.user import User, problem

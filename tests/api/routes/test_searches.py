@@ -7,7 +7,7 @@ import pytest
 
 from api.services import searches, trainings
 from api.store import transitions
-from api.store.models import ClusterRow, RoundRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
 from tests.api.routes.user import SEARCH, TRAINING, User
 
 

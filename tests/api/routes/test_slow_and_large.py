@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from api import limits, serve
-from api.limits import Gate
-from api.metrics import make_registry
+from api.http import middleware, serve
+from api.http.metrics import make_registry
+from api.http.middleware import Gate
 from api.settings import Settings
 from tests.api.routes.conftest import make_settings, serving
 from tests.api.routes.user import User
@@ -28,8 +28,8 @@ def hasty() -> Iterator[None]:
     """Timeouts that a test can wait for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serve, "HEAD_TIMEOUT_S", HEAD_S)
-        patch.setattr(limits, "_BODY_TIMEOUT_S", 1.5)
-        patch.setattr(limits, "_IDLE_TIMEOUT_S", 1.5)
+        patch.setattr(middleware, "_BODY_TIMEOUT_S", 1.5)
+        patch.setattr(middleware, "_IDLE_TIMEOUT_S", 1.5)
         yield
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api.store import transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
 
 PROBLEM = "application/problem+json"
 CLUSTER = {"name": "tests"}

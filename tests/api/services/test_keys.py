@@ -7,7 +7,7 @@ from api.domain.errors import ConflictError, InvalidError, NotFoundError
 from api.services import idempotency, keys, principals
 from api.settings import Settings
 from api.store.database import Database
-from api.store.models import ApiKeyRow
+from api.store.tables import ApiKeyRow
 from tests.api.store.rows import make_project
 
 

@@ -13,7 +13,7 @@ from api.services import clusters, models, nodes, predictions, progress, trainin
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database, UnitOfWork
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
 CLUSTER = ClusterSpec("c", "mesh", "transformer", daa_enabled=False, consensus="none", wasm_optimization=False)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.store import transitions
-from api.store.models import ClusterRow, NodeRow, ProjectRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, ProjectRow, TrainingRow
 
 
 def make_project(session: Session) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from api.store import leases
 from api.store.database import Database
-from api.store.models import ClusterRow
+from api.store.tables import ClusterRow
 from tests.api.store.rows import make_cluster, make_project
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from api.domain.status import IllegalMoveError
 from api.store import events, transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, EventRow, NodeRow
+from api.store.tables import ClusterRow, EventRow, NodeRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 
 

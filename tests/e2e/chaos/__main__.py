@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.chaos.faults import FAULTS
 from tests.e2e.chaos.rig import Rig, Run
 

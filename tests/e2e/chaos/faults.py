@@ -9,7 +9,7 @@ from pathlib import Path
 
 from e2b import Sandbox
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.provider import provider
 from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hosting import descendants, stopped

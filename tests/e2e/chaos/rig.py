@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from e2b import Sandbox, SandboxQuery
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.chaos.faults import Fault, Target
 from tests.e2e.provider import provider
 from tests.e2e.walk import Walk, samples

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from e2b import Sandbox
 
-from api.cli.embedded.stack import EmbeddedStack
+from api.embedded.stack import EmbeddedStack
 from tests.e2e.chaos.faults import FAULTS
 from tests.e2e.chaos.rig import Rig
 from tests.e2e.provider import provider
-from workers.steps.deployment import metadata_of
+from workers.steps.shared.deployment import metadata_of
 
 EPOCHS = 15
 SAMPLES = 120

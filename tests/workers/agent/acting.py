@@ -7,7 +7,7 @@ from functools import partial
 import httpx
 from pydantic import SecretStr
 
-from workers.agent.passes import CONTROL_PLANE, Caller, issue
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue
 from workers.agent_client import ClusterKeys
 
 KEYS = ClusterKeys(SecretStr("secret-of-the-tests"), "cls_tests")

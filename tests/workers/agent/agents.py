@@ -18,11 +18,15 @@ import uvicorn
 from tests.workers.agent.acting import Acting, key_of, passes_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent import protocol
-from workers.agent.logs import Log
-from workers.agent.passes import Caller, introduced
-from workers.agent.paths import Root
-from workers.agent.protocol import AgentConfig, Peer
+from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.protocol.admin import AgentConfig
+from workers.agent.protocol.aggregation import AggregateRound, Drop
+from workers.agent.protocol.common import Message, Peer
+from workers.agent.protocol.consensus import Score
+from workers.agent.protocol.inference import Evaluate
+from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainReport, TrainRound
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.paths import Root
 from workers.agent.server import Agent
 
 TRAINING = "train_1"
@@ -47,7 +51,7 @@ class LiveAgent:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
-    def call(self, method: str, path: str, message: protocol.Message | None = None, *, status: int = 200) -> Any:
+    def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
         """Peers that the message names go with this agent's passes at them."""
         sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
@@ -116,7 +120,7 @@ class Federation:
 
     def init(self, **fields: Any) -> dict[str, Any]:
         """Publish the first global model."""
-        request = protocol.TrainingInit(**{"training_id": TRAINING, "model": MODEL, **fields})
+        request = TrainingInit(**{"training_id": TRAINING, "model": MODEL, **fields})
         ready: dict[str, Any] = self.aggregator.call("POST", "/trainings", request)
         self.base = ready["digest"]
         return ready
@@ -124,7 +128,7 @@ class Federation:
     def collect(self, number: int = 1, **fields: Any) -> dict[str, Any]:
         """Tell the aggregator to collect round `number`."""
         peers = [worker.peer for worker in self.workers]
-        request = protocol.AggregateRound(
+        request = AggregateRound(
             **{
                 "training_id": TRAINING,
                 "round": number,
@@ -144,8 +148,8 @@ class Federation:
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
         """Tell a worker to train round `number`."""
-        wanted = protocol.Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
-        request = protocol.TrainRound(
+        wanted = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
+        request = TrainRound(
             **{
                 "training_id": TRAINING,
                 "round": number,
@@ -215,7 +219,7 @@ def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
     """An update's bytes, as a worker of ours would send them."""
-    fields = protocol.TrainReport(
+    fields = TrainReport(
         node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
     )
     return safetensors.torch.save(state, {"report": fields.model_dump_json()})
@@ -230,7 +234,7 @@ def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any
 
 def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, object]:
     answer: dict[str, object] = agents.aggregator.call(
-        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", protocol.Drop(node_ids=list(node_ids))
+        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", Drop(node_ids=list(node_ids))
     )
     return answer
 
@@ -245,8 +249,8 @@ def plus(agents: Federation, amount: float) -> dict[str, Any]:
     return {name: tensor + amount for name, tensor in global_model(agents).items()}
 
 
-def evaluate(agents: Federation, digest: str, **fields: object) -> protocol.Evaluate:
-    return protocol.Evaluate(
+def evaluate(agents: Federation, digest: str, **fields: object) -> Evaluate:
+    return Evaluate(
         **{
             "training_id": TRAINING,
             "model": MODEL,
@@ -258,8 +262,8 @@ def evaluate(agents: Federation, digest: str, **fields: object) -> protocol.Eval
     )
 
 
-def score(agents: Federation, candidates: dict[str, str]) -> protocol.Score:
-    return protocol.Score(
+def score(agents: Federation, candidates: dict[str, str]) -> Score:
+    return Score(
         training_id=TRAINING,
         model=MODEL,
         base_digest=agents.base,

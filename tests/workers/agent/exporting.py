@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.workers.agent.texts import spec
-from workers.agent import tensors
-from workers.agent.export import export
-from workers.agent.paths import Root
-from workers.agent.protocol import Export, Exported, ModelSpec
-from workers.agent.shelf import Shelf
-from workers.agent.store import Store
+from workers.agent.modeling.cache import Shelf
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.exports import Export, Exported
+from workers.agent.runtime.paths import Root
+from workers.agent.serving.export import export
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
 
 
 def export_to(folder: Path, model: ModelSpec, temperature: float | None = None, **fields: Any) -> Exported:

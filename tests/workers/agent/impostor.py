@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.workers.agent.agents import serving
-from workers.agent.protocol import Peer
+from workers.agent.protocol.common import Peer
 
 Answer = Callable[[Request], Awaitable[Response]]
 

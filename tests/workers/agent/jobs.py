@@ -3,8 +3,9 @@
 import threading
 from typing import Any
 
-from workers.agent.protocol import Autonomy, Hyperparameters
-from workers.agent.train import Job
+from workers.agent.protocol.common import Autonomy
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.training.local_epochs import Job
 
 
 def job(wanted: Hyperparameters, **fields: Any) -> Job:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 from tests.workers.agent.acting import Acting, key_of
-from workers.agent.protocol import AgentConfig, Autonomy
+from workers.agent.protocol.admin import AgentConfig
+from workers.agent.protocol.common import Autonomy
 
 KEY = key_of("w1")
 

@@ -14,12 +14,15 @@ import torch
 from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent import declining, process
-from workers.agent.errors import AgentError
-from workers.agent.model import Network, build
-from workers.agent.paths import Root
-from workers.agent.protocol import Autonomy, Hyperparameters
-from workers.agent.train import Shard, train
+from workers.agent.datasets.batches import Shard
+from workers.agent.modeling.network import Network, build
+from workers.agent.protocol.common import Autonomy
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime import process
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.paths import Root
+from workers.agent.training import declining
+from workers.agent.training.local_epochs import train
 
 LARGE = 2048
 WANTED = Hyperparameters(batch_size=LARGE, learning_rate=0.01, optimizer="adam", seed=3)

@@ -12,7 +12,10 @@ from tests.canary import SENTENCE, Canary, marked
 from tests.workers.agent import agents
 from tests.workers.agent.agents import DATASET, TRAINING, Federation
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent.protocol import Compression, DataPath, ModelSpec, Predict, Privacy, ShardCheck
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.exchange import DataPath
+from workers.agent.protocol.inference import Predict
+from workers.agent.protocol.training import Compression, Privacy, ShardCheck
 from workers.agent.server import Agent
 
 SPEC = ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=32, seed=7)

@@ -6,10 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from workers.agent.logs import Log
-from workers.agent.passes import CONTROL_PLANE, issue
-from workers.agent.paths import Root
-from workers.agent.protocol import AgentConfig, ModelSpec, Peer, Predict
+from workers.agent.peers.tokens import CONTROL_PLANE, issue
+from workers.agent.protocol.admin import AgentConfig
+from workers.agent.protocol.common import ModelSpec, Peer
+from workers.agent.protocol.inference import Predict
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.paths import Root
 from workers.agent.server import Agent
 
 

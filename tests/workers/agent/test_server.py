@@ -13,8 +13,10 @@ from tests.workers.agent.acting import bearer, key_of
 from tests.workers.agent.agents import DATASET, MODEL, TRAINING, Federation, federation, global_model, update
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent import server
-from workers.agent.passes import CONTROL_PLANE, Caller, issue
-from workers.agent.protocol import Export, Infer, ShardCheck, TrainingInit
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue
+from workers.agent.protocol.exports import Export
+from workers.agent.protocol.inference import Infer
+from workers.agent.protocol.training import ShardCheck, TrainingInit
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
 ROUTES = [

@@ -1,6 +1,6 @@
 """Feedback that a few steps can learn, and the specs of the networks that learn it."""
 
-from workers.agent.protocol import ModelSpec
+from workers.agent.protocol.common import ModelSpec
 
 LABELS = ["negative", "neutral", "positive"]
 _WORDS = {

@@ -8,14 +8,16 @@ from api.schemas.nodes import Node
 from api.services import trainings
 from api.store import events, leases
 from api.store.database import Database
-from api.store.models import NodeRow, RoundRow, TrainingRow
+from api.store.tables import NodeRow, RoundRow, TrainingRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
-from workers.agent.protocol import AggregateReport, AuditRecord, TrainReport
+from workers.agent.protocol.aggregation import AggregateReport
+from workers.agent.protocol.consensus import AuditRecord
+from workers.agent.protocol.training import TrainReport
 from workers.context import Context
-from workers.steps.job import load
-from workers.steps.round_outcome import Outcome
-from workers.steps.round_record import record
+from workers.steps.rounds.observation import Outcome
+from workers.steps.rounds.record import record
+from workers.steps.shared.training_snapshot import load
 
 REASON = "its replay of a committed segment does not give what was committed to"
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, update
 from api.services import sandboxes
 from api.store import events, transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
 from workers.context import Context

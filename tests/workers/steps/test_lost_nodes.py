@@ -12,7 +12,7 @@ from api.services import nodes as node_service
 from api.services import spending
 from api.store import events, leases, transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, PredictionRow
+from api.store.tables import ClusterRow, NodeRow, PredictionRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.sandboxes.hosting import API_KEY, Host, host, run, spec
 from tests.workers.steps.context import make_context

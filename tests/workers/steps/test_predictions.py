@@ -3,8 +3,8 @@
 from api.domain.specs import PredictionSpec
 from api.services import predictions
 from api.store import transitions
-from api.store.models import NodeRow, PredictionRow
-from tests.workers.steps.test_data_paths import House, house
+from api.store.tables import NodeRow, PredictionRow
+from tests.workers.steps.rounds.test_plan import House, house
 from workers.steps import predictions as steps
 
 __all__ = ["house"]

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from api.services import clusters
 from api.store import transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, EventRow, NodeRow
+from api.store.tables import ClusterRow, EventRow, NodeRow
 from tests.api.store.rows import make_cluster, make_node, make_project
 
 ENDING, IDLE = 40, 15

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from api.services import models
 from api.store import transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, EventRow, ModelRow
+from api.store.tables import ClusterRow, EventRow, ModelRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
 from workers.context import Context

@@ -14,11 +14,11 @@ from api.schemas.searches import Search, SearchCreate
 from api.services import clusters, quotas, searches, trainings
 from api.store import events, leases, transitions
 from api.store.database import Database
-from api.store.models import ClusterRow, NodeRow, ProjectRow, RoundRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, NodeRow, ProjectRow, RoundRow, SearchRow, TrainingRow
 from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.agent import agents
 from tests.workers.steps.context import make_context
-from tests.workers.steps.test_data_paths import House, house
+from tests.workers.steps.rounds.test_plan import House, house
 from workers.context import Context
 from workers.steps import clusters as cluster_steps
 from workers.steps import searches as steps

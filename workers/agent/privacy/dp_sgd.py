@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import torch
 
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError, StoppedError
-from workers.agent.model import Network
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.network import Network
 from workers.agent.privacy.per_example import PerExample
 from workers.agent.privacy.secret import Secret
-from workers.agent.protocol import Privacy
+from workers.agent.protocol.training import Privacy
+from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.strategies.fedprox import Proximal
 
 

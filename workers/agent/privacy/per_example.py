@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError
-from workers.agent.freezing import activations, played
-from workers.agent.model import Network
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.freezing import activations, played
+from workers.agent.modeling.network import Network
 from workers.agent.privacy.unrolled import unrolled
+from workers.agent.runtime.errors import AgentError
 
 _MEMORY_BYTES = 256 * 2**20
 _MOST_AT_ONCE = 64

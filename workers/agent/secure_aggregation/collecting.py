@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import torch
 
-from workers.agent.errors import AgentError
+from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation.fixed_point import Numbers
 from workers.agent.secure_aggregation.messages import (
     LEAST_WORKERS,

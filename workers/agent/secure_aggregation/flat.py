@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workers.agent import tensors
-from workers.agent.errors import AgentError
+from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.tensors import State
+from workers.agent.storage import tensors
+from workers.agent.storage.tensors import State
 
 _NAME = "masked"
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from workers.agent.protocol import Message
+from workers.agent.protocol.common import Message
 
 LEAST_WORKERS = 3
 

@@ -8,16 +8,18 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from workers.agent import norms, tensors
-from workers.agent.admission import LARGEST_STEP
-from workers.agent.errors import AgentError, StoppedError
-from workers.agent.exchange import Exchange
-from workers.agent.protocol import Decision, Receipt, TrainReport, TrainRound
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.common import Decision, Receipt
+from workers.agent.protocol.training import TrainReport, TrainRound
+from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.fixed_point import LARGEST
 from workers.agent.secure_aggregation.messages import Asking, Delivered, Roster, SealedShares, Survivors
 from workers.agent.secure_aggregation.participant import Participant
-from workers.agent.store import Store
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
+from workers.agent.updates import norms
+from workers.agent.updates.validation import LARGEST_STEP
 
 _WAIT_S = 10
 _WITHIN_S = 40.0

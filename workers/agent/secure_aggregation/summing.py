@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from workers.agent.errors import AgentError
+from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
 from workers.agent.secure_aggregation.fixed_point import Numbers
 from workers.agent.secure_aggregation.messages import MaskKeys, Unmasking, threshold_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.agent.tensors import State
+from workers.agent.storage.tensors import State
 
 Second = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(v, D squared, b2) -> the new v."""

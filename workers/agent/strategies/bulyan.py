@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from workers.agent.storage.tensors import State
 from workers.agent.strategies.krum import ranked, squared_distances
-from workers.agent.tensors import State
 
 
 def bulyan(updates: Sequence[Mapping[str, torch.Tensor]], byzantine: int) -> State:

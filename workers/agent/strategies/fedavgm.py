@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.agent.tensors import State
+from workers.agent.storage.tensors import State
 
 
 @dataclass(frozen=True, slots=True)

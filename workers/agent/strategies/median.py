@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.agent.tensors import State
+from workers.agent.storage.tensors import State
 
 
 def median(updates: Sequence[Mapping[str, torch.Tensor]]) -> State:

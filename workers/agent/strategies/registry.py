@@ -7,8 +7,9 @@ from typing import Protocol
 
 import torch
 
-from workers.agent.errors import AgentError
-from workers.agent.protocol import StrategySpec
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.runtime.errors import AgentError
+from workers.agent.storage.tensors import State
 from workers.agent.strategies import fedadagrad, fedadam, fedyogi
 from workers.agent.strategies.adaptive import Adaptive, Second
 from workers.agent.strategies.bulyan import bulyan
@@ -18,7 +19,6 @@ from workers.agent.strategies.krum import krum
 from workers.agent.strategies.median import median
 from workers.agent.strategies.multi_krum import multi_krum
 from workers.agent.strategies.trimmed_mean import trimmed_mean
-from workers.agent.tensors import State
 
 Rule = Callable[[Sequence[Mapping[str, torch.Tensor]]], State]
 

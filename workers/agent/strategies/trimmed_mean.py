@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.agent.tensors import State
+from workers.agent.storage.tensors import State
 
 
 def trimmed_mean(updates: Sequence[Mapping[str, torch.Tensor]], fraction: float) -> State:

@@ -12,8 +12,8 @@ from typing import Final
 
 import torch
 
-from workers.agent.errors import AgentError
-from workers.agent.protocol import Peer
+from workers.agent.protocol.common import Peer
+from workers.agent.runtime.errors import AgentError
 from workers.agent.synchronous.wires import Postbox, Wires
 
 

@@ -7,16 +7,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError, StoppedError
-from workers.agent.exchange import Exchange
-from workers.agent.protocol import AggregateReport, AggregateRound, Hyperparameters, Link, Peer
-from workers.agent.rounds import Watched
-from workers.agent.shelf import Shelf
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.cache import Shelf
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
+from workers.agent.protocol.common import Link, Peer
+from workers.agent.protocol.synchronous import Begin, Begun, Ended, Go
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.errors import AgentError, StoppedError
+from workers.agent.runtime.long_poll import Watched
 from workers.agent.synchronous import shares
 from workers.agent.synchronous.allreduce import Station, below, lead
 from workers.agent.synchronous.calls import Calls
-from workers.agent.synchronous.messages import Begin, Begun, Ended, Go
 from workers.agent.synchronous.replica import length
 from workers.agent.synchronous.wires import Postbox, Wires
 

@@ -7,10 +7,11 @@ from contextlib import suppress
 
 import httpx
 
-from workers.agent.errors import AgentError
-from workers.agent.exchange import Exchange
-from workers.agent.protocol import Drop, Link, Peer, Stopped
-from workers.agent.synchronous.messages import Begin, Begun, Go
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.aggregation import Drop
+from workers.agent.protocol.common import Link, Peer, Stopped
+from workers.agent.protocol.synchronous import Begin, Begun, Go
+from workers.agent.runtime.errors import AgentError
 
 _BEGIN_S = 120.0
 _SHARE_S = 300.0

@@ -8,30 +8,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from workers.agent import tensors
-from workers.agent.admission import sound
-from workers.agent.autonomy import to_tell
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError, StoppedError
-from workers.agent.exchange import Exchange
-from workers.agent.logs import Log
-from workers.agent.protocol import (
-    AggregateReport,
-    AggregateRound,
-    Decision,
-    Evaluation,
-    Hyperparameters,
-    Link,
-    Problem,
-    Stopped,
-)
-from workers.agent.rounds import Watched
-from workers.agent.shelf import Shelf
-from workers.agent.store import Store
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.cache import Shelf
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
+from workers.agent.protocol.common import Decision, Link, Problem, Stopped
+from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.synchronous import Ended
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.autonomy import to_tell
+from workers.agent.runtime.errors import AgentError, StoppedError
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.long_poll import Watched
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
 from workers.agent.synchronous.attempt import Attempt, BrokenError, Conductor, Round
 from workers.agent.synchronous.calls import Calls
-from workers.agent.synchronous.messages import Ended
 from workers.agent.synchronous.wires import Postbox
+from workers.agent.updates.validation import sound
 
 _MOST_ATTEMPTS = 5
 Validate = Callable[[AggregateRound, str], Awaitable[Evaluation | None]]

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from workers.agent import precision, tensors
-from workers.agent.autonomy import to_tell
-from workers.agent.batches import Encoded
-from workers.agent.copies import Copies
-from workers.agent.errors import AgentError, StoppedError
-from workers.agent.exchange import Exchange
-from workers.agent.logs import Log
-from workers.agent.protocol import Decision, Link, Problem, Stopped, TrainReport
-from workers.agent.rounds import Watched
-from workers.agent.shelf import Shelf
-from workers.agent.store import Store
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling import precision
+from workers.agent.modeling.cache import Shelf
+from workers.agent.peers.client import Exchange
+from workers.agent.peers.model_fetcher import Copies
+from workers.agent.protocol.common import Decision, Link, Problem, Stopped
+from workers.agent.protocol.synchronous import Begin, Begun, Ended, Go
+from workers.agent.protocol.training import TrainReport
+from workers.agent.runtime.autonomy import to_tell
+from workers.agent.runtime.errors import AgentError, StoppedError
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.long_poll import Watched
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
 from workers.agent.synchronous import shares
 from workers.agent.synchronous.allreduce import SUMS, Station
-from workers.agent.synchronous.messages import Begin, Begun, Ended, Go
 from workers.agent.synchronous.replica import FIGURES, Replica, length
 from workers.agent.synchronous.wires import Postbox, Wires
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent import precision
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError
-from workers.agent.model import RNG, Network
-from workers.agent.protocol import Hyperparameters
-from workers.agent.train import OPTIMIZERS, go_on_from, hidden
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling import precision
+from workers.agent.modeling.network import RNG, Network
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.errors import AgentError
+from workers.agent.training.local_epochs import OPTIMIZERS, go_on_from, hidden
 
 # Behind the gradients in a vector: samples, summed loss, samples that were right.
 FIGURES = 3

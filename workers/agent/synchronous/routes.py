@@ -4,12 +4,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.agent.callers import need_author
-from workers.agent.errors import AgentError
-from workers.agent.protocol import Message, Stopped
+from workers.agent.peers.auth import need_author
+from workers.agent.protocol.common import Message, Stopped
+from workers.agent.protocol.synchronous import Begin, Ended, Go
+from workers.agent.runtime.errors import AgentError
 from workers.agent.synchronous.leader import Leader
 from workers.agent.synchronous.member import Member
-from workers.agent.synchronous.messages import Begin, Ended, Go
 
 # A share is token ids: a gibibyte of them is more than any file of texts holds.
 _LARGEST_SHARE = 2**30

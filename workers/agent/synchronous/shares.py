@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from workers.agent.batches import Encoded
-from workers.agent.errors import AgentError
-from workers.agent.model import Network
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.network import Network
+from workers.agent.runtime.errors import AgentError
 
 
 def share(count: int, workers: int, place: int) -> NDArray[np.int64]:

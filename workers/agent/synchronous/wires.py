@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import httpx
 
-from workers.agent.errors import AgentError
-from workers.agent.exchange import Exchange
-from workers.agent.protocol import Link, Peer
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.common import Link, Peer
+from workers.agent.runtime.errors import AgentError
 
 
 class Postbox:

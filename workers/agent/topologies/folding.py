@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from workers.agent import tensors
-from workers.agent.admission import admit
+from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.topologies.meeting import Mean
+from workers.agent.updates.validation import admit
 
 
 def folded(files: Sequence[tuple[str, Path]], own: str, base: Path) -> Mean:

@@ -10,10 +10,10 @@ predicted with, exported, kept in copies and gone on from where a worker has no 
 import asyncio
 from pathlib import Path
 
-from workers.agent import tensors
-from workers.agent.admission import admit
+from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
+from workers.agent.updates.validation import admit
 
 
 async def meet(meeting: Meeting) -> Mean:

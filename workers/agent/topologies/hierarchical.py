@@ -2,7 +2,8 @@
 
 import asyncio
 
-from workers.agent.protocol import DataPath, Peer
+from workers.agent.protocol.common import Peer
+from workers.agent.protocol.exchange import DataPath
 from workers.agent.topologies.folding import folded
 from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
 

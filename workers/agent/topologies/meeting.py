@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers.agent import tensors
-from workers.agent.exchange import Exchange
-from workers.agent.parts import Parts
-from workers.agent.protocol import DataPath, Link, Peer
+from workers.agent.peers.client import Exchange
+from workers.agent.peers.outbox import Parts
+from workers.agent.protocol.common import Link, Peer
+from workers.agent.protocol.exchange import DataPath
+from workers.agent.storage import tensors
 
 UPDATE = "update"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from workers.agent import tensors
-from workers.agent.admission import sound
-from workers.agent.errors import AgentError
+from workers.agent.runtime.errors import AgentError
+from workers.agent.storage import tensors
 from workers.agent.topologies.meeting import Mean, Meeting
+from workers.agent.updates.validation import sound
 
 _SAMPLES = struct.Struct("<d")
 

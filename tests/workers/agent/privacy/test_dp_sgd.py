@@ -10,14 +10,16 @@ import torch
 
 from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent import tensors
-from workers.agent.errors import AgentError
-from workers.agent.model import Network, build
-from workers.agent.paths import Root
+from workers.agent.datasets.batches import Shard
+from workers.agent.modeling.network import Network, build
 from workers.agent.privacy.ledger import charge
 from workers.agent.privacy.secret import Secret
-from workers.agent.protocol import Hyperparameters, ModelSpec, Privacy
-from workers.agent.train import Shard, train
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import Hyperparameters, Privacy
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.paths import Root
+from workers.agent.storage import tensors
+from workers.agent.training.local_epochs import train
 
 _COUNT = 12
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent import freezing
-from workers.agent.batches import Encoded
-from workers.agent.model import ARCHITECTURES, Network, build
-from workers.agent.paths import Root
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling import freezing
+from workers.agent.modeling.network import ARCHITECTURES, Network, build
 from workers.agent.privacy.per_example import PerExample, check
-from workers.agent.protocol import ModelSpec
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.runtime.paths import Root
 
 _NORM = 0.5
 

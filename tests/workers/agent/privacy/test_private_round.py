@@ -1,7 +1,8 @@
 """Rounds of differential privacy between real agents: what is told of them, and what a repetition costs."""
 
 from tests.workers.agent.agents import TRAINING, Federation, problem
-from workers.agent.protocol import Autonomy, Privacy
+from workers.agent.protocol.common import Autonomy
+from workers.agent.protocol.training import Privacy
 
 PLAN = Privacy(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
 

@@ -21,7 +21,7 @@ from tests.workers.agent.agents import (
     update,
 )
 from tests.workers.agent.texts import samples
-from workers.agent.protocol import Message
+from workers.agent.protocol.common import Message
 from workers.agent.secure_aggregation.messages import Roster, SealedShares
 from workers.agent.secure_aggregation.participant import Participant
 

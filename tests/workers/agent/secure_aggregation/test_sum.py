@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.agent.errors import AgentError
+from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation.fixed_point import Numbers
 from workers.agent.secure_aggregation.participant import Participant
 from workers.agent.secure_aggregation.summing import MaskedSum

@@ -9,9 +9,9 @@ import torch
 
 from api.domain import strategies
 from tests.workers.agent.strategies import reference
-from workers.agent import tensors
-from workers.agent.errors import AgentError
-from workers.agent.protocol import StrategySpec
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.runtime.errors import AgentError
+from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.fedprox import Proximal
 from workers.agent.strategies.registry import STRATEGIES, ServerOptimizer, strategy_of

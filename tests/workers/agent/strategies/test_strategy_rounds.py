@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.workers.agent.agents import PATIENCE_S, TRAINING, Federation, federation, global_model, update
-from workers.agent import tensors
-from workers.agent.protocol import StrategySpec
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.storage import tensors
 
 MOMENTUM = StrategySpec(name="fedavgm", server_learning_rate=1.0, server_momentum=0.9)
 

@@ -12,14 +12,16 @@ from torch import nn
 from api.domain import topology
 from tests.workers.agent import agents
 from tests.workers.agent.texts import samples
-from workers.agent import data, tensors
-from workers.agent.batches import Encoded
-from workers.agent.evaluate import probabilities
-from workers.agent.model import Network, build
-from workers.agent.paths import Root
-from workers.agent.protocol import DataPath, Hyperparameters
+from workers.agent.datasets import shards
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling.evaluate import probabilities
+from workers.agent.modeling.network import Network, build
+from workers.agent.protocol.exchange import DataPath
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.paths import Root
+from workers.agent.storage import tensors
 from workers.agent.synchronous import shares
-from workers.agent.train import OPTIMIZERS
+from workers.agent.training.local_epochs import OPTIMIZERS
 
 WANTED = {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, "local_epochs": 2}
 
@@ -74,7 +76,7 @@ class Alone:
         root = Root(found.aggregator.root)
         self.network: Network = build(agents.MODEL.model_copy(update={"max_length": 31}), root)
         tensors.load_into(self.network.model, agents.global_model(found))
-        kept, _ = data.split(data.read(root, agents.DATASET))
+        kept, _ = shards.split(shards.read(root, agents.DATASET))
         self.data: Encoded = self.network.encoded(kept.texts, kept.labels)
         self.optimizer = OPTIMIZERS[self.wanted.optimizer](self.network.model.parameters(), lr=self.wanted.learning_rate)
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workers.agent import agents
 from tests.workers.agent.synchronous.pooled import Alone, begin, pool, ran, underway
-from workers.agent.protocol import AggregateRound
+from workers.agent.protocol.aggregation import AggregateRound
 
 TOLERANCE = 1e-6
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.1}

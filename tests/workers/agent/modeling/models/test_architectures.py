@@ -1,0 +1,119 @@
+"""Every architecture: builds the same twice, does not see padding, learns, and exports to what others can load."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.workers.agent.jobs import job
+from workers.agent.datasets.batches import Shard
+from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.evaluate import score
+from workers.agent.modeling.network import ARCHITECTURES, Network, build
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.exports import Export
+from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.paths import Root
+from workers.agent.serving import export, onnx_graph
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
+from workers.agent.training.local_epochs import train
+
+TEXTS = [f"the {noun} is {word} and {word}" for word in ("great", "lovely", "awful", "broken") for noun in "abcdefghij"]
+LABELS = ["positive" if "great" in text or "lovely" in text else "negative" for text in TEXTS]
+
+
+def spec(architecture: str, model: str = "base") -> ModelSpec:
+    return ModelSpec(architecture=architecture, model=model, labels=["negative", "positive"], max_length=16)
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def network(request: pytest.FixtureRequest, tmp_path: Path) -> Network:
+    return build(spec(request.param), Root(tmp_path))
+
+
+def test_the_same_spec_gives_the_same_weights(network: Network, tmp_path: Path) -> None:
+    again = build(network.spec, Root(tmp_path))
+    assert tensors.state_digest(tensors.state_of(network.model)) == tensors.state_digest(tensors.state_of(again.model))
+
+
+def test_large_is_larger_than_base(network: Network, tmp_path: Path) -> None:
+    large = build(spec(network.spec.architecture, "large"), Root(tmp_path))
+    assert sum(p.numel() for p in large.model.parameters()) > 1.5 * sum(p.numel() for p in network.model.parameters())
+
+
+def test_a_text_is_judged_alike_alone_and_beside_longer_ones(network: Network) -> None:
+    texts = ["good", "a much longer text with many words in it", "two words"]
+    data = network.encoded(texts)
+    together = network.logits(*data.batch(np.arange(3)))
+    for index in range(3):
+        torch.testing.assert_close(network.logits(*data.batch(np.array([index])))[0], together[index], atol=1e-5, rtol=1e-5)
+
+
+def test_it_learns(network: Network) -> None:
+    data = network.encoded(TEXTS, LABELS)
+    before, _ = score(network, data)
+    wanted = Hyperparameters(local_epochs=8, batch_size=8, learning_rate=3e-3, optimizer="adam")
+    train(network, Shard(data, data), job(wanted))
+    after, accuracy = score(network, data)
+    assert after < before
+    assert accuracy > 0.9
+
+
+def test_its_onnx_graph_computes_the_same(network: Network, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for parameter in network.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    onnx_graph.write(network, tmp_path / "model.onnx")
+    data = network.encoded(TEXTS)
+    graph = onnx_graph.Graph(tmp_path / "model.onnx", threads=1)
+    for batch in (np.arange(1), np.arange(7), np.arange(40)):
+        ids, mask = data.batch(batch)
+        with torch.inference_mode():
+            expected = network.logits(ids, mask)
+        np.testing.assert_allclose(graph.run(ids.numpy(), mask.numpy()), expected.numpy(), atol=1e-4)
+
+
+def test_its_export_loads_elsewhere_and_says_the_same(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    root = Root(tmp_path)
+    store = Store(root.models)
+    with torch.no_grad():
+        next(iter(network.model.parameters())).mul_(1.5)
+    digest = store.save("train_x", tensors.state_of(network.model)).digest
+    export.export(root, store, Shelf(root), Export(training_id="train_x", name="m", model=network.spec, digest=digest))
+    folder = root.exports / "m"
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    texts = TEXTS[::7]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=16)
+    with torch.inference_mode():
+        found = loaded(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        expected = network.logits(*network.encoded(texts).batch(np.arange(len(texts))))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert loaded.config.id2label == {0: "negative", 1: "positive"}
+    needs_code = network.spec.architecture in ("rnn", "cnn")
+    if not needs_code:
+        assert AutoModelForSequenceClassification.from_pretrained(folder).config.id2label == loaded.config.id2label
+    assert ('from_pretrained("m", trust_remote_code=True)\ntokenizer' in (folder / "README.md").read_text()) is needs_code
+    code = f"`modeling_{network.spec.architecture}.py` and "
+    assert (f"runs {code}`tokenization_hashed_words.py` of" in (folder / "README.md").read_text()) is needs_code
+
+
+@pytest.mark.parametrize("architecture", ["rnn", "cnn"])
+def test_a_baseline_has_no_pretrained_weights(architecture: str, tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        build(spec(architecture, "/models/x"), Root(tmp_path))
+    assert caught.value.code == "model_unavailable"
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        build(spec("perceptron"), Root(tmp_path))
+    assert caught.value.code == "architecture_unavailable"

@@ -1,0 +1,141 @@
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from tests.workers.agent.impostor import Answer, impostor, says
+from workers.agent.peers.client import Exchange
+from workers.agent.protocol.admin import Health
+from workers.agent.protocol.common import Peer, Receipt
+from workers.agent.protocol.training import ShardCheck
+from workers.agent.runtime.errors import AgentError
+
+KEY = "key-of-the-asker"
+MODEL = b"a model" * 200_000
+DIGEST = hashlib.sha256(MODEL).hexdigest()
+QUESTION = ShardCheck(dataset="/data/x.json")
+
+
+def trickling(content: bytes, pause_s: float) -> Answer:
+    """An answer that comes a byte at a time: no single wait is long."""
+
+    async def answer(_: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for byte in content:
+                yield bytes([byte])
+                await asyncio.sleep(pause_s)
+
+        return StreamingResponse(body(), media_type="application/json")
+
+    return answer
+
+
+def pulled(peer: Peer, target: Path, times: int = 1) -> list[int]:
+    async def pull() -> list[int]:
+        exchange = Exchange(KEY)
+        return await asyncio.gather(*(exchange.pull(peer, DIGEST, target) for _ in range(times)))
+
+    return asyncio.run(pull())
+
+
+def refused(work: object) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        asyncio.run(work)  # type: ignore[arg-type]
+    assert caught.value.status == 502
+    assert KEY not in caught.value.message
+    return caught.value
+
+
+def test_a_model_is_pulled_with_the_peers_pass_and_lies_whole_under_its_name(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    async def answer(request: Request) -> Response:
+        seen.append(request.headers.get("authorization"))
+        assert request.url.path == f"/models/{DIGEST}"
+        return Response(MODEL)
+
+    with impostor(answer) as peer:
+        assert pulled(peer.model_copy(update={"token": "a pass"}), tmp_path / "new/model") == [len(MODEL)]
+    assert (tmp_path / "new/model").read_bytes() == MODEL
+    assert seen == ["Bearer a pass"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_requests_that_want_the_same_model_at_once_all_get_it(tmp_path: Path) -> None:
+    async def answer(_: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for start in range(0, len(MODEL), 100_000):
+                yield MODEL[start : start + 100_000]
+                await asyncio.sleep(0.005)
+
+        return StreamingResponse(body())
+
+    with impostor(answer) as peer:
+        assert pulled(peer, tmp_path / "model", times=4) == [len(MODEL)] * 4
+    assert (tmp_path / "model").read_bytes() == MODEL
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (MODEL[:-1], 200, "digest_mismatch"),
+        (b"", 200, "digest_mismatch"),
+        (MODEL, 404, "pull_failed"),
+        (MODEL, 500, "pull_failed"),
+    ],
+)
+def test_what_is_not_the_model_that_was_asked_for_is_thrown_away(
+    tmp_path: Path, content: bytes, status: int, code: str
+) -> None:
+    with impostor(says(content, status)) as peer:
+        assert refused(Exchange(KEY).pull(peer, DIGEST, tmp_path / "model")).code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_peer_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+    nobody = Peer(node_id="w9", url="http://agent", uds=str(tmp_path / "nothing.sock"))
+    exchange = Exchange(KEY)
+    (tmp_path / "update").write_bytes(b"x")
+    started = time.monotonic()
+    assert refused(exchange.pull(nobody, DIGEST, tmp_path / "model")).code == "pull_failed"
+    assert refused(exchange.push(nobody, "t", 1, "w1", tmp_path / "update")).code == "push_failed"
+    assert refused(exchange.ask(nobody, "/scores", QUESTION, Health, within_s=30)).code == "peer_failed"
+    assert time.monotonic() - started < 10
+
+
+def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) -> None:
+    (tmp_path / "update").write_bytes(MODEL)
+
+    async def answer(request: Request) -> Response:
+        assert (request.method, request.url.path) == ("PUT", "/trainings/t/rounds/3/updates/w1")
+        assert request.headers["content-length"] == str(len(MODEL))
+        size = len(await request.body())
+        return Response(Receipt(accepted=True, bytes=size).model_dump_json())
+
+    with impostor(answer) as peer:
+        receipt = asyncio.run(Exchange(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
+    assert receipt == Receipt(accepted=True, bytes=len(MODEL))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"accepted": true}', b'{"accepted": true, "bytes": 1, "more": 2}', b"\xff"]
+)
+def test_an_answer_of_another_form_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "update").write_bytes(b"x")
+    with impostor(says(content)) as peer:
+        found = refused(Exchange(KEY).push(peer, "t", 1, "w1", tmp_path / "update"))
+    assert (found.code, found.message) == ("push_failed", "w9 sent an answer of the wrong form")
+
+
+def test_a_peer_that_trickles_its_answer_does_not_hold_the_asker() -> None:
+    """Else one member of a committee could stop the training for ever."""
+    with impostor(trickling(b"{" + b" " * 10_000, 0.05)) as peer:
+        started = time.monotonic()
+        assert refused(Exchange(KEY).ask(peer, "/scores", QUESTION, Health, within_s=0.6)).code == "peer_failed"
+        assert 0.5 < time.monotonic() - started < 10

@@ -1,0 +1,255 @@
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tests.workers.agent.agents import DATASET, MODEL, TRAINING, Federation, LiveAgent, federation, global_model
+from tests.workers.agent.impostor import impostor
+from tests.workers.agent.texts import samples
+from workers.agent.modeling import calibration
+from workers.agent.protocol.common import Peer
+from workers.agent.protocol.inference import Curve, Infer, Predict
+from workers.agent.serving import combine
+from workers.agent.storage.model_store import Store
+
+TEXTS = [row["text"] for row in samples(12, 5000)]
+WAYS = ["global", "ensemble", "majority", "weighted", "mean"]
+MEASURED = {"dataset": DATASET, "weigh": True, "calibrate": True}
+NOBODY = Peer(node_id="w8", url="http://agent", uds="/nowhere/x.sock")
+
+
+@pytest.fixture(scope="module")
+def trained() -> Iterator[Federation]:
+    """Two workers, of which one has models of its own that differ from the global one."""
+    with federation(2, count=48) as found:
+        found.hyperparameters |= {"local_epochs": 12}
+        found.round(1)
+        found.round(2)
+        yield found
+
+
+def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, Any]:
+    request = Predict(
+        **{
+            "training_id": TRAINING,
+            "model": MODEL,
+            "digest": agents.base,
+            "dataset": DATASET,
+            "aggregation": "global",
+            "workers": [worker.peer for worker in agents.workers],
+            "self_peer": agents.aggregator.peer,
+            "inputs": TEXTS,
+            **fields,
+        }
+    )
+    answer: dict[str, Any] = agents.aggregator.call("POST", "/predictions", request, status=status)
+    return answer
+
+
+def infer(agents: Federation, worker: LiveAgent, **fields: Any) -> dict[str, Any]:
+    shared = {"training_id": TRAINING, "model": MODEL, "digest": agents.base, "source": agents.aggregator.peer, "texts": TEXTS}
+    answer: dict[str, Any] = worker.call("POST", "/inferences", Infer(**{**shared, **fields}))
+    return answer
+
+
+def table(answer: dict[str, Any]) -> torch.Tensor:
+    return torch.tensor(answer["probabilities"])
+
+
+def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tensor:
+    """What the aggregator should say, from what each worker says."""
+    answers = [infer(agents, worker, local=way != "global", engine=engine, **MEASURED) for worker in agents.workers]
+    if way == "global":
+        curves = [Curve(**answer["curve"]) for answer in answers]
+        return calibration.tempered(table(answers[0]), calibration.fit(curves, 3))
+    tables = [table(answer) for answer in answers]
+    if way == "weighted":
+        return combine.weighted(tables, [answer["weight"] for answer in answers])
+    return {"mean": combine.mean, "majority": combine.majority, "ensemble": combine.ensemble}[way](tables)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_combines_what_the_workers_say(trained: Federation, way: str, engine: str) -> None:
+    answer = predict(trained, aggregation=way, engine=engine)
+    wanted = expected(trained, way, engine)
+    assert [one["text"] for one in answer["predictions"]] == TEXTS
+    assert [one["sentiment"] for one in answer["predictions"]] == [MODEL.labels[index] for index in wanted.argmax(1).tolist()]
+    confidences = [one["confidence"] for one in answer["predictions"]]
+    # 8-bit activations have their batch's range, and a share of the texts makes other batches than all of them.
+    assert confidences == pytest.approx(wanted.max(1).values.tolist(), abs=1e-4 if engine == "torch" else 5e-3)
+    assert set(answer["engines"].values()) == {"torch" if engine == "torch" else "onnx-int8"}
+    assert (answer["nodes_used"], answer["lost"]) == (2, [])
+    assert answer["seconds"] > 0
+    assert answer["accuracy"] is None
+
+
+def test_own_models_differ_from_each_other_and_from_the_global_one(trained: Federation) -> None:
+    own = [table(infer(trained, worker, local=True)) for worker in trained.workers]
+    shared = [table(infer(trained, worker)) for worker in trained.workers]
+    assert torch.equal(shared[0], shared[1])
+    assert not torch.equal(own[0], own[1])
+    assert not torch.equal(own[0], shared[0])
+
+
+def test_the_graph_of_a_workers_own_model_follows_that_model(trained: Federation) -> None:
+    worker = trained.workers[0]
+    before = infer(trained, worker, local=True, engine="onnx")
+    trained.collect(3)
+    trained.train(worker, 3)
+    assert trained.trained(worker, 3)["state"] == "done"
+    after = infer(trained, worker, local=True, engine="onnx")
+    assert after != before
+    torch.testing.assert_close(table(after), table(infer(trained, worker, local=True)), atol=1e-4, rtol=0)
+    trained.aggregator.call("POST", f"/trainings/{TRAINING}/stop")
+
+
+def test_a_labelled_file_brings_figures_and_an_unlabelled_one_none(trained: Federation) -> None:
+    trained.aggregator.put("/data/test.json", samples(30, 7000))
+    answer = predict(trained, inputs=None, input_data="/data/test.json")
+    said = [one["sentiment"] for one in answer["predictions"]]
+    right = sum(row["sentiment"] == label for row, label in zip(samples(30, 7000), said, strict=True))
+    assert answer["accuracy"] == pytest.approx(right / 30)
+    assert all(0 <= answer[name] <= 1 for name in ("precision", "recall", "f1_score"))
+    trained.aggregator.put("/data/test.json", [*samples(3), {"text": "and one more"}])
+    assert predict(trained, inputs=None, input_data="/data/test.json")["accuracy"] is None
+    assert predict(trained, 422, inputs=None, input_data="/data/none.json")["code"] == "no_match"
+
+
+@pytest.mark.parametrize("way", ["global", "mean"])
+def test_a_worker_that_is_gone_is_named_and_the_others_answer(trained: Federation, way: str) -> None:
+    answer = predict(trained, aggregation=way, workers=[NOBODY, *(worker.peer for worker in trained.workers)])
+    assert (answer["lost"], answer["nodes_used"]) == (["w8"], 2)
+    labels = [MODEL.labels[index] for index in expected(trained, way).argmax(1).tolist()]
+    assert [one["sentiment"] for one in answer["predictions"]] == labels
+
+
+@pytest.mark.parametrize("way", ["global", "mean"])
+def test_nobody_there_is_an_error(trained: Federation, way: str) -> None:
+    assert predict(trained, 502, aggregation=way, workers=[NOBODY])["code"] == "nodes_unreachable"
+    assert predict(trained, 502, aggregation=way, workers=[])["code"] == "nodes_unreachable"
+
+
+def test_a_model_that_the_aggregator_does_not_have_is_unknown(trained: Federation) -> None:
+    assert predict(trained, 404, digest="0" * 64)["code"] == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"probabilities": []},
+        {"probabilities": [[0.5, 0.5]] * 12},
+        {"probabilities": [[0.2, 0.3, 0.5]] * 11},
+        {"probabilities": [[9.0, 0.3, 0.5]] * 12},
+        {"probabilities": [[float("nan")] * 3] * 12},
+        {"probabilities": "many"},
+        {"weight": 1e9},
+        {"weight": -1.0},
+        {"weight": float("nan")},
+        {"more": 1},
+    ],
+)
+def test_an_answer_of_another_form_is_not_counted(trained: Federation, lie: dict[str, object]) -> None:
+    async def answer(_: Request) -> Response:
+        honest = {"node_id": "w9", "probabilities": [[1.0, 0.0, 0.0]] * 12, "weight": 1.0}
+        return Response(json.dumps({**honest, **lie}))
+
+    with impostor(answer) as peer:
+        found = predict(trained, aggregation="weighted", workers=[peer, *(worker.peer for worker in trained.workers)])
+    assert (found["lost"], found["nodes_used"]) == (["w9"], 2)
+
+
+def boasting(agents: Federation, loudness: float = 3.0) -> str:
+    """The digest of a model that knows little and is sure of it: the global one with a head that was drawn at random."""
+    state, random = global_model(agents), torch.Generator().manual_seed(1)
+    head = state["classifier.weight"]
+    state["classifier.weight"] = loudness * torch.randn(head.shape, generator=random)
+    return Store(agents.aggregator.root / "model").save(TRAINING, state).digest
+
+
+def surprise(answer: dict[str, Any], rows: list[dict[str, str]]) -> float:
+    """Mean nats, all that is not the answer's confidence shared out evenly."""
+    said = zip(answer["predictions"], rows, strict=True)
+    sure = [one["confidence"] if one["sentiment"] == row["sentiment"] else (1 - one["confidence"]) / 2 for one, row in said]
+    return -sum(math.log(max(part, 1e-12)) for part in sure) / len(rows)
+
+
+def test_a_boasting_model_is_calibrated_on_the_workers_held_out_samples(trained: Federation) -> None:
+    digest, rows = boasting(trained), samples(60, 9000)
+    texts = [row["text"] for row in rows]
+    raw = predict(trained, digest=digest, inputs=texts, dataset="/data/none.json")
+    assert raw["temperature"] is None
+    mended = predict(trained, digest=digest, inputs=texts)
+    curves = [Curve(**infer(trained, worker, digest=digest, **MEASURED)["curve"]) for worker in trained.workers]
+    assert mended["temperature"] == pytest.approx(calibration.fit(curves, 3))
+    assert mended["temperature"] > 1.5
+    assert [one["sentiment"] for one in mended["predictions"]] == [one["sentiment"] for one in raw["predictions"]]
+    assert all(0 < one["confidence"] <= 1 for one in mended["predictions"])
+    assert surprise(mended, rows) < surprise(raw, rows)
+
+
+def test_the_aggregators_validation_file_is_what_a_global_model_is_calibrated_on(trained: Federation) -> None:
+    said = predict(trained)
+    # A file that the model is wrong about everywhere, as it is not about the workers' samples.
+    turned = dict(zip(MODEL.labels, [*MODEL.labels[1:], MODEL.labels[0]], strict=True))
+    rows = [{"text": one["text"], "sentiment": turned[one["sentiment"]]} for one in said["predictions"]]
+    trained.aggregator.put("/data/validation.json", rows)
+    digest = trained.base
+    found = predict(trained, validation="/data/validation.json")
+    assert found["temperature"] > 5 > said["temperature"]
+    # Once for a model: what it was fitted to is not read again.
+    trained.aggregator.put("/data/validation.json", [])
+    assert predict(trained, digest=digest, validation="/data/validation.json")["temperature"] == found["temperature"]
+
+
+def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
+    answer = predict(trained, aggregation="mean")
+    own = {worker.node_id: infer(trained, worker, local=True, **MEASURED) for worker in trained.workers}
+    assert answer["temperatures"] == {name: pytest.approx(one["temperature"]) for name, one in own.items()}
+    assert answer["temperature"] is None
+    raw = infer(trained, trained.workers[0], local=True)
+    assert raw["temperature"] is None
+    torch.testing.assert_close(
+        table(own["w1"]), calibration.tempered(table(raw), own["w1"]["temperature"]).float(), atol=1e-5, rtol=0
+    )
+
+
+# Three workers' probabilities for two texts, and their held-out accuracies.
+TOLD = [
+    ([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], 0.5),
+    ([[0.1, 0.8, 0.1], [0.1, 0.5, 0.4]], 0.25),
+    ([[0.6, 0.2, 0.2], [0.0, 0.1, 0.9]], 1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "labels", "confidences"),
+    [
+        # Votes weigh 0.6 + 0.6 against 0.8, and 0.7 + 0.5 against 0.9.
+        ("ensemble", ["negative", "neutral"], [1.2 / 2.0, 1.2 / 2.1]),
+        ("majority", ["negative", "neutral"], [2 / 3, 2 / 3]),
+        # Shares 2/7, 1/7 and 4/7 of the accuracies' sum.
+        ("weighted", ["negative", "positive"], [(1.2 + 0.1 + 2.4) / 7, (0.2 + 0.4 + 3.6) / 7]),
+        ("mean", ["negative", "positive"], [1.3 / 3, 1.4 / 3]),
+    ],
+)
+def test_each_way_by_hand(trained: Federation, way: str, labels: list[str], confidences: list[float]) -> None:
+    def telling(told: tuple[list[list[float]], float]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_: Request) -> Response:
+            return Response(json.dumps({"node_id": "x", "probabilities": told[0], "weight": told[1]}))
+
+        return answer
+
+    with ExitStack() as running:
+        peers = [running.enter_context(impostor(telling(told))) for told in TOLD]
+        named = [peer.model_copy(update={"node_id": f"i{number}"}) for number, peer in enumerate(peers)]
+        found = predict(trained, aggregation=way, workers=named, inputs=TEXTS[:2])
+    assert [one["sentiment"] for one in found["predictions"]] == labels
+    assert [one["confidence"] for one in found["predictions"]] == pytest.approx(confidences, abs=1e-5)
+    assert found["nodes_used"] == 3

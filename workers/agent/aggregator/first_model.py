@@ -1,0 +1,62 @@
+"""A training's first global model, made or found again."""
+
+import asyncio
+
+from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.freezing import frozen_names
+from workers.agent.peers.client import Exchange
+from workers.agent.privacy import per_example
+from workers.agent.protocol.training import TrainingInit, TrainingReady
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.logs import Log
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
+
+
+class FirstModel:
+    def __init__(self, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
+        self._exchange = exchange
+        self._store = store
+        self._shelf = shelf
+        self._log = log
+
+    async def ready(self, request: TrainingInit) -> TrainingReady:
+        """Publish the first global model, or find the last one here or at one of the sources."""
+        if request.base_digest is not None:
+            await self._restore(request)
+        return await asyncio.to_thread(self._init, request)
+
+    def _init(self, request: TrainingInit) -> TrainingReady:
+        with self._shelf.lock:
+            if request.base_digest is None:
+                network = self._shelf.fresh(request.model)
+                saved = self._store.save(request.training_id, tensors.state_of(network.model))
+                digest, size = saved.digest, saved.bytes
+            else:
+                digest, path = request.base_digest, self._store.need(request.base_digest)
+                network, size = self._shelf.loaded(request.model, path), path.stat().st_size
+            frozen_names(network.model, request.freeze_layers)
+            if request.private:
+                per_example.check(network)
+            ready = TrainingReady(
+                digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
+            )
+            try:
+                samples = None
+                if request.validation:
+                    samples = len(self._shelf.samples(request.model, request.validation, request.freeze_layers))
+            except AgentError as error:
+                problem = None if error.code == "no_match" else error.problem
+                return ready.model_copy(update={"problem": problem})
+        return ready.model_copy(update={"validation_samples": samples})
+
+    async def _restore(self, request: TrainingInit) -> None:
+        digest = request.base_digest or ""
+        for peer in request.sources:
+            if self._store.find(digest) is not None:
+                return
+            try:
+                await self._exchange.pull(peer, digest, self._store.path(request.training_id, digest))
+            except AgentError as error:
+                self._log("no_copy", node=peer.node_id, problem=error.code)
+        self._store.need(digest)

@@ -1,0 +1,123 @@
+"""Labelled texts as they lie in the sandbox: JSON arrays or JSON Lines of {"text", "sentiment"}."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.agent.protocol.training import HELD_OUT_FRACTION, ShardCheck, ShardReport
+from workers.agent.runtime.errors import DataError
+from workers.agent.runtime.paths import Root
+
+MAX_FILE_BYTES = 2**30
+MAX_TEXT_CHARS = 20_000
+MIN_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Texts and their labels, in file order. A label is None only where labels were not asked for."""
+
+    texts: list[str]
+    labels: list[str | None]
+    files: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int]) -> "Samples":
+        return Samples([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.files)
+
+
+def read(root: Root, pattern: str, *, labelled: bool = True) -> Samples:
+    """Every sample of the files that `pattern` names; texts are cut at MAX_TEXT_CHARS.
+
+    Raises DataError: no_match, file_too_large, unreadable_json, empty, missing_text, unlabelled. Problems are told by file,
+    line and count, never by content.
+    """
+    files = root.files(pattern)
+    if not files:
+        raise DataError("no_match", "no file matches the dataset's path")
+    rows = [row for path in files for row in _rows(path, root.shown(path))]
+    if not rows:
+        raise DataError("empty", "the dataset holds no samples")
+    texts = [_word(row, "text") for row in rows]
+    labels = [_word(row, "sentiment") for row in rows]
+    if missing := texts.count(None):
+        raise DataError("missing_text", f"{missing} of {len(rows)} samples have no text")
+    if labelled and (missing := labels.count(None)):
+        raise DataError("unlabelled", f"{missing} of {len(rows)} samples have no label")
+    return Samples([text[:MAX_TEXT_CHARS] for text in texts if text is not None], labels, len(files))
+
+
+def _rows(path: Path, name: str) -> Iterator[Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError("file_too_large", f"{name} is larger than {MAX_FILE_BYTES} bytes")
+        content = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("unreadable_json", f"{name} is not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise DataError("unreadable_json", f"{name} cannot be read ({type(error).__name__})") from None
+    if content.lstrip()[:1] == "[":
+        yield from _parse(content, name, 1)
+        return
+    # Not splitlines(), which also cuts at marks that JSON allows within a text.
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            yield _parse(line, name, number)
+
+
+def _parse(content: str, name: str, line: int) -> Any:
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as error:
+        where = f"line {line + error.lineno - 1}, column {error.colno}"
+    except (ValueError, RecursionError):  # a number or a nesting beyond what the parser takes
+        where = f"line {line}"
+    raise DataError("unreadable_json", f"{name} is not valid JSON at {where}")
+
+
+def _word(row: Any, key: str) -> str | None:
+    value = row.get(key) if isinstance(row, dict) else None
+    # JSON can spell half a surrogate pair, which no encoding can write: it becomes a mark.
+    return value.encode(errors="replace").decode().strip() or None if isinstance(value, str) else None
+
+
+def split(samples: Samples) -> tuple[Samples, Samples]:
+    """(training, held-out) samples: every tenth distinct text is held out, in the order of label and of the text's hash.
+
+    Stratified, independent of file order and of any seed; a text that occurs twice never falls on both sides. From two
+    distinct texts on, at least one is held out.
+    """
+    places: dict[str, list[int]] = {}
+    for index, text in enumerate(samples.texts):
+        places.setdefault(text, []).append(index)
+    label = {text: min(samples.labels[index] or "" for index in indices) for text, indices in places.items()}
+    order = sorted(places, key=lambda text: (label[text], hashlib.sha256(text.encode()).digest()))
+    step = round(1 / HELD_OUT_FRACTION)
+    chosen = order[step // 2 :: step] or order[1:2]
+    held_out = {index for text in chosen for index in places[text]}
+    training = [index for index in range(len(samples)) if index not in held_out]
+    return samples.take(training), samples.take(sorted(held_out))
+
+
+def check(root: Root, request: ShardCheck, node_id: str) -> ShardReport:
+    """Whether a shard can be trained on, by counts only."""
+    try:
+        samples = read(root, request.dataset, labelled=request.labelled)
+    except DataError as error:
+        return ShardReport(node_id=node_id, problem=error.problem)
+    counts = Counter(label for label in samples.labels if label is not None)
+    report = ShardReport(node_id=node_id, files=samples.files, samples=len(samples), labels=dict(sorted(counts.items())))
+    problem = None
+    if request.labelled and len(counts) < 2:
+        problem = DataError("single_class", "all samples have the same label")
+    elif request.labelled and len(set(samples.texts)) == 1:
+        problem = DataError("too_few_samples", "all samples have the same text, so none can be held out")
+    elif request.labelled and len(samples) < max(MIN_SAMPLES, 2 * len(counts)):
+        problem = DataError("too_few_samples", f"{len(samples)} samples are too few for {len(counts)} labels")
+    return report.model_copy(update={"problem": problem.problem}) if problem else report

@@ -1,0 +1,149 @@
+"""Networks and their tokenizers, from a ModelSpec. What `base` and `large` are stands in each architecture's own file."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling import hashed_words
+from workers.agent.modeling.freezing import logits_above
+from workers.agent.modeling.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.runtime import process
+from workers.agent.runtime.errors import AgentError, DataError
+from workers.agent.runtime.paths import Root
+
+# Dropout and initial weights draw from torch's one global generator: whoever draws holds this, so that an agent that does
+# two things at once stays deterministic in both.
+RNG = threading.Lock()
+
+ARCHITECTURES: dict[str, ModuleType] = {
+    "transformer": transformer,
+    "transformer-xl": transformer_xl,
+    "gpt": gpt,
+    "rnn": rnn,
+    "cnn": cnn,
+}
+_PRETRAINED = frozenset({"transformer", "transformer-xl", "gpt"})
+_SIZES = frozenset({"base", "large"})
+_TOKEN_DROPOUT = 0.1
+_LABEL_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A classifier and how texts become its input. `encode` maps texts to token ids, cut at the spec's max_length."""
+
+    spec: ModelSpec
+    model: nn.Module
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    pad_id: int
+    tokenizer: Any
+    """The transformers tokenizer of a pretrained model; None for hashed words."""
+    pad_left: bool = False
+    token_dropout: float = 0.0
+    """Share of tokens that training hides behind `unknown_id`, so that no single word decides."""
+    unknown_id: int = 0
+    first_word_id: int = 0
+    label_smoothing: float = 0.0
+    """Share of each target that training spreads over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567): a network that
+    starts from nothing on a few thousand texts otherwise learns wrong labels by heart. Reported losses are without it."""
+
+    def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> Encoded:
+        """DataError `unknown_label` when a label is none of the spec's classes."""
+        # Tokenizers fail on no texts at all.
+        ids = self.encode(texts) if texts else []
+        if labels is None:
+            return Encoded.of(ids, None, self.pad_id, pad_left=self.pad_left)
+        index = {label: i for i, label in enumerate(self.spec.labels)}
+        unknown = sum(label not in index for label in labels)
+        if unknown:
+            raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
+        classes = [index[label] for label in labels if label is not None]
+        return Encoded.of(ids, classes, self.pad_id, pad_left=self.pad_left)
+
+    def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Shape (texts, classes)."""
+        result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+        return result
+
+    def judge(self, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
+        if data.trunk is None:
+            return self.logits(*data.batch(batch))
+        return logits_above(self.model, data, batch)
+
+
+def build(spec: ModelSpec, root: Root) -> Network:
+    """A network on the CPU in evaluation mode. The same spec gives bit-identical weights on every machine of a kind.
+
+    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, lora_unavailable, and what
+    models/pretrained.py raises.
+    """
+    if spec.architecture not in ARCHITECTURES:
+        raise AgentError("architecture_unavailable", f"the architectures are {', '.join(sorted(ARCHITECTURES))}")
+    if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels):
+        raise AgentError("bad_labels", "a classifier needs at least two distinct labels")
+    with RNG, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        with process.importing():  # of transformers, the first time
+            network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+        if spec.lora_rank:
+            lora.adapt(network.model, spec.lora_rank)
+        return network
+
+
+def _names(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def _from_scratch(spec: ModelSpec) -> Network:
+    if not 3 <= spec.max_length <= transformer.POSITIONS:
+        raise AgentError("max_length_too_long", f"max_length must be 3..{transformer.POSITIONS} for this model")
+    architecture = ARCHITECTURES[spec.architecture]
+    common = {"vocab_size": hashed_words.VOCAB_SIZE, "pad_token_id": hashed_words.PAD, **_names(spec.labels)}
+    model = architecture.make(architecture.SIZES[spec.model], spec.max_length, common)
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [hashed_words.encode(text, spec.max_length) for text in texts]
+
+    return Network(
+        spec,
+        model.eval(),
+        encode,
+        hashed_words.PAD,
+        None,
+        pad_left=spec.architecture == "transformer-xl",
+        token_dropout=_TOKEN_DROPOUT,
+        unknown_id=hashed_words.UNK,
+        first_word_id=len(hashed_words.SPECIALS),
+        label_smoothing=_LABEL_SMOOTHING,
+    )
+
+
+def _pretrained(spec: ModelSpec, root: Root) -> Network:
+    if spec.architecture not in _PRETRAINED:
+        raise AgentError("model_unavailable", f"the architecture {spec.architecture!r} is 'base' or 'large', never pretrained")
+    model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _names(spec.labels))
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and positions > 0 and spec.max_length > positions:
+        raise AgentError("max_length_too_long", f"max_length must be at most {positions} for this model")
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=spec.max_length)["input_ids"]
+        return ids
+
+    # A decoder's positions count from its first token, and padding behind a text cannot reach back into it.
+    pad_left = spec.architecture != "gpt" and tokenizer.padding_side == "left"
+    return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer, pad_left=pad_left)

@@ -1,0 +1,64 @@
+"""An agent's callers: each request's pass is read, and each route is open to some roles."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workers.agent.peers import tokens
+from workers.agent.peers.tokens import Caller
+from workers.agent.runtime.errors import AgentError
+
+_SCHEME = "Bearer "
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Identified:
+    """Lets requests through that carry a pass of this agent's, and notes whose it is."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            caller = self._caller(scope)
+            if caller is None:
+                error = AgentError("unauthorized", "the pass is missing or not one of this agent's", 401)
+                await refusal(error)(scope, receive, send)
+                return
+            scope["caller"] = caller
+        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
+        with suppress(Exception):
+            await self._app(scope, receive, send)
+
+    def _caller(self, scope: Scope) -> Caller | None:
+        value = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+        return tokens.read(self._key, value.removeprefix(_SCHEME)) if value.startswith(_SCHEME) else None
+
+
+def open_to(roles: Sequence[str], routes: Sequence[Route]) -> list[Route]:
+    """The routes, with 403 `not_for_you` for callers of other roles."""
+    return [Route(route.path, _guarded(roles, route.endpoint), methods=sorted(route.methods or ())) for route in routes]
+
+
+def need_author(request: Request, node_id: str) -> None:
+    """AgentError `not_the_author` where a node speaks for another."""
+    if request.scope["caller"].node_id != node_id:
+        raise AgentError("not_the_author", "a node speaks for itself alone", 403)
+
+
+def _guarded(roles: Sequence[str], endpoint: Endpoint) -> Endpoint:
+    async def guarded(request: Request) -> Response:
+        if request.scope["caller"].role not in roles:
+            raise AgentError("not_for_you", "this is for others to ask", 403)
+        return await endpoint(request)
+
+    return guarded
+
+
+def refusal(error: AgentError) -> Response:
+    return JSONResponse({"code": error.code, "message": error.message}, error.status)

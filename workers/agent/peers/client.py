@@ -1,0 +1,156 @@
+"""Tensors and questions between agents, over HTTP: models are pulled by digest, updates pushed."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from workers.agent.peers.tokens import Caller, issue
+from workers.agent.protocol.common import Peer, Receipt
+from workers.agent.runtime.errors import AgentError
+
+_CHUNK = 1 << 20
+_CONNECT_S = 5.0
+_READ_S = 60.0
+_PART_WAIT_S = 20.0
+_PART_PAUSE_S = 0.1
+_MOST_MISSES = 3
+T = TypeVar("T", bound=BaseModel)
+
+
+class Exchange:
+    """Talks to other agents, with the pass that came with each. Every call has a timeout; what fails is an AgentError, status
+    502."""
+
+    def __init__(self, key: str) -> None:
+        """`key` is this agent's own."""
+        self._key = key
+        # Reading the certificate authorities takes about 20 ms: once, not for every call.
+        self._tls = httpx.create_ssl_context()
+
+    def _client(self, peer: Peer, read_s: float = _READ_S) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=peer.url,
+            headers={**peer.headers, "Authorization": f"Bearer {peer.token}"},
+            transport=httpx.AsyncHTTPTransport(verify=self._tls, uds=peer.uds),
+            timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
+        )
+
+    def introduce(self, own: Peer, reader: Peer) -> Peer:
+        """This agent, as a worker is to reach it."""
+        return own.model_copy(update={"token": issue(self._key, Caller("worker", reader.node_id))})
+
+    def connection(self, peer: Peer, within_s: float) -> httpx.AsyncClient:
+        """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""
+        return self._client(peer, within_s)
+
+    async def pull(self, peer: Peer, digest: str, target: Path) -> int:
+        """Fetch a model file; returns its bytes. `pull_failed`, or `digest_mismatch` for other content than was named."""
+        return (await self.fetch(peer, digest, target))[0]
+
+    async def fetch(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
+        """Like `pull`; returns bytes and the transfer's seconds. `wait_s` lets the peer wait until it has the model itself."""
+        # Of its own: two requests may want the same model at once.
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        hasher, size, seconds = hashlib.sha256(), 0, 0.0
+        try:
+            async with self._client(peer) as client, client.stream("GET", f"/models/{digest}?wait={wait_s:g}") as response:
+                if response.status_code != httpx.codes.OK:
+                    raise AgentError("pull_failed", f"{peer.node_id} answered {response.status_code}", 502)
+                started = time.perf_counter()
+                with part.open("wb") as file:
+                    async for chunk in response.aiter_bytes(_CHUNK):
+                        hasher.update(chunk)
+                        size += len(chunk)
+                        file.write(chunk)
+                seconds = time.perf_counter() - started
+            if hasher.hexdigest() != digest:
+                raise AgentError("digest_mismatch", f"{peer.node_id} sent another model than was asked for", 502)
+            part.replace(target)
+        except httpx.HTTPError as error:
+            raise AgentError("pull_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
+        finally:
+            part.unlink(missing_ok=True)
+        return size, seconds
+
+    async def take(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
+        """Wait for a part of another worker and fetch it; returns its bytes and the transfer's seconds, without the waiting.
+
+        AgentError: `peer_slow` when it has not come within `within_s`, `peer_left` when the peer has given up the exchange,
+        `peer_lost` when it cannot be reached.
+        """
+        end, misses = time.monotonic() + within_s, 0
+        while (left := end - time.monotonic()) > 0:
+            try:
+                found = await self._part(peer, f"{path}?wait={min(_PART_WAIT_S, left):g}", target)
+            except httpx.HTTPError:
+                found = None
+                misses += 1
+                if misses == _MOST_MISSES:
+                    raise AgentError("peer_lost", f"{peer.node_id} cannot be reached", 502) from None
+            if found is not None:
+                return found
+            await asyncio.sleep(_PART_PAUSE_S * (1 + 4 * misses))
+        raise AgentError("peer_slow", f"{peer.node_id} was waited for in vain", 502)
+
+    async def _part(self, peer: Peer, path: str, target: Path) -> tuple[int, float] | None:
+        """None while the part is not there yet; httpx.HTTPError when no agent answers."""
+        async with self._client(peer) as client, client.stream("GET", path) as response:
+            if response.status_code == httpx.codes.OK:
+                started, size = time.perf_counter(), 0
+                with target.open("wb") as file:
+                    async for chunk in response.aiter_bytes(_CHUNK):
+                        size += len(chunk)
+                        await asyncio.to_thread(file.write, chunk)
+                return size, time.perf_counter() - started
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            if response.status_code == httpx.codes.CONFLICT:
+                raise AgentError("peer_left", f"{peer.node_id} has left the exchange", 502)
+            # Neither here nor gone: the way to the agent is broken (a proxy says so), as when it does not answer at all.
+            raise httpx.ReadError(f"HTTP {response.status_code}")
+
+    async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> Receipt:
+        """Send an update's file. `push_failed` when it did not arrive."""
+        path = f"/trainings/{training_id}/rounds/{number}/updates/{node_id}"
+        size = await asyncio.to_thread(lambda: source.stat().st_size)
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        try:
+            async with self._client(peer) as client:
+                response = await client.put(path, content=_chunks(source), headers=headers)
+        except httpx.HTTPError as error:
+            raise AgentError("push_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
+        return _read(peer, response, Receipt, "push_failed")
+
+    async def ask(self, peer: Peer, path: str, question: BaseModel, answer: type[T], *, within_s: float) -> T:
+        """Post a message to another agent. `peer_failed` when no proper answer comes."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            # The client's timeout is between two bytes: a peer that trickles would hold the asker for ever.
+            async with asyncio.timeout(within_s), self._client(peer, within_s) as client:
+                response = await client.post(path, content=question.model_dump_json(), headers=headers)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise AgentError("peer_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
+        return _read(peer, response, answer, "peer_failed")
+
+
+def _read(peer: Peer, response: httpx.Response, answer: type[T], code: str) -> T:
+    if response.status_code != httpx.codes.OK:
+        raise AgentError(code, f"{peer.node_id} answered {response.status_code}", 502)
+    try:
+        return answer.model_validate_json(response.content)
+    except ValidationError:
+        raise AgentError(code, f"{peer.node_id} sent an answer of the wrong form", 502) from None
+
+
+async def _chunks(source: Path) -> AsyncIterator[bytes]:
+    with source.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            yield chunk

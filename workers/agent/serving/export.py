@@ -1,0 +1,88 @@
+"""A global model as a folder that others can use: Hugging Face layout, model card, optionally ONNX."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workers.agent.datasets.batches import Encoded
+from workers.agent.modeling import hashed_words, models
+from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.models.lora import merged
+from workers.agent.modeling.network import ARCHITECTURES, Network
+from workers.agent.protocol.exports import Export, Exported, ExportedFile
+from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.paths import Root
+from workers.agent.serving import int8_graph, onnx_graph
+from workers.agent.serving.int8_graph import Verdict
+from workers.agent.serving.model_card import card
+from workers.agent.storage import tensors
+from workers.agent.storage.model_store import Store
+
+_TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
+
+
+def export(root: Root, store: Store, shelf: Shelf, request: Export, temperature: float | None = None) -> Exported:
+    """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
+    target = root.exports / request.name
+    part = root.exports / f".{request.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with shelf.lock:
+            network = shelf.loaded(request.model, store.need(request.digest))
+            _save_model(network, part)
+            _save_tokenizer(network, part)
+            int8 = _save_graphs(shelf, network, request, part) if request.onnx else None
+        (part / "README.md").write_text(card(request, temperature, int8))
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    files = [
+        ExportedFile(path=path.name, size=path.stat().st_size, sha256=tensors.file_digest(path))
+        for path in sorted(target.iterdir())
+    ]
+    return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
+
+
+def _save_graphs(shelf: Shelf, network: Network, request: Export, folder: Path) -> Verdict:
+    """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
+    onnx_graph.write(network, folder / "model.onnx")
+    held_out: Encoded | None = None
+    if request.validation is not None:
+        with suppress(AgentError):
+            held_out = shelf.samples(request.model, request.validation)
+    classes, threads = len(request.model.labels), torch.get_num_threads()
+    return int8_graph.write(folder / "model.onnx", folder / "model.int8.onnx", held_out, classes, threads)
+
+
+def _save_model(network: Network, folder: Path) -> None:
+    code: str | None = getattr(ARCHITECTURES[network.spec.architecture], "CODE", None)
+    model: Any = merged(network.model)
+    config: Any = model.config
+    if code is not None:
+        shutil.copy(Path(models.__file__).parent / code, folder)
+        module = code.removesuffix(".py")
+        names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
+        config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in names.items()}
+    model.save_pretrained(folder)
+
+
+def _save_tokenizer(network: Network, folder: Path) -> None:
+    if network.tokenizer is not None:
+        network.tokenizer.save_pretrained(folder)
+        return
+    for name in _TOKENIZER_FILES:
+        shutil.copy(Path(hashed_words.__file__).with_name(name), folder)
+    config = {
+        "tokenizer_class": "HashedWordTokenizer",
+        "auto_map": {"AutoTokenizer": ["tokenization_hashed_words.HashedWordTokenizer", None]},
+        "model_max_length": network.spec.max_length,
+        "padding_side": "left" if network.pad_left else "right",
+        **{f"{name}_token": token for name, token in zip(("pad", "unk", "cls", "sep"), hashed_words.SPECIALS, strict=True)},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

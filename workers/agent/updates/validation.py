@@ -1,0 +1,87 @@
+"""The door: what an update must be before anybody looks further at it."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from workers.agent.protocol.training import Compression, TrainReport
+from workers.agent.runtime.errors import AgentError
+from workers.agent.storage import tensors
+from workers.agent.updates import norms
+from workers.agent.updates.packing import unpack
+
+# Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
+LARGEST_STEP = 10.0
+# More than any shard holds (a file ends at 1 GiB): whoever claims it wants to outweigh the others.
+_MOST_SAMPLES = 10**9
+_HEADERS = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """`length` is the state's distance from the base."""
+
+    report: TrainReport
+    state: tensors.State
+    length: float
+
+
+def admit(
+    path: Path,
+    node_id: str,
+    base: tensors.State,
+    frozen: Collection[str] = (),
+    compression: Compression = Compression(),
+) -> Admitted:
+    """Read an update's file; what comes out is a whole model, whatever travelled.
+
+    AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
+    """
+    report = report_of(path, node_id)
+    if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
+        raise AgentError("wrong_shapes", "the update is larger than the model")
+    try:
+        state = unpack(path, base, frozen, compression)
+    except ValueError as error:
+        raise AgentError("wrong_shapes", str(error)) from None
+    return Admitted(report, state, believable_length(state, base))
+
+
+def report_of(path: Path, node_id: str) -> TrainReport:
+    """What an update's file says of itself. AgentError: malformed_update, wrong_author, no_samples."""
+    try:
+        report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
+    except (ValueError, KeyError):
+        raise AgentError("malformed_update", "the update is not a safetensors file with a report") from None
+    if report.node_id != node_id:
+        raise AgentError("wrong_author", "the update's report is another node's")
+    if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
+        raise AgentError("no_samples", "the update stands for no believable number of samples")
+    return report
+
+
+def sound(path: Path, base: tensors.State) -> tensors.State:
+    """A model's tensors, if they could be a step from `base`. AgentError: malformed_update, wrong_shapes, not_finite,
+    norm_exceeded."""
+    try:
+        found = tensors.shapes(path)
+    except ValueError:
+        raise AgentError("malformed_update", "the update is not a safetensors file") from None
+    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
+        raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
+    state = tensors.read(path)
+    believable_length(state, base)
+    return state
+
+
+def believable_length(state: tensors.State, base: tensors.State) -> float:
+    """How far `state` is from `base`, if it could be a step from it. AgentError: not_finite, norm_exceeded."""
+    moved, own = norms.distance(state, base)
+    if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise AgentError("not_finite", "the update holds NaN or infinity")
+    if moved > LARGEST_STEP * max(1.0, own):
+        raise AgentError("norm_exceeded", "the update is too far from the global model")
+    return moved

@@ -1,0 +1,50 @@
+"""A worker's vote on who becomes the aggregator, when the one before is lost.
+
+After Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014: a voter grants one vote in a
+term, terms never go back, and the vote is on disk before it is given. As only models that most workers hold are committed, a
+majority of voters that hold the last one contains somebody who has it, and no two candidates win the same term.
+"""
+
+import asyncio
+import threading
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from workers.agent.protocol.consensus import Ballot, Voted
+from workers.agent.storage.model_store import Store
+
+_VOTE = "vote.json"
+
+
+class Voter:
+    def __init__(self, node_id: str, store: Store) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._turn = threading.Lock()
+
+    async def vote(self, ballot: Ballot) -> Voted:
+        """Granted to the first candidate of a new term, if this worker holds the last committed model; once more if asked."""
+        return await asyncio.to_thread(self._vote, ballot)
+
+    def _vote(self, ballot: Ballot) -> Voted:
+        path = self._store.folder(ballot.training_id) / _VOTE
+        holds = ballot.digest is None or self._store.find(ballot.digest) is not None
+        with self._turn:
+            last = _read(path)
+            new = last is None or ballot.term > last.term
+            granted = holds and (new or last == ballot)
+            if granted and new:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_suffix(".part")
+                part.write_text(ballot.model_dump_json())
+                part.replace(path)
+            term = ballot.term if last is None else max(last.term, ballot.term if granted else 0)
+        return Voted(node_id=self._node_id, term=term, granted=granted, holds=holds)
+
+
+def _read(path: Path) -> Ballot | None:
+    try:
+        return Ballot.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None

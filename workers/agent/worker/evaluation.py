@@ -1,0 +1,79 @@
+"""A worker as a judge: models of others, measured on its own held-out samples."""
+
+import asyncio
+import time
+
+import numpy as np
+import torch
+
+from workers.agent.aggregator.consensus.effects import accuracy_of, effect
+from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.evaluate import measure, probabilities
+from workers.agent.peers.client import Exchange
+from workers.agent.peers.model_fetcher import Copies
+from workers.agent.protocol.consensus import Score, Scores
+from workers.agent.protocol.inference import Evaluate, Evaluation
+from workers.agent.storage.model_store import Store
+
+
+class Judge:
+    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, copies: Copies) -> None:
+        self._node_id = node_id
+        self._exchange = exchange
+        self._store = store
+        self._shelf = shelf
+        self._copies = copies
+
+    async def evaluate(self, request: Evaluate) -> Evaluation:
+        """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
+        await self._copies.need(request.training_id, request.digest, request.source)
+        return await asyncio.to_thread(self._evaluate, request)
+
+    def _evaluate(self, request: Evaluate) -> Evaluation:
+        started = time.perf_counter()
+        with self._shelf.lock:
+            if request.held_out:
+                samples = self._shelf.shard(request.model, request.dataset).held_out
+            else:
+                samples = self._shelf.samples(request.model, request.dataset)
+            found = measure(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+            if request.held_out:
+                self._shelf.remember(request.digest, found)
+        return Evaluation(
+            node_id=self._node_id,
+            digest=request.digest,
+            samples=len(samples),
+            loss=found.loss,
+            accuracy=found.accuracy,
+            seconds=time.perf_counter() - started,
+        )
+
+    async def judge(self, request: Score) -> Scores:
+        """Accuracy of the base and of each candidate on this worker's own held-out samples."""
+        await self._copies.need(request.training_id, request.base_digest, request.source)
+        folder = self._store.updates(request.training_id)
+        try:
+            for digest in request.candidates.values():
+                name = self._store.path(request.training_id, digest).name
+                await self._exchange.pull(request.source, digest, folder / name)
+            return await asyncio.to_thread(self._judge, request)
+        finally:
+            self._store.clear_updates(request.training_id)
+
+    def _judge(self, request: Score) -> Scores:
+        with self._shelf.lock:
+            samples = self._shelf.shard(request.model, request.dataset).held_out.first(request.limit)
+
+            def seen(digest: str) -> torch.Tensor:
+                return probabilities(self._shelf.loaded(request.model, self._store.need(digest)), samples)
+
+            targets = samples.targets(np.arange(len(samples)))
+            base = seen(request.base_digest)
+            found = {node_id: seen(digest) for node_id, digest in request.candidates.items()}
+            return Scores(
+                node_id=self._node_id,
+                samples=len(samples),
+                base=accuracy_of(base, targets),
+                candidates={node_id: accuracy_of(table, targets) for node_id, table in found.items()},
+                effects={node_id: effect(base, table, targets) for node_id, table in found.items()},
+            )

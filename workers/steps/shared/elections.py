@@ -1,0 +1,14 @@
+"""Whether a lost aggregator will be replaced by an election among the workers."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.store.tables import ClusterRow, NodeRow, TrainingRow
+
+
+def awaited(session: Session, node: NodeRow) -> str | None:
+    """The running training that will elect another aggregator in place of this one, if there is any."""
+    cluster = session.get_one(ClusterRow, node.cluster_id)
+    if cluster.config.get("consensus") != "raft":
+        return None
+    return session.scalar(select(TrainingRow.id).where(TrainingRow.aggregator_id == node.id, TrainingRow.status == "training"))

@@ -1,0 +1,104 @@
+"""Facts for a model card: settings and figures that were measured, never data."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import privacy, progress
+from api.services import progress as figures
+from api.store.tables import ClusterRow, RoundNodeRow, RoundRow, TrainingRow
+
+
+def card(
+    session: Session, training: TrainingRow, cluster: ClusterRow, digest: str
+) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """(facts, figures of each round) of the training up to the round that made `digest`."""
+    rounds = _rounds(session, training, digest)
+    workers = session.scalars(
+        select(RoundNodeRow)
+        .where(RoundNodeRow.training_id == training.id, RoundNodeRow.number.in_([row.number for row in rounds]))
+        .order_by(RoundNodeRow.number, RoundNodeRow.node_id)
+    ).all()
+    record = [_round(row, [worker for worker in workers if worker.number == row.number]) for row in rounds]
+    return _facts(session, training, cluster, rounds, workers), record
+
+
+def _facts(
+    session: Session,
+    training: TrainingRow,
+    cluster: ClusterRow,
+    rounds: Sequence[RoundRow],
+    workers: Sequence[RoundNodeRow],
+) -> dict[str, object]:
+    last = rounds[-1] if rounds else None
+    view = figures.training_view(session, training)
+    samples = {row.node_id: row.samples for row in workers if row.samples is not None}
+    votes = [vote for row in rounds for vote in row.votes]
+    states = Counter(row.state for row in workers)
+    return {
+        "training_id": training.id,
+        "cluster": cluster.name,
+        "topology": cluster.topology,
+        "architecture": cluster.config["architecture"],
+        "model": training.model,
+        "federated": training.config["federated"],
+        "parameters": training.parameters,
+        "labels": training.labels,
+        "training_samples": sum(samples.values()) if samples else None,
+        "samples_per_worker": samples,
+        "rounds": len(rounds),
+        "epochs": progress.epoch(len(rounds), training.config["epochs"], training.config["local_epochs"]),
+        "strategy": training.config["strategy"],
+        "optimizer": training.config["optimizer"],
+        "learning_rate": training.config["learning_rate"],
+        "batch_size": training.config["batch_size"],
+        "consensus": cluster.config["consensus"],
+        "secure_aggregation": training.config["secure_aggregation"],
+        "differential_privacy": _privacy(training),
+        "votes": len(votes),
+        "votes_against": sum(not vote["accept"] for vote in votes),
+        "updates_accepted": states["done"],
+        "updates_rejected": states["rejected"],
+        "global_loss": last.global_loss if last else None,
+        "global_accuracy": last.global_accuracy if last else None,
+        "validation_loss": last.validation_loss if last else None,
+        "validation_accuracy": last.validation_accuracy if last else None,
+        "validation_samples": last.validation_samples if last else None,
+        "validation_source": last.validation_source if last else None,
+        "seconds": view.elapsed_seconds,
+        "cost_usd": float(view.cost_usd),
+    }
+
+
+def _privacy(training: TrainingRow) -> dict[str, float]:
+    """What it has spent; empty without differential privacy."""
+    if training.privacy is None:
+        return {}
+    return {"epsilon": privacy.epsilon_of(training.privacy["epsilon"]), "delta": training.privacy["delta"]}
+
+
+def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:
+    states = Counter(worker.state for worker in workers)
+    return {
+        "round": row.number,
+        "accepted": states["done"],
+        "rejected": states["rejected"],
+        "late_or_lost": states["late"] + states["lost"] + states["failed"],
+        "votes": len(row.votes),
+        "votes_against": sum(not vote["accept"] for vote in row.votes),
+        "global_loss": row.global_loss,
+        "validation_accuracy": row.validation_accuracy,
+        "seconds": None if row.seconds is None else float(row.seconds),
+    }
+
+
+def _rounds(session: Session, training: TrainingRow, digest: str) -> Sequence[RoundRow]:
+    last = select(func.max(RoundRow.number)).where(RoundRow.training_id == training.id, RoundRow.digest == digest)
+    return session.scalars(
+        select(RoundRow)
+        .where(RoundRow.training_id == training.id, RoundRow.status == "completed", RoundRow.number <= last.scalar_subquery())
+        .order_by(RoundRow.number)
+    ).all()

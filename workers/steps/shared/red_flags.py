@@ -1,0 +1,61 @@
+"""A training's red flags, looked for whenever something was written down of it: raised once, and taken down when over."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.domain import red_flags
+from api.domain.red_flags import RoundFacts, WorkerRound
+from api.store import events
+from api.store.tables import NodeRow, RoundNodeRow, RoundRow, TrainingRow
+
+
+def update(session: Session, training: TrainingRow) -> None:
+    """Look at the rounds and nodes of a training whose cluster is locked. A new flag is an event; one that stays keeps the
+    round and the time that it was raised in."""
+    session.flush()
+    raised = {(flag["code"], flag["node_id"]): flag for flag in training.red_flags}
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    found = []
+    for flag in red_flags.find(*_facts(session, training), training.config["learning_rate"]):
+        shown = {**asdict(flag), "since": now.astimezone(UTC).isoformat()}
+        old = raised.get((flag.code, flag.node_id))
+        if old is None:
+            events.emit(
+                session,
+                training.cluster_id,
+                "training.red_flag",
+                {"training_id": training.id, **shown},
+                training_id=training.id,
+            )
+        else:
+            shown |= {"round": old["round"], "since": old["since"]}
+        found.append(shown)
+    if found != training.red_flags:
+        training.red_flags = found
+
+
+def _facts(session: Session, training: TrainingRow) -> tuple[list[tuple[int, float | None]], list[RoundFacts], dict[str, str]]:
+    rounds = session.execute(
+        select(RoundRow.number, RoundRow.status, RoundRow.global_loss)
+        .where(RoundRow.training_id == training.id)
+        .order_by(RoundRow.number)
+    ).all()
+    newest = rounds[-red_flags.WINDOW :]
+    workers: dict[int, dict[str, WorkerRound]] = {number: {} for number, _, _ in newest}
+    for row in session.scalars(
+        select(RoundNodeRow).where(RoundNodeRow.training_id == training.id, RoundNodeRow.number.in_(workers))
+    ):
+        workers[row.number][row.node_id] = WorkerRound(row.state, row.local_loss, row.reason)
+    nodes = session.execute(
+        select(NodeRow.id, NodeRow.status, NodeRow.due_at).where(
+            NodeRow.id.in_([*training.workers, training.aggregator_id]),
+            NodeRow.status.in_(("provisioning", "lost", "failed")),
+        )
+    )
+    losses = [(number, loss) for number, status, loss in rounds if status == "completed"]
+    facts = [RoundFacts(number, loss, workers[number]) for number, _, loss in newest]
+    away = {node_id: "returning" if status == "lost" and due_at is not None else status for node_id, status, due_at in nodes}
+    return losses, facts, away
