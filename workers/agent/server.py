@@ -25,10 +25,10 @@ from workers.agent.peers.auth import Identified, need_author, open_to, refusal
 from workers.agent.peers.client import Exchange
 from workers.agent.peers.model_fetcher import Copies
 from workers.agent.protocol.admin import AgentConfig, Health
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop, Exchanged
 from workers.agent.protocol.common import Decision, Problem, Receipt, Stopped
 from workers.agent.protocol.consensus import Audit, Ballot, Score
-from workers.agent.protocol.exchange import Exchanged, Fallback
+from workers.agent.protocol.exchange import Fallback
 from workers.agent.protocol.exports import Export, Exported
 from workers.agent.protocol.inference import Evaluate, Infer, Predict, Predictions
 from workers.agent.protocol.training import Keep, ShardCheck, ShardReport, TrainingInit, TrainRound

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.agent.aggregator.consensus.modes import JUDGING
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Exchanged
 from workers.agent.protocol.common import Link
-from workers.agent.protocol.exchange import Exchanged
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.long_poll import Watched
 from workers.agent.secure_aggregation.collecting import SecureRound

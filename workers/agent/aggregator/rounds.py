@@ -14,9 +14,8 @@ from workers.agent.aggregator.publishing import Publisher
 from workers.agent.aggregator.round_state import Collection
 from workers.agent.modeling.cache import Shelf
 from workers.agent.peers.client import Exchange
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Exchanged
 from workers.agent.protocol.common import Decision, Link, Problem, Receipt
-from workers.agent.protocol.exchange import Exchanged
 from workers.agent.protocol.inference import Evaluation
 from workers.agent.protocol.training import TrainingInit, TrainingReady
 from workers.agent.runtime.autonomy import to_tell

@@ -80,3 +80,12 @@ class AggregateReport(Message):
     )
     decisions: list[Decision] = Field([], description="the aggregator's own")
     problem: Problem | None = None
+
+
+class Exchanged(Message):
+    """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
+
+    report: TrainReport
+    digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
+    samples: int = Field(0, description="training samples that the mean stands for")
+    problem: Problem | None = None

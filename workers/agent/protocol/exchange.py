@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from workers.agent.protocol.common import Message, Peer, Problem
-from workers.agent.protocol.training import TrainReport
+from workers.agent.protocol.common import Message, Peer
 
 
 class DataPath(Message):
@@ -16,15 +15,6 @@ class DataPath(Message):
     peers: list[Peer]
     groups: list[list[str]] = []
     wait_s: float = Field(description="how long a worker waits for another's part")
-
-
-class Exchanged(Message):
-    """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
-
-    report: TrainReport
-    digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
-    samples: int = Field(0, description="training samples that the mean stands for")
-    problem: Problem | None = None
 
 
 class Fallback(Message):

@@ -9,8 +9,9 @@ from typing import TypeVar
 from workers.agent.peers.client import Exchange
 from workers.agent.peers.model_fetcher import Copies
 from workers.agent.peers.outbox import Parts
+from workers.agent.protocol.aggregation import Exchanged
 from workers.agent.protocol.common import Decision, Link, Problem, Receipt
-from workers.agent.protocol.exchange import DataPath, Exchanged
+from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import RETRY, may, to_tell
 from workers.agent.runtime.errors import AgentError, StoppedError
