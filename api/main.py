@@ -14,7 +14,7 @@ from api.domain.sandboxes import SandboxProvider
 from api.http import openapi, problems
 from api.http.deps import AppState
 from api.http.metrics import RowCollector, make_registry
-from api.http.middleware import Gate
+from api.http.middleware import RequestMiddleware
 from api.http.ratelimit import RateLimiter
 from api.routes import (
     audit,
@@ -30,10 +30,10 @@ from api.routes import (
     searches,
     trainings,
 )
-from api.runtime.audit_writer import Recorder
-from api.runtime.dispatch import CeleryBell
+from api.runtime.audit_writer import AuditWriter
+from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.listener import Listener
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.settings import Settings
 from api.store.database import Database, make_engine
 
@@ -47,15 +47,15 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(make_engine(settings), CeleryBell(settings))
+        database = Database(make_engine(settings), CeleryDispatcher(settings))
         # Reached by name: the API depends on what a provider does, not on who does it.
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
         listening = asyncio.create_task(listener.run())
-        work = Work(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
+        work = UseCaseRunner(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
         collector = RowCollector(work, listener)
         registry.register(collector)
-        recorder, rates = Recorder(work), RateLimiter(settings)
+        recorder, rates = AuditWriter(work), RateLimiter(settings)
         recording = asyncio.create_task(recorder.run())
         streams = anyio.CapacityLimiter(settings.max_streams)
         app.state.flow_nexus = AppState(settings, work, listener, provider, streams, recorder, rates)
@@ -103,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(Gate, max_body_bytes=settings.max_body_bytes, registry=registry)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registry)
     return app
 
 

@@ -12,15 +12,15 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue
-from workers.agent.protocol.admin import Health
+from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
 from workers.agent.protocol.common import Stopped
-from workers.agent.protocol.consensus import Ballot, Voted
+from workers.agent.protocol.consensus import Ballot, VoteResult
 from workers.agent.protocol.exports import Export, Exported
 from workers.agent.protocol.inference import Evaluate, Evaluation, Predict, Predictions
 from workers.agent.protocol.training import (
-    Keep,
-    Kept,
+    ReplicaStored,
+    ReplicateModel,
     ShardCheck,
     ShardReport,
     TrainingInit,
@@ -35,15 +35,15 @@ _REPORT_GRACE_S = 10.0
 T = TypeVar("T", bound=BaseModel)
 
 
-class AgentError(Exception):
+class AgentCallError(Exception):
     """An agent's call failed."""
 
 
-class AgentUnreachableError(AgentError):
+class AgentUnreachableError(AgentCallError):
     """No answer from the agent: it is dead, its sandbox is gone, or the way there is cut."""
 
 
-class AgentRefusedError(AgentError):
+class AgentRefusedError(AgentCallError):
     """The agent answered with an error of its own."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -94,8 +94,8 @@ class AgentClient:
     ) -> None:
         await self._client.aclose()
 
-    async def health(self) -> Health:
-        return await self._call("GET", "/health", Health, timeout_s=5)
+    async def health(self) -> AgentHealth:
+        return await self._call("GET", "/health", AgentHealth, timeout_s=5)
 
     async def check_shard(self, request: ShardCheck) -> ShardReport:
         return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
@@ -133,14 +133,14 @@ class AgentClient:
     async def stop(self, training_id: str) -> Stopped:
         return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
 
-    async def keep(self, request: Keep) -> Kept:
-        return await self._call("POST", "/models", Kept, request, timeout_s=120)
+    async def replicate_model(self, request: ReplicateModel) -> ReplicaStored:
+        return await self._call("POST", "/models", ReplicaStored, request, timeout_s=120)
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
 
-    async def vote(self, request: Ballot) -> Voted:
-        return await self._call("POST", "/ballots", Voted, request, timeout_s=10)
+    async def vote(self, request: Ballot) -> VoteResult:
+        return await self._call("POST", "/ballots", VoteResult, request, timeout_s=10)
 
     async def predict(self, request: Predict) -> Predictions:
         return await self._call("POST", "/predictions", Predictions, request, timeout_s=600)
@@ -171,7 +171,7 @@ class AgentClient:
                 raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
         raise self._failure(response)
 
-    def _failure(self, response: httpx.Response) -> AgentError:
+    def _failure(self, response: httpx.Response) -> AgentCallError:
         try:
             body = response.json()
         except ValueError:

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from api.runtime.dispatch import CeleryBell
+from api.runtime.dispatch import CeleryDispatcher
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from workers.sandboxes.client import SandboxClient
@@ -22,7 +22,7 @@ class Context:
 
 
 def make_context(settings: Settings) -> Context:
-    return Context(settings, Database(make_engine(settings), CeleryBell(settings)), SandboxClient(settings))
+    return Context(settings, Database(make_engine(settings), CeleryDispatcher(settings)), SandboxClient(settings))
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _ConfigSource:
     url: str | None
     api_key: str | None = field(repr=False)
 
@@ -66,7 +66,7 @@ def _resolvable(parts: SplitResult) -> bool:
     return bool((parts.hostname or "").encode("idna"))
 
 
-def _user_file(environment: Mapping[str, str]) -> Iterator[_Source]:
+def _user_file(environment: Mapping[str, str]) -> Iterator[_ConfigSource]:
     home = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or Path.home(), ".config")
     path = Path(home, "flow-nexus", "config.toml")
     if (text := _read(path)) is None:
@@ -80,10 +80,10 @@ def _user_file(environment: Mapping[str, str]) -> Iterator[_Source]:
     for name, value in values.items():
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{name} in {path} must be a string")
-    yield _Source(values["url"], values["api_key"])
+    yield _ConfigSource(values["url"], values["api_key"])
 
 
-def _stack_file(folder: Path) -> Iterator[_Source]:
+def _stack_file(folder: Path) -> Iterator[_ConfigSource]:
     """The file that `flow-nexus up` writes. It must be the user's alone: a folder from elsewhere chooses no server."""
     path = folder / STACK_FILE
     if (text := _read(path)) is None:
@@ -96,7 +96,7 @@ def _stack_file(folder: Path) -> Iterator[_Source]:
         values = dict(_assignments(text))
     except ValueError:
         raise UsageError(f"{path} is not what `flow-nexus up` writes: a quote is not closed") from None
-    yield _Source(values.get(URL_VARIABLE), values.get(KEY_VARIABLE))
+    yield _ConfigSource(values.get(URL_VARIABLE), values.get(KEY_VARIABLE))
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:

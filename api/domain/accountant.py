@@ -19,7 +19,7 @@ _LARGEST_NOISE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class DpSgdSteps:
     """So many steps, each on a sample that every record joins with probability `sampling_rate`, each with Gaussian noise of
     standard deviation `noise_multiplier` times the clipping norm."""
 
@@ -28,7 +28,7 @@ class Steps:
     steps: int
 
 
-def epsilon(spent: Iterable[Steps], delta: float) -> float:
+def epsilon(spent: Iterable[DpSgdSteps], delta: float) -> float:
     """The epsilon of all steps together at `delta`; 0 for no steps, infinite without noise."""
     totals = [0.0] * len(ORDERS)
     for part in spent:
@@ -45,13 +45,13 @@ def epsilon(spent: Iterable[Steps], delta: float) -> float:
     return max(0.0, min(found))
 
 
-def noise_for(target: float, delta: float, sampling_rate: float, steps: int, spent: Iterable[Steps] = ()) -> float | None:
+def noise_for(target: float, delta: float, sampling_rate: float, steps: int, spent: Iterable[DpSgdSteps] = ()) -> float | None:
     """The least noise multiplier, to about 0.1 %, with which `steps` more keep the epsilon of all at `target` or below it;
     None where no noise does."""
     already = list(spent)
 
     def fits(noise: float) -> bool:
-        return epsilon([*already, Steps(sampling_rate, noise, steps)], delta) <= target
+        return epsilon([*already, DpSgdSteps(sampling_rate, noise, steps)], delta) <= target
 
     high = 1.0
     while not fits(high):

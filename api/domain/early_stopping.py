@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Final, Literal, get_args
 
-from api.domain.stopping import StopReason
+from api.domain.stopping import TrainingStop
 
 Metric = Literal["validation_accuracy", "validation_loss", "global_accuracy", "global_loss"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-Curve = Sequence[tuple[int, float | None]]
+MetricCurve = Sequence[tuple[int, float | None]]
 """The epochs trained after each completed round, and the metric measured then (None where it was not)."""
 
 
@@ -18,7 +18,7 @@ def better(metric: str, one: float, other: float) -> bool:
     return one > other if metric.endswith("accuracy") else one < other
 
 
-def last_value(curve: Curve) -> float | None:
+def last_value(curve: MetricCurve) -> float | None:
     """The metric of the model that is there: that of the last completed round; None where it was not measured."""
     value = curve[-1][1] if curve else None
     return value if value is not None and math.isfinite(value) else None
@@ -36,7 +36,9 @@ def best(metric: str, values: Sequence[float | None]) -> int | None:
     return chosen
 
 
-def loser(metric: str, own: Curve, others: Sequence[Curve], *, grace_epochs: int, grace_trainings: int) -> StopReason | None:
+def loser(
+    metric: str, own: MetricCurve, others: Sequence[MetricCurve], *, grace_epochs: int, grace_trainings: int
+) -> TrainingStop | None:
     """Why a training is not worth going on with; None when it is.
 
     The median stopping rule of Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2:
@@ -57,12 +59,12 @@ def loser(metric: str, own: Curve, others: Sequence[Curve], *, grace_epochs: int
     middle = median(averages)
     if not better(metric, middle, top):
         return None
-    return StopReason(
+    return TrainingStop(
         "early_stopped",
         f"Its best {metric} until epoch {reached} is {top:.4g}; the median of {len(averages)} earlier trainings' averages until"
         f" then is {middle:.4g}.",
     )
 
 
-def _measured(curve: Curve, until: int) -> list[float]:
+def _measured(curve: MetricCurve, until: int) -> list[float]:
     return [value for epoch, value in curve if epoch <= until and value is not None and math.isfinite(value)]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.domain.accountant import Steps, noise_for
+from api.domain.accountant import DpSgdSteps, noise_for
 from api.domain.errors import FieldError, InvalidError
 
 # Delta where none is given: that of the largest shard, a tenth of a record.
@@ -16,7 +16,7 @@ _DELTA_RECORDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class DifferentialPrivacy:
+class PrivacySpec:
     """One of `target_epsilon` and `noise_multiplier`; `delta` None is 1 / (10 n), n the records of the largest shard."""
 
     max_grad_norm: float
@@ -31,7 +31,7 @@ class DifferentialPrivacy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PrivacyPlan:
     """How one worker trains: `samples` records, each in a step's batch with probability `sampling_rate`."""
 
     samples: int
@@ -39,14 +39,14 @@ class Plan:
     noise_multiplier: float
     steps_per_epoch: int
 
-    def steps(self, epochs: int) -> Steps:
-        return Steps(self.sampling_rate, self.noise_multiplier, self.steps_per_epoch * epochs)
+    def steps(self, epochs: int) -> DpSgdSteps:
+        return DpSgdSteps(self.sampling_rate, self.noise_multiplier, self.steps_per_epoch * epochs)
 
 
-def wanted(config: Mapping[str, Any]) -> DifferentialPrivacy | None:
+def wanted(config: Mapping[str, Any]) -> PrivacySpec | None:
     """What a training's config asks for."""
     found = config.get("differential_privacy")
-    return DifferentialPrivacy(**found) if found else None
+    return PrivacySpec(**found) if found else None
 
 
 def epsilon_of(spent: Mapping[str, float]) -> float:
@@ -54,16 +54,16 @@ def epsilon_of(spent: Mapping[str, float]) -> float:
     return max(spent.values(), default=0.0)
 
 
-def delta_for(asked: DifferentialPrivacy, samples: Iterable[int]) -> float:
+def delta_for(asked: PrivacySpec, samples: Iterable[int]) -> float:
     return asked.delta if asked.delta is not None else 1 / (_DELTA_RECORDS * max(samples))
 
 
 def plan(
-    asked: DifferentialPrivacy, delta: float, samples: int, batch_size: int, epochs: int, spent: Iterable[Steps] = ()
-) -> Plan | None:
+    asked: PrivacySpec, delta: float, samples: int, batch_size: int, epochs: int, spent: Iterable[DpSgdSteps] = ()
+) -> PrivacyPlan | None:
     """The plan of a worker with `samples` records that trains `epochs` more; None where its target cannot be met any more."""
     rate, per_epoch = min(1.0, batch_size / samples), max(1, round(samples / batch_size))
     noise = asked.noise_multiplier
     if asked.target_epsilon is not None:
         noise = noise_for(asked.target_epsilon, delta, rate, per_epoch * epochs, spent)
-    return None if noise is None else Plan(samples, rate, noise, per_epoch)
+    return None if noise is None else PrivacyPlan(samples, rate, noise, per_epoch)

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 from api.domain import consensus, sampling, strategies
 from api.domain.consensus import Consensus
 from api.domain.errors import ConflictError, FieldError, InvalidError
-from api.domain.privacy import DifferentialPrivacy
-from api.domain.stopping import Rules
+from api.domain.privacy import PrivacySpec
+from api.domain.stopping import StoppingRules
 from api.domain.strategies import Strategy
 from api.domain.topology import Topology
 
@@ -117,7 +117,7 @@ class TrainingSpec:
     compression_ratio: float | None = None
     lora_rank: int = 0
 
-    differential_privacy: DifferentialPrivacy | None = None
+    differential_privacy: PrivacySpec | None = None
     secure_aggregation: bool = False
 
     def check_mode(self, consensus: str) -> None:
@@ -173,9 +173,9 @@ def holds_out(config: Mapping[str, Any]) -> bool:
     return bool(config["hold_out"]) and not config["differential_privacy"]
 
 
-def stopping_rules(config: Mapping[str, Any]) -> Rules:
+def stopping_rules(config: Mapping[str, Any]) -> StoppingRules:
     """The stopping rules of a training's config."""
-    return Rules(**{field.name: config.get(field.name) for field in fields(Rules)})
+    return StoppingRules(**{field.name: config.get(field.name) for field in fields(StoppingRules)})
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:

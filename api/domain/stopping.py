@@ -6,7 +6,7 @@ from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class StoppingRules:
     """None switches a rule off. `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time."""
 
     target_accuracy: float | None = None
@@ -25,14 +25,14 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class StopReason:
+class TrainingStop:
     code: str
     detail: str
 
 
 def stop_reason(
-    rules: Rules, accuracies: Sequence[float | None], spent: Spent, last_round_seconds: float | None
-) -> StopReason | None:
+    rules: StoppingRules, accuracies: Sequence[float | None], spent: Spent, last_round_seconds: float | None
+) -> TrainingStop | None:
     """Why no further round is to run; None when one is. `accuracies` are the completed rounds' validation accuracies.
 
     Time and money are kept, not just noticed: the training ends before a round that would overrun them if it took as long
@@ -40,22 +40,24 @@ def stop_reason(
     """
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if rules.target_accuracy is not None and known and known[-1] >= rules.target_accuracy:
-        return StopReason(
+        return TrainingStop(
             "target_reached", f"The validation accuracy is {known[-1]:.4g}; the target was {rules.target_accuracy:g}."
         )
     if rules.patience is not None and len(known) > rules.patience:
         best = max(known[: -rules.patience])
         if max(known[-rules.patience :]) <= best:
-            return StopReason("no_progress", f"No validation accuracy above {best:.4g} in the last {_rounds(rules.patience)}.")
+            return TrainingStop(
+                "no_progress", f"No validation accuracy above {best:.4g} in the last {_rounds(rules.patience)}."
+            )
     next_seconds = last_round_seconds or 0.0
     next_usd = spent.usd_per_second * Decimal(str(next_seconds))
     if rules.budget_usd is not None and spent.usd + next_usd > Decimal(str(rules.budget_usd)):
-        return StopReason(
+        return TrainingStop(
             "budget_spent",
             f"{spent.usd:.6f} USD are spent and another round costs about {next_usd:.6f}; the budget is {rules.budget_usd:g}.",
         )
     if rules.max_minutes is not None and spent.seconds + next_seconds > rules.max_minutes * 60:
-        return StopReason(
+        return TrainingStop(
             "time_over",
             f"{spent.seconds:.1f} s have passed and another round takes about {next_seconds:.1f} s;"
             f" {rules.max_minutes:g} minutes are allowed.",

@@ -19,7 +19,7 @@ _WHOLE_STOP_S = 9.0
 _RESERVE_S = 0.8
 
 
-class _Watched:
+class _SupervisedChild:
     """A part, its present life, and when the next one may begin."""
 
     def __init__(self, part: Part, child: Child) -> None:
@@ -37,7 +37,7 @@ class Supervisor:
         self._say = say
         self._keep_open = keep_open
         self._interrupted = interrupted
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _SupervisedChild] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         # Every child is forked by one thread that ends after the last of them.
@@ -51,7 +51,7 @@ class Supervisor:
         except OSError as error:
             raise StackError(f"{part.name} cannot be started: {error}") from error
         with self._lock:
-            self._watched[part.name] = _Watched(part, child)
+            self._watched[part.name] = _SupervisedChild(part, child)
         while not child.is_ready():
             if self._interrupted():
                 raise StackInterruptedError
@@ -99,7 +99,7 @@ class Supervisor:
                     watched.announced = True
                     self._say(f"{watched.part.name:<10} ready     {watched.child.age_s:5.1f} s")
 
-    def _revive(self, watched: _Watched) -> None:
+    def _revive(self, watched: _SupervisedChild) -> None:
         now, name = time.monotonic(), watched.part.name
         if watched.due is None:
             if watched.child.age_s > _STEADY_S:

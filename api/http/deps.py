@@ -10,9 +10,9 @@ from fastapi import Depends, Header, Query, Request
 from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
 from api.http.ratelimit import RateLimiter
-from api.runtime.audit_writer import Recorder
+from api.runtime.audit_writer import AuditWriter
 from api.runtime.listener import Listener
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.services.pages import Cursor
 from api.settings import Settings
 
@@ -26,11 +26,11 @@ class AppState:
     """Made when the app starts, shared by all requests."""
 
     settings: Settings
-    work: Work
+    work: UseCaseRunner
     listener: Listener
     provider: SandboxProvider
     streams: anyio.CapacityLimiter
-    recorder: Recorder
+    recorder: AuditWriter
     rates: RateLimiter
 
 

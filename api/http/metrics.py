@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.runtime.listener import Listener
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
@@ -25,7 +25,7 @@ _TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[P
 class RowCollector(Collector):
     """Counts by status, how late the work is, whether the database could be asked, and who waits."""
 
-    def __init__(self, work: Work, listener: Listener) -> None:
+    def __init__(self, work: UseCaseRunner, listener: Listener) -> None:
         self._work = work
         self._listener = listener
 

@@ -31,7 +31,7 @@ _REFUSED = frozenset({401, 403, 404, 429})
 _WATCHED_READS = frozenset({"download_file", "download_model", "get_logs"})
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware around the whole app."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, registry: CollectorRegistry) -> None:

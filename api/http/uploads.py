@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import anyio
 
 from api.domain.errors import QuotaExceededError, TooLargeError
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.services import sandboxes
 from api.settings import Settings
 
@@ -16,7 +16,7 @@ _BLOCK = 8 * 2**20
 class Upload:
     """Reserves room before bytes pass; what was reserved and did not arrive is given back by `settle`."""
 
-    def __init__(self, work: Work, settings: Settings, project_id: str, node_id: str, length: int | None) -> None:
+    def __init__(self, work: UseCaseRunner, settings: Settings, project_id: str, node_id: str, length: int | None) -> None:
         self._work, self._settings = work, settings
         self._project_id, self._node_id = project_id, node_id
         self._length = length

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Body, Path, Request, Response
 
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, Pages, State, Wait
-from api.routes.common import LOCATION, WAITED, answers, errors, once, place, settled
+from api.routes.common import LOCATION, WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.schemas.base import Page
 from api.schemas.clusters import Cluster, ClusterConnect, ClusterCreate, ClusterStatus, Connections
 from api.services import clusters, progress
@@ -24,7 +24,7 @@ async def create_cluster(
     body: ClusterCreate, caller: ClusterWriter, state: State, key: IdempotencyKey, request: Request, response: Response
 ) -> Cluster:
     """Costs nothing until nodes are deployed into it."""
-    row = await once(
+    row = await create_idempotent(
         state,
         caller,
         request,
@@ -33,7 +33,7 @@ async def create_cluster(
         lambda uow: clusters.create(uow, state.settings, caller.project_id, body.spec()),
         clusters.get,
     )
-    place(response, f"/v1/clusters/{row.id}")
+    set_location(response, f"/v1/clusters/{row.id}")
     return Cluster.of(row)
 
 
@@ -88,6 +88,6 @@ async def terminate_cluster(
 ) -> Cluster:
     """Stops trainings and ends every sandbox at its provider. Safe to ask twice."""
     row = await state.work(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
-    row = await settled(state, caller, request, row, clusters.get, wait)
-    place(response, f"/v1/clusters/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, clusters.get, wait)
+    set_location(response, f"/v1/clusters/{row.id}", wait)
     return Cluster.of(row)

@@ -60,7 +60,7 @@ def answers(status: int, description: str, headers: dict[str, Any] | None = None
     return {status: {"description": description, **({"headers": headers} if headers else {})}}
 
 
-async def once(
+async def create_idempotent(
     state: AppState,
     principal: Principal,
     request: Request,
@@ -91,7 +91,7 @@ def fingerprint(request: Request, body: BaseModel | None) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
-async def settled(
+async def wait_until_settled(
     state: AppState,
     principal: Principal,
     request: Request,
@@ -115,7 +115,7 @@ async def settled(
     return await state.listener.until(cluster_id, look, lambda found: found.status in rests, seconds, request.is_disconnected)
 
 
-def place(response: Response, path: str, waited: int = 0) -> None:
+def set_location(response: Response, path: str, waited: int = 0) -> None:
     response.headers["Location"] = path
     if waited:
         response.headers["Preference-Applied"] = f"wait={waited}"

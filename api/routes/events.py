@@ -60,7 +60,7 @@ async def stream_cluster_events(
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status == "terminated"
 
-    return _EventStream(_Source(state, caller, row.id, None, int(last_event_id or after), follow, ended))
+    return _EventStream(_EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended))
 
 
 @router.get(
@@ -84,11 +84,11 @@ async def stream_training_events(
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in _ENDED_TRAINING
 
-    return _EventStream(_Source(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
+    return _EventStream(_EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
 
 
 @dataclass(slots=True)
-class _Source:
+class _EventSource:
     state: AppState
     caller: Principal
     cluster_id: str
@@ -131,7 +131,7 @@ def _format(event: EventRow) -> str:
 class _EventStream(StreamingResponse):
     """One of at most `max_streams` at once. Ends with its client: the server's news of that cancels the reading."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: _EventSource) -> None:
         super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._streams = source.state.streams
 

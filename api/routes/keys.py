@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path, Request, Response
 from api.domain.errors import ConflictError
 from api.http.auth import Admin
 from api.http.deps import IdempotencyKey, Pages, State
-from api.routes.common import LOCATION, answers, errors, fingerprint, place
+from api.routes.common import LOCATION, answers, errors, fingerprint, set_location
 from api.schemas.base import Page
 from api.schemas.keys import Key, KeyCreate, KeyRotate, NewKey
 from api.services import idempotency, keys
@@ -31,7 +31,7 @@ async def create_key(
     expires_at = None if body.expires_in_s is None else datetime.now(UTC) + timedelta(seconds=body.expires_in_s)
     asked = fingerprint(request, body)
 
-    def issue(uow: UnitOfWork) -> keys.Made:
+    def issue(uow: UnitOfWork) -> keys.IssuedKey:
         if key is not None and (found := idempotency.find(uow, caller.project_id, key, asked)):
             raise ConflictError("key_made_before", f"This request has made {found}; its secret was shown then. Rotate it.")
         made = keys.issue(
@@ -48,7 +48,7 @@ async def create_key(
         return made
 
     made = await state.work(issue, caller)
-    place(response, f"/v1/keys/{made.row.id}")
+    set_location(response, f"/v1/keys/{made.row.id}")
     return NewKey.made(made.row, made.secret)
 
 

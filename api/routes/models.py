@@ -6,7 +6,7 @@ from fastapi.responses import FileResponse
 from api.domain.errors import ConflictError
 from api.http.auth import ClusterWriter, ModelReader
 from api.http.deps import IdempotencyKey, Pages, State, Wait
-from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.routes.trainings import TrainingId
 from api.schemas.base import Page
 from api.schemas.models import ExportCreate, Model
@@ -41,9 +41,9 @@ async def export_model(
     def create(uow: UnitOfWork) -> ModelRow:
         return models.export(uow, caller.project_id, training_id, body.name)
 
-    row = await once(state, caller, request, key, body, create, models.get)
-    row = await settled(state, caller, request, row, models.get, wait)
-    place(response, f"/v1/models/{row.id}", wait)
+    row = await create_idempotent(state, caller, request, key, body, create, models.get)
+    row = await wait_until_settled(state, caller, request, row, models.get, wait)
+    set_location(response, f"/v1/models/{row.id}", wait)
     return Model.of(row)
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Path, Request, Response
 from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.schemas.base import Page
 from api.schemas.nodes import Node, NodeDeploy, NodeRound, NodeRounds
 from api.services import nodes
@@ -33,7 +33,7 @@ async def deploy_node(
     response: Response,
 ) -> Node:
     """With `Prefer: wait=120` the answer is held until the node's agent runs."""
-    row = await once(
+    row = await create_idempotent(
         state,
         caller,
         request,
@@ -42,8 +42,8 @@ async def deploy_node(
         lambda uow: nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec()),
         nodes.get,
     )
-    row = await settled(state, caller, request, row, nodes.get, wait)
-    place(response, f"/v1/nodes/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, nodes.get, wait)
+    set_location(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)
 
 
@@ -85,8 +85,8 @@ async def redeploy_node(
     """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
     it joins again with the next round once its data is uploaded again. Safe to ask twice."""
     row = await state.work(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
-    row = await settled(state, caller, request, row, nodes.get, wait)
-    place(response, f"/v1/nodes/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, nodes.get, wait)
+    set_location(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)
 
 
@@ -102,6 +102,6 @@ async def remove_node(
 ) -> Node:
     """Refused while a training uses the node. Safe to ask twice."""
     row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
-    row = await settled(state, caller, request, row, nodes.get, wait, frozenset({"terminated"}))
-    place(response, f"/v1/nodes/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, nodes.get, wait, frozenset({"terminated"}))
+    set_location(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Path, Request, Response
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, State, Wait
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.schemas.predictions import Prediction, PredictionCreate
 from api.services import predictions
 
@@ -36,7 +36,7 @@ async def predict(
 ) -> Prediction:
     """The texts are split over the workers; `aggregation` says how their answers become one."""
     spec = body.spec()
-    row = await once(
+    row = await create_idempotent(
         state,
         caller,
         request,
@@ -45,8 +45,8 @@ async def predict(
         lambda uow: predictions.start(uow, caller.project_id, cluster_id, spec),
         predictions.get,
     )
-    row = await settled(state, caller, request, row, predictions.get, wait)
-    place(response, f"/v1/predictions/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, predictions.get, wait)
+    set_location(response, f"/v1/predictions/{row.id}", wait)
     if row.status == "completed":
         response.status_code = 200
     return Prediction.of(row)

@@ -14,7 +14,7 @@ from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, Sandbox
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.http.deps import AppState, Pages, State
 from api.http.uploads import Upload
-from api.routes.common import answers, errors, place
+from api.routes.common import answers, errors, set_location
 from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
@@ -103,7 +103,7 @@ async def upload_file(
         arrived = stored.size
     finally:
         await upload.settle(arrived)
-    place(response, f"/v1/sandboxes/{sandbox_id}/files?path={quote(stored.path)}")
+    set_location(response, f"/v1/sandboxes/{sandbox_id}/files?path={quote(stored.path)}")
     return File.of(stored)
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import AppState, IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.schemas.base import Page
 from api.schemas.searches import Search, SearchCreate, SearchStatus
 from api.services import quotas, searches
@@ -41,9 +41,9 @@ async def create_search(
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return searches.create(uow, caller.project_id, cluster_id, spec)
 
-    row = await once(state, caller, request, key, body, create, searches.get)
-    row = await settled(state, caller, request, row, searches.get, wait)
-    place(response, f"/v1/searches/{row.id}", wait)
+    row = await create_idempotent(state, caller, request, key, body, create, searches.get)
+    row = await wait_until_settled(state, caller, request, row, searches.get, wait)
+    set_location(response, f"/v1/searches/{row.id}", wait)
     return await _shown(state, row)
 
 
@@ -80,8 +80,8 @@ async def stop_search(
 ) -> Search:
     """The training in hand is stopped, the others do not begin; what was measured stays. Safe to ask twice."""
     row = await state.work(lambda uow: searches.stop(uow, caller.project_id, search_id), caller)
-    row = await settled(state, caller, request, row, searches.get, wait)
-    place(response, f"/v1/searches/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, searches.get, wait)
+    set_location(response, f"/v1/searches/{row.id}", wait)
     return await _shown(state, row)
 
 

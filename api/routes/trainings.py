@@ -6,7 +6,7 @@ from api.domain.errors import ConflictError, DomainError, FieldError, InvalidErr
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, once, place, settled
+from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
 from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
 from api.services import idempotency, quotas, trainings
@@ -43,13 +43,13 @@ async def start_training(
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return trainings.start(uow, caller.project_id, cluster_id, spec)
 
-    row = await once(state, caller, request, key, body, start, trainings.get)
-    row = await settled(state, caller, request, row, trainings.get, max(wait, state.settings.training_check_wait_s))
+    row = await create_idempotent(state, caller, request, key, body, start, trainings.get)
+    row = await wait_until_settled(state, caller, request, row, trainings.get, max(wait, state.settings.training_check_wait_s))
     if row.status == "refused":
         if key is not None:
             await state.work(lambda uow: idempotency.forget(uow, caller.project_id, key, row.id))
         raise _refusal(row)
-    place(response, f"/v1/trainings/{row.id}", wait)
+    set_location(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
 
 
@@ -109,8 +109,8 @@ async def stop_training(
 ) -> Training:
     """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
     row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
-    row = await settled(state, caller, request, row, trainings.get, wait, _STOPPED)
-    place(response, f"/v1/trainings/{row.id}", wait)
+    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, _STOPPED)
+    set_location(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
 
 
@@ -136,7 +136,7 @@ async def resume_training(
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return trainings.resume(uow, caller.project_id, training_id)
 
-    row = await once(state, caller, request, key, None, resume, trainings.get)
-    row = await settled(state, caller, request, row, trainings.get, wait)
-    place(response, f"/v1/trainings/{row.id}", wait)
+    row = await create_idempotent(state, caller, request, key, None, resume, trainings.get)
+    row = await wait_until_settled(state, caller, request, row, trainings.get, wait)
+    set_location(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.services import audit, principals
 from api.services.audit import Entry
 from api.store.database import UnitOfWork
@@ -25,13 +25,13 @@ _LAST_CHANCE_S = 3.0
 _USED_EVERY_S = 60.0
 
 
-class Recorder:
+class AuditWriter:
     """Lines wait in memory for at most a moment; while the database is away they are kept, up to a limit.
 
     Successes never depend on it: their lines are part of the transactions that make them so.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: UseCaseRunner) -> None:
         self._work = work
         self._lines: deque[dict[str, Any]] = deque()
         self._used: set[str] = set()

@@ -13,7 +13,7 @@ _TIMEOUT_S = 0.5
 _SILENT_S = 2.0
 
 
-class CeleryBell:
+class CeleryDispatcher:
     """Rings within half a second or gives up, so that a dead Redis never holds a request."""
 
     def __init__(self, settings: Settings) -> None:

@@ -17,7 +17,7 @@ from api.store.database import Database, UnitOfWork
 T = TypeVar("T")
 
 
-class _Piece(Generic[T]):
+class _PendingUseCase(Generic[T]):
     """A use case on its way through the threads."""
 
     def __init__(self, use_case: Callable[[UnitOfWork], T], by: Principal | None) -> None:
@@ -28,7 +28,7 @@ class _Piece(Generic[T]):
         self.future: Future[T]
 
 
-class Work:
+class UseCaseRunner:
     """Runs a use case in a thread, in one transaction that is committed before anything is answered.
 
     Never more at once than the pool has connections: a crowd waits here, without a thread, instead of timing out in the pool.
@@ -67,19 +67,19 @@ class Work:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _patience(self, piece: _Piece[T]) -> float:
+    def _patience(self, piece: _PendingUseCase[T]) -> float:
         since = piece.since if piece.begun else max(piece.since, self._ended)
         left = since + self._within_s - time.monotonic()
         if left <= 0:
             raise SilentDatabaseError("the database does not answer")
         return left
 
-    def _submit(self, use_case: Callable[[UnitOfWork], T], by: Principal | None) -> _Piece[T]:
-        piece = _Piece(use_case, by)
+    def _submit(self, use_case: Callable[[UnitOfWork], T], by: Principal | None) -> _PendingUseCase[T]:
+        piece = _PendingUseCase(use_case, by)
         piece.future = self._threads.submit(copy_context().run, self._run, piece)
         return piece
 
-    def _run(self, piece: _Piece[T]) -> T:
+    def _run(self, piece: _PendingUseCase[T]) -> T:
         piece.since, piece.begun = time.monotonic(), True
         entry = piece.by.entry if piece.by else None
         try:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from api.sample_data import vocabulary as words
-from api.sample_data.draw import Draw
+from api.sample_data.draw import SeededRandom
 from api.sample_data.vocabulary import Aspect, Product
 
 Polarity = Literal[1, -1]
@@ -26,19 +26,19 @@ def described(word: str, aspect: Aspect) -> str:
     return f"{word if aspect.plural or aspect.mass else article(word)} {aspect.noun}"
 
 
-def adjective(draw: Draw, polarity: Polarity, aspect: Aspect | None = None) -> str:
+def adjective(draw: SeededRandom, polarity: Polarity, aspect: Aspect | None = None) -> str:
     """A word of praise or blame; half of the time one that belongs to the aspect."""
     if aspect and draw.chance(0.5):
         return draw.pick(aspect.good if polarity == 1 else aspect.bad)
     return draw.pick(words.GOOD if polarity == 1 else words.BAD)
 
 
-def choose_aspect(draw: Draw, product: Product, besides: Aspect | None = None) -> Aspect:
+def choose_aspect(draw: SeededRandom, product: Product, besides: Aspect | None = None) -> Aspect:
     pool = [aspect for aspect in (*product.aspects, *words.SERVICE) if aspect is not besides]
     return draw.pick(pool)
 
 
-def quality(draw: Draw, polarity: Polarity, aspect: Aspect | None) -> str:
+def quality(draw: SeededRandom, polarity: Polarity, aspect: Aspect | None) -> str:
     """What follows "is": plain, strengthened, or the opposite word negated ("not bad at all")."""
     form = draw.weighted({"plain": 5, "strong": 3, "negated": 1.2})
     if form == "plain":
@@ -49,7 +49,7 @@ def quality(draw: Draw, polarity: Polarity, aspect: Aspect | None) -> str:
     return draw.pick((f"not {word}", f"not {word} at all", f"far from {word}", f"anything but {word}", f"never {word}"))
 
 
-def opinion(draw: Draw, polarity: Polarity, aspect: Aspect, *, with_verb: bool = False) -> str:
+def opinion(draw: SeededRandom, polarity: Polarity, aspect: Aspect, *, with_verb: bool = False) -> str:
     """A clause that praises (1) or blames (-1) the aspect; `with_verb` where "great screen" alone would not do."""
     clipped = 0.0 if with_verb else 1.0
     fated = 0.0 if aspect in words.SERVICE else 1.0
@@ -72,7 +72,7 @@ def opinion(draw: Draw, polarity: Polarity, aspect: Aspect, *, with_verb: bool =
     return draw.pick((f"nothing good about {the}", f"{the} let me down", f"no praise for {the} from me"))
 
 
-def verdict(draw: Draw, polarity: Polarity, product: Product) -> str:
+def verdict(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     """A clause that praises or blames the whole product."""
     subject = f"the {product.noun}" if product.plural or draw.chance(0.6) else "it"
     form = draw.weighted({"is": 5, "act": 3, "worth": 2})
@@ -85,7 +85,7 @@ def verdict(draw: Draw, polarity: Polarity, product: Product) -> str:
     return f"{subject} {be(product.plural)} {'worth' if polarity == 1 else 'not worth'} the money"
 
 
-def plain(draw: Draw, product: Product) -> str:
+def plain(draw: SeededRandom, product: Product) -> str:
     """A clause without an opinion: a fact, or a shrug."""
     aspect = choose_aspect(draw, product)
     the, verb = f"the {aspect.noun}", be(aspect.plural)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from api.sample_data import vocabulary as words
 from api.sample_data.clauses import Polarity
-from api.sample_data.draw import Draw
+from api.sample_data.draw import SeededRandom
 from api.sample_data.sentences import OPINIONATED, indifferent
 from api.sample_data.style import typed
 
@@ -38,7 +38,7 @@ class Sample:
     sentiment: str
 
 
-def compose(draw: Draw, label: str, typo_rate: float) -> str:
+def compose(draw: SeededRandom, label: str, typo_rate: float) -> str:
     """One piece of feedback that means `label`."""
     product = draw.pick(words.PRODUCTS)
     if label == "neutral":
@@ -51,7 +51,7 @@ def compose(draw: Draw, label: str, typo_rate: float) -> str:
     return typed(draw, text, typo_rate)
 
 
-def _samples(draw: Draw, count: int, typo_rate: float, seen: set[str]) -> Iterator[Sample]:
+def _samples(draw: SeededRandom, count: int, typo_rate: float, seen: set[str]) -> Iterator[Sample]:
     for _ in range(count):
         label = draw.weighted(_SHARES)
         for _ in range(_TRIES):
@@ -65,7 +65,7 @@ def _samples(draw: Draw, count: int, typo_rate: float, seen: set[str]) -> Iterat
             raise ExhaustedError(f"no new {label} sentence after {_TRIES} tries; ask for fewer samples")
 
 
-def _mislabelled(draw: Draw, sample: Sample, noise: float) -> Sample:
+def _mislabelled(draw: SeededRandom, sample: Sample, noise: float) -> Sample:
     if not draw.chance(noise):
         return sample
     return Sample(sample.text, draw.pick([label for label in LABELS if label != sample.sentiment]))
@@ -78,10 +78,10 @@ def generate(recipe: Recipe) -> Iterator[tuple[str, list[Sample]]]:
     Raises ExhaustedError when the grammar cannot make that many different sentences.
     """
     seen: set[str] = set()
-    held_out = Draw(recipe.seed)
+    held_out = SeededRandom(recipe.seed)
     yield "test", list(_samples(held_out, recipe.test, recipe.typo_rate, seen))
     yield "validation", list(_samples(held_out, recipe.validation, recipe.typo_rate, seen))
-    draw = Draw(~recipe.seed)
+    draw = SeededRandom(~recipe.seed)
     for number in range(1, recipe.shards + 1):
         clean = _samples(draw, recipe.samples, recipe.typo_rate, seen)
         yield f"shard_{number}", [_mislabelled(draw, sample, recipe.label_noise) for sample in clean]

@@ -8,31 +8,31 @@ from collections.abc import Callable, Mapping
 
 from api.sample_data import vocabulary as words
 from api.sample_data.clauses import Polarity, adjective, be, choose_aspect, described, opinion, opposite, plain, verdict
-from api.sample_data.draw import Draw
+from api.sample_data.draw import SeededRandom
 from api.sample_data.vocabulary import Product
 
-Build = Callable[[Draw, Polarity, Product], str]
+Build = Callable[[SeededRandom, Polarity, Product], str]
 
 
-def single(draw: Draw, polarity: Polarity, product: Product) -> str:
+def single(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     if draw.chance(0.35):
         return verdict(draw, polarity, product)
     return opinion(draw, polarity, choose_aspect(draw, product))
 
 
-def agreeing(draw: Draw, polarity: Polarity, product: Product) -> str:
+def agreeing(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     first = choose_aspect(draw, product)
     second = choose_aspect(draw, product, first)
     link = draw.pick((" and ", ", and ", ", also ", ". "))
     return f"{opinion(draw, polarity, first)}{link}{opinion(draw, polarity, second)}"
 
 
-def with_fact(draw: Draw, polarity: Polarity, product: Product) -> str:
+def with_fact(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     parts = draw.shuffled((plain(draw, product), single(draw, polarity, product)))
     return ". ".join(parts)
 
 
-def contrast(draw: Draw, polarity: Polarity, product: Product) -> str:
+def contrast(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     """The clause after "but" is what the writer is left with."""
     first = choose_aspect(draw, product)
     second = choose_aspect(draw, product, first)
@@ -41,7 +41,7 @@ def contrast(draw: Draw, polarity: Polarity, product: Product) -> str:
     return f"{left}{draw.pick((' but ', ', but ', ', but still ', ', however '))}{right}"
 
 
-def concession(draw: Draw, polarity: Polarity, product: Product) -> str:
+def concession(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     """What stands under "although" is given away; the other clause holds."""
     first = choose_aspect(draw, product)
     second = choose_aspect(draw, product, first)
@@ -51,7 +51,7 @@ def concession(draw: Draw, polarity: Polarity, product: Product) -> str:
     return f"{word} {given}, {held}" if draw.chance(0.5) else f"{held}, {word} {given}"
 
 
-def then_and_now(draw: Draw, polarity: Polarity, product: Product) -> str:
+def then_and_now(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     aspect = choose_aspect(draw, product)
     before, now = adjective(draw, opposite(polarity), aspect), adjective(draw, polarity, aspect)
     the, was, is_ = f"the {aspect.noun}", be(aspect.plural, past=True), be(aspect.plural)
@@ -67,7 +67,7 @@ def then_and_now(draw: Draw, polarity: Polarity, product: Product) -> str:
     return draw.pick(forms)
 
 
-def comparison(draw: Draw, polarity: Polarity, product: Product) -> str:
+def comparison(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     aspect = draw.pick(product.aspects)
     old, new = adjective(draw, opposite(polarity), aspect), adjective(draw, polarity, aspect)
     one = "these" if product.plural else "this one"
@@ -82,7 +82,7 @@ def comparison(draw: Draw, polarity: Polarity, product: Product) -> str:
     return draw.pick(forms)
 
 
-def hearsay(draw: Draw, polarity: Polarity, product: Product) -> str:
+def hearsay(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     aspect = choose_aspect(draw, product)
     theirs, mine = adjective(draw, opposite(polarity), aspect), adjective(draw, polarity, aspect)
     who, the, verb = draw.pick(words.PEOPLE), f"the {aspect.noun}", be(aspect.plural)
@@ -97,7 +97,7 @@ def hearsay(draw: Draw, polarity: Polarity, product: Product) -> str:
     return draw.pick(forms)
 
 
-def regret(draw: Draw, polarity: Polarity, product: Product) -> str:
+def regret(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
     """What would have been, and was not."""
     aspect = choose_aspect(draw, product)
     wanted, the, verb = adjective(draw, opposite(polarity), aspect), f"the {aspect.noun}", be(aspect.plural)
@@ -118,7 +118,7 @@ def regret(draw: Draw, polarity: Polarity, product: Product) -> str:
     )
 
 
-def indifferent(draw: Draw, product: Product) -> str:
+def indifferent(draw: SeededRandom, product: Product) -> str:
     """Neutral: no opinion, a shrug, or two opinions that cancel out by the writer's own word."""
     form = draw.weighted({"plain": 6, "neither": 1.5, "balance": 1.5, "mixed": 1})
     if form == "plain":

@@ -2,7 +2,7 @@
 
 import re
 
-from api.sample_data.draw import Draw
+from api.sample_data.draw import SeededRandom
 
 _CONTRACTIONS = {
     "is not": "isn't",
@@ -22,7 +22,7 @@ _NEIGHBOURS = {
 _WORD = re.compile(r"[a-z]{4,}")
 
 
-def slip(draw: Draw, word: str) -> str:
+def slip(draw: SeededRandom, word: str) -> str:
     """One typing error: two letters swapped, one lost, one doubled, or a neighbouring key."""
     at = 1 + draw.below(len(word) - 2)
     kind = draw.below(4)
@@ -35,7 +35,7 @@ def slip(draw: Draw, word: str) -> str:
     return word[:at] + draw.pick(_NEIGHBOURS[word[at]]) + word[at + 1 :]
 
 
-def typed(draw: Draw, text: str, typo_rate: float) -> str:
+def typed(draw: SeededRandom, text: str, typo_rate: float) -> str:
     """The sentence as it might have been typed; `typo_rate` is the chance of a slip in each word of four letters or more."""
     if draw.chance(0.5):
         for full, short in _CONTRACTIONS.items():

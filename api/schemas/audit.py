@@ -4,11 +4,11 @@ from typing import Any
 
 from pydantic import Field
 
-from api.schemas.base import Shape, Timestamp
+from api.schemas.base import ResponseModel, Timestamp
 from api.store.tables import AuditRow
 
 
-class AuditEntry(Shape):
+class AuditEntry(ResponseModel):
     audit_id: str = Field(examples=["aud_4k2j9x7m1q8f3b6c"])
     time: Timestamp
     key_id: str

@@ -42,7 +42,7 @@ Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_print
 Prose = Annotated[str, Field(max_length=20_000), AfterValidator(storable)]
 
 
-class Request(BaseModel):
+class RequestModel(BaseModel):
     """A body that a client sends: no unknown fields, no coercion, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -56,20 +56,20 @@ class Request(BaseModel):
         return fields
 
 
-class Shape(BaseModel):
+class ResponseModel(BaseModel):
     """Something that a client is shown."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Page(Shape, Generic[T]):
+class Page(ResponseModel, Generic[T]):
     """One page of a list, newest first."""
 
     items: list[T]
     next_cursor: str | None = Field(description="give it as ?cursor= for the next page; null on the last")
 
 
-class StopReason(Shape):
+class StopReason(ResponseModel):
     """Why a training ended before its last epoch, or a search before its last training."""
 
     code: str = Field(
@@ -83,7 +83,7 @@ class StopReason(Shape):
         return cls(**reason) if reason else None
 
 
-class Failure(Shape):
+class Failure(ResponseModel):
     """Why something failed."""
 
     code: str = Field(description="stable, snake_case")

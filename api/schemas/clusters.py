@@ -8,13 +8,13 @@ from api.domain import progress as clock
 from api.domain.consensus import Consensus
 from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
-from api.schemas.base import Failure, Name, Request, Shape, StopReason, Timestamp
+from api.schemas.base import Failure, Name, RequestModel, ResponseModel, StopReason, Timestamp
 from api.schemas.trainings import TrainingPrivacy
 from api.services.progress import ClusterStatusView, SessionView
 from api.store.tables import ClusterRow
 
 
-class ClusterCreate(Request):
+class ClusterCreate(RequestModel):
     name: Name
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
@@ -59,14 +59,14 @@ class ClusterCreate(Request):
         return ClusterSpec(**self.model_dump())
 
 
-class ClusterConfig(Shape):
+class ClusterConfig(ResponseModel):
     architecture: Architecture
     daa_enabled: bool
     consensus: Consensus
     wasm_optimization: bool
 
 
-class Cluster(Shape):
+class Cluster(ResponseModel):
     cluster_id: str = Field(examples=["cls_9x7k3m2p"])
     name: str
     topology: Topology
@@ -90,16 +90,16 @@ class Cluster(Shape):
         )
 
 
-class ClusterConnect(Request):
+class ClusterConnect(RequestModel):
     topology: Topology | None = Field(None, description="null or absent: the one that the cluster was created with")
 
 
-class Connection(Shape):
+class Connection(ResponseModel):
     source: Annotated[str, Field(alias="from", examples=["node_w1_abc123"])]
     target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="a node id, or `all`")]
 
 
-class Connections(Shape):
+class Connections(ResponseModel):
     cluster_id: str
     topology: Topology
     connections: list[Connection]
@@ -115,7 +115,7 @@ class Connections(Shape):
         )
 
 
-class Metrics(Shape):
+class Metrics(ResponseModel):
     """Figures of the last completed round; null before there is one."""
 
     global_loss: float | None = Field(
@@ -135,7 +135,7 @@ class Metrics(Shape):
     )
 
 
-class WorkerProgress(Shape):
+class WorkerProgress(ResponseModel):
     local_loss: float | None = Field(description="mean cross-entropy (nats) of the worker's last local epoch")
     local_accuracy: float | None
     samples: int | None = Field(description="training samples of its shard, held-out ones excluded")
@@ -143,7 +143,7 @@ class WorkerProgress(Shape):
     reason: str | None = Field(description="why it was rejected, failed or lost")
 
 
-class RedFlag(Shape):
+class RedFlag(ResponseModel):
     """Something that looks wrong now. It goes when it is over; the event `training.red_flag` that raised it stays."""
 
     code: str = Field(
@@ -160,7 +160,7 @@ class RedFlag(Shape):
     since: Timestamp
 
 
-class TrainingSession(Shape):
+class TrainingSession(ResponseModel):
     training_id: str
     status: str
     epoch: int = Field(description="completed rounds times local_epochs, never more than total_epochs")
@@ -206,14 +206,14 @@ class TrainingSession(Shape):
         )
 
 
-class NodeSummary(Shape):
+class NodeSummary(ResponseModel):
     node_id: str
     role: str
     status: str
     sandbox_id: str | None
 
 
-class ClusterStatus(Shape):
+class ClusterStatus(ResponseModel):
     cluster_id: str
     status: str
     training_sessions: list[TrainingSession] = Field(description="newest first, at most 50; finished ones stay listed")

@@ -6,14 +6,14 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.scopes import Scope
-from api.schemas.base import Name, Request, Shape, Timestamp, Word
+from api.schemas.base import Name, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import ApiKeyRow
 
 _YEAR_S = 365 * 24 * 3600
 _WEEK_S = 7 * 24 * 3600
 
 
-class KeyCreate(Request):
+class KeyCreate(RequestModel):
     """Give `scopes`, or `node_id` for a data owner's key (whose scopes are its usual ones unless they are given)."""
 
     name: Name
@@ -38,11 +38,11 @@ class KeyCreate(Request):
         return self
 
 
-class KeyRotate(Request):
+class KeyRotate(RequestModel):
     overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="seconds that the secret of before still opens")
 
 
-class Key(Shape):
+class Key(ResponseModel):
     key_id: str = Field(examples=["key_8f3m1q"])
     name: str
     prefix: str = Field(description="how the key begins, to recognise it by")

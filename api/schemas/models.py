@@ -4,23 +4,23 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.schemas.base import Failure, Request, Shape, Timestamp
+from api.schemas.base import Failure, RequestModel, ResponseModel, Timestamp
 from api.store.tables import ModelRow
 
 
-class ExportCreate(Request):
+class ExportCreate(RequestModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="letters, digits, dot, dash and underscore", examples=["sentiment_model_v1.0"]
     )
 
 
-class ModelFile(Shape):
+class ModelFile(ResponseModel):
     path: str
     size: int = Field(description="bytes")
     sha256: str
 
 
-class Model(Shape):
+class Model(ResponseModel):
     model_id: str = Field(examples=["mdl_4k2j9x"])
     training_id: str
     cluster_id: str

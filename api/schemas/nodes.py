@@ -5,12 +5,12 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
-from api.schemas.base import Failure, Request, Shape, Timestamp, Word
+from api.schemas.base import Failure, RequestModel, ResponseModel, Timestamp, Word
 from api.schemas.trainings import RoundWorker
 from api.store.tables import NodeRow, RoundNodeRow
 
 
-class NodeDeploy(Request):
+class NodeDeploy(RequestModel):
     node_type: NodeType = "worker"
     role: Role | None = Field(
         None, description="by default the node type's: worker, aggregator (parameter_server) or validator"
@@ -61,7 +61,7 @@ class NodeDeploy(Request):
         return NodeSpec(self.node_type, role, self.model, self.template, self.autonomy, capabilities, self.data_owner)
 
 
-class Resources(Shape):
+class Resources(ResponseModel):
     """Measured inside the sandbox."""
 
     cpu_cores: int | None
@@ -69,7 +69,7 @@ class Resources(Shape):
     gpu: str | None = Field(description="name of the CUDA device; null without one")
 
 
-class RejectedUpdates(Shape):
+class RejectedUpdates(ResponseModel):
     """What a node's updates were rejected for, over all its trainings."""
 
     count: int
@@ -78,7 +78,7 @@ class RejectedUpdates(Shape):
     last_reason: str
 
 
-class Node(Shape):
+class Node(ResponseModel):
     node_id: str = Field(examples=["node_w1_abc123"])
     cluster_id: str
     sandbox_id: str | None = Field(description="null until the provider has made it")
@@ -135,6 +135,6 @@ class NodeRound(RoundWorker):
         return cls(training_id=row.training_id, round=row.number, **dict(RoundWorker.of(row)))
 
 
-class NodeRounds(Shape):
+class NodeRounds(ResponseModel):
     node_id: str
     items: list[NodeRound] = Field(description="newest first, at most 100")

@@ -6,11 +6,11 @@ from pydantic import Field, model_validator
 
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
-from api.schemas.base import Failure, Prose, Request, Shape, Timestamp, Word
+from api.schemas.base import Failure, Prose, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import PredictionRow
 
 
-class PredictionCreate(Request):
+class PredictionCreate(RequestModel):
     """Give `input_data` or `inputs`, not both."""
 
     input_data: str | None = Field(None, description="path in the aggregator's sandbox", examples=["/data/test.json"])
@@ -29,7 +29,7 @@ class PredictionCreate(Request):
         return PredictionSpec(self.aggregation, None if self.inputs is None else tuple(self.inputs), path, self.training_id)
 
 
-class PredictedText(Shape):
+class PredictedText(ResponseModel):
     text: str
     sentiment: str
     confidence: float = Field(
@@ -37,7 +37,7 @@ class PredictedText(Shape):
     )
 
 
-class Results(Shape):
+class Results(ResponseModel):
     accuracy: float | None = Field(None, description="when the input is labelled: fraction right, 0..1")
     precision: float | None = Field(None, description="macro mean over the classes")
     recall: float | None = Field(None, description="macro mean over the classes")
@@ -54,7 +54,7 @@ class Results(Shape):
     )
 
 
-class Prediction(Shape):
+class Prediction(ResponseModel):
     prediction_id: str = Field(examples=["pred_ens_ij012"])
     cluster_id: str
     aggregation: Aggregation

@@ -2,22 +2,22 @@
 
 from pydantic import Field
 
-from api.schemas.base import Shape
+from api.schemas.base import ResponseModel
 
 
-class ProblemField(Shape):
+class ProblemField(ResponseModel):
     pointer: str = Field(description="JSON pointer (RFC 6901) to the wrong field, or /name of a query parameter")
     message: str
 
 
-class QuotaUse(Shape):
+class QuotaUse(ResponseModel):
     name: str = Field(examples=["nodes"])
     limit: float
     used: float = Field(description="before this request")
     asked: float = Field(description="what this request would add")
 
 
-class Problem(Shape):
+class Problem(ResponseModel):
     type: str = Field(description="a URI reference that names the kind of problem", examples=["/problems/not_found"])
     title: str
     status: int

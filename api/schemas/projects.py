@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from api.schemas.base import Shape, Timestamp
+from api.schemas.base import ResponseModel, Timestamp
 from api.store.tables import ProjectRow
 
 
-class Quota(Shape):
+class Quota(ResponseModel):
     limit: float | None = Field(description="null: no limit")
     used: float
 
 
-class Quotas(Shape):
+class Quotas(ResponseModel):
     clusters: Quota = Field(description="not terminated")
     nodes: Quota = Field(description="not terminated")
     running_sandboxes: Quota = Field(description="running, or about to")
@@ -21,7 +21,7 @@ class Quotas(Shape):
     spend_usd: Quota = Field(description="all sandbox-seconds so far, times their price")
 
 
-class Project(Shape):
+class Project(ResponseModel):
     project_id: str = Field(examples=["prj_5m2k8x"])
     name: str
     created_at: Timestamp

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
-from api.domain.sandboxes import LimitHit as Hit
-from api.schemas.base import Request, Shape, Timestamp, storable
+from api.domain.sandboxes import ResourceLimitHit as Hit
+from api.schemas.base import RequestModel, ResponseModel, Timestamp, storable
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
 
-class SandboxUse(Shape):
+class SandboxUse(ResponseModel):
     """Measured at the provider just now; null where it cannot be."""
 
     cpu_used_percent: float | None
@@ -34,7 +34,7 @@ class SandboxUse(Shape):
         )
 
 
-class LimitHit(Shape):
+class LimitHit(ResponseModel):
     """A limit that the sandbox ran into."""
 
     limit: Literal["memory", "processes", "disk", "files", "timeout", "output"]
@@ -43,7 +43,7 @@ class LimitHit(Shape):
     last_at: Timestamp
 
 
-class Sandbox(Shape):
+class Sandbox(ResponseModel):
     sandbox_id: str = Field(examples=["sbx4f0c2a9d1e7b"])
     node_id: str
     cluster_id: str
@@ -89,7 +89,7 @@ class Sandbox(Shape):
         )
 
 
-class File(Shape):
+class File(ResponseModel):
     path: str = Field(examples=["/data/train_shard_1.json"])
     size: int = Field(description="bytes that arrived")
     sha256: str = Field(description="of the bytes that arrived")
@@ -99,7 +99,7 @@ class File(Shape):
         return cls(path=stored.path, size=stored.size, sha256=stored.sha256)
 
 
-class Execute(Request):
+class Execute(RequestModel):
     code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
     language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
         None, description="by default the template's language"
@@ -107,7 +107,7 @@ class Execute(Request):
     timeout_s: float | None = Field(None, gt=0, le=600, description="by default the server's limit for executions")
 
 
-class Execution(Shape):
+class Execution(ResponseModel):
     stdout: str
     stderr: str
     exit_code: int | None = Field(description="null when the command was ended by a limit")
@@ -125,13 +125,13 @@ class Execution(Shape):
         )
 
 
-class Line(Shape):
+class Line(ResponseModel):
     time: Timestamp
     stream: str = Field(examples=["stdout"])
     line: str
 
 
-class Logs(Shape):
+class Logs(ResponseModel):
     sandbox_id: str
     lines: list[Line] = Field(description="oldest first")
 

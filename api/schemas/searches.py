@@ -21,7 +21,7 @@ from api.domain.searches import (
     size,
 )
 from api.domain.specs import TrainingSpec
-from api.schemas.base import Failure, Shape, StopReason, Timestamp
+from api.schemas.base import Failure, ResponseModel, StopReason, Timestamp
 from api.schemas.options import SEARCHED
 from api.schemas.space import Choice, OptionName, invalid, read
 from api.schemas.trainings import TrainingCreate
@@ -145,7 +145,7 @@ class SearchCreate(TrainingCreate):
             raise placed(invalid(found), options) from None
 
 
-class SearchTrial(Shape):
+class SearchTrial(ResponseModel):
     """One training of a search; figures are null until they were measured."""
 
     options: dict[str, Any] = Field(description="what it has of the space")
@@ -170,7 +170,7 @@ class SearchTrial(Shape):
         )
 
 
-class Search(Shape):
+class Search(ResponseModel):
     search_id: str = Field(examples=["search_k2j9x4m7q1"])
     cluster_id: str
     status: SearchStatus

@@ -7,13 +7,13 @@ from pydantic import Field, ValidationError, WithJsonSchema
 
 from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import MOST_TRAININGS, Range, Scale
-from api.schemas.base import Request
+from api.schemas.base import RequestModel
 from api.schemas.options import SEARCHED, is_number, is_whole, wrong_value
 
 _MOST_ERRORS: Final = 20
 
 
-class SearchRange(Request):
+class SearchRange(RequestModel):
     """Numbers from `min` to `max`, both included."""
 
     min: int | float

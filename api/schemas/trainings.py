@@ -11,14 +11,14 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
 from api.domain.specs import Compression, Optimizer, Schedule, TrainingSpec
 from api.domain.strategies import Strategy
-from api.schemas.base import Failure, Request, Shape, StopReason, Timestamp
+from api.schemas.base import Failure, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 DEFAULT_RATIO: Final = 0.05
 DEFAULT_RANK: Final = 8
 
 
-class DifferentialPrivacyCreate(Request):
+class DifferentialPrivacyCreate(RequestModel):
     """DP-SGD at every worker: each record's gradient is clipped and Gaussian noise is added before anything leaves. Give one
     of `target_epsilon` and `noise_multiplier`."""
 
@@ -32,7 +32,7 @@ class DifferentialPrivacyCreate(Request):
     )
 
 
-class TrainingCreate(Request):
+class TrainingCreate(RequestModel):
     dataset: str = Field(
         description="path or glob inside each worker's sandbox; with federated false inside the aggregator's",
         examples=["/data/train_*.json"],
@@ -158,7 +158,7 @@ class TrainingCreate(Request):
         if self.strategy == "diloco":
             fields["optimizer"] = self._inner_optimizer()
         if self.differential_privacy is not None:
-            fields["differential_privacy"] = domain_privacy.DifferentialPrivacy(**self.differential_privacy.model_dump())
+            fields["differential_privacy"] = domain_privacy.PrivacySpec(**self.differential_privacy.model_dump())
             fields["differential_privacy"].check()
         return TrainingSpec(**fields)
 
@@ -188,14 +188,14 @@ def _contradiction(pointer: str, message: str) -> InvalidError:
     return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
 
 
-class DifferentialPrivacy(Shape):
+class DifferentialPrivacy(ResponseModel):
     target_epsilon: float | None
     noise_multiplier: float | None
     max_grad_norm: float
     delta: float | None
 
 
-class WorkerPrivacy(Shape):
+class WorkerPrivacy(ResponseModel):
     epsilon: float | None = Field(description="spent so far: every round that was begun with this worker counts")
     samples: int = Field(description="records that its plan was made for")
     sampling_rate: float = Field(description="probability of each record to be in a step's batch")
@@ -203,7 +203,7 @@ class WorkerPrivacy(Shape):
     steps_per_epoch: int
 
 
-class TrainingPrivacy(Shape):
+class TrainingPrivacy(ResponseModel):
     """(epsilon, delta)-differential privacy, neighbours differing by one record of one worker, by a Renyi accountant. It
     covers the updates and all that is made of them; not counts of samples, the set of labels, and durations."""
 
@@ -221,7 +221,7 @@ class TrainingPrivacy(Shape):
         return cls(epsilon=domain_privacy.epsilon_of(spent), delta=row.privacy["delta"], workers=workers)
 
 
-class TrainingConfig(Shape):
+class TrainingConfig(ResponseModel):
     epochs: int
     batch_size: int
     learning_rate: float
@@ -266,7 +266,7 @@ class TrainingConfig(Shape):
     secure_aggregation: bool = False
 
 
-class Training(Shape):
+class Training(ResponseModel):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
     search_id: str | None = Field(description="the search that it is one of")
@@ -310,7 +310,7 @@ class Training(Shape):
         )
 
 
-class RoundPrivacy(Shape):
+class RoundPrivacy(ResponseModel):
     """What differential privacy has cost one worker. `steps` are this round's, repetitions included; `epsilon` is that of all
     rounds until this one."""
 
@@ -332,7 +332,7 @@ class RoundPrivacy(Shape):
         )
 
 
-class RoundWorker(Shape):
+class RoundWorker(ResponseModel):
     state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled")
     samples: int | None
     local_loss: float | None
@@ -350,7 +350,7 @@ class RoundWorker(Shape):
         return RoundWorker(privacy=RoundPrivacy.of(row.privacy), **fields)
 
 
-class Link(Shape):
+class Link(ResponseModel):
     """Bytes that went from one node to another, and the seconds they took from a body's first byte to its last."""
 
     from_: str = Field(alias="from", examples=["node_w1_abc123"])
@@ -361,7 +361,7 @@ class Link(Shape):
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
 
-class Round(Shape):
+class Round(ResponseModel):
     round: int
     status: str = Field(description="running, completed, failed or stopped")
     started_at: Timestamp
@@ -407,6 +407,6 @@ class Round(Shape):
         return cls(round=row.number, workers=workers, error=Failure.of(row.error), **fields)
 
 
-class RoundList(Shape):
+class RoundList(ResponseModel):
     items: list[Round] = Field(description="by number, oldest first")
     next_cursor: str | None

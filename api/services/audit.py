@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.store.tables import AuditRow
 
 _LONGEST = 200
@@ -71,7 +71,7 @@ def values(entry: Entry, status: int, resource: str | None = None, at: datetime 
     return found if at is None else {**found, "created_at": at}
 
 
-def page(session: Session, project_id: str, wanted: Query, limit: int, after: Cursor | None) -> Page[AuditRow]:
+def page(session: Session, project_id: str, wanted: Query, limit: int, after: Cursor | None) -> RowPage[AuditRow]:
     """Newest first."""
     query = select(AuditRow).where(AuditRow.project_id == project_id)
     for column in ("key_id", "operation", "resource", "status"):

@@ -10,7 +10,7 @@ from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
@@ -40,7 +40,7 @@ def get(session: Session, project_id: str, cluster_id: str) -> ClusterRow:
     return owned(session, ClusterRow, project_id, cluster_id)
 
 
-def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ClusterRow]:
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> RowPage[ClusterRow]:
     return fetch(session, select(ClusterRow).where(ClusterRow.project_id == project_id), ClusterRow, limit, after)
 
 
@@ -97,7 +97,7 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if search.status != "stopping":
             transitions.move(session, search, "stopping", reason="the cluster is being terminated")
         leases.wake(search)
-        uow.ring("searches.advance", search.id)
+        uow.enqueue("searches.advance", search.id)
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -105,15 +105,15 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if training.status != "stopping":
             transitions.move(session, training, "stopping", reason="the cluster is being terminated")
         leases.wake(training)
-        uow.ring("trainings.advance", training.id)
+        uow.enqueue("trainings.advance", training.id)
     transitions.move(session, cluster, "terminating", reason=reason)
     nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
     for node in nodes:
         transitions.move(session, node, "terminating")
         leases.wake(node)
-        uow.ring("nodes.terminate", node.id)
+        uow.enqueue("nodes.terminate", node.id)
     leases.wake(cluster)
-    uow.ring("clusters.advance", cluster.id)
+    uow.enqueue("clusters.advance", cluster.id)
 
 
 def refuse_ended(cluster: ClusterRow) -> None:

@@ -13,13 +13,13 @@ from api.domain import ids
 from api.domain.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from api.domain.scopes import OWNER_SCOPES, check_grant, checked
 from api.domain.scopes import SCOPES as SCOPES
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.services.principals import PREFIX_LENGTH, Principal, digest, valid
 from api.settings import Settings
 from api.store.tables import ApiKeyRow, NodeRow, ProjectRow
 
 
-class Made(NamedTuple):
+class IssuedKey(NamedTuple):
     """A key and its secret, which nobody can read again."""
 
     row: ApiKeyRow
@@ -44,7 +44,7 @@ def create(
     scopes: Iterable[str],
     expires_at: datetime | None = None,
     plaintext: str | None = None,
-) -> Made:
+) -> IssuedKey:
     """Make a key, and its project where it is new."""
     for field, value in (("project", project), ("name", name)):
         if not value.strip() or not value.isprintable():
@@ -62,7 +62,7 @@ def issue(
     wanted: Iterable[str] | None,
     node_id: str | None = None,
     expires_at: datetime | None = None,
-) -> Made:
+) -> IssuedKey:
     """Make a key in the caller's project, with no scope that the caller lacks; with `node_id` for that node's data owner."""
     if node_id is not None:
         _check_owner(session, principal.project_id, node_id)
@@ -77,7 +77,7 @@ def ensure(session: Session, settings: Settings, *, project: str, name: str, pla
         create(session, settings, project=project, name=name, scopes=SCOPES, plaintext=plaintext)
 
 
-def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ApiKeyRow]:
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> RowPage[ApiKeyRow]:
     return fetch(session, select(ApiKeyRow).where(ApiKeyRow.project_id == project_id), ApiKeyRow, limit, after)
 
 
@@ -117,7 +117,7 @@ def rotate(
     key_id: str,
     overlap_s: int,
     by: Principal | None = None,
-) -> Made:
+) -> IssuedKey:
     """Give a key a new secret; the one before still opens for `overlap_s` seconds, and the one before that no more.
 
     `by` learns the secret, so it must have all that the key has.
@@ -136,7 +136,7 @@ def rotate(
     row.rotated_at = func.clock_timestamp()
     session.flush()
     session.refresh(row)
-    return Made(row, secret)
+    return IssuedKey(row, secret)
 
 
 def _add(
@@ -149,7 +149,7 @@ def _add(
     *,
     node_id: str | None = None,
     plaintext: str | None = None,
-) -> Made:
+) -> IssuedKey:
     secret = plaintext or new_plaintext()
     row = ApiKeyRow(
         id=ids.key_id(),
@@ -163,7 +163,7 @@ def _add(
     )
     session.add(row)
     session.flush()
-    return Made(row, secret)
+    return IssuedKey(row, secret)
 
 
 def _check_owner(session: Session, project_id: str, node_id: str) -> None:

@@ -9,7 +9,7 @@ from api.domain import ids
 from api.domain.errors import ConflictError
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import UnitOfWork
@@ -43,7 +43,7 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row, name=name)
-    uow.ring("models.advance", row.id)
+    uow.enqueue("models.advance", row.id)
     return row
 
 
@@ -51,7 +51,7 @@ def get(session: Session, project_id: str, model_id: str) -> ModelRow:
     return owned(session, ModelRow, project_id, model_id)
 
 
-def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> Page[ModelRow]:
+def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> RowPage[ModelRow]:
     return fetch(session, select(ModelRow).where(ModelRow.project_id == project_id), ModelRow, limit, after)
 
 

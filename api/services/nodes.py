@@ -10,7 +10,7 @@ from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
 from api.services import quotas
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.services.principals import Principal
 from api.settings import Settings
 from api.store import events, leases, transitions
@@ -45,7 +45,7 @@ def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, node, role=node.role)
-    uow.ring("nodes.advance", node.id)
+    uow.enqueue("nodes.advance", node.id)
     return node
 
 
@@ -53,7 +53,7 @@ def get(session: Session, project_id: str, node_id: str) -> NodeRow:
     return owned(session, NodeRow, project_id, node_id)
 
 
-def page(session: Session, project_id: str, cluster_id: str, limit: int, after: Cursor | None) -> Page[NodeRow]:
+def page(session: Session, project_id: str, cluster_id: str, limit: int, after: Cursor | None) -> RowPage[NodeRow]:
     cluster = owned(session, ClusterRow, project_id, cluster_id)
     return fetch(session, select(NodeRow).where(NodeRow.cluster_id == cluster.id), NodeRow, limit, after)
 
@@ -93,7 +93,7 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
     cluster.connections = [edge for edge in cluster.connections if node.id not in (edge["from"], edge["to"])]
     cluster.members = [member for member in cluster.members if member != node.id]
     leases.wake(node)
-    uow.ring("nodes.terminate", node.id)
+    uow.enqueue("nodes.terminate", node.id)
     return node
 
 
@@ -139,7 +139,7 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
         detail = "What was uploaded to this node is gone with its sandbox; upload it again."
         events.emit(session, node.cluster_id, "node.files_lost", {"node_id": node.id, "role": node.role, "detail": detail})
     leases.wake(node)
-    uow.ring("nodes.advance", node.id)
+    uow.enqueue("nodes.advance", node.id)
 
 
 def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:

@@ -43,16 +43,16 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class RowPage(Generic[T]):
     items: Sequence[T]
     next: Cursor | None
 
 
-def fetch(session: Session, query: Select[Any], table: Any, limit: int, after: Cursor | None) -> Page[Any]:
+def fetch(session: Session, query: Select[Any], table: Any, limit: int, after: Cursor | None) -> RowPage[Any]:
     """Run `query` over `table` (with created_at and id), newest first."""
     if after is not None:
         query = query.where(tuple_(table.created_at, table.id) < (after.created_at, after.row_id))
     rows = session.scalars(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)).all()
     items = rows[:limit]
     more = len(rows) > limit
-    return Page(items, Cursor(items[-1].created_at, items[-1].id) if more else None)
+    return RowPage(items, Cursor(items[-1].created_at, items[-1].id) if more else None)

@@ -34,7 +34,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row)
-    uow.ring("predictions.advance", row.id)
+    uow.enqueue("predictions.advance", row.id)
     return row
 
 

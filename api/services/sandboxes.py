@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from api.domain.access import Act, check_access
 from api.domain.errors import ConflictError, NotFoundError
 from api.services import quotas
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.services.principals import Principal
 from api.settings import Settings
 from api.store.tables import ClusterRow, NodeRow
@@ -17,7 +17,7 @@ STATUSES = ("running", "lost", "terminating", "terminated", "failed", "provision
 _NOTE_EVERY = timedelta(seconds=10)
 
 
-def page(session: Session, project_id: str, status: str | None, limit: int, after: Cursor | None) -> Page[NodeRow]:
+def page(session: Session, project_id: str, status: str | None, limit: int, after: Cursor | None) -> RowPage[NodeRow]:
     """Nodes that have, or had, a sandbox."""
     query = select(NodeRow).where(NodeRow.project_id == project_id, NodeRow.sandbox_id.is_not(None))
     if status is not None:

@@ -12,12 +12,12 @@ from api.domain import early_stopping, ids, progress
 from api.domain.searches import SearchSpec
 from api.domain.specs import TrainingSpec, common_model
 from api.domain.status import ACTIVE_SEARCH
-from api.domain.stopping import StopReason
+from api.domain.stopping import TrainingStop
 from api.services import progress as figures
 from api.services import trainings
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
@@ -29,7 +29,7 @@ class TrialView:
 
     options: dict[str, Any]
     training: TrainingRow | None
-    curve: early_stopping.Curve
+    curve: early_stopping.MetricCurve
 
     @property
     def metric(self) -> float | None:
@@ -81,7 +81,7 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row, trials=len(spec.trials), metric=spec.metric)
-    uow.ring("searches.advance", row.id)
+    uow.enqueue("searches.advance", row.id)
     return row
 
 
@@ -104,7 +104,7 @@ def get(session: Session, project_id: str, search_id: str) -> SearchRow:
 
 def page(
     session: Session, project_id: str, cluster_id: str | None, status: str | None, limit: int, after: Cursor | None
-) -> Page[SearchView]:
+) -> RowPage[SearchView]:
     """Newest first."""
     query = select(SearchRow).where(SearchRow.project_id == project_id)
     if cluster_id is not None:
@@ -112,7 +112,7 @@ def page(
     if status is not None:
         query = query.where(SearchRow.status == status)
     found = fetch(session, query, SearchRow, limit, after)
-    return Page([view(session, row) for row in found.items], found.next)
+    return RowPage([view(session, row) for row in found.items], found.next)
 
 
 def view(session: Session, row: SearchRow) -> SearchView:
@@ -139,7 +139,7 @@ def view(session: Session, row: SearchRow) -> SearchView:
     return SearchView(row, trials, None if chosen is None else trials[chosen], cost)
 
 
-def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.Curve]:
+def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.MetricCurve]:
     """The metric of each training over the epochs that it has trained, by its completed rounds."""
     result: dict[str, list[tuple[int, float | None]]] = {training.id: [] for training in found}
     configs = {training.id: training.config for training in found}
@@ -163,16 +163,16 @@ def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
     if row.status in ("pending", "running"):
         transitions.move(session, row, "stopping", reason="asked to stop")
         if row.training_ids:
-            why = StopReason("search_stopped", "Its search was asked to stop.")
+            why = TrainingStop("search_stopped", "Its search was asked to stop.")
             trainings.halt(uow, session.get_one(TrainingRow, row.training_ids[-1]), why.detail, why)
         leases.wake(row)
-        uow.ring("searches.advance", row.id)
+        uow.enqueue("searches.advance", row.id)
     return row
 
 
-def tell(uow: UnitOfWork, training: TrainingRow) -> None:
+def wake_search(uow: UnitOfWork, training: TrainingRow) -> None:
     """Let a training's search look at what has become of it."""
     row = None if training.search_id is None else uow.session.get_one(SearchRow, training.search_id, populate_existing=True)
     if row is not None and row.status in ACTIVE_SEARCH:
         leases.wake(row)
-        uow.ring("searches.advance", row.id)
+        uow.enqueue("searches.advance", row.id)

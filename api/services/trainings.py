@@ -10,10 +10,10 @@ from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import TrainingSpec, common_model
 from api.domain.status import ACTIVE_TRAINING
-from api.domain.stopping import StopReason
+from api.domain.stopping import TrainingStop
 from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, Page, fetch
+from api.services.pages import Cursor, RowPage, fetch
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -53,7 +53,7 @@ def begin(
         due_at=func.clock_timestamp(),
     )
     transitions.created(uow.session, row, workers=row.workers, aggregator=row.aggregator_id)
-    uow.ring("trainings.advance", row.id)
+    uow.enqueue("trainings.advance", row.id)
     return row
 
 
@@ -61,7 +61,7 @@ def get(session: Session, project_id: str, training_id: str) -> TrainingRow:
     return owned(session, TrainingRow, project_id, training_id)
 
 
-def page(session: Session, project_id: str, cluster_id: str | None, limit: int, after: Cursor | None) -> Page[TrainingRow]:
+def page(session: Session, project_id: str, cluster_id: str | None, limit: int, after: Cursor | None) -> RowPage[TrainingRow]:
     query = select(TrainingRow).where(TrainingRow.project_id == project_id)
     if cluster_id is not None:
         query = query.where(TrainingRow.cluster_id == owned(session, ClusterRow, project_id, cluster_id).id)
@@ -99,14 +99,14 @@ def stop(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     return training
 
 
-def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: StopReason | None = None) -> None:
+def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop | None = None) -> None:
     """Stop a training of a locked cluster, unless it stops already or has ended; `why` is kept as its `stop_reason`."""
     if training.status in ("pending", "training"):
         training.stop_reason = None if why is None else asdict(why)
         transitions.move(uow.session, training, "stopping", reason=reason)
         leases.wake(training)
-        uow.ring("trainings.interrupt", training.id)
-        uow.ring("trainings.advance", training.id)
+        uow.enqueue("trainings.interrupt", training.id)
+        uow.enqueue("trainings.advance", training.id)
 
 
 def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
@@ -132,7 +132,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     training.finished_at = None
     transitions.move(session, training, "pending", reason="resumed")
     leases.wake(training)
-    uow.ring("trainings.advance", training.id)
+    uow.enqueue("trainings.advance", training.id)
     return training
 
 

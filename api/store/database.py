@@ -10,43 +10,44 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.settings import Settings
 
 
-class Bell(Protocol):
+class Dispatcher(Protocol):
     """Tells a worker that a row wants a step. May be lost: the sweep finds what nobody was told of."""
 
     def __call__(self, step: str, row_id: str) -> None: ...
 
 
 class UnitOfWork:
-    """One transaction, and the bells to ring once it is committed."""
+    """One transaction, and the steps to enqueue once it is committed."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._rings: list[tuple[str, str]] = []
+        self._queued: list[tuple[str, str]] = []
 
-    def ring(self, step: str, row_id: str) -> None:
-        if (step, row_id) not in self._rings:
-            self._rings.append((step, row_id))
+    def enqueue(self, step: str, row_id: str) -> None:
+        """Ask for a step on a row, once for each transaction."""
+        if (step, row_id) not in self._queued:
+            self._queued.append((step, row_id))
 
-    def rings(self) -> list[tuple[str, str]]:
-        return list(self._rings)
+    def queued(self) -> list[tuple[str, str]]:
+        return list(self._queued)
 
 
 class Database:
-    """Sessions on one Postgres. `bell` is rung after each commit, never inside a transaction."""
+    """Sessions on one Postgres. `dispatcher` is called after each commit, never inside a transaction."""
 
-    def __init__(self, engine: Engine, bell: Bell) -> None:
+    def __init__(self, engine: Engine, dispatcher: Dispatcher) -> None:
         self.engine = engine
         self._sessions: Callable[[], Session] = sessionmaker(engine, expire_on_commit=False)
-        self._bell = bell
+        self._dispatcher = dispatcher
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        """Commits at the end of the block, rolls back on any exception; then rings."""
+        """Commits at the end of the block, rolls back on any exception; then dispatches."""
         with self._sessions() as session, session.begin():
             uow = UnitOfWork(session)
             yield uow
-        for step, row_id in uow.rings():
-            self._bell(step, row_id)
+        for step, row_id in uow.queued():
+            self._dispatcher(step, row_id)
 
     def dispose(self) -> None:
         self.engine.dispose()

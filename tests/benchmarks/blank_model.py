@@ -12,7 +12,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ResponseModel:
     name: str
     words: int
     width: int
@@ -22,11 +22,11 @@ class Shape:
     positions: int
 
 
-SHAPES = {1: Shape("1 MB", 1500, 96, 1, 2, 384, 32), 87: Shape("87 MB", 30_522, 384, 6, 12, 1536, 512)}
+SHAPES = {1: ResponseModel("1 MB", 1500, 96, 1, 2, 384, 32), 87: ResponseModel("87 MB", 30_522, 384, 6, 12, 1536, 512)}
 """By size in MiB. The larger one has the configuration of all-MiniLM-L6."""
 
 
-def save(shape: Shape, folder: Path) -> list[Path]:
+def save(shape: ResponseModel, folder: Path) -> list[Path]:
     """Write the model and a word tokenizer; returns the files."""
     folder.mkdir(parents=True)
     words = [*SPECIALS, *(f"word{index}" for index in range(shape.words - len(SPECIALS)))]

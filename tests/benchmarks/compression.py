@@ -20,7 +20,7 @@ from workers.agent.protocol.training import Compression, Hyperparameters, TrainR
 from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State
 from workers.agent.updates.packing import pack
-from workers.agent.updates.validation import admit
+from workers.agent.updates.validation import validate_update
 
 WAYS = {
     "none": Compression(),
@@ -49,7 +49,7 @@ class _Way:
         self._owed[worker] = packed.residual
         report = TrainReport(node_id="w", training_id="t", round=number, state="done", samples=1)
         self.bytes += tensors.write_parts(self._path, packed.parts, {"report": report.model_dump_json()}).bytes
-        return admit(self._path, "w", base, self._frozen, self._wanted).state
+        return validate_update(self._path, "w", base, self._frozen, self._wanted).state
 
 
 def measure(way: str, given: argparse.Namespace, scratch: Path) -> tuple[float, float]:

@@ -24,14 +24,16 @@ from workers.agent.protocol.common import Autonomy, ModelSpec
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.paths import Root
 from workers.agent.storage import tensors
-from workers.agent.training.local_epochs import Job, train
+from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 _REPEATS = 2
 
 
 def epoch_seconds(network: Network, samples: Encoded, *, bf16: bool, frozen: int, number: int) -> float:
     wanted = Hyperparameters(batch_size=32, learning_rate=1e-4, optimizer="adamw", mixed_precision=bf16, freeze_layers=frozen)
-    job = Job(number, wanted, Autonomy(), "0" * 64, commit=False, stop=threading.Event(), progress=lambda _part: None)
+    job = LocalTrainingTask(
+        number, wanted, Autonomy(), "0" * 64, commit=False, stop=threading.Event(), progress=lambda _part: None
+    )
     return train(network, Shard(samples, samples), job).seconds
 
 

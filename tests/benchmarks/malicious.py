@@ -41,7 +41,7 @@ from workers.agent.proof_of_learning.trace import trace_of
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
 from workers.agent.protocol.inference import Evaluate
-from workers.agent.protocol.training import Commitment, Hyperparameters, Keep, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.training import Commitment, Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
 from workers.agent.storage import tensors
 from workers.agent.training.local_round import LOCAL_MODEL
 
@@ -157,7 +157,7 @@ class Cluster:
             if worker not in forged:
                 worker.post("/rounds/train", turned if attack and worker in self.malicious else asked)
             elif attack == "sign flip":
-                worker.post("/models", Keep(training_id=training_id, digest=base, source=self.aggregator.peer))
+                worker.post("/models", ReplicateModel(training_id=training_id, digest=base, source=self.aggregator.peer))
                 worker.post("/rounds/train", away)
         for worker in forged:
             self._push(training_id, number, worker, self._forged(training_id, number, base, worker, attack or ""))

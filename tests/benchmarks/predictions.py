@@ -39,7 +39,7 @@ from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.paths import Root
 from workers.agent.serving import int8_graph, onnx_graph
 from workers.agent.serving.onnx_graph import Graph
-from workers.agent.training.local_epochs import Job, train
+from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 _BATCH = 32
 _GOAL_S = 1.2
@@ -54,7 +54,7 @@ def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) 
     training = network.encoded([sample.text for sample in shard], [sample.sentiment for sample in shard])
     rate = 1e-3 if model == "base" else 1e-4
     wanted = Hyperparameters(local_epochs=1, batch_size=32, learning_rate=rate, optimizer="adamw", mixed_precision=True)
-    job = Job(1, wanted, Autonomy(), "", commit=False, stop=threading.Event(), progress=lambda _part: None)
+    job = LocalTrainingTask(1, wanted, Autonomy(), "", commit=False, stop=threading.Event(), progress=lambda _part: None)
     train(network, Shard(training, training), job)
     tested = network.encoded([sample.text for sample in data["test"][:texts]])
     whole, small = folder / f"{model}.onnx", folder / f"{model}.int8.onnx"

@@ -39,7 +39,7 @@ _LINE = "{:>7}  {:>6}  {:>8}  {:>8}  {:>8}  {:>9}  {:>6}  {:>8}  {:>9}  {:>8}  {
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeldOutMetrics:
     """Seconds of each round after the first; `beyond` is what is left without the slowest worker's training."""
 
     beyond: list[float]
@@ -68,7 +68,7 @@ def _cluster(walk: Walk, workers: int, files: list[Path]) -> str:
     return cluster_id
 
 
-def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> Measured:
+def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> HeldOutMetrics:
     cluster_id = _cluster(walk, workers, files)
     try:
         training = walk.train(
@@ -86,7 +86,7 @@ def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> Measur
     return _figures(found, workers)
 
 
-def _figures(rounds: list[dict[str, Any]], workers: int) -> Measured:
+def _figures(rounds: list[dict[str, Any]], workers: int) -> HeldOutMetrics:
     starts = [datetime.fromisoformat(item["started_at"]) for item in rounds]
     ends = [*starts[1:], datetime.fromisoformat(rounds[-1]["finished_at"])]
     whole = [(end - start).total_seconds() for start, end in zip(starts, ends, strict=True)]
@@ -95,7 +95,7 @@ def _figures(rounds: list[dict[str, Any]], workers: int) -> Measured:
         if len(done) != workers:
             raise SystemExit(f"round {item['round']}: only {len(done)} of {workers} workers took part")
     training = [item["train_seconds"] for item in rounds]
-    return Measured(
+    return HeldOutMetrics(
         beyond=[seconds - trained for seconds, trained in zip(whole[1:], training[1:], strict=True)],
         training=training[1:],
         aggregate=[item["aggregate_seconds"] for item in rounds[1:]],
@@ -106,7 +106,7 @@ def _figures(rounds: list[dict[str, Any]], workers: int) -> Measured:
     )
 
 
-def _row(workers: int, shape: blank_model.Shape, found: Measured, reference: list[float]) -> str:
+def _row(workers: int, shape: blank_model.ResponseModel, found: HeldOutMetrics, reference: list[float]) -> str:
     median = statistics.median(found.beyond)
     floor = statistics.median(reference)
     seconds = [median, max(found.beyond), floor, *map(statistics.median, (found.training, found.aggregate, found.evaluate))]

@@ -21,7 +21,7 @@ from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import strategy_of
-from workers.agent.training.local_epochs import Job, train
+from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 Sent = Callable[[int, int, State, State], State]
 """(round, worker, base, trained) -> the model that the aggregator sees."""
@@ -94,9 +94,11 @@ class Feedback:
         return accuracy
 
 
-def _job(number: int, wanted: Hyperparameters, moments: dict[str, Any] | None) -> Job:
+def _job(number: int, wanted: Hyperparameters, moments: dict[str, Any] | None) -> LocalTrainingTask:
     stop = threading.Event()
-    return Job(number, wanted, Autonomy(), "", commit=False, stop=stop, progress=lambda _part: None, moments=moments)
+    return LocalTrainingTask(
+        number, wanted, Autonomy(), "", commit=False, stop=stop, progress=lambda _part: None, moments=moments
+    )
 
 
 def _joined(parts: Sequence[Encoded]) -> Encoded:

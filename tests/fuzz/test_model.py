@@ -62,7 +62,7 @@ class Cluster:
         return self.status in ("terminating", "terminated")
 
 
-class Machine(RuleBasedStateMachine):
+class RunningSandbox(RuleBasedStateMachine):
     """One user's clusters. `user` is set before it runs."""
 
     user: ClassVar[User]
@@ -270,8 +270,8 @@ _NEXT = {
 
 
 def test_every_sequence_is_answered_as_the_model_says(world: World) -> None:
-    Machine.user = world.user
+    RunningSandbox.user = world.user
     run_state_machine_as_test(
-        Machine,
+        RunningSandbox,
         settings=settings(FUZZING, max_examples=max(10, CASES // _STEPS), stateful_step_count=_STEPS),
     )

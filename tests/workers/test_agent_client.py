@@ -21,7 +21,7 @@ from workers import agent_client
 from workers.agent.peers.tokens import Caller
 from workers.agent.protocol.inference import Predict
 from workers.agent.protocol.training import ShardCheck, TrainingInit
-from workers.agent_client import AgentClient, AgentError, AgentRefusedError, AgentUnreachableError, ClusterKeys
+from workers.agent_client import AgentCallError, AgentClient, AgentRefusedError, AgentUnreachableError, ClusterKeys
 
 T = TypeVar("T")
 CANARY = "canary-4711"
@@ -44,9 +44,9 @@ def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys
     return asyncio.run(ask())
 
 
-def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], keys: ClusterKeys = KEYS) -> AgentError:
+def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], keys: ClusterKeys = KEYS) -> AgentCallError:
     """The error of a call; whatever is printed of it holds neither a secret nor what the agent sent."""
-    with pytest.raises(AgentError) as caught:
+    with pytest.raises(AgentCallError) as caught:
         asked(uds, question, keys)
     printed = "".join(traceback.format_exception(caught.value))
     assert KEYS.pass_at("w1") not in printed

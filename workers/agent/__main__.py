@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Decision
 from workers.agent.runtime import process, watchdog
-from workers.agent.runtime.autonomy import RESTART, may
+from workers.agent.runtime.autonomy import RESTART, allowed
 from workers.agent.runtime.logs import Log
 
 _KEEP_ALIVE_S = 75
@@ -33,7 +33,7 @@ def main() -> None:
     # Agents on one machine share its cores: the workers take one thread each, the aggregator works when they have finished.
     threads = config.threads or (1 if config.role == "worker" else process.cpu_cores())
     process.limit_threads(threads)
-    if may(RESTART, config.autonomy):
+    if allowed(RESTART, config.autonomy):
         watchdog.watch(partial(_serve, config, threads), Log(config.node_id))
     else:
         _serve(config, threads, [])

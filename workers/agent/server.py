@@ -20,18 +20,18 @@ from starlette.types import ASGIApp
 
 from workers.agent.aggregator.rounds import Aggregator
 from workers.agent.datasets import shards
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.auth import Identified, need_author, open_to, refusal
-from workers.agent.peers.client import Exchange
-from workers.agent.peers.model_fetcher import Copies
-from workers.agent.protocol.admin import AgentConfig, Health
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop, Exchanged
-from workers.agent.protocol.common import Decision, Problem, Receipt, Stopped
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.auth import AuthMiddleware, refusal, require_role, require_self
+from workers.agent.peers.client import PeerClient
+from workers.agent.peers.model_fetcher import ModelFetcher
+from workers.agent.protocol.admin import AgentConfig, AgentHealth
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop, ExchangeResult
+from workers.agent.protocol.common import AgentProblem, Decision, Receipt, Stopped
 from workers.agent.protocol.consensus import Audit, Ballot, Score
 from workers.agent.protocol.exchange import Fallback
 from workers.agent.protocol.exports import Export, Exported
 from workers.agent.protocol.inference import Evaluate, Infer, Predict, Predictions
-from workers.agent.protocol.training import Keep, ShardCheck, ShardReport, TrainingInit, TrainRound
+from workers.agent.protocol.training import ReplicateModel, ShardCheck, ShardReport, TrainingInit, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
@@ -40,15 +40,15 @@ from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, 
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.export import export
 from workers.agent.serving.graph_cache import Graphs
-from workers.agent.serving.infer import Inferrer
+from workers.agent.serving.infer import InferenceWorker
 from workers.agent.serving.predict import Predictor
 from workers.agent.storage.model_store import Store
-from workers.agent.synchronous.leader import Leader
-from workers.agent.synchronous.member import Member
-from workers.agent.synchronous.routes import Face
+from workers.agent.synchronous.coordinator import SyncCoordinator
+from workers.agent.synchronous.routes import SynchronousRoutes
+from workers.agent.synchronous.worker import SyncWorker
 from workers.agent.training.local_round import LocalTraining
 from workers.agent.worker.ballots import Voter
-from workers.agent.worker.evaluation import Judge
+from workers.agent.worker.evaluation import Evaluator
 from workers.agent.worker.replay import Replayer
 from workers.agent.worker.rounds import Worker
 
@@ -73,31 +73,35 @@ class Agent:
         self._log = log
         self._started = time.monotonic()
         self._store = Store(root.models)
-        self._shelf = Shelf(root)
-        exchange = Exchange(config.key)
-        self._copies = Copies(config.node_id, exchange, self._store, log)
-        self._judge = Judge(config.node_id, exchange, self._store, self._shelf, self._copies)
-        self._replayer = Replayer(config.node_id, self._store, self._shelf)
-        untold = [*decisions]
-        local = LocalTraining(config.node_id, self._store, self._shelf)
-        self._worker = Worker(config.node_id, exchange, self._store, self._copies, local, log, untold)
-        self._aggregator = Aggregator(config.node_id, exchange, self._store, self._shelf, log, untold)
-        self._member = Member(config.node_id, exchange, self._store, self._shelf, self._copies, log, untold)
+        self._cache = ModelCache(root)
+        exchange = PeerClient(config.key)
+        self._model_fetcher = ModelFetcher(config.node_id, exchange, self._store, log)
+        self._evaluator = Evaluator(config.node_id, exchange, self._store, self._cache, self._model_fetcher)
+        self._replayer = Replayer(config.node_id, self._store, self._cache)
+        pending_decisions = [*decisions]
+        local = LocalTraining(config.node_id, self._store, self._cache)
+        self._worker = Worker(config.node_id, exchange, self._store, self._model_fetcher, local, log, pending_decisions)
+        self._aggregator = Aggregator(config.node_id, exchange, self._store, self._cache, log, pending_decisions)
+        self._sync_worker = SyncWorker(
+            config.node_id, exchange, self._store, self._cache, self._model_fetcher, log, pending_decisions
+        )
         validate = self._aggregator.validation
-        self._leader = Leader(config.node_id, exchange, self._store, self._shelf, validate, log, untold)
-        self._calibrator = Calibrator(exchange, self._store, self._shelf)
+        self._coordinator = SyncCoordinator(
+            config.node_id, exchange, self._store, self._cache, validate, log, pending_decisions
+        )
+        self._calibrator = Calibrator(exchange, self._store, self._cache)
         self._predictor = Predictor(exchange, root, self._store, self._calibrator)
-        self._inferrer = Inferrer(config.node_id, self._store, self._shelf, Graphs(), self._copies)
+        self._inference_worker = InferenceWorker(config.node_id, self._store, self._cache, Graphs(), self._model_fetcher)
 
     def app(self) -> ASGIApp:
-        face = Face(self._member, self._leader)
+        synchronous_routes = SynchronousRoutes(self._sync_worker, self._coordinator)
         stop = Route("/trainings/{training_id}/stop", self._stop, methods=["POST"])
         routes = [
-            *open_to(["control", "aggregator"], [stop]),
-            *open_to(["control"], self._for_the_control_plane()),
-            *open_to(["aggregator"], [*self._for_the_aggregator(), *face.for_the_aggregator()]),
-            *open_to(["aggregator", "worker"], [*self._for_authors(), *face.for_authors()]),
-            *open_to(["aggregator", "worker", "validator"], [Route("/models/{digest}", self._model)]),
+            *require_role(["control", "aggregator"], [stop]),
+            *require_role(["control"], self._for_the_control_plane()),
+            *require_role(["aggregator"], [*self._for_the_aggregator(), *synchronous_routes.for_the_aggregator()]),
+            *require_role(["aggregator", "worker"], [*self._for_authors(), *synchronous_routes.for_authors()]),
+            *require_role(["aggregator", "worker", "validator"], [Route("/models/{digest}", self._model)]),
         ]
         handlers = {
             AgentError: _refused,
@@ -106,7 +110,7 @@ class Agent:
             HTTPException: _unknown,
             Exception: self._failed,
         }
-        return Identified(Starlette(routes=routes, exception_handlers=handlers), self._config.key)  # type: ignore[arg-type]
+        return AuthMiddleware(Starlette(routes=routes, exception_handlers=handlers), self._config.key)  # type: ignore[arg-type]
 
     def _for_the_control_plane(self) -> list[Route]:
         return [
@@ -117,8 +121,8 @@ class Agent:
             Route("/rounds/train", _posted(TrainRound, self._worker.start), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
-            Route("/models", _posted(Keep, self._copies.keep), methods=["POST"]),
-            Route("/evaluations", _posted(Evaluate, self._judge.evaluate), methods=["POST"]),
+            Route("/models", _posted(ReplicateModel, self._model_fetcher.replicate_model), methods=["POST"]),
+            Route("/evaluations", _posted(Evaluate, self._evaluator.evaluate), methods=["POST"]),
             Route("/ballots", _posted(Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
             Route("/predictions", _posted(Predict, self._predict), methods=["POST"]),
             Route("/exports", _posted(Export, self._export), methods=["POST"]),
@@ -127,10 +131,10 @@ class Agent:
     def _for_the_aggregator(self) -> list[Route]:
         return [
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
-            Route("/scores", _posted(Score, self._judge.judge), methods=["POST"]),
+            Route("/scores", _posted(Score, self._evaluator.judge), methods=["POST"]),
             Route("/audits", _posted(Audit, self._replayer.audit), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
-            Route("/inferences", _posted(Infer, self._inferrer.infer), methods=["POST"]),
+            Route("/inferences", _posted(Infer, self._inference_worker.infer), methods=["POST"]),
         ]
 
     def _for_authors(self) -> list[Route]:
@@ -145,7 +149,7 @@ class Agent:
 
     async def _health(self, _: Request) -> Response:
         return _json(
-            Health(
+            AgentHealth(
                 node_id=self._config.node_id,
                 role=self._config.role,
                 pid=os.getpid(),
@@ -171,16 +175,16 @@ class Agent:
         if body.synchronous is None:
             return await self._aggregator.start(body)
         self._aggregator.need_training(body.training_id)
-        return await self._leader.start(body, body.synchronous)
+        return await self._coordinator.start(body, body.synchronous)
 
     async def _report(self, request: Request) -> Response:
         wait_s = _wait(request)
         training_id, number = request.path_params["training_id"], request.path_params["number"]
         leads = request.query_params.get("role") == "aggregator"
-        if leads and self._leader.knows(training_id, number):
-            return _json(await self._leader.report(wait_s))
-        if not leads and self._member.knows(training_id, number):
-            return _json(await self._member.report(wait_s))
+        if leads and self._coordinator.knows(training_id, number):
+            return _json(await self._coordinator.report(wait_s))
+        if not leads and self._sync_worker.knows(training_id, number):
+            return _json(await self._sync_worker.report(wait_s))
         if leads:
             return _json(await self._aggregator.report(training_id, number, wait_s))
         return _json(await self._worker.report(training_id, number, wait_s))
@@ -188,21 +192,21 @@ class Agent:
     async def _drop(self, request: Request) -> Response:
         body = Drop.model_validate_json(await request.body())
         training_id, number = request.path_params["training_id"], request.path_params["number"]
-        if self._leader.knows(training_id, number):
-            return _json(self._leader.drop(body.node_ids))
+        if self._coordinator.knows(training_id, number):
+            return _json(self._coordinator.drop(body.node_ids))
         return _json(await self._aggregator.drop(training_id, number, body.node_ids))
 
     async def _stop(self, request: Request) -> Response:
         training_id = request.path_params["training_id"]
-        parts = (self._worker, self._aggregator, self._member, self._leader)
+        parts = (self._worker, self._aggregator, self._sync_worker, self._coordinator)
         stopped = [part.stop(training_id) for part in parts]
         return _json(Stopped(stopped=any(stopped)))
 
     async def _update(self, request: Request) -> Response:
         training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
-        need_author(request, node_id)
+        require_self(request, node_id)
         if not self._aggregator.expects(training_id, number, node_id):
-            problem = Problem(code="not_expected", message="no update of this node is waited for")
+            problem = AgentProblem(code="not_expected", message="no update of this node is waited for")
             return _json(Receipt(accepted=False, bytes=0, problem=problem))
         folder = self._store.updates(training_id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -232,8 +236,8 @@ class Agent:
         return _ModelFile(path, media_type="application/octet-stream")
 
     async def _exchanged(self, request: Request) -> Response:
-        body = Exchanged.model_validate_json(await request.body())
-        need_author(request, body.report.node_id)
+        body = ExchangeResult.model_validate_json(await request.body())
+        require_self(request, body.report.node_id)
         return _json(await self._aggregator.exchanged(request.path_params["training_id"], request.path_params["number"], body))
 
     async def _secure(self, request: Request) -> Response:
@@ -242,7 +246,7 @@ class Agent:
         if phase not in PHASES:
             raise AgentError("unknown_route", "a secure sum has no such phase", 404)
         message = PHASES[phase].model_validate_json(await request.body())
-        need_author(request, message.node_id)
+        require_self(request, message.node_id)
         match message:
             case MaskKeys():
                 return _json(await found.take_keys(message, wait_s))
@@ -261,7 +265,7 @@ class Agent:
 
     async def _export(self, body: Export) -> Exported:
         temperature = await self._calibrator.temperature(body)
-        return await asyncio.to_thread(export, self._root, self._store, self._shelf, body, temperature)
+        return await asyncio.to_thread(export, self._root, self._store, self._cache, body, temperature)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)

@@ -21,9 +21,9 @@ from api.domain.sandboxes import (
     CommandResult,
     Download,
     Endpoint,
-    LimitHit,
     LogLine,
     ProviderStatus,
+    ResourceLimitHit,
     SandboxError,
     SandboxInfo,
     SandboxMetrics,
@@ -131,7 +131,7 @@ class SandboxClient:
             disk_total_bytes=last.disk_total,
         )
 
-    async def limit_hits(self, sandbox_id: str) -> Sequence[LimitHit] | None:
+    async def limit_hits(self, sandbox_id: str) -> Sequence[ResourceLimitHit] | None:
         """The limits that the sandbox ran into, the latest first; None where the provider does not tell, as E2B."""
         return await self._host.limit_hits(sandbox_id) if self._host is not None else None
 

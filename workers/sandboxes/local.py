@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from api.domain.sandboxes import LimitHit, SandboxError, SandboxNotFoundError
+from api.domain.sandboxes import ResourceLimitHit, SandboxError, SandboxNotFoundError
 from workers.sandboxes.errors import translated
 
 _TIMEOUT_S = 3.0
@@ -25,7 +25,7 @@ class LocalHost:
             body = _body(await self._ask("GET", "/health"))
         return body if "isolation" in body else None
 
-    async def limit_hits(self, sandbox_id: str) -> list[LimitHit] | None:
+    async def limit_hits(self, sandbox_id: str) -> list[ResourceLimitHit] | None:
         """None for a host that does not keep them."""
         if not await self._ours():
             return None
@@ -63,6 +63,6 @@ def _body(answer: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _hit(item: dict[str, Any]) -> LimitHit:
+def _hit(item: dict[str, Any]) -> ResourceLimitHit:
     times = [datetime.fromisoformat(item[name]) for name in ("first_at", "last_at")]
-    return LimitHit(str(item["limit"]), int(item["count"]), *times)
+    return ResourceLimitHit(str(item["limit"]), int(item["count"]), *times)

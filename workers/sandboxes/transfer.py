@@ -27,7 +27,7 @@ _TAR_S = 600.0
 _MESSAGE_BYTES = 10_000
 
 
-class _Measured:
+class _CountedStream:
     """Chunks on their way through: their number of bytes and SHA-256. Each one that passes puts the deadline off."""
 
     def __init__(self, chunks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> None:
@@ -73,9 +73,9 @@ async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes],
     return StoredFile(str(place), measured.size, measured.sha256.hexdigest())
 
 
-async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _Measured:
+async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _CountedStream:
     async with asyncio.timeout(_STALL_S) as deadline:
-        measured = _Measured(chunks, deadline)
+        measured = _CountedStream(chunks, deadline)
         try:
             with translated("write the file"):
                 await sandbox.files.write(path, measured)

@@ -19,7 +19,7 @@ from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared import model_card
 from workers.steps.shared.lease import act, under_lease
-from workers.steps.shared.node_snapshot import Member, agent_of, aggregator_among, peers_of, returns, running
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.shared.restore import restore
 from workers.steps.shared.training_snapshot import model_spec
 
@@ -82,7 +82,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
 
 
 async def _export(
-    context: Context, members: list[Member], aggregator: Member, request: Export, archive: Path
+    context: Context, members: list[NodeSnapshot], aggregator: NodeSnapshot, request: Export, archive: Path
 ) -> tuple[Exported, str]:
     peers = await peers_of(context, [aggregator, *(member for member in members if member.role == "worker")])
     workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]

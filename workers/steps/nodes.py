@@ -17,14 +17,14 @@ from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow
-from workers.agent.protocol.admin import SELF_RESTART_LEVEL, AgentConfig, Health
+from workers.agent.protocol.admin import SELF_RESTART_LEVEL, AgentConfig, AgentHealth
 from workers.agent.protocol.common import Autonomy
-from workers.agent_client import AgentError, ClusterKeys
+from workers.agent_client import AgentCallError, ClusterKeys
 from workers.context import Context
 from workers.steps.shared import elections
 from workers.steps.shared.deployment import metadata
 from workers.steps.shared.lease import act, under_lease
-from workers.steps.shared.node_snapshot import Member, agent_of
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 
 log = logging.getLogger(__name__)
 _CONFIG_PATH = "/run/flow-nexus/agent.json"
@@ -37,7 +37,7 @@ _MOST_REPLACEMENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _NodePlan:
     node_id: str
     cluster_id: str
     role: str
@@ -51,10 +51,10 @@ class _Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _StartResult:
     info: SandboxInfo
     started_agent: bool
-    health: Health | None
+    health: AgentHealth | None
 
 
 def advance(context: Context, node_id: str) -> None:
@@ -81,13 +81,13 @@ def _advance(context: Context, node_id: str, token: str) -> None:
             _apply(context, plan, token, outcome)
 
 
-def _load(context: Context, node_id: str, token: str) -> _Plan | None:
+def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
     with context.database.unit_of_work() as uow:
         node = leases.held(uow.session, NodeRow, node_id, token)
         if node.status == "terminating":
             # Its end was asked for while this step was on its way.
             leases.release(node, 0)
-            uow.ring("nodes.terminate", node.id)
+            uow.enqueue("nodes.terminate", node.id)
             return None
         if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
             leases.release(node, None)
@@ -95,7 +95,7 @@ def _load(context: Context, node_id: str, token: str) -> _Plan | None:
         now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
         since = node.agent_started_at if node.status == "lost" else node.requested_at
         limit = timedelta(seconds=context.settings.node_start_timeout_s)
-        return _Plan(
+        return _NodePlan(
             node_id=node.id,
             cluster_id=node.cluster_id,
             role=node.role,
@@ -109,7 +109,7 @@ def _load(context: Context, node_id: str, token: str) -> _Plan | None:
         )
 
 
-async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
+async def _bring_up(context: Context, plan: _NodePlan) -> _StartResult:
     if plan.sandbox_id is None:
         info = await context.provider.create(
             SandboxSpec(
@@ -121,15 +121,15 @@ async def _bring_up(context: Context, plan: _Plan) -> _Outcome:
         )
     else:
         info = await context.provider.get(plan.sandbox_id)
-    member = Member(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
+    member = NodeSnapshot(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
     health = None if plan.sandbox_id is None else await _health(context, member, 0.0)
     start = health is None and plan.start_agent
     if start:
         await _start_agent(context, member, plan.autonomy)
-    return _Outcome(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
+    return _StartResult(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
 
 
-def _key(plan: _Plan) -> str:
+def _key(plan: _NodePlan) -> str:
     """Names this sandbox of the node: a provider may remember the keys of those before it."""
     return plan.node_id.replace("_", "-") + (f"-{plan.generation}" if plan.generation else "")
 
@@ -138,7 +138,7 @@ def _autonomy(cluster: ClusterRow, node: NodeRow) -> Autonomy:
     return Autonomy(enabled=cluster.config["daa_enabled"], level=node.autonomy)
 
 
-async def _start_agent(context: Context, member: Member, autonomy: Autonomy) -> None:
+async def _start_agent(context: Context, member: NodeSnapshot, autonomy: Autonomy) -> None:
     config = AgentConfig(
         node_id=member.node_id,
         role=member.role,
@@ -153,19 +153,19 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _health(context: Context, member: Member, wait_s: float) -> Health | None:
+async def _health(context: Context, member: NodeSnapshot, wait_s: float) -> AgentHealth | None:
     end = time.monotonic() + wait_s
     while True:
         try:
             async with agent_of(context, member) as agent:
                 return await agent.health()
-        except AgentError:
+        except AgentCallError:
             if time.monotonic() >= end:
                 return None
         await asyncio.sleep(_HEALTH_EVERY_S)
 
 
-def _apply(context: Context, plan: _Plan, token: str, outcome: _Outcome) -> None:
+def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult) -> None:
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
@@ -176,11 +176,11 @@ def _apply(context: Context, plan: _Plan, token: str, outcome: _Outcome) -> None
             node.agent_started_at = func.clock_timestamp()
         if node.status not in ("provisioning", "lost"):
             leases.release(node, 0)
-            uow.ring("nodes.terminate", node.id)
+            uow.enqueue("nodes.terminate", node.id)
             return
         if outcome.health is None:
             leases.release(node, 0)
-            uow.ring("nodes.advance", node.id)
+            uow.enqueue("nodes.advance", node.id)
             return
         node.resources = {
             "cpu_cores": outcome.health.cpu_cores,
@@ -191,7 +191,7 @@ def _apply(context: Context, plan: _Plan, token: str, outcome: _Outcome) -> None
         leases.release(node, None)
 
 
-def _gone(context: Context, plan: _Plan, token: str) -> None:
+def _gone(context: Context, plan: _NodePlan, token: str) -> None:
     """The provider no longer has the sandbox: what it cost ends now, and its node is lost for good."""
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
@@ -218,12 +218,12 @@ def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> Non
     events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
     leases.release(node, None)
     if node.role == "aggregator" and (training_id := elections.awaited(uow.session, node)) is not None:
-        uow.ring("trainings.advance", training_id)
+        uow.enqueue("trainings.advance", training_id)
     elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
 
-def _fail(context: Context, plan: _Plan, token: str, code: str, detail: str) -> None:
+def _fail(context: Context, plan: _NodePlan, token: str, code: str, detail: str) -> None:
     """Give up a node. Its sandbox is ended first, so that nothing goes on costing."""
     log.warning("%s: %s: %s", plan.node_id, code, detail)
     asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
@@ -263,7 +263,7 @@ def _terminate(context: Context, node_id: str, token: str) -> None:
         leases.release(node, None)
         if cluster.status == "terminating":
             leases.wake(cluster)
-            uow.ring("clusters.advance", cluster.id)
+            uow.enqueue("clusters.advance", cluster.id)
 
 
 async def _kill_all(context: Context, node_id: str, sandbox_id: str | None) -> None:
@@ -287,4 +287,4 @@ def mark_lost(context: Context, node_id: str, reason: str) -> None:
         own = _autonomy(cluster, node).allows(SELF_RESTART_LEVEL)
         node.agent_started_at = func.clock_timestamp() - (timedelta(0) if own else _RESTART_AFTER + timedelta(seconds=1))
         leases.wake(node)
-        uow.ring("nodes.advance", node.id)
+        uow.enqueue("nodes.advance", node.id)

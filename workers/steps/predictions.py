@@ -14,7 +14,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared.lease import act, under_lease
-from workers.steps.shared.node_snapshot import Member, agent_of, aggregator_among, peers_of, returns, running
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, peers_of, returns, running
 from workers.steps.shared.restore import restore
 from workers.steps.shared.training_snapshot import model_spec
 
@@ -69,13 +69,13 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         _finish(context, row, token, answer, None)
 
 
-def _mark_lost(context: Context, members: list[Member]) -> None:
+def _mark_lost(context: Context, members: list[NodeSnapshot]) -> None:
     """Nobody else may be looking at these nodes: their steps bring them back, and the prediction waits for that."""
     for member in members:
         nodes.mark_lost(context, member.node_id, "its agent did not answer a prediction")
 
 
-def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Member]:
+def _parts(members: list[NodeSnapshot], row: PredictionRow) -> tuple[list[NodeSnapshot], NodeSnapshot]:
     workers = [member for member in members if member.role == "worker" and "inference" in member.capabilities]
     aggregator = aggregator_among(members)
     if not workers:
@@ -86,7 +86,12 @@ def _parts(members: list[Member], row: PredictionRow) -> tuple[list[Member], Mem
 
 
 async def _predict(
-    context: Context, row: PredictionRow, training: TrainingRow, cluster: ClusterRow, workers: list[Member], aggregator: Member
+    context: Context,
+    row: PredictionRow,
+    training: TrainingRow,
+    cluster: ClusterRow,
+    workers: list[NodeSnapshot],
+    aggregator: NodeSnapshot,
 ) -> Predictions:
     peers = await peers_of(context, [*workers, aggregator])
     if aggregator.node_id not in peers:

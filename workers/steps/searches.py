@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from api.domain import early_stopping, progress
 from api.domain.errors import DomainError, QuotaExceededError
 from api.domain.status import ACTIVE_TRAINING
-from api.domain.stopping import Rules, Spent, StopReason, stop_reason
+from api.domain.stopping import Spent, StoppingRules, TrainingStop, stop_reason
 from api.services import progress as figures
 from api.services import quotas, searches, trainings
 from api.services.lookup import locked_cluster
@@ -157,7 +157,7 @@ def _finish(
     leases.release(row, None)
     if cluster.status == "terminating":
         leases.wake(cluster)
-        uow.ring("clusters.advance", cluster.id)
+        uow.enqueue("clusters.advance", cluster.id)
 
 
 def _tell_of_end(session: Session, row: SearchRow, last: TrainingRow | None) -> None:
@@ -190,11 +190,11 @@ def _spent(session: Session, row: SearchRow) -> Spent:
     return Spent(seconds, sum((one.usd for one in each.values()), Decimal(0)), rate)
 
 
-def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> StopReason | None:
+def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> TrainingStop | None:
     """Why no further training is to begin: a round like the last one would overrun the search's limits."""
     if last is None:
         return None
-    rules = Rules(budget_usd=row.plan["budget_usd"], max_minutes=row.plan["max_minutes"])
+    rules = StoppingRules(budget_usd=row.plan["budget_usd"], max_minutes=row.plan["max_minutes"])
     seconds = session.scalar(
         select(RoundRow.seconds).where(RoundRow.training_id == last.id, RoundRow.number == last.completed_rounds)
     )

@@ -40,10 +40,10 @@ def ring_due(context: Context) -> None:
             (ClusterRow, "clusters.advance"),
         ):
             for row_id in leases.due(uow.session, table):
-                uow.ring(step, row_id)
+                uow.enqueue(step, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
-            uow.ring("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
+            uow.enqueue("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
 
 
 def reconcile(context: Context) -> None:

@@ -6,12 +6,12 @@ from functools import partial
 
 from api.store import leases
 from api.store.tables import TrainingRow
-from workers.agent_client import AgentError
+from workers.agent_client import AgentCallError
 from workers.context import Context
 from workers.steps.rounds import preparation, run
 from workers.steps.shared.lease import act, under_lease
-from workers.steps.shared.node_snapshot import Member, agent_of
-from workers.steps.shared.training_snapshot import Job, end, load
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
+from workers.steps.shared.training_snapshot import TrainingSnapshot, end, load
 
 log = logging.getLogger(__name__)
 _INTERRUPT_TIMEOUT_S = 5.0
@@ -49,14 +49,14 @@ def interrupt(context: Context, training_id: str) -> None:
     asyncio.run(_stop_agents(context, job))
 
 
-async def _stop_agents(context: Context, job: Job) -> None:
+async def _stop_agents(context: Context, job: TrainingSnapshot) -> None:
     members = [*job.workers, *([job.aggregator] if job.aggregator else [])]
     await asyncio.gather(*(_stop_agent(context, member, job.training_id) for member in members))
 
 
-async def _stop_agent(context: Context, member: Member, training_id: str) -> None:
+async def _stop_agent(context: Context, member: NodeSnapshot, training_id: str) -> None:
     try:
         async with asyncio.timeout(_INTERRUPT_TIMEOUT_S), agent_of(context, member) as agent:
             await agent.stop(training_id)
-    except (AgentError, TimeoutError) as error:
+    except (AgentCallError, TimeoutError) as error:
         log.info("%s did not hear the stop of %s: %s", member.node_id, training_id, error)

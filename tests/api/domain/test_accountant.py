@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from api.domain.accountant import Steps, epsilon, noise_for, rdp
+from api.domain.accountant import DpSgdSteps, epsilon, noise_for, rdp
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_renyi_divergence_of_one_step_is_what_opacus_computes(rate: float, noise
 def test_epsilon_is_what_opacus_computes_and_never_below_the_exact_one(
     rate: float, noise: float, steps: int, delta: float, opacus: float, exact: float
 ) -> None:
-    found = epsilon([Steps(rate, noise, steps)], delta)
+    found = epsilon([DpSgdSteps(rate, noise, steps)], delta)
     assert found == pytest.approx(opacus, rel=2e-3)
     assert found > exact
 
@@ -50,25 +50,25 @@ def test_a_full_batch_is_the_gaussian_mechanism() -> None:
 
 
 def test_parts_compose_to_the_whole_and_nothing_costs_nothing() -> None:
-    whole = epsilon([Steps(0.02, 1.0, 300)], 1e-5)
-    assert epsilon([Steps(0.02, 1.0, 100), Steps(0.02, 1.0, 200)], 1e-5) == pytest.approx(whole)
-    assert epsilon([], 1e-5) == epsilon([Steps(0.02, 1.0, 0)], 1e-5) == 0
-    assert epsilon([Steps(0.02, 0.0, 1)], 1e-5) == inf
+    whole = epsilon([DpSgdSteps(0.02, 1.0, 300)], 1e-5)
+    assert epsilon([DpSgdSteps(0.02, 1.0, 100), DpSgdSteps(0.02, 1.0, 200)], 1e-5) == pytest.approx(whole)
+    assert epsilon([], 1e-5) == epsilon([DpSgdSteps(0.02, 1.0, 0)], 1e-5) == 0
+    assert epsilon([DpSgdSteps(0.02, 0.0, 1)], 1e-5) == inf
 
 
 @pytest.mark.parametrize("target", [0.5, 3.0, 8.0])
 def test_the_noise_found_meets_the_target_and_hardly_more(target: float) -> None:
     noise = noise_for(target, 1e-5, 0.0128, 780)
     assert noise is not None
-    assert 0.98 * target < epsilon([Steps(0.0128, noise, 780)], 1e-5) <= target
+    assert 0.98 * target < epsilon([DpSgdSteps(0.0128, noise, 780)], 1e-5) <= target
 
 
 def test_what_is_spent_leaves_less_for_the_rest() -> None:
     fresh = noise_for(3.0, 1e-5, 0.02, 100)
-    spent = [Steps(0.02, 1.0, 100)]
+    spent = [DpSgdSteps(0.02, 1.0, 100)]
     later = noise_for(3.0, 1e-5, 0.02, 100, spent)
     assert fresh is not None
     assert later is not None
     assert later > fresh
-    assert epsilon([*spent, Steps(0.02, later, 100)], 1e-5) <= 3.0
-    assert noise_for(1.0, 1e-5, 0.02, 100, [Steps(0.5, 0.5, 100)]) is None
+    assert epsilon([*spent, DpSgdSteps(0.02, later, 100)], 1e-5) <= 3.0
+    assert noise_for(1.0, 1e-5, 0.02, 100, [DpSgdSteps(0.5, 0.5, 100)]) is None

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.early_stopping import Curve, best, last_value, loser
+from api.domain.early_stopping import MetricCurve, best, last_value, loser
 
 ACCURACY, LOSS = "validation_accuracy", "global_loss"
 # Averages until epoch 2: 0.6, 0.7 and 0.8; until epoch 3: 0.7, 0.8 and 0.8.
-OTHERS: list[Curve] = [
+OTHERS: list[MetricCurve] = [
     [(1, 0.5), (2, 0.7), (3, 0.9)],
     [(1, 0.6), (2, 0.8), (3, 1.0)],
     [(1, 0.8), (2, 0.8), (3, 0.8)],
 ]
 
 
-def stopped(metric: str, own: Curve, others: list[Curve] = OTHERS, epochs: int = 1, trainings: int = 3) -> bool:
+def stopped(metric: str, own: MetricCurve, others: list[MetricCurve] = OTHERS, epochs: int = 1, trainings: int = 3) -> bool:
     return loser(metric, own, others, grace_epochs=epochs, grace_trainings=trainings) is not None
 
 
@@ -47,13 +47,13 @@ def test_nothing_is_stopped_within_its_grace() -> None:
 
 
 def test_only_trainings_that_came_as_far_are_compared_with() -> None:
-    shorter: list[Curve] = [*OTHERS[:2], [(1, 0.8)]]
+    shorter: list[MetricCurve] = [*OTHERS[:2], [(1, 0.8)]]
     assert not stopped(ACCURACY, [(1, 0.1), (2, 0.1)], shorter)
     assert stopped(ACCURACY, [(1, 0.1)], shorter)
 
 
 def test_rounds_of_several_epochs_compare_by_the_epochs() -> None:
-    wide: list[Curve] = [[(2, 0.6), (4, 0.9)]] * 3
+    wide: list[MetricCurve] = [[(2, 0.6), (4, 0.9)]] * 3
     assert stopped(ACCURACY, [(1, 0.1), (2, 0.59)], wide)
     assert not stopped(ACCURACY, [(1, 0.1)], wide), "nothing of theirs was measured by epoch 1"
 

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from api.domain.scopes import SCOPES
-from api.runtime.audit_writer import Recorder
-from api.runtime.transactions import Work
+from api.runtime.audit_writer import AuditWriter
+from api.runtime.transactions import UseCaseRunner
 from api.services.audit import Entry
 from api.settings import Settings
 from api.store import transitions
@@ -42,13 +42,13 @@ def log(user: User, **filters: Any) -> list[dict[str, Any]]:
 def written_beside(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What the recorder is told: operation and status."""
     told: list[tuple[str, int]] = []
-    record = Recorder.record
+    record = AuditWriter.record
 
-    def spy(self: Recorder, entry: Entry, status: int) -> None:
+    def spy(self: AuditWriter, entry: Entry, status: int) -> None:
         told.append((entry.operation, status))
         record(self, entry, status)
 
-    monkeypatch.setattr(Recorder, "record", spy)
+    monkeypatch.setattr(AuditWriter, "record", spy)
     return told
 
 
@@ -198,7 +198,7 @@ def test_the_database_takes_nothing_back(user: User, statement: str) -> None:
 
 
 def test_refusals_wait_for_a_database_that_is_away(database: Database, user: User, caplog: pytest.LogCaptureFixture) -> None:
-    class Away(Work):
+    class Away(UseCaseRunner):
         """A database that comes back after the third attempt."""
 
         attempts = 0
@@ -210,7 +210,7 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
             return await super().__call__(use_case, by)
 
     async def play() -> None:
-        recorder = Recorder(Away(database, 2, 10))
+        recorder = AuditWriter(Away(database, 2, 10))
         entry = Entry(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
             recorder.record(entry, 404)

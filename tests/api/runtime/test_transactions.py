@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as SilentDatabaseError
 
-from api.runtime.transactions import Work
+from api.runtime.transactions import UseCaseRunner
 from api.store.database import Database, UnitOfWork
 
 
 @pytest.fixture
-def work(database: Database) -> Iterator[Work]:
-    made = Work(database, at_once=2, within_s=0.5)
+def work(database: Database) -> Iterator[UseCaseRunner]:
+    made = UseCaseRunner(database, at_once=2, within_s=0.5)
     yield made
     made.close()
 
@@ -28,7 +28,7 @@ def quick(uow: UnitOfWork) -> int:
     return int(uow.session.scalar(text("SELECT 2")) or 0)
 
 
-def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(work: Work) -> None:
+def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(work: UseCaseRunner) -> None:
     async def crowd() -> tuple[list[object], float]:
         started = time.monotonic()
         found = await asyncio.gather(*(work(slow) for _ in range(20)), return_exceptions=True)

@@ -75,12 +75,12 @@ def test_bells_ring_only_after_a_commit(database: Database) -> None:
     rung: list[tuple[str, str]] = []
     watched = Database(database.engine, lambda step, row_id: rung.append((step, row_id)))
     with pytest.raises(RuntimeError), watched.unit_of_work() as uow:
-        uow.ring("nodes.advance", "a")
+        uow.enqueue("nodes.advance", "a")
         raise RuntimeError
     assert rung == []
     with watched.unit_of_work() as uow:
-        uow.ring("nodes.advance", "a")
-        uow.ring("nodes.advance", "a")
+        uow.enqueue("nodes.advance", "a")
+        uow.enqueue("nodes.advance", "a")
         assert rung == []
     assert rung == [("nodes.advance", "a")]
 

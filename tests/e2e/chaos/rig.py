@@ -48,7 +48,7 @@ class Watch:
     epochs: list[tuple[float, int]] = field(default_factory=list)
     ended: dict[str, Any] | None = None
 
-    def look(self) -> dict[str, Any]:
+    def poll_round(self) -> dict[str, Any]:
         status = self.walk.call("GET", f"/v1/clusters/{self.cluster_id}/status")
         session: dict[str, Any] = next(item for item in status["training_sessions"] if item["training_id"] == self.training_id)
         self.epochs.append((time.monotonic(), session["epoch"]))
@@ -59,7 +59,7 @@ class Watch:
     def until(self, epoch: int, within_s: float) -> None:
         """Return once `epoch` is reached or the training has ended."""
         end = time.monotonic() + within_s
-        while self.look()["epoch"] < epoch and self.ended is None:
+        while self.poll_round()["epoch"] < epoch and self.ended is None:
             assert time.monotonic() < end, f"epoch {epoch} was not reached within {within_s:.0f} s"
             time.sleep(0.2)
 
@@ -127,7 +127,7 @@ class Rig:
         for number, fault in enumerate(sorted(faults, key=lambda fault: fault.rounds_go_on)):
             watch.until(number * share + random_.randrange(max(1, share - 2)), 120)
             time.sleep(random_.uniform(0, self._round_s))
-            at_epoch = watch.look()["epoch"]
+            at_epoch = watch.poll_round()["epoch"]
             assert watch.ended is None, f"the training ended before {fault.name}"
             moment = time.monotonic()
             worker = random_.choice(self.workers)
@@ -138,7 +138,7 @@ class Rig:
             hits.append(Hit(fault.name, at_epoch, watch.moved_after(moment)))
         watch.until(self._epochs, 180)
         while watch.ended is None:
-            watch.look()
+            watch.poll_round()
             time.sleep(0.2)
         return hits
 
@@ -146,7 +146,7 @@ class Rig:
         self.walk.call("POST", f"/v1/trainings/{watch.training_id}/stop")
         end = time.monotonic() + 60
         while watch.ended is None and time.monotonic() < end:
-            watch.look()
+            watch.poll_round()
             time.sleep(0.2)
 
     def _upload_again(self, node_id: str) -> None:

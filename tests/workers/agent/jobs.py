@@ -5,10 +5,10 @@ from typing import Any
 
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.training.local_epochs import Job
+from workers.agent.training.local_epochs import LocalTrainingTask
 
 
-def job(wanted: Hyperparameters, **fields: Any) -> Job:
+def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
     """Round 1, obedient, without a commitment, unless told otherwise."""
     common: dict[str, Any] = {
         "number": 1,
@@ -18,4 +18,4 @@ def job(wanted: Hyperparameters, **fields: Any) -> Job:
         "stop": threading.Event(),
         "progress": lambda _part: None,
     }
-    return Job(wanted=wanted, **{**common, **fields})
+    return LocalTrainingTask(wanted=wanted, **{**common, **fields})

@@ -15,7 +15,7 @@ from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.consensus import AuditRecord
 from workers.agent.protocol.training import TrainReport
 from workers.context import Context
-from workers.steps.rounds.observation import Outcome
+from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.record import record
 from workers.steps.shared.training_snapshot import load
 
@@ -62,7 +62,7 @@ def looked(context: Context, training_id: str, workers: list[str], **fields: obj
             **fields,
         }
     )
-    record(context, job, token, 1, Outcome(aggregate=found))
+    record(context, job, token, 1, RoundObservation(aggregate=found))
 
 
 def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: Context) -> None:

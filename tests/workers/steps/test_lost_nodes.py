@@ -43,7 +43,7 @@ def a_node(context: Context, role: str, former: int = 0) -> str:
     return node.id
 
 
-def look(context: Context, node_id: str) -> NodeRow:
+def poll_round(context: Context, node_id: str) -> NodeRow:
     with context.database.unit_of_work() as uow:
         return uow.session.get_one(NodeRow, node_id)
 
@@ -55,11 +55,11 @@ def told(context: Context, node: NodeRow) -> list[str]:
 
 def test_an_aggregator_gets_a_new_sandbox_under_its_own_id(context: Context) -> None:
     node_id = a_node(context, "aggregator")
-    old = look(context, node_id).sandbox_id
+    old = poll_round(context, node_id).sandbox_id
     sweep.reconcile(context)
-    assert look(context, node_id).status == "lost"
+    assert poll_round(context, node_id).status == "lost"
     nodes.advance(context, node_id)
-    node = look(context, node_id)
+    node = poll_round(context, node_id)
     assert (node.status, node.sandbox_id) == ("provisioning", None)
     assert [former["sandbox_id"] for former in node.former_sandboxes] == [old]
     assert told(context, node)[-4:] == ["node.lost", "node.gone", "node.provisioning", "node.files_lost"]
@@ -75,7 +75,7 @@ def test_a_worker_stays_lost_until_its_owner_asks(context: Context) -> None:
     node_id = a_node(context, "worker")
     nodes.mark_lost(context, node_id, "test")
     nodes.advance(context, node_id)
-    node = look(context, node_id)
+    node = poll_round(context, node_id)
     assert (node.status, node.due_at) == ("lost", None)
     assert node.error is not None
     assert "upload its data again" in node.error["detail"]
@@ -88,7 +88,7 @@ def test_a_worker_stays_lost_until_its_owner_asks(context: Context) -> None:
 def test_a_node_that_has_its_sandbox_is_not_redeployed(context: Context) -> None:
     node_id = a_node(context, "worker")
     with pytest.raises(ConflictError) as caught, context.database.unit_of_work() as uow:
-        node_service.redeploy(uow, context.settings, look(context, node_id).project_id, node_id)
+        node_service.redeploy(uow, context.settings, poll_round(context, node_id).project_id, node_id)
     assert caught.value.code == "node_not_lost"
 
 
@@ -96,7 +96,7 @@ def test_an_aggregator_that_dies_over_and_over_is_given_up(context: Context) -> 
     node_id = a_node(context, "aggregator", former=5)
     nodes.mark_lost(context, node_id, "test")
     nodes.advance(context, node_id)
-    node = look(context, node_id)
+    node = poll_round(context, node_id)
     assert (node.status, node.due_at) == ("lost", None)
 
 
@@ -107,7 +107,7 @@ def test_a_lost_node_whose_end_was_asked_for_meanwhile_is_only_ended(context: Co
         transitions.move(uow.session, uow.session.get_one(NodeRow, node_id), "terminating")
     nodes.advance(context, node_id)
     nodes.terminate(context, node_id)
-    assert look(context, node_id).status == "terminated"
+    assert poll_round(context, node_id).status == "terminated"
 
 
 def test_a_prediction_waits_for_an_aggregator_that_comes_back(context: Context) -> None:

@@ -54,9 +54,9 @@ class Lab:
         spec = SearchCreate.model_validate(body).search_spec()
         with self.database.unit_of_work() as uow:
             self.id = searches.create(uow, self.project_id, self.cluster_id, spec).id
-        return self.look()
+        return self.poll_round()
 
-    def look(self) -> Search:
+    def poll_round(self) -> Search:
         """The search after a step that nobody delayed."""
         with self.database.unit_of_work() as uow:
             row = uow.session.get_one(SearchRow, self.id)
@@ -101,7 +101,7 @@ class Lab:
             for name, value in {**fields, "finished_at": func.clock_timestamp()}.items():
                 setattr(row, name, value)
             transitions.move(uow.session, row, status)
-        return self.look()
+        return self.poll_round()
 
     def told(self, prefix: str = "search.") -> list[tuple[str, dict[str, Any]]]:
         with self.database.unit_of_work() as uow:
@@ -140,7 +140,7 @@ def test_a_step_that_runs_twice_begins_one_training(lab: Lab) -> None:
     lab.search()
     first = lab.current().id
     for _ in range(3):
-        lab.look()
+        lab.poll_round()
     assert lab.current().id == first
     with lab.database.unit_of_work() as uow:
         row = uow.session.get_one(SearchRow, lab.id)
@@ -164,7 +164,7 @@ def test_workers_that_race_begin_each_training_once(lab: Lab) -> None:
     with lab.database.unit_of_work() as uow:
         row = uow.session.get_one(TrainingRow, lab.current().id)
         transitions.move(uow.session, row, "completed")
-        searches.tell(uow, row)
+        searches.wake_search(uow, row)
     with ThreadPoolExecutor(4) as racers:
         for _ in racers.map(lambda _: steps.advance(lab.context, lab.id), range(12)):
             pass
@@ -177,25 +177,25 @@ def test_losers_are_stopped_and_say_why(lab: Lab) -> None:
     lab.rounds(0.5, 0.6, 0.7, 0.8)
     lab.ends()
     lab.rounds(0.1)
-    assert lab.look().trials[1].status == "training", "too few to compare with"
+    assert lab.poll_round().trials[1].status == "training", "too few to compare with"
     lab.rounds(0.1, 0.1, 0.1)
     lab.ends()
     # Averages until epoch 2: 0.55 and 0.1; their median is 0.325.
     lab.rounds(0.2)
-    assert lab.look().trials[2].status == "training", "within its grace"
+    assert lab.poll_round().trials[2].status == "training", "within its grace"
     lab.rounds(0.3)
-    trial = lab.look().trials[2]
+    trial = lab.poll_round().trials[2]
     assert (trial.status, trial.stop_reason and trial.stop_reason.code) == ("stopping", "early_stopped")
     assert "is 0.3; the median of 2 earlier trainings' averages until then is 0.325" in str(trial.stop_reason)
     assert ("trainings.interrupt", trial.training_id) in lab.rung
-    assert lab.look().trials[2].status == "stopping"
+    assert lab.poll_round().trials[2].status == "stopping"
     search = lab.ends("stopped")
     assert [one.status for one in search.trials] == ["completed", "completed", "stopped", "pending"]
     assert (search.trials[2].metric, search.trials[2].epochs) == (0.3, 2)
     lab.rounds(0.4, 0.4, 0.4)
-    assert lab.look().trials[3].status == "training", "as good as the median"
+    assert lab.poll_round().trials[3].status == "training", "as good as the median"
     lab.rounds(0.1)
-    assert lab.look().trials[3].status == "training", "what has trained all its epochs is not stopped"
+    assert lab.poll_round().trials[3].status == "training", "what has trained all its epochs is not stopped"
     search = lab.ends()
     assert (search.status, search.best_options) == ("completed", {"learning_rate": 0.1})
 
@@ -247,7 +247,7 @@ def test_a_stopped_search_begins_no_further_training(lab: Lab) -> None:
     lab.rounds(0.5)
     with lab.database.unit_of_work() as uow:
         searches.stop(uow, lab.project_id, lab.id)
-    assert lab.look().status == "stopping"
+    assert lab.poll_round().status == "stopping"
     search = lab.ends("stopped")
     assert (search.status, [trial.status for trial in search.trials]) == ("stopped", ["stopped", *["skipped"] * 3])
     assert search.best_metric == 0.5
@@ -259,7 +259,7 @@ def test_a_search_that_is_stopped_before_its_first_step(lab: Lab) -> None:
         spec = SearchCreate.model_validate(body).search_spec()
         lab.id = searches.create(uow, lab.project_id, lab.cluster_id, spec).id
         searches.stop(uow, lab.project_id, lab.id)
-    search = lab.look()
+    search = lab.poll_round()
     assert (search.status, search.best_training_id) == ("stopped", None)
     assert {trial.training_id for trial in search.trials} == {None}
 
@@ -319,9 +319,9 @@ def test_the_next_training_waits_for_nodes_that_come_back(lab: Lab) -> None:
     lab.rounds(0.5)
     _move(lab, lab.nodes[0], "lost", due=True)
     assert [trial.status for trial in lab.ends().trials[:2]] == ["completed", "waiting"]
-    assert lab.look().trials[1].status == "waiting"
+    assert lab.poll_round().trials[1].status == "waiting"
     _move(lab, lab.nodes[0], "running")
-    assert lab.look().trials[1].status == "pending"
+    assert lab.poll_round().trials[1].status == "pending"
     assert len(lab.current().workers) == 2
     lab.rounds(0.5)
     _move(lab, lab.nodes[0], "lost")
@@ -364,7 +364,7 @@ def test_a_cluster_ends_after_its_search(lab: Lab) -> None:
     cluster_steps.advance(lab.context, lab.cluster_id)
     assert lab.told("cluster.")[-1][0] == "cluster.terminating"
     lab.rung.clear()
-    assert lab.look().status == "stopped"
+    assert lab.poll_round().status == "stopped"
     assert ("clusters.advance", lab.cluster_id) in lab.rung
     cluster_steps.advance(lab.context, lab.cluster_id)
     assert lab.told("cluster.")[-1][0] == "cluster.terminated"
@@ -376,7 +376,7 @@ def test_a_resumed_training_does_not_wake_a_search_that_has_ended(lab: Lab) -> N
     assert lab.ends("stopped").status == "completed"
     with lab.database.unit_of_work() as uow:
         training = trainings.resume(uow, lab.project_id, training_id)
-        searches.tell(uow, training)
+        searches.wake_search(uow, training)
         assert uow.session.get_one(SearchRow, lab.id).due_at is None
     assert Decimal(str(lab.shown().cost_usd)) >= 0
 

@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 from workers.agent.aggregator.consensus.distance import consensus_distance
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.peers.client import Exchange
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateRound
-from workers.agent.protocol.common import Link, Peer, Stopped
+from workers.agent.protocol.common import LinkUse, Peer, Stopped
 from workers.agent.protocol.exchange import Fallback
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
@@ -20,14 +20,14 @@ from workers.agent.updates.validation import sound
 _TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
-class Exchanges:
-    def __init__(self, exchange: Exchange, store: Store, log: Log) -> None:
-        self._exchange = exchange
+class PeerExchangeCoordinator:
+    def __init__(self, exchange: PeerClient, store: Store, log: Log) -> None:
+        self._peers = exchange
         self._store = store
         self._log = log
         self._telling: set[asyncio.Task[None]] = set()
 
-    def fall_back(self, found: Collection, reason: str) -> None:
+    def fall_back(self, found: RoundState, reason: str) -> None:
         """Give the exchange up: every worker that is left sends its own update here. Called with the round's turn held."""
         found.exchanging = False
         found.exchanged.clear()
@@ -43,18 +43,18 @@ class Exchanges:
                 self._telling.add(task)
                 task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, found: Collection, peer: Peer, reason: str) -> None:
+    async def _tell(self, found: RoundState, peer: Peer, reason: str) -> None:
         path = f"/trainings/{found.report.training_id}/rounds/{found.report.round}/fallback"
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                await self._exchange.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
+                await self._peers.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
             except AgentError as error:
                 self._log("not_told", node=peer.node_id, problem=error.code)
             else:
                 return
 
-    async def take_means(self, found: Collection) -> None:
+    async def take_means(self, found: RoundState) -> None:
         """The exchange's result: one worker's copy, or the mean of every group from its head."""
         request = found.request
         peers = {peer.node_id: peer for peer in request.workers}
@@ -73,13 +73,13 @@ class Exchanges:
             found.mixed = dict(weights)
         for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
-            size, seconds = await self._exchange.fetch(peers[node_id], digest, target)
+            size, seconds = await self._peers.fetch(peers[node_id], digest, target)
             state = await asyncio.to_thread(self._sound, request, target)
             found.mean.add(state, weights[digest])
-            found.links.append(Link(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds))
+            found.links.append(LinkUse(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds))
             found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
 
-    def distance(self, found: Collection, digest: str) -> float | None:
+    def distance(self, found: RoundState, digest: str) -> float | None:
         """Of the workers' models from their mean; None without gossip."""
         if not found.mixed:
             return None

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
-from workers.agent.peers.client import Exchange
+from workers.agent.peers.client import PeerClient
 from workers.agent.privacy import per_example
 from workers.agent.protocol.training import TrainingInit, TrainingReady
 from workers.agent.runtime.errors import AgentError
@@ -14,10 +14,10 @@ from workers.agent.storage.model_store import Store
 
 
 class FirstModel:
-    def __init__(self, exchange: Exchange, store: Store, shelf: Shelf, log: Log) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: PeerClient, store: Store, cache: ModelCache, log: Log) -> None:
+        self._peers = exchange
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
         self._log = log
 
     async def ready(self, request: TrainingInit) -> TrainingReady:
@@ -27,14 +27,14 @@ class FirstModel:
         return await asyncio.to_thread(self._init, request)
 
     def _init(self, request: TrainingInit) -> TrainingReady:
-        with self._shelf.lock:
+        with self._cache.lock:
             if request.base_digest is None:
-                network = self._shelf.fresh(request.model)
+                network = self._cache.fresh(request.model)
                 saved = self._store.save(request.training_id, tensors.state_of(network.model))
                 digest, size = saved.digest, saved.bytes
             else:
                 digest, path = request.base_digest, self._store.need(request.base_digest)
-                network, size = self._shelf.loaded(request.model, path), path.stat().st_size
+                network, size = self._cache.loaded(request.model, path), path.stat().st_size
             frozen_names(network.model, request.freeze_layers)
             if request.private:
                 per_example.check(network)
@@ -44,7 +44,7 @@ class FirstModel:
             try:
                 samples = None
                 if request.validation:
-                    samples = len(self._shelf.samples(request.model, request.validation, request.freeze_layers))
+                    samples = len(self._cache.samples(request.model, request.validation, request.freeze_layers))
             except AgentError as error:
                 problem = None if error.code == "no_match" else error.problem
                 return ready.model_copy(update={"problem": problem})
@@ -56,7 +56,7 @@ class FirstModel:
             if self._store.find(digest) is not None:
                 return
             try:
-                await self._exchange.pull(peer, digest, self._store.path(request.training_id, digest))
+                await self._peers.pull(peer, digest, self._store.path(request.training_id, digest))
             except AgentError as error:
                 self._log("no_copy", node=peer.node_id, problem=error.code)
         self._store.need(digest)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.modeling.cache import Shelf
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.proof_of_learning.commitment import fault_of, seed_word
 from workers.agent.protocol.aggregation import AggregateRound
@@ -13,15 +13,15 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import flat
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
-from workers.agent.updates.validation import Admitted, admit, report_of
+from workers.agent.updates.validation import ValidUpdate, report_of, validate_update
 
 
-class Door:
-    def __init__(self, store: Store, shelf: Shelf) -> None:
+class UpdateIntake:
+    def __init__(self, store: Store, cache: ModelCache) -> None:
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
 
-    def take(self, found: Collection, node_id: str, path: Path) -> TrainReport:
+    def take(self, found: RoundState, node_id: str, path: Path) -> TrainReport:
         """The report of an update that may count; AgentError says why another may not."""
         base = tensors.read(self._store.need(found.request.base_digest))
         frozen = self.frozen(found.request.model, found.request.freeze_layers)
@@ -32,7 +32,7 @@ class Door:
                 raise AgentError("no_samples", "the update stands for another number of samples than was said")
             found.secure.add(node_id, flat.read(path, length))
             return report
-        update = admit(path, node_id, base, frozen, found.request.compression)
+        update = validate_update(path, node_id, base, frozen, found.request.compression)
         if found.streams:
             found.mean.add(update.state, update.report.samples or 0)
         else:
@@ -51,11 +51,11 @@ class Door:
         """The tensors that a round's training leaves as they are."""
         if not freeze_layers and not spec.lora_rank:
             return frozenset()
-        with self._shelf.lock:
-            return frozen_names(self._shelf.network(spec).model, freeze_layers)
+        with self._cache.lock:
+            return frozen_names(self._cache.network(spec).model, freeze_layers)
 
 
-def _fault(update: Admitted, base: tensors.State, request: AggregateRound) -> str | None:
+def _fault(update: ValidUpdate, base: tensors.State, request: AggregateRound) -> str | None:
     """What is wrong with an update's evidence of learning; None when nothing is."""
     ends = (tensors.state_digest(update.state), tensors.state_digest(base))
     commitment, wanted = update.report.commitment, request.hyperparameters

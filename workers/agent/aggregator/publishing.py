@@ -2,9 +2,9 @@
 
 import time
 
-from workers.agent.aggregator.intake import Door
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.modeling.cache import Shelf
+from workers.agent.aggregator.intake import UpdateIntake
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import measure
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.inference import Evaluation
@@ -18,14 +18,14 @@ from workers.agent.updates.validation import believable_length
 
 
 class Publisher:
-    def __init__(self, node_id: str, store: Store, shelf: Shelf, door: Door, log: Log) -> None:
+    def __init__(self, node_id: str, store: Store, cache: ModelCache, door: UpdateIntake, log: Log) -> None:
         self._node_id = node_id
-        self._door = door
+        self._intake = door
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
         self._log = log
 
-    def publish(self, found: Collection, accepted: list[str]) -> str:
+    def publish(self, found: RoundState, accepted: list[str]) -> str:
         """The new model's digest; its file, and the server optimiser's state beside it, are in the store."""
         rule, server = found.strategy.rule, found.strategy.server
         held = [found.held[node_id] for node_id in accepted if node_id in found.held]
@@ -45,16 +45,16 @@ class Publisher:
         tensors.write(self._store.memory(request.training_id, digest), memory)
         return digest
 
-    def _added_up(self, found: Collection, secure: SecureRound) -> tensors.State:
+    def _added_up(self, found: RoundState, secure: SecureRound) -> tensors.State:
         """The model of a secure sum. Single updates are never seen, so the mean is looked at in their place."""
         request = found.request
         base = tensors.read(self._store.need(request.base_digest))
-        frozen = self._door.frozen(request.model, request.freeze_layers)
+        frozen = self._intake.frozen(request.model, request.freeze_layers)
         model = flat.moved(base, frozen, secure.change())
         believable_length(model, base)
         return model
 
-    def _memory(self, found: Collection) -> tensors.State:
+    def _memory(self, found: RoundState) -> tensors.State:
         """What the server optimiser kept from the round before; empty in the first round, or where it was lost."""
         path = self._store.memory(found.request.training_id, found.request.base_digest)
         if path.is_file():
@@ -68,15 +68,15 @@ class Publisher:
     def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> Evaluation | None:
         """Mean cross-entropy (nats) and accuracy on this node's validation file; None when that has gone."""
         started = time.perf_counter()
-        with self._shelf.lock:
-            network = self._shelf.loaded(spec, self._store.need(digest))
+        with self._cache.lock:
+            network = self._cache.loaded(spec, self._store.need(digest))
             try:
-                samples = self._shelf.samples(spec, validation, freeze_layers)
+                samples = self._cache.samples(spec, validation, freeze_layers)
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
             found = measure(network, samples)
-            self._shelf.remember(digest, found)
+            self._cache.remember(digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=digest,

@@ -5,27 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.agent.aggregator.consensus.modes import JUDGING
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Exchanged
-from workers.agent.protocol.common import Link
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, ExchangeResult
+from workers.agent.protocol.common import LinkUse
 from workers.agent.protocol.training import TrainReport
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.strategies.registry import Strategy
 
 
 @dataclass(slots=True)
-class Collection:
+class RoundState:
     """Updates are folded into `mean` as they come, or wait in `held` (node id -> report, file of the whole model)."""
 
     request: AggregateRound
-    watched: Watched[AggregateReport]
+    watched: PollableReport[AggregateReport]
     waiting: set[str]
     strategy: Strategy
     exchanging: bool = False
-    exchanged: dict[str, Exchanged] = field(default_factory=dict)
+    exchanged: dict[str, ExchangeResult] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
-    links: list[Link] = field(default_factory=list)
+    links: list[LinkUse] = field(default_factory=list)
     mixed: dict[str, int] = field(default_factory=dict)
     """Gossip: digests of the workers' models, and how many workers have each."""
     mean: FedAvg = field(default_factory=FedAvg)

@@ -6,22 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from workers.agent.aggregator.consensus.modes import CONSENSUS
-from workers.agent.aggregator.consensus.update_filter import Jury
-from workers.agent.aggregator.exchanges import Exchanges
+from workers.agent.aggregator.consensus.update_filter import UpdateFilter
+from workers.agent.aggregator.exchanges import PeerExchangeCoordinator
 from workers.agent.aggregator.first_model import FirstModel
-from workers.agent.aggregator.intake import Door
+from workers.agent.aggregator.intake import UpdateIntake
 from workers.agent.aggregator.publishing import Publisher
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.client import Exchange
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Exchanged
-from workers.agent.protocol.common import Decision, Link, Problem, Receipt
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.client import PeerClient
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, ExchangeResult
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
 from workers.agent.protocol.inference import Evaluation
 from workers.agent.protocol.training import TrainingInit, TrainingReady
-from workers.agent.runtime.autonomy import to_tell
+from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.storage.model_store import Store
 from workers.agent.strategies.registry import strategy_of
@@ -36,25 +36,25 @@ class Aggregator:
     def __init__(
         self,
         node_id: str,
-        exchange: Exchange,
+        exchange: PeerClient,
         store: Store,
-        shelf: Shelf,
+        cache: ModelCache,
         log: Log,
-        untold: list[Decision] | None = None,
+        pending_decisions: list[Decision] | None = None,
     ) -> None:
         self._node_id = node_id
-        self._untold = [] if untold is None else untold
-        self._exchanges = Exchanges(exchange, store, log)
+        self._pending_decisions = [] if pending_decisions is None else pending_decisions
+        self._exchanges = PeerExchangeCoordinator(exchange, store, log)
         self._store = store
         self._log = log
-        self._first = FirstModel(exchange, store, shelf, log)
-        self._door = Door(store, shelf)
-        self._jury = Jury(store, exchange, log)
-        self._publisher = Publisher(node_id, store, shelf, self._door, log)
+        self._first = FirstModel(exchange, store, cache, log)
+        self._intake = UpdateIntake(store, cache)
+        self._update_filter = UpdateFilter(store, exchange, log)
+        self._publisher = Publisher(node_id, store, cache, self._intake, log)
         self._training: TrainingInit | None = None
         self._validates = False
         self._key: tuple[str, int] | None = None
-        self._round: Collection | None = None
+        self._round: RoundState | None = None
         self._clock: asyncio.Task[None] | None = None
 
     async def init(self, request: TrainingInit) -> TrainingReady:
@@ -79,9 +79,13 @@ class Aggregator:
         self._store.need(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(
-            node_id=self._node_id, training_id=key[0], round=key[1], state="collecting", decisions=to_tell(self._untold)
+            node_id=self._node_id,
+            training_id=key[0],
+            round=key[1],
+            state="collecting",
+            decisions=take_pending_decisions(self._pending_decisions),
         )
-        made = Collection(request, Watched(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
+        made = RoundState(request, PollableReport(report, "collecting"), {peer.node_id for peer in request.workers}, strategy)
         made.exchanging = request.path is not None
         self._key, self._round = key, made
         if request.fallback is not None:
@@ -102,7 +106,7 @@ class Aggregator:
             raise AgentError("unknown_round", "this round has no secure sum", 404)
         return found
 
-    async def _add_up(self, found: Collection, secure: SecureRound) -> None:
+    async def _add_up(self, found: RoundState, secure: SecureRound) -> None:
         await secure.run(found.request.deadline_s)
         async with found.turn:
             if found.watched.is_open:
@@ -120,7 +124,7 @@ class Aggregator:
     async def report(self, training_id: str, number: int, wait_s: float) -> AggregateReport:
         return await self._known(training_id, number).watched.closed(wait_s)
 
-    def _known(self, training_id: str, number: int) -> Collection:
+    def _known(self, training_id: str, number: int) -> RoundState:
         if self._round is None or self._key != (training_id, number):
             raise AgentError("unknown_round", "this agent knows no such round", 404)
         return self._round
@@ -149,7 +153,7 @@ class Aggregator:
         self._round.watched.change(state="stopped")
         return True
 
-    async def _end_at(self, found: Collection, seconds: float) -> None:
+    async def _end_at(self, found: RoundState, seconds: float) -> None:
         await asyncio.sleep(seconds)
         if found.exchanging:
             async with found.turn:
@@ -171,10 +175,10 @@ class Aggregator:
             return False
         return node_id in found.waiting and found.watched.is_open
 
-    async def exchanged(self, training_id: str, number: int, body: Exchanged) -> Receipt:
+    async def exchanged(self, training_id: str, number: int, body: ExchangeResult) -> Receipt:
         """A worker's word on the exchange. Not accepted: the update itself is wanted, as the exchange was given up."""
         found, node_id = self._known(training_id, number), body.report.node_id
-        refused = Receipt(accepted=False, bytes=0, problem=Problem(code="exchange_over", message="the exchange is over"))
+        refused = Receipt(accepted=False, bytes=0, problem=AgentProblem(code="exchange_over", message="the exchange is over"))
         async with found.turn:
             if found.exchanging and node_id in found.exchanged:
                 return Receipt(accepted=True, bytes=0)
@@ -197,14 +201,14 @@ class Aggregator:
         found = self._known(training_id, number)
         async with found.turn:
             if not self.expects(training_id, number, node_id):
-                problem = Problem(code="not_expected", message="no update of this node is waited for")
+                problem = AgentProblem(code="not_expected", message="no update of this node is waited for")
                 return Receipt(accepted=False, bytes=size, problem=problem)
             if found.exchanging:
                 self._exchanges.fall_back(found, f"{node_id} could not tell of the exchange and sent its update")
             found.waiting.discard(node_id)
             started = time.perf_counter()
             try:
-                report = await asyncio.to_thread(self._door.take, found, node_id, path)
+                report = await asyncio.to_thread(self._intake.take, found, node_id, path)
             except AgentError as error:
                 found.refuse({node_id: error.message})
                 if found.secure is not None:
@@ -212,7 +216,7 @@ class Aggregator:
                 await self._close_if_complete(found)
                 return Receipt(accepted=False, bytes=size, problem=error.problem)
             found.seconds += time.perf_counter() - started
-            found.links += [*report.links, Link(source=node_id, target=self._node_id, bytes=size, seconds=seconds)]
+            found.links += [*report.links, LinkUse(source=node_id, target=self._node_id, bytes=size, seconds=seconds)]
             found.watched.change(
                 received=[*found.report.received, report.model_copy(update={"bytes_sent": size, "links": []})],
                 bytes_received=(found.report.bytes_received or 0) + size,
@@ -222,7 +226,7 @@ class Aggregator:
             await self._close_if_complete(found)
         return Receipt(accepted=True, bytes=size)
 
-    async def _close_if_complete(self, found: Collection) -> None:
+    async def _close_if_complete(self, found: RoundState) -> None:
         """Called with the round's turn held."""
         if found.waiting or not found.watched.is_open or (found.secure is not None and not found.secure.is_over):
             return
@@ -232,7 +236,7 @@ class Aggregator:
             found.watched.change(state="failed", problem=error.problem)
         except Exception as error:  # noqa: BLE001 - a round that stays open would be waited for until nobody knows why
             message = f"the round failed with {type(error).__name__}"
-            found.watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
+            found.watched.change(state="failed", problem=AgentProblem(code="agent_failed", message=message))
         if found.watched.is_open:
             return  # the exchange was given up: updates are waited for
         report = found.report
@@ -247,7 +251,7 @@ class Aggregator:
         if self._clock is not None and self._clock is not asyncio.current_task():
             self._clock.cancel()
 
-    async def _close(self, found: Collection) -> None:
+    async def _close(self, found: RoundState) -> None:
         request = found.request
         if found.exchanging:
             try:
@@ -257,8 +261,8 @@ class Aggregator:
                 return
         if found.secure is not None and found.secure.problem is not None:
             raise found.secure.problem
-        frozen = await asyncio.to_thread(self._door.frozen, request.model, request.freeze_layers)
-        verdict = await self._jury.judge(found, frozen)
+        frozen = await asyncio.to_thread(self._intake.frozen, request.model, request.freeze_layers)
+        verdict = await self._update_filter.judge(found, frozen)
         accepted = verdict.accepted
         found.refuse(verdict.rejected)
         if verdict.rule is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from workers.agent.datasets import shards
 from workers.agent.datasets.batches import Encoded, Shard
-from workers.agent.modeling.evaluate import Measured
+from workers.agent.modeling.evaluate import HeldOutMetrics
 from workers.agent.modeling.freezing import with_trunk
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
@@ -15,7 +15,7 @@ from workers.agent.storage import tensors
 _MOST_MEASURED = 8
 
 
-class Shelf:
+class ModelCache:
     """One network and one shard at a time. Hold `lock` while the network's weights matter."""
 
     def __init__(self, root: Root) -> None:
@@ -24,7 +24,7 @@ class Shelf:
         self._network: tuple[str, Network] | None = None
         self._shard: tuple[tuple[str, str, int, bool], Shard] | None = None
         self._samples: tuple[tuple[object, ...], Encoded] | None = None
-        self._measured: dict[str, Measured] = {}
+        self._measured: dict[str, HeldOutMetrics] = {}
 
     def network(self, spec: ModelSpec) -> Network:
         key = spec.model_dump_json()
@@ -75,11 +75,11 @@ class Shelf:
         # The frozen layers are those of any global model of the training: nothing ever changes them.
         return with_trunk(network.model, freeze_layers, encoded, self._root.models) if freeze_layers else encoded
 
-    def measured(self, digest: str) -> Measured | None:
+    def measured(self, digest: str) -> HeldOutMetrics | None:
         """What this agent has measured of a model on data that it holds out."""
         return self._measured.get(digest)
 
-    def remember(self, digest: str, found: Measured) -> None:
+    def remember(self, digest: str, found: HeldOutMetrics) -> None:
         self._measured[digest] = found
         for old in list(self._measured)[:-_MOST_MEASURED]:
             del self._measured[old]

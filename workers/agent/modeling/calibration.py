@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from workers.agent.protocol.inference import Curve
+from workers.agent.protocol.inference import CalibrationSums
 
 _STEPS = 61
 _WIDEST = math.log(10.0)
@@ -18,7 +18,7 @@ _LOGS = torch.linspace(-_WIDEST, _WIDEST, _STEPS, dtype=torch.float64)
 _LEAST = 1e-30
 
 
-def curve(table: torch.Tensor, targets: torch.Tensor) -> Curve:
+def calibration_sums(table: torch.Tensor, targets: torch.Tensor) -> CalibrationSums:
     """Surprise by temperature. `table` holds probabilities (texts, classes), `targets` class indices (texts,)."""
     logs = table.double().clamp_min(_LEAST).log()
     right, even = list[float](), list[float]()
@@ -26,16 +26,16 @@ def curve(table: torch.Tensor, targets: torch.Tensor) -> Curve:
         said = torch.log_softmax(logs / math.exp(log), 1)
         right.append(-float(said.gather(1, targets[:, None]).sum()))
         even.append(-float(said.mean(1).sum()))
-    return Curve(samples=len(table), right=right, even=even)
+    return CalibrationSums(samples=len(table), right=right, even=even)
 
 
-def is_sound(found: Curve) -> bool:
+def is_sound(found: CalibrationSums) -> bool:
     """Whether a temperature can be fitted to it: a broken model's is not, and a worker's word is not taken for its form."""
     sums = (*found.right, *found.even)
     return found.samples > 0 and len(found.right) == len(found.even) == _STEPS and all(0 <= one < math.inf for one in sums)
 
 
-def fit(curves: Sequence[Curve], classes: int) -> float | None:
+def fit(curves: Sequence[CalibrationSums], classes: int) -> float | None:
     """The temperature, 0.1..10; None where no curve is sound.
 
     Few samples that a model gets right would ask for infinite confidence. As in Platt (1999, "Probabilistic outputs for

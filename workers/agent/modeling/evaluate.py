@@ -9,7 +9,7 @@ from torch import nn
 from workers.agent.datasets.batches import Encoded, by_length
 from workers.agent.modeling import calibration
 from workers.agent.modeling.network import Network
-from workers.agent.protocol.inference import Curve
+from workers.agent.protocol.inference import CalibrationSums
 
 _BATCH = 64
 
@@ -24,19 +24,19 @@ def probabilities(network: Network, data: Encoded) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeldOutMetrics:
     """Mean cross-entropy in nats, fraction right, and what a temperature is fitted to."""
 
     loss: float
     accuracy: float
-    curve: Curve
+    calibration_sums: CalibrationSums
 
 
-def measure(network: Network, data: Encoded) -> Measured:
+def measure(network: Network, data: Encoded) -> HeldOutMetrics:
     """One pass over labelled texts for all that is to be known of them."""
     found = probabilities(network, data)
     targets = data.targets(np.arange(len(data)))
-    return Measured(*_score(found, targets), calibration.curve(found, targets))
+    return HeldOutMetrics(*_score(found, targets), calibration.calibration_sums(found, targets))
 
 
 def score(network: Network, data: Encoded) -> tuple[float, float]:

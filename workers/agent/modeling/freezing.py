@@ -50,7 +50,7 @@ class _Stack:
             setattr(self.parent, self.name, own)
 
 
-class _Recorder(nn.Module):
+class _ActivationRecorder(nn.Module):
     """Stands where a layer would and notes what comes in, shape (texts, tokens, width)."""
 
     def __init__(self, like: nn.Module) -> None:
@@ -63,7 +63,7 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
-class _Player(_Recorder):
+class _ActivationPlayer(_ActivationRecorder):
     """Stands where the frozen layers would and gives what they gave."""
 
     def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -103,7 +103,7 @@ def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Enc
     """`data` with what the first `count` layers make of it, fp32 of shape (tokens of all texts, width): in memory, above
     MEMORY_BYTES in an unnamed file below `folder`."""
     stack = _stack(model, count)
-    recorder = _Recorder(stack.layers[0])
+    recorder = _ActivationRecorder(stack.layers[0])
     kept: NDArray[np.float32] | None = None
     with torch.inference_mode(), stack.instead([*stack.layers[:count], recorder]):
         for batch in by_length(data.lengths, _BATCH):
@@ -138,10 +138,10 @@ def activations(data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
 
 
 @contextmanager
-def played(model: nn.Module, count: int) -> Iterator["_Player"]:
+def played(model: nn.Module, count: int) -> Iterator["_ActivationPlayer"]:
     """The first `count` layers give what the player was told they saw."""
     stack = _stack(model, count)
-    player = _Player(stack.layers[0])
+    player = _ActivationPlayer(stack.layers[0])
     with stack.instead([player, *stack.layers[count:]]):
         yield player
 

@@ -16,7 +16,7 @@ _SCHEME = "Bearer "
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Identified:
+class AuthMiddleware:
     """Lets requests through that carry a pass of this agent's, and notes whose it is."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -40,12 +40,12 @@ class Identified:
         return tokens.read(self._key, value.removeprefix(_SCHEME)) if value.startswith(_SCHEME) else None
 
 
-def open_to(roles: Sequence[str], routes: Sequence[Route]) -> list[Route]:
+def require_role(roles: Sequence[str], routes: Sequence[Route]) -> list[Route]:
     """The routes, with 403 `not_for_you` for callers of other roles."""
     return [Route(route.path, _guarded(roles, route.endpoint), methods=sorted(route.methods or ())) for route in routes]
 
 
-def need_author(request: Request, node_id: str) -> None:
+def require_self(request: Request, node_id: str) -> None:
     """AgentError `not_the_author` where a node speaks for another."""
     if request.scope["caller"].node_id != node_id:
         raise AgentError("not_the_author", "a node speaks for itself alone", 403)

@@ -24,7 +24,7 @@ _MOST_MISSES = 3
 T = TypeVar("T", bound=BaseModel)
 
 
-class Exchange:
+class PeerClient:
     """Talks to other agents, with the pass that came with each. Every call has a timeout; what fails is an AgentError, status
     502."""
 

@@ -10,7 +10,7 @@ from workers.agent.runtime.errors import AgentError
 Key = tuple[str, int]
 
 
-class Parts:
+class Outbox:
     """One round's parts at a time. Only for the event loop's thread."""
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ def _is_of(folder: Path, request: TrainRound) -> bool:
         return False
 
 
-class Recorder:
+class SegmentRecorder:
     """`folder` None keeps no checkpoints. `planned` is the number of the round's steps, each on `batch_size`
     samples; fewer may come."""
 

@@ -21,7 +21,7 @@ class AgentConfig(Message):
     autonomy: Autonomy = Autonomy()
 
 
-class Health(Message):
+class AgentHealth(Message):
     status: Literal["ok"] = "ok"
     node_id: str
     role: str

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from workers.agent.protocol.common import Decision, Link, Message, ModelSpec, Peer, Problem
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Message, ModelSpec, Peer
 from workers.agent.protocol.consensus import AuditRecord, Vote
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.inference import Evaluation
@@ -65,7 +65,7 @@ class AggregateReport(Message):
     late: list[str] = Field([], description="nodes whose updates had not come by the deadline; they are refused afterwards")
     notices: list[str] = Field([], description="what was unlike what was asked for, in words")
     fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
-    links: list[Link] = Field([], description="of the data path that made the model, base downloads included")
+    links: list[LinkUse] = Field([], description="of the data path that made the model, base downloads included")
     votes: list[Vote] = []
     audits: list[AuditRecord] = []
     consensus_distance: float | None = Field(
@@ -79,13 +79,13 @@ class AggregateReport(Message):
         None, description="new global model on the aggregator's validation file, if it has one"
     )
     decisions: list[Decision] = Field([], description="the aggregator's own")
-    problem: Problem | None = None
+    problem: AgentProblem | None = None
 
 
-class Exchanged(Message):
+class ExchangeResult(Message):
     """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
 
     report: TrainReport
     digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
     samples: int = Field(0, description="training samples that the mean stands for")
-    problem: Problem | None = None
+    problem: AgentProblem | None = None

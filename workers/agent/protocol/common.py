@@ -42,7 +42,7 @@ class Peer(Message):
     token: str | None = Field(None, repr=False)
 
 
-class Problem(Message):
+class AgentProblem(Message):
     code: str
     message: str
 
@@ -58,7 +58,7 @@ class ModelSpec(Message):
     lora_rank: int = Field(0, ge=0, description="rank of the adapters that alone are trained; 0 trains the weights themselves")
 
 
-class Link(Message):
+class LinkUse(Message):
     """What went from one agent to another in a round: bytes of bodies, seconds from a body's first byte to its last."""
 
     source: str
@@ -74,4 +74,4 @@ class Stopped(Message):
 class Receipt(Message):
     accepted: bool
     bytes: int
-    problem: Problem | None = None
+    problem: AgentProblem | None = None

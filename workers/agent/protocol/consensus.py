@@ -53,7 +53,7 @@ class Ballot(Message):
     digest: str | None
 
 
-class Voted(Message):
+class VoteResult(Message):
     node_id: str
     term: int = Field(description="the newest term that this worker has voted in")
     granted: bool
@@ -71,7 +71,7 @@ class Audit(Message):
     nonce: str
 
 
-class Audited(Message):
+class AuditResult(Message):
     """A worker's answer: its evidence (the states `start`, `middle` and `end`) may be fetched now."""
 
     node_id: str

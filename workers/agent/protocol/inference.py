@@ -25,7 +25,7 @@ class Evaluate(Message):
     held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
 
 
-class Curve(Message):
+class CalibrationSums(Message):
     """How surprised a model is by held-out labels, by sums only: nats at each temperature of calibration.py's grid."""
 
     samples: int
@@ -53,7 +53,7 @@ class Predict(Message):
     engine: Literal["torch", "onnx"] = "torch"
 
 
-class Prediction(Message):
+class TextPrediction(Message):
     text: str
     sentiment: str
     confidence: float
@@ -64,7 +64,7 @@ class Predictions(Message):
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
-    predictions: list[Prediction]
+    predictions: list[TextPrediction]
     temperature: float | None = Field(None, description="`global`: what the confidences were calibrated with")
     temperatures: dict[str, float | None] = Field({}, description="the others: of each worker's own model")
     engines: dict[str, str] = Field({}, description="what each worker computed with")
@@ -93,5 +93,5 @@ class Inference(Message):
     temperature: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="that the probabilities were calibrated with"
     )
-    curve: Curve | None = None
+    calibration_sums: CalibrationSums | None = None
     engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"

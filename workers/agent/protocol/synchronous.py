@@ -10,11 +10,11 @@ POST /synchronous/ended                Ended -> Stopped    (worker -> aggregator
 
 from typing import Literal
 
-from workers.agent.protocol.common import Message, ModelSpec, Peer, Problem
+from workers.agent.protocol.common import AgentProblem, Message, ModelSpec, Peer
 from workers.agent.protocol.training import Hyperparameters, TrainReport
 
 
-class Begin(Message):
+class BeginAttempt(Message):
     """`steps` of each epoch; `share` names the samples that the worker is to have, `peers` are all in their order."""
 
     training_id: str
@@ -32,7 +32,7 @@ class Begin(Message):
     wait_s: float
 
 
-class Begun(Message):
+class AttemptReady(Message):
     """`has_moments`: the optimizer's state that goes with the base is still here."""
 
     node_id: str
@@ -40,15 +40,15 @@ class Begun(Message):
     has_moments: bool
 
 
-class Go(Message):
+class StartSteps(Message):
     attempt: str
     resume: bool
 
 
-class Ended(Message):
+class AttemptEnded(Message):
     """`digest` of the model that the worker ended with, or its problem."""
 
     attempt: str
     report: TrainReport
     digest: str | None = None
-    problem: Problem | None = None
+    problem: AgentProblem | None = None

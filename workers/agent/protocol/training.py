@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from workers.agent.protocol.common import Autonomy, Decision, Link, Message, ModelSpec, Peer, Problem
+from workers.agent.protocol.common import AgentProblem, Autonomy, Decision, LinkUse, Message, ModelSpec, Peer
 from workers.agent.protocol.exchange import DataPath
 
 HELD_OUT_FRACTION = 0.1
@@ -22,7 +22,7 @@ class ShardReport(Message):
     files: int = 0
     samples: int = 0
     labels: dict[str, int] = {}
-    problem: Problem | None = None
+    problem: AgentProblem | None = None
 
 
 class TrainingInit(Message):
@@ -40,7 +40,7 @@ class TrainingReady(Message):
     parameters: int
     bytes: int
     validation_samples: int | None = None
-    problem: Problem | None = None
+    problem: AgentProblem | None = None
 
 
 class Compression(Message):
@@ -133,11 +133,11 @@ class TrainReport(Message):
     commitment: Commitment | None = None
     private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, repetitions included")
     decisions: list[Decision] = []
-    links: list[Link] = Field([], description="what this worker took from others")
-    problem: Problem | None = None
+    links: list[LinkUse] = Field([], description="what this worker took from others")
+    problem: AgentProblem | None = None
 
 
-class Keep(Message):
+class ReplicateModel(Message):
     """Have a copy of a global model, so that it outlives the aggregator's sandbox."""
 
     training_id: str
@@ -146,7 +146,7 @@ class Keep(Message):
     head: Peer | None = Field(None, description="the head of the worker's group, which is asked first")
 
 
-class Kept(Message):
+class ReplicaStored(Message):
     node_id: str
     digest: str
-    links: list[Link] = []
+    links: list[LinkUse] = []

@@ -14,7 +14,7 @@ from workers.agent.protocol.common import Autonomy, Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Liberty:
+class AutonomousAction:
     """An act, and the level from which a node may do it."""
 
     action: str
@@ -24,21 +24,21 @@ class Liberty:
         return Decision(action=self.action, reason=reason)
 
 
-RETRY = Liberty("retry_transfer", 0.3)
-RESTART = Liberty("restart_agent", SELF_RESTART_LEVEL)
-RESUME = Liberty("resume_round", 0.3)
-HALVE_BATCH = Liberty("halve_batch", 0.6)
-HALVE_RATE = Liberty("halve_learning_rate", 0.6)
-EARLY_STOP = Liberty("stop_early", 0.8)
-DECLINE = Liberty("decline_round", 0.8)
+RETRY = AutonomousAction("retry_transfer", 0.3)
+RESTART = AutonomousAction("restart_agent", SELF_RESTART_LEVEL)
+RESUME = AutonomousAction("resume_round", 0.3)
+HALVE_BATCH = AutonomousAction("halve_batch", 0.6)
+HALVE_RATE = AutonomousAction("halve_learning_rate", 0.6)
+EARLY_STOP = AutonomousAction("stop_early", 0.8)
+DECLINE = AutonomousAction("decline_round", 0.8)
 
 
-def to_tell(decisions: list[Decision]) -> list[Decision]:
+def take_pending_decisions(decisions: list[Decision]) -> list[Decision]:
     """What the next report is to tell, taken out of the list: one report tells it."""
     taken = [*decisions]
     decisions.clear()
     return taken
 
 
-def may(liberty: Liberty, autonomy: Autonomy) -> bool:
-    return autonomy.allows(liberty.level)
+def allowed(action: AutonomousAction, autonomy: Autonomy) -> bool:
+    return autonomy.allows(action.level)

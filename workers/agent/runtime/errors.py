@@ -1,6 +1,6 @@
 """What an agent refuses or fails at. Messages are safe to send and to log: they never quote data."""
 
-from workers.agent.protocol.common import Problem
+from workers.agent.protocol.common import AgentProblem
 
 
 class AgentError(Exception):
@@ -13,8 +13,8 @@ class AgentError(Exception):
         self.status = status
 
     @property
-    def problem(self) -> Problem:
-        return Problem(code=self.code, message=self.message)
+    def problem(self) -> AgentProblem:
+        return AgentProblem(code=self.code, message=self.message)
 
 
 class DataError(AgentError):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 R = TypeVar("R", bound=BaseModel)
 
 
-class Watched(Generic[R]):
+class PollableReport(Generic[R]):
     """A report in one of several states; waiters are woken when it leaves the one it began in."""
 
     def __init__(self, report: R, open_state: str) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from workers.agent.peers.client import Exchange
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import Decision, Receipt
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.errors import AgentError, StoppedError
@@ -29,9 +29,9 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SecureSender:
-    def __init__(self, node_id: str, exchange: Exchange, store: Store) -> None:
+    def __init__(self, node_id: str, exchange: PeerClient, store: Store) -> None:
         self._node_id = node_id
-        self._exchange = exchange
+        self._peers = exchange
         self._store = store
         self._shown: tuple[str, int, frozenset[str]] | None = None
 
@@ -55,7 +55,7 @@ class SecureSender:
             if error.code == "not_in_the_sum":
                 return Receipt(accepted=False, bytes=0, problem=error.problem), []
             raise
-        receipt = await self._exchange.push(request.aggregator, request.training_id, request.round, self._node_id, path)
+        receipt = await self._peers.push(request.aggregator, request.training_id, request.round, self._node_id, path)
         if not receipt.accepted:
             return receipt, []
         asking = Asking(node_id=self._node_id)
@@ -99,7 +99,7 @@ class SecureSender:
             if stop.is_set():
                 raise StoppedError
             try:
-                found = await self._exchange.ask(request.aggregator, path, body, answer, within_s=_WITHIN_S)
+                found = await self._peers.ask(request.aggregator, path, body, answer, within_s=_WITHIN_S)
             except AgentError as error:
                 pause = next(pauses, None)
                 if pause is None:

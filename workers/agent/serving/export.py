@@ -10,14 +10,14 @@ import torch
 
 from workers.agent.datasets.batches import Encoded
 from workers.agent.modeling import hashed_words, models
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import ARCHITECTURES, Network
 from workers.agent.protocol.exports import Export, Exported, ExportedFile
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
 from workers.agent.serving import int8_graph, onnx_graph
-from workers.agent.serving.int8_graph import Verdict
+from workers.agent.serving.int8_graph import QuantizationResult
 from workers.agent.serving.model_card import card
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
@@ -25,18 +25,18 @@ from workers.agent.storage.model_store import Store
 _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
-def export(root: Root, store: Store, shelf: Shelf, request: Export, temperature: float | None = None) -> Exported:
+def export(root: Root, store: Store, cache: ModelCache, request: Export, temperature: float | None = None) -> Exported:
     """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
     target = root.exports / request.name
     part = root.exports / f".{request.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        with shelf.lock:
-            network = shelf.loaded(request.model, store.need(request.digest))
+        with cache.lock:
+            network = cache.loaded(request.model, store.need(request.digest))
             _save_model(network, part)
             _save_tokenizer(network, part)
-            int8 = _save_graphs(shelf, network, request, part) if request.onnx else None
+            int8 = _save_graphs(cache, network, request, part) if request.onnx else None
         (part / "README.md").write_text(card(request, temperature, int8))
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -49,13 +49,13 @@ def export(root: Root, store: Store, shelf: Shelf, request: Export, temperature:
     return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
 
 
-def _save_graphs(shelf: Shelf, network: Network, request: Export, folder: Path) -> Verdict:
+def _save_graphs(cache: ModelCache, network: Network, request: Export, folder: Path) -> QuantizationResult:
     """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
     onnx_graph.write(network, folder / "model.onnx")
     held_out: Encoded | None = None
     if request.validation is not None:
         with suppress(AgentError):
-            held_out = shelf.samples(request.model, request.validation)
+            held_out = cache.samples(request.model, request.validation)
     classes, threads = len(request.model.labels), torch.get_num_threads()
     return int8_graph.write(folder / "model.onnx", folder / "model.int8.onnx", held_out, classes, threads)
 

@@ -8,11 +8,11 @@ import torch
 
 from workers.agent.datasets.batches import Encoded
 from workers.agent.modeling import calibration
-from workers.agent.modeling.cache import Shelf
-from workers.agent.modeling.evaluate import Measured, measure, probabilities
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.modeling.evaluate import HeldOutMetrics, measure, probabilities
 from workers.agent.modeling.network import Network
-from workers.agent.peers.model_fetcher import Copies
-from workers.agent.protocol.inference import Curve, Infer, Inference
+from workers.agent.peers.model_fetcher import ModelFetcher
+from workers.agent.protocol.inference import CalibrationSums, Infer, Inference
 from workers.agent.runtime.errors import AgentError
 from workers.agent.serving.graph_cache import Graphs, engine_of
 from workers.agent.storage import tensors
@@ -29,36 +29,36 @@ class _Served:
     graph: str
 
 
-class Inferrer:
-    def __init__(self, node_id: str, store: Store, shelf: Shelf, graphs: Graphs, copies: Copies) -> None:
+class InferenceWorker:
+    def __init__(self, node_id: str, store: Store, cache: ModelCache, graphs: Graphs, model_fetcher: ModelFetcher) -> None:
         self._node_id = node_id
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
         self._graphs = graphs
-        self._copies = copies
+        self._model_fetcher = model_fetcher
         # Of the own model's file as it was when it was last hashed.
         self._own: tuple[tuple[str, int, int], str] | None = None
 
     async def infer(self, request: Infer) -> Inference:
         """What is asked for of these texts; `unknown_model`, and what reading a dataset raises that weights are wanted of."""
-        await self._copies.need(request.training_id, request.digest, request.source)
+        await self._model_fetcher.need(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
     def _infer(self, request: Infer) -> Inference:
-        with self._shelf.lock:
+        with self._cache.lock:
             served = self._served(request)
             found, engine = self._table(request, served)
             weight = self._measured(request, served).accuracy if request.weigh else None
-            curve = self._curve(request, served) if request.calibrate else None
+            calibration_sums = self._curve(request, served) if request.calibrate else None
         temperature = None
-        if request.local and curve is not None:
-            temperature, curve = calibration.fit([curve], len(request.model.labels)), None
+        if request.local and calibration_sums is not None:
+            temperature, calibration_sums = calibration.fit([calibration_sums], len(request.model.labels)), None
         return Inference(
             node_id=self._node_id,
             probabilities=calibration.tempered(found, temperature).tolist(),
             weight=weight,
             temperature=temperature,
-            curve=curve,
+            calibration_sums=calibration_sums,
             engine=engine,
         )
 
@@ -77,7 +77,7 @@ class Inferrer:
         return self._own[1]
 
     def _table(self, request: Infer, served: _Served) -> tuple[torch.Tensor, str]:
-        texts = self._shelf.network(request.model).encoded(request.texts)
+        texts = self._cache.network(request.model).encoded(request.texts)
         if request.engine == "torch":
             return probabilities(self._loaded(request, served), texts), "torch"
         graph = self._graphs.of(
@@ -89,27 +89,27 @@ class Inferrer:
         return graph.probabilities(texts, len(request.model.labels)), engine_of(graph)
 
     def _loaded(self, request: Infer, served: _Served) -> Network:
-        return self._shelf.loaded(request.model, served.path)
+        return self._cache.loaded(request.model, served.path)
 
     def _held_out(self, request: Infer) -> Encoded | None:
         """None where this worker's samples cannot be read any more."""
         try:
-            return self._shelf.shard(request.model, request.dataset).held_out if request.dataset else None
+            return self._cache.shard(request.model, request.dataset).held_out if request.dataset else None
         except AgentError:
             return None
 
-    def _curve(self, request: Infer, served: _Served) -> Curve | None:
+    def _curve(self, request: Infer, served: _Served) -> CalibrationSums | None:
         try:
-            curve = self._measured(request, served).curve
+            calibration_sums = self._measured(request, served).calibration_sums
         except AgentError:
             return None
-        return curve if calibration.is_sound(curve) else None
+        return calibration_sums if calibration.is_sound(calibration_sums) else None
 
-    def _measured(self, request: Infer, served: _Served) -> Measured:
+    def _measured(self, request: Infer, served: _Served) -> HeldOutMetrics:
         """Once for each model: a further prediction pays nothing for it. What reading the samples raises."""
-        known = self._shelf.measured(served.digest)
+        known = self._cache.measured(served.digest)
         if known is None:
             network = self._loaded(request, served)
-            known = measure(network, self._shelf.shard(request.model, request.dataset or "").held_out)
-            self._shelf.remember(served.digest, known)
+            known = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
+            self._cache.remember(served.digest, known)
         return known

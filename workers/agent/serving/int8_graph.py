@@ -19,7 +19,7 @@ _QUANTIZED = ("MatMul", "Gemm", "Gather", "LSTM")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class QuantizationResult:
     """Share of held-out texts to which both graphs give the same label; None where there are none."""
 
     agreement: float | None
@@ -36,16 +36,16 @@ class Verdict:
         return found if self.kept else f"left out: {found}, less than {LEAST_AGREEMENT:.0%}"
 
 
-def write(whole: Path, target: Path, held_out: Encoded | None, classes: int, threads: int) -> Verdict:
+def write(whole: Path, target: Path, held_out: Encoded | None, classes: int, threads: int) -> QuantizationResult:
     """Quantise the graph at `whole`, and leave it at `target` if it agrees."""
     if held_out is None or not len(held_out):
-        return Verdict(None, 0)
+        return QuantizationResult(None, 0)
     part = target.with_name(f".{target.name}.part")
     texts = held_out.first(_LOOK_AT)
     try:
         _quantize(whole, part)
         labels = [Graph(path, threads).probabilities(texts, classes).argmax(1) for path in (whole, part)]
-        verdict = Verdict(float((labels[0] == labels[1]).float().mean()), len(texts))
+        verdict = QuantizationResult(float((labels[0] == labels[1]).float().mean()), len(texts))
         if verdict.kept:
             part.replace(target)
     finally:

@@ -2,7 +2,7 @@
 
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.exports import Export
-from workers.agent.serving.int8_graph import Verdict
+from workers.agent.serving.int8_graph import QuantizationResult
 
 _ORIGIN = "A text classifier trained by {} with Flow Nexus: {}."
 _FEDERATED = ("federated learning", "its training data never left the workers' sandboxes")
@@ -13,7 +13,7 @@ _GRAPHS = (
 )
 
 
-def card(request: Export, temperature: float | None, int8: Verdict | None) -> str:
+def card(request: Export, temperature: float | None, int8: QuantizationResult | None) -> str:
     """Markdown. `int8` is None where no ONNX graph was asked for."""
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     facts: dict[str, object] = {**request.card, "temperature": temperature}

@@ -14,9 +14,9 @@ import torch
 
 from workers.agent.datasets import shards
 from workers.agent.modeling import calibration
-from workers.agent.peers.client import Exchange
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.inference import Curve, Infer, Inference, Predict, Prediction, Predictions
+from workers.agent.protocol.inference import CalibrationSums, Infer, Inference, Predict, Predictions, TextPrediction
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
 from workers.agent.serving import combine
@@ -28,8 +28,8 @@ _WITHIN_S = 300.0
 
 
 class Predictor:
-    def __init__(self, exchange: Exchange, root: Root, store: Store, calibrator: Calibrator) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: PeerClient, root: Root, store: Store, calibrator: Calibrator) -> None:
+        self._peers = exchange
         self._root = root
         self._store = store
         self._calibrator = calibrator
@@ -47,7 +47,7 @@ class Predictor:
         said = [request.model.labels[index] for index in best.tolist()]
         return Predictions(
             predictions=[
-                Prediction(text=text, sentiment=label, confidence=confidence)
+                TextPrediction(text=text, sentiment=label, confidence=confidence)
                 for text, label, confidence in zip(texts, said, sure.tolist(), strict=True)
             ],
             temperature=found.temperature,
@@ -69,7 +69,9 @@ class Predictor:
 
     async def _split(self, request: Predict, texts: list[str]) -> "_Found":
         """Shares of the texts for each worker; a lost worker's share goes to the others."""
-        curve = await asyncio.to_thread(self._calibrator.curve, request.model, request.digest, request.validation)
+        calibration_sums = await asyncio.to_thread(
+            self._calibrator.calibration_sums, request.model, request.digest, request.validation
+        )
         found = _Found(torch.empty(len(texts), len(request.model.labels)))
         left, peers = list(range(len(texts))), list(request.workers)
         while left:
@@ -77,7 +79,7 @@ class Predictor:
                 raise AgentError("nodes_unreachable", "no worker answers", 502)
             shares = [(peer, left[number :: len(peers)]) for number, peer in enumerate(peers) if left[number :: len(peers)]]
             answers = await asyncio.gather(
-                *(self._ask(request, peer, [texts[index] for index in share], curve) for peer, share in shares)
+                *(self._ask(request, peer, [texts[index] for index in share], calibration_sums) for peer, share in shares)
             )
             left = []
             for (peer, share), answer in zip(shares, answers, strict=True):
@@ -89,8 +91,10 @@ class Predictor:
                     found.table[share] = torch.tensor(answer.probabilities)
                     found.answers.append(answer)
         # A worker that got a second share tells its curve again.
-        told = {answer.node_id: answer.curve for answer in found.answers if answer.curve is not None}
-        found.temperature = calibration.fit([curve] if curve else list(told.values()), len(request.model.labels))
+        told = {answer.node_id: answer.calibration_sums for answer in found.answers if answer.calibration_sums is not None}
+        found.temperature = calibration.fit(
+            [calibration_sums] if calibration_sums else list(told.values()), len(request.model.labels)
+        )
         return found
 
     async def _all(self, request: Predict, texts: list[str]) -> "_Found":
@@ -101,21 +105,23 @@ class Predictor:
         lost = [peer.node_id for peer, answer in zip(request.workers, answers, strict=True) if answer is None]
         return _Found(_combined(request, present), present, lost)
 
-    async def _ask(self, request: Predict, peer: Peer, texts: Sequence[str], curve: Curve | None) -> Inference | None:
+    async def _ask(
+        self, request: Predict, peer: Peer, texts: Sequence[str], calibration_sums: CalibrationSums | None
+    ) -> Inference | None:
         question = Infer(
             training_id=request.training_id,
             model=request.model,
             digest=request.digest,
-            source=self._exchange.introduce(request.self_peer, peer),
+            source=self._peers.introduce(request.self_peer, peer),
             texts=list(texts),
             local=request.aggregation != "global",
             dataset=request.dataset,
             weigh=request.aggregation == "weighted",
-            calibrate=curve is None,
+            calibrate=calibration_sums is None,
             engine=request.engine,
         )
         try:
-            answer = await self._exchange.ask(peer, "/inferences", question, Inference, within_s=_WITHIN_S)
+            answer = await self._peers.ask(peer, "/inferences", question, Inference, within_s=_WITHIN_S)
         except AgentError:
             return None
         # Whose answer it is says the way to it, not the answer.

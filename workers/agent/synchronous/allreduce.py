@@ -14,19 +14,19 @@ import torch
 
 from workers.agent.protocol.common import Peer
 from workers.agent.runtime.errors import AgentError
-from workers.agent.synchronous.wires import Postbox, Wires
+from workers.agent.synchronous.connections import Inbox, PeerConnections
 
 
 @dataclass(slots=True)
-class Station:
+class AllReduceContext:
     """A node's place among the others, in one attempt at a round. `step` counts up over the round."""
 
     node_id: str
     peers: Sequence[Peer]
     aggregator: Peer
     groups: Sequence[Sequence[str]]
-    wires: Wires
-    box: Postbox
+    connections: PeerConnections
+    box: Inbox
     wait_s: float
     step: int = 0
 
@@ -38,7 +38,7 @@ class Station:
         return next(peer for peer in self.peers if peer.node_id == node_id)
 
     async def send(self, peer: Peer, name: str, vector: torch.Tensor) -> None:
-        await self.wires.send(peer, f"{self.step}-{name}", vector.numpy().tobytes())
+        await self.connections.send(peer, f"{self.step}-{name}", vector.numpy().tobytes())
 
     async def take(self, peer: Peer, name: str, length: int) -> torch.Tensor:
         """AgentError `peer_slow`, or `bad_part` for a vector of another length."""
@@ -62,51 +62,51 @@ async def _awaited(one: Awaitable[object]) -> object:
     return await one
 
 
-async def _star(station: Station, own: torch.Tensor) -> torch.Tensor:
-    await station.send(station.aggregator, "up", own)
-    return await station.take(station.aggregator, "down", own.numel())
+async def _star(context: AllReduceContext, own: torch.Tensor) -> torch.Tensor:
+    await context.send(context.aggregator, "up", own)
+    return await context.take(context.aggregator, "down", own.numel())
 
 
-async def _mesh(station: Station, own: torch.Tensor) -> torch.Tensor:
-    others = [peer for peer in station.peers if peer.node_id != station.node_id]
-    await _together(*(station.send(peer, "all", own) for peer in others))
+async def _mesh(context: AllReduceContext, own: torch.Tensor) -> torch.Tensor:
+    others = [peer for peer in context.peers if peer.node_id != context.node_id]
+    await _together(*(context.send(peer, "all", own) for peer in others))
     total = torch.zeros_like(own)
-    for peer in station.peers:
-        total += own if peer.node_id == station.node_id else await station.take(peer, "all", own.numel())
+    for peer in context.peers:
+        total += own if peer.node_id == context.node_id else await context.take(peer, "all", own.numel())
     return total
 
 
-async def _ring(station: Station, own: torch.Tensor) -> torch.Tensor:
-    count, place = len(station.peers), station.place
-    before, behind = station.peers[place - 1], station.peers[(place + 1) % count]
+async def _ring(context: AllReduceContext, own: torch.Tensor) -> torch.Tensor:
+    count, place = len(context.peers), context.place
+    before, behind = context.peers[place - 1], context.peers[(place + 1) % count]
     total = own.clone()
     chunks = torch.tensor_split(total, count)
     for turn in range(count - 1):
         sent, taken = chunks[(place - turn) % count], chunks[(place - turn - 1) % count]
-        await station.send(behind, f"reduce-{turn}", sent)
-        taken += await station.take(before, f"reduce-{turn}", taken.numel())
+        await context.send(behind, f"reduce-{turn}", sent)
+        taken += await context.take(before, f"reduce-{turn}", taken.numel())
     for turn in range(count - 1):
         sent, taken = chunks[(place + 1 - turn) % count], chunks[(place - turn) % count]
-        await station.send(behind, f"gather-{turn}", sent)
-        taken.copy_(await station.take(before, f"gather-{turn}", taken.numel()))
+        await context.send(behind, f"gather-{turn}", sent)
+        taken.copy_(await context.take(before, f"gather-{turn}", taken.numel()))
     return total
 
 
-async def _hierarchical(station: Station, own: torch.Tensor) -> torch.Tensor:
-    head, *members = next(group for group in station.groups if station.node_id in group)
-    if head != station.node_id:
-        await station.send(station.named(head), "up", own)
-        return await station.take(station.named(head), "down", own.numel())
+async def _hierarchical(context: AllReduceContext, own: torch.Tensor) -> torch.Tensor:
+    head, *members = next(group for group in context.groups if context.node_id in group)
+    if head != context.node_id:
+        await context.send(context.named(head), "up", own)
+        return await context.take(context.named(head), "down", own.numel())
     total = own.clone()
     for member in members:
-        total += await station.take(station.named(member), "up", own.numel())
-    await station.send(station.aggregator, "up", total)
-    total = await station.take(station.aggregator, "down", own.numel())
-    await _together(*(station.send(station.named(member), "down", total) for member in members))
+        total += await context.take(context.named(member), "up", own.numel())
+    await context.send(context.aggregator, "up", total)
+    total = await context.take(context.aggregator, "down", own.numel())
+    await _together(*(context.send(context.named(member), "down", total) for member in members))
     return total
 
 
-SUMS: Final[dict[str, Callable[[Station, torch.Tensor], Awaitable[torch.Tensor]]]] = {
+ALL_REDUCE: Final[dict[str, Callable[[AllReduceContext, torch.Tensor], Awaitable[torch.Tensor]]]] = {
     "star": _star,
     "mesh": _mesh,
     "ring": _ring,
@@ -114,18 +114,18 @@ SUMS: Final[dict[str, Callable[[Station, torch.Tensor], Awaitable[torch.Tensor]]
 }
 
 
-def below(station: Station, kind: str) -> list[Peer]:
+def below(context: AllReduceContext, kind: str) -> list[Peer]:
     """Whose vectors come to the aggregator itself."""
     if kind == "star":
-        return list(station.peers)
-    return [station.named(group[0]) for group in station.groups] if kind == "hierarchical" else []
+        return list(context.peers)
+    return [context.named(group[0]) for group in context.groups] if kind == "hierarchical" else []
 
 
-async def lead(station: Station, sources: Sequence[Peer], steps: int, length: int) -> None:
+async def lead(context: AllReduceContext, sources: Sequence[Peer], steps: int, length: int) -> None:
     """The aggregator's part: so many times the sum of what comes, in the sources' order, back to all of them."""
     for step in range(steps if sources else 0):
-        station.step = step
+        context.step = step
         total = torch.zeros(length)
         for peer in sources:
-            total += await station.take(peer, "up", length)
-        await _together(*(station.send(peer, "down", total) for peer in sources))
+            total += await context.take(peer, "up", length)
+        await _together(*(context.send(peer, "down", total) for peer in sources))

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workers.agent.datasets.batches import Encoded
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.client import Exchange
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
-from workers.agent.protocol.common import Link, Peer
-from workers.agent.protocol.synchronous import Begin, Begun, Ended, Go
+from workers.agent.protocol.common import LinkUse, Peer
+from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.synchronous import shares
-from workers.agent.synchronous.allreduce import Station, below, lead
+from workers.agent.synchronous.allreduce import AllReduceContext, below, lead
 from workers.agent.synchronous.calls import Calls
+from workers.agent.synchronous.connections import Inbox, PeerConnections
 from workers.agent.synchronous.replica import length
-from workers.agent.synchronous.wires import Postbox, Wires
 
 # Failures of what is computed, not of who computes: beginning again would end the same way.
 _FATAL = ("diverged",)
@@ -39,18 +39,18 @@ class BrokenError(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    box: Postbox
+    box: Inbox
     peers: list[Peer]
-    ended: dict[str, Ended] = field(default_factory=dict)
+    ended: dict[str, AttemptEnded] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     broken: BrokenError | None = None
 
 
 @dataclass(slots=True)
-class Round:
+class SyncRound:
     request: AggregateRound
     wanted: Hyperparameters
-    watched: Watched[AggregateReport]
+    watched: PollableReport[AggregateReport]
     dropped: set[str] = field(default_factory=set)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     attempt: Attempt | None = None
@@ -74,21 +74,21 @@ def _known_to(reader: Peer, request: AggregateRound, names: Sequence[str]) -> li
     return [known[name] for name in names]
 
 
-class Conductor:
-    def __init__(self, node_id: str, exchange: Exchange, calls: Calls, shelf: Shelf) -> None:
+class AttemptRunner:
+    def __init__(self, node_id: str, exchange: PeerClient, calls: Calls, cache: ModelCache) -> None:
         self._node_id = node_id
-        self._exchange = exchange
+        self._peers = exchange
         self._calls = calls
-        self._shelf = shelf
+        self._cache = cache
 
-    async def conduct(self, found: Round, peers: list[Peer], data: Encoded) -> tuple[Attempt, list[Link]]:
+    async def conduct(self, found: SyncRound, peers: list[Peer], data: Encoded) -> tuple[Attempt, list[LinkUse]]:
         """To its end; returns it, and what this node sent for it. BrokenError where it must be made again, AgentError where
         it would end the same way, StoppedError."""
-        made = Attempt(Postbox(uuid.uuid4().hex, 4 * await asyncio.to_thread(self._length, found.request)), peers)
+        made = Attempt(Inbox(uuid.uuid4().hex, 4 * await asyncio.to_thread(self._length, found.request)), peers)
         found.attempt = made
         begins = self._begins(found, made, data)
         begun = await self._all(found, made, lambda peer: self._calls.begin(peer, begins[peer.node_id]))
-        links: list[Link] = []
+        links: list[LinkUse] = []
         places = {peer.node_id: place for place, peer in enumerate(peers)}
 
         async def share(peer: Peer) -> None:
@@ -99,14 +99,14 @@ class Conductor:
 
         await self._all(found, made, share)
         resume = self._resumes(found, list(begun.values()))
-        go = Go(attempt=made.box.attempt, resume=resume)
+        go = StartSteps(attempt=made.box.attempt, resume=resume)
         await self._all(found, made, lambda peer: self._calls.go(peer, go))
         sent = await self._follow(found, made, begins[peers[0].node_id])
         return made, [*links, *sent]
 
     def _length(self, request: AggregateRound) -> int:
-        with self._shelf.lock:
-            return length(self._shelf.network(request.model))
+        with self._cache.lock:
+            return length(self._cache.network(request.model))
 
     @staticmethod
     def _content(data: Encoded) -> str:
@@ -114,7 +114,7 @@ class Conductor:
         digest.update(b"" if data.labels is None else data.labels.tobytes())
         return digest.hexdigest()
 
-    def _begins(self, found: Round, made: Attempt, data: Encoded) -> dict[str, Begin]:
+    def _begins(self, found: SyncRound, made: Attempt, data: Encoded) -> dict[str, BeginAttempt]:
         request, peers = found.request, made.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]
@@ -123,13 +123,13 @@ class Conductor:
         ]
         source = f"{request.training_id}/{self._content(data)}/{','.join(names)}"
         return {
-            peer.node_id: Begin(
+            peer.node_id: BeginAttempt(
                 training_id=request.training_id,
                 round=request.round,
                 attempt=made.box.attempt,
                 model=request.model,
                 base_digest=request.base_digest,
-                aggregator=self._exchange.introduce(request.self_peer, peer),
+                aggregator=self._peers.introduce(request.self_peer, peer),
                 peers=_known_to(peer, request, names),
                 kind=kind,
                 groups=groups,
@@ -141,7 +141,7 @@ class Conductor:
             for place, peer in enumerate(peers)
         }
 
-    async def _all(self, found: Round, made: Attempt, call: Callable[[Peer], Awaitable[T]]) -> dict[str, T]:
+    async def _all(self, found: SyncRound, made: Attempt, call: Callable[[Peer], Awaitable[T]]) -> dict[str, T]:
         """Ask every worker; BrokenError with those that did not answer as they should."""
         answers = await asyncio.gather(*map(call, made.peers), return_exceptions=True)
         lost: dict[str, str] = {}
@@ -157,7 +157,7 @@ class Conductor:
             raise BrokenError("; ".join(lost.values()) or "stopped", lost)
         return good
 
-    def _resumes(self, found: Round, begun: Sequence[Begun]) -> bool:
+    def _resumes(self, found: SyncRound, begun: Sequence[AttemptReady]) -> bool:
         """Whether the optimizer goes on from the round before: only where every worker still has its state."""
         if all(one.has_moments for one in begun):
             return True
@@ -165,12 +165,14 @@ class Conductor:
             found.note("not every worker has the optimizer's state of the round before; it begins anew")
         return False
 
-    async def _follow(self, found: Round, made: Attempt, begin: Begin) -> list[Link]:
+    async def _follow(self, found: SyncRound, made: Attempt, begin: BeginAttempt) -> list[LinkUse]:
         """Do the aggregator's part until every worker has ended; what this node sent for it."""
-        wires = Wires(self._exchange, self._node_id, made.box.attempt, begin.wait_s)
-        station = Station(self._node_id, made.peers, begin.aggregator, begin.groups, wires, made.box, begin.wait_s)
+        connections = PeerConnections(self._peers, self._node_id, made.box.attempt, begin.wait_s)
+        context = AllReduceContext(
+            self._node_id, made.peers, begin.aggregator, begin.groups, connections, made.box, begin.wait_s
+        )
         steps = begin.steps * begin.hyperparameters.local_epochs
-        work = asyncio.create_task(lead(station, below(station, begin.kind), steps, made.box.limit // 4))
+        work = asyncio.create_task(lead(context, below(context, begin.kind), steps, made.box.limit // 4))
         over, stopped = asyncio.create_task(made.over.wait()), asyncio.create_task(found.stop.wait())
         looks = asyncio.create_task(self._look(made))
         try:
@@ -179,13 +181,13 @@ class Conductor:
                 await asyncio.wait({over, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if found.stop.is_set():
                 raise StoppedError
-            self._judge(made, work)
-            return list(wires.links.values())
+            self._evaluator(made, work)
+            return list(connections.links.values())
         finally:
             for task in (work, over, stopped, looks):
                 task.cancel()
             await asyncio.gather(work, over, stopped, looks, return_exceptions=True)
-            await wires.close()
+            await connections.close()
 
     async def _look(self, made: Attempt) -> None:
         """End the attempt when a worker is dead, does not answer, or has begun anew: the others would wait for it."""
@@ -210,7 +212,7 @@ class Conductor:
             await asyncio.gather(*map(one, made.peers))
 
     @staticmethod
-    def _judge(made: Attempt, work: "asyncio.Task[None]") -> None:
+    def _evaluator(made: Attempt, work: "asyncio.Task[None]") -> None:
         """BrokenError for an attempt that must be made again, AgentError for one that would end the same way."""
         problems = {name: one.problem for name, one in made.ended.items() if one.problem is not None}
         for name, problem in problems.items():

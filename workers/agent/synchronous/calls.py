@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import httpx
 
-from workers.agent.peers.client import Exchange
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import Drop
-from workers.agent.protocol.common import Link, Peer, Stopped
-from workers.agent.protocol.synchronous import Begin, Begun, Go
+from workers.agent.protocol.common import LinkUse, Peer, Stopped
+from workers.agent.protocol.synchronous import AttemptReady, BeginAttempt, StartSteps
 from workers.agent.runtime.errors import AgentError
 
 _BEGIN_S = 120.0
@@ -22,19 +22,19 @@ _ALIVE_S = 5.0
 class Calls:
     """Every call has a timeout; what fails is an AgentError."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: PeerClient) -> None:
+        self._peers = exchange
 
-    async def begin(self, peer: Peer, message: Begin) -> Begun:
-        return await self._exchange.ask(peer, "/synchronous/begin", message, Begun, within_s=_BEGIN_S)
+    async def begin(self, peer: Peer, message: BeginAttempt) -> AttemptReady:
+        return await self._peers.ask(peer, "/synchronous/begin", message, AttemptReady, within_s=_BEGIN_S)
 
-    async def go(self, peer: Peer, message: Go) -> Stopped:
-        return await self._exchange.ask(peer, "/synchronous/go", message, Stopped, within_s=_TELL_S)
+    async def go(self, peer: Peer, message: StartSteps) -> Stopped:
+        return await self._peers.ask(peer, "/synchronous/go", message, Stopped, within_s=_TELL_S)
 
     async def alive(self, peer: Peer, attempt: str) -> bool:
         """Whether a worker is still in an attempt: False where its agent was restarted. AgentError where it does not answer."""
         try:
-            async with asyncio.timeout(_ALIVE_S), self._exchange.connection(peer, _ALIVE_S) as client:
+            async with asyncio.timeout(_ALIVE_S), self._peers.connection(peer, _ALIVE_S) as client:
                 response = await client.get(f"/synchronous/{attempt}")
         except (httpx.HTTPError, TimeoutError) as error:
             raise AgentError("peer_lost", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
@@ -42,17 +42,17 @@ class Calls:
             raise AgentError("peer_lost", f"{peer.node_id} answered {response.status_code}", 502)
         return response.status_code == httpx.codes.OK
 
-    async def share(self, peer: Peer, node_id: str, attempt: str, body: bytes) -> Link:
+    async def share(self, peer: Peer, node_id: str, attempt: str, body: bytes) -> LinkUse:
         """Send a worker its samples; what that took."""
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(_SHARE_S), self._exchange.connection(peer, _SHARE_S) as client:
+            async with asyncio.timeout(_SHARE_S), self._peers.connection(peer, _SHARE_S) as client:
                 response = await client.post(f"/synchronous/{attempt}/share", content=body)
         except (httpx.HTTPError, TimeoutError) as error:
             raise AgentError("peer_lost", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
         if response.status_code != httpx.codes.OK:
             raise AgentError("peer_failed", f"{peer.node_id} answered {response.status_code}", 502)
-        return Link(source=node_id, target=peer.node_id, bytes=len(body), seconds=time.perf_counter() - started)
+        return LinkUse(source=node_id, target=peer.node_id, bytes=len(body), seconds=time.perf_counter() - started)
 
     async def stop(self, peers: Sequence[Peer], training_id: str) -> None:
         """Tell them to give up their round, as far as they hear it."""
@@ -60,6 +60,6 @@ class Calls:
         async def one(peer: Peer) -> None:
             with suppress(AgentError):
                 nobody = Drop(node_ids=[])
-                await self._exchange.ask(peer, f"/trainings/{training_id}/stop", nobody, Stopped, within_s=_TELL_S)
+                await self._peers.ask(peer, f"/trainings/{training_id}/stop", nobody, Stopped, within_s=_TELL_S)
 
         await asyncio.gather(*map(one, peers))

@@ -4,21 +4,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.agent.peers.auth import need_author
+from workers.agent.peers.auth import require_self
 from workers.agent.protocol.common import Message, Stopped
-from workers.agent.protocol.synchronous import Begin, Ended, Go
+from workers.agent.protocol.synchronous import AttemptEnded, BeginAttempt, StartSteps
 from workers.agent.runtime.errors import AgentError
-from workers.agent.synchronous.leader import Leader
-from workers.agent.synchronous.member import Member
+from workers.agent.synchronous.coordinator import SyncCoordinator
+from workers.agent.synchronous.worker import SyncWorker
 
 # A share is token ids: a gibibyte of them is more than any file of texts holds.
 _LARGEST_SHARE = 2**30
 
 
-class Face:
-    def __init__(self, member: Member, leader: Leader) -> None:
-        self._member = member
-        self._leader = leader
+class SynchronousRoutes:
+    def __init__(self, member: SyncWorker, leader: SyncCoordinator) -> None:
+        self._sync_worker = member
+        self._coordinator = leader
 
     def for_the_aggregator(self) -> list[Route]:
         return [
@@ -36,31 +36,31 @@ class Face:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        return _json(await self._member.begin(Begin.model_validate_json(await request.body())))
+        return _json(await self._sync_worker.begin(BeginAttempt.model_validate_json(await request.body())))
 
     async def _alive(self, request: Request) -> Response:
-        return _json(await self._member.alive(request.path_params["attempt"]))
+        return _json(await self._sync_worker.alive(request.path_params["attempt"]))
 
     async def _share(self, request: Request) -> Response:
         body = await _bounded(request, _LARGEST_SHARE)
-        return _json(await self._member.share(request.path_params["attempt"], body))
+        return _json(await self._sync_worker.share(request.path_params["attempt"], body))
 
     async def _go(self, request: Request) -> Response:
-        return _json(await self._member.go(Go.model_validate_json(await request.body())))
+        return _json(await self._sync_worker.go(StartSteps.model_validate_json(await request.body())))
 
     async def _vector(self, request: Request) -> Response:
-        need_author(request, request.path_params["sender"])
+        require_self(request, request.path_params["sender"])
         attempt = request.path_params["attempt"]
-        box = self._member.box(attempt) or self._leader.box(attempt)
+        box = self._sync_worker.box(attempt) or self._coordinator.box(attempt)
         if box is None:
             raise AgentError("unknown_attempt", "this agent is not in that attempt", 409)
         box.put(request.path_params["tag"], request.path_params["sender"], await _bounded(request, box.limit))
         return _json(Stopped(stopped=False))
 
     async def _ended(self, request: Request) -> Response:
-        ended = Ended.model_validate_json(await request.body())
-        need_author(request, ended.report.node_id)
-        return _json(await self._leader.ended(ended))
+        ended = AttemptEnded.model_validate_json(await request.body())
+        require_self(request, ended.report.node_id)
+        return _json(await self._coordinator.ended(ended))
 
 
 async def _bounded(request: Request, limit: int) -> bytes:

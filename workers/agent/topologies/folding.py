@@ -5,8 +5,8 @@ from pathlib import Path
 
 from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.topologies.meeting import Mean
-from workers.agent.updates.validation import admit
+from workers.agent.topologies.peer_averaging import Mean
+from workers.agent.updates.validation import validate_update
 
 
 def folded(files: Sequence[tuple[str, Path]], own: str, base: Path) -> Mean:
@@ -14,7 +14,7 @@ def folded(files: Sequence[tuple[str, Path]], own: str, base: Path) -> Mean:
     refuse is an AgentError, as it is at the aggregator."""
     mean, start = FedAvg(), tensors.read(base)
     for node_id, path in files:
-        update = admit(path, node_id, start)
+        update = validate_update(path, node_id, start)
         mean.add(update.state, update.report.samples or 0)
         if node_id != own:
             path.unlink()

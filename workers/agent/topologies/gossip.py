@@ -12,23 +12,23 @@ from pathlib import Path
 
 from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
-from workers.agent.updates.validation import admit
+from workers.agent.topologies.peer_averaging import UPDATE, Mean, PeerAveraging
+from workers.agent.updates.validation import validate_update
 
 
-async def meet(meeting: Meeting) -> Mean:
+async def average_with_peers(averaging: PeerAveraging) -> Mean:
     """The pair's mean, the same bits for both; it stands for one model."""
-    group = next(group for group in meeting.path.groups if meeting.node_id in group)
-    by_id = {peer.node_id: peer for peer in meeting.peers}
-    files = {meeting.node_id: meeting.update}
+    group = next(group for group in averaging.path.groups if averaging.node_id in group)
+    by_id = {peer.node_id: peer for peer in averaging.peers}
+    files = {averaging.node_id: averaging.update}
     for node_id in group:
-        if node_id != meeting.node_id:
-            files[node_id] = await meeting.take(by_id[node_id], UPDATE)
-    return await asyncio.to_thread(_mean, {node_id: files[node_id] for node_id in group}, meeting.base)
+        if node_id != averaging.node_id:
+            files[node_id] = await averaging.take(by_id[node_id], UPDATE)
+    return await asyncio.to_thread(_mean, {node_id: files[node_id] for node_id in group}, averaging.base)
 
 
 def _mean(files: dict[str, Path], base: Path) -> Mean:
     mean, start = FedAvg(), tensors.read(base)
     for node_id, path in files.items():
-        mean.add(admit(path, node_id, start).state, 1)
+        mean.add(validate_update(path, node_id, start).state, 1)
     return Mean(mean.result(), 1)

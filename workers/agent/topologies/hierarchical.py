@@ -5,19 +5,19 @@ import asyncio
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.topologies.folding import folded
-from workers.agent.topologies.meeting import UPDATE, Mean, Meeting
+from workers.agent.topologies.peer_averaging import UPDATE, Mean, PeerAveraging
 
 
-async def meet(meeting: Meeting) -> Mean | None:
+async def average_with_peers(averaging: PeerAveraging) -> Mean | None:
     """A head's mean over its group; None for a member, whose head takes its update."""
-    group = next(group for group in meeting.path.groups if meeting.node_id in group)
-    if group[0] != meeting.node_id:
+    group = next(group for group in averaging.path.groups if averaging.node_id in group)
+    if group[0] != averaging.node_id:
         return None
-    by_id = {peer.node_id: peer for peer in meeting.peers}
-    files = [(meeting.node_id, meeting.update)]
+    by_id = {peer.node_id: peer for peer in averaging.peers}
+    files = [(averaging.node_id, averaging.update)]
     for member in group[1:]:
-        files.append((member, await meeting.take(by_id[member], UPDATE)))
-    return await asyncio.to_thread(folded, files, meeting.node_id, meeting.base)
+        files.append((member, await averaging.take(by_id[member], UPDATE)))
+    return await asyncio.to_thread(folded, files, averaging.node_id, averaging.base)
 
 
 def head_of(path: DataPath, node_id: str) -> Peer | None:

@@ -13,42 +13,42 @@ import torch
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.topologies.meeting import Mean, Meeting
+from workers.agent.topologies.peer_averaging import Mean, PeerAveraging
 from workers.agent.updates.validation import sound
 
 _SAMPLES = struct.Struct("<d")
 
 
-async def meet(meeting: Meeting) -> Mean:
+async def average_with_peers(averaging: PeerAveraging) -> Mean:
     """The mean of all updates, the same bits on every worker."""
-    count, place = len(meeting.peers), meeting.place
-    before = meeting.peers[place - 1]
-    flat, shapes = await asyncio.to_thread(_flat, meeting)
+    count, place = len(averaging.peers), averaging.place
+    before = averaging.peers[place - 1]
+    flat, shapes = await asyncio.to_thread(_flat, averaging)
     chunks = list(torch.tensor_split(flat, count))
-    samples = float(meeting.samples)
+    samples = float(averaging.samples)
     for step in range(count - 1):
         sent, taken = (place - step) % count, (place - step - 1) % count
-        await _offer(meeting, f"reduce-{step}", samples, chunks[sent])
-        path = await meeting.take(before, f"reduce-{step}")
+        await _offer(averaging, f"reduce-{step}", samples, chunks[sent])
+        path = await averaging.take(before, f"reduce-{step}")
         others, chunk = await asyncio.to_thread(_read, path, chunks[taken].numel())
         chunks[taken] += chunk
-        samples = others + meeting.samples
+        samples = others + averaging.samples
     # The last sum that came in went past everybody: its samples are all samples.
     chunks[(place + 1) % count] /= samples
     for step in range(count - 1):
         sent, taken = (place + 1 - step) % count, (place - step) % count
-        await _offer(meeting, f"gather-{step}", samples, chunks[sent])
-        path = await meeting.take(before, f"gather-{step}")
+        await _offer(averaging, f"gather-{step}", samples, chunks[sent])
+        path = await averaging.take(before, f"gather-{step}")
         _, chunk = await asyncio.to_thread(_read, path, chunks[taken].numel())
         chunks[taken].copy_(chunk)
     return Mean(_unflat(flat, shapes), int(samples))
 
 
-def _flat(meeting: Meeting) -> tuple[torch.Tensor, dict[str, torch.Size]]:
+def _flat(averaging: PeerAveraging) -> tuple[torch.Tensor, dict[str, torch.Size]]:
     """All tensors times the samples, one after another in the order of names; the chunks are views into it."""
     # Nobody sees a single update in a ring: each worker keeps its own from spoiling the sum.
-    state = sound(meeting.update, tensors.read(meeting.base))
-    flat = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(meeting.samples)
+    state = sound(averaging.update, tensors.read(averaging.base))
+    flat = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(averaging.samples)
     return flat, {name: state[name].shape for name in sorted(state)}
 
 
@@ -57,10 +57,10 @@ def _unflat(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> tensors.State:
     return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
-async def _offer(meeting: Meeting, name: str, samples: float, chunk: torch.Tensor) -> None:
-    path = meeting.parts.outgoing / name
+async def _offer(averaging: PeerAveraging, name: str, samples: float, chunk: torch.Tensor) -> None:
+    path = averaging.parts.outgoing / name
     await asyncio.to_thread(path.write_bytes, _SAMPLES.pack(samples) + chunk.numpy().tobytes())
-    meeting.offer(name, path)
+    averaging.offer(name, path)
 
 
 def _read(path: Path, numbers: int) -> tuple[float, torch.Tensor]:

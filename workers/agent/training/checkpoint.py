@@ -18,7 +18,7 @@ _PAUSE = 20.0
 
 
 @dataclass(slots=True)
-class Effort:
+class EffectiveHyperparameters:
     """What memory pressure and divergence leave of the batch size and the learning rate that were asked for."""
 
     batch_size: int
@@ -38,11 +38,11 @@ class Position:
 
 
 @dataclass(slots=True)
-class Saved:
+class CheckpointState:
     """`record` is the proof-of-learning recorder's, where the round is committed to."""
 
     position: Position
-    effort: Effort
+    effort: EffectiveHyperparameters
     model: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     random: torch.Tensor
@@ -62,7 +62,7 @@ class Checkpoint:
     def is_due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def write(self, saved: Saved) -> None:
+    def write(self, saved: CheckpointState) -> None:
         """Whole or not at all; what cannot be written is done without."""
         started = time.monotonic()
         content = {name: getattr(saved, name) for name in ("model", "optimizer", "random", "record")}
@@ -78,16 +78,16 @@ class Checkpoint:
         now = time.monotonic()
         self._next = now + _PAUSE * (now - started)
 
-    def read(self) -> Saved | None:
+    def read(self) -> CheckpointState | None:
         """What was written under this key; None for nothing, another round's, or a file that is broken."""
         try:
             content = torch.load(self._path, weights_only=True)
             if content.pop("key") != self._key:
                 return None
             content["position"] = Position(**content["position"])
-            content["effort"] = Effort(**content["effort"])
+            content["effort"] = EffectiveHyperparameters(**content["effort"])
             content["decisions"] = [Decision(**decision) for decision in content["decisions"]]
-            return Saved(**{item.name: content[item.name] for item in fields(Saved)})
+            return CheckpointState(**{item.name: content[item.name] for item in fields(CheckpointState)})
         except Exception:  # noqa: BLE001 - whatever is wrong with the file, the round can begin at its base
             return None
 

@@ -21,15 +21,15 @@ from workers.agent.modeling.evaluate import score
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.privacy.dp_sgd import private_steps
 from workers.agent.proof_of_learning.commitment import Chain, seed_word
-from workers.agent.proof_of_learning.recording import Recorder
+from workers.agent.proof_of_learning.recording import SegmentRecorder
 from workers.agent.protocol.common import Autonomy, Decision
 from workers.agent.protocol.training import Commitment, Hyperparameters
-from workers.agent.runtime.autonomy import EARLY_STOP, HALVE_BATCH, HALVE_RATE, RESUME, may
+from workers.agent.runtime.autonomy import EARLY_STOP, HALVE_BATCH, HALVE_RATE, RESUME, allowed
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.storage import tensors
 from workers.agent.strategies.fedprox import Proximal
 from workers.agent.training import memory
-from workers.agent.training.checkpoint import Checkpoint, Effort, Position, Saved
+from workers.agent.training.checkpoint import Checkpoint, CheckpointState, EffectiveHyperparameters, Position
 
 # Fused: one pass over each parameter instead of a dozen. On small models the step is otherwise half of the time.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -45,7 +45,7 @@ _DIVERGED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LocalTrainingTask:
     """One round's local training. `commit` asks for a proof-of-learning commitment to `base_digest`; `moments` is the state
     that the optimizer goes on from, if any; `checkpoint` is where a restarted agent finds how far it was; the folder `replay`
     keeps what an audit of the commitment needs, if any."""
@@ -79,22 +79,22 @@ class _DivergedError(Exception):
 
 
 @dataclass(slots=True)
-class _Course:
+class _TrainingAttempt:
     """What one attempt at the round's epochs has in hand."""
 
     network: Network
     shard: Shard
-    job: Job
+    job: LocalTrainingTask
     optimizer: torch.optim.Optimizer
     proximal: Proximal | None
-    recorder: Recorder | None
-    effort: Effort
+    recorder: SegmentRecorder | None
+    effort: EffectiveHyperparameters
     watch: memory.Watch | None
     found: Trained
     at: Position = field(default_factory=Position)
 
 
-def train(network: Network, shard: Shard, job: Job) -> Trained:
+def train(network: Network, shard: Shard, job: LocalTrainingTask) -> Trained:
     """Train `network` in place. Deterministic for a seed, a round number and a number of threads, also where it goes on from a
     checkpoint.
 
@@ -107,8 +107,8 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     started = time.perf_counter()
     found = Trained()
     base = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
-    effort = Effort(job.wanted.batch_size, job.wanted.learning_rate)
-    watch = memory.Watch() if may(HALVE_BATCH, job.autonomy) else None
+    effort = EffectiveHyperparameters(job.wanted.batch_size, job.wanted.learning_rate)
+    watch = memory.Watch() if allowed(HALVE_BATCH, job.autonomy) else None
     saved = job.checkpoint.read() if job.checkpoint else None
     if saved is not None:
         effort = saved.effort
@@ -141,19 +141,19 @@ def train(network: Network, shard: Shard, job: Job) -> Trained:
     return found
 
 
-def _halve_rate(job: Job, effort: Effort, found: Trained, reason: str) -> None:
+def _halve_rate(job: LocalTrainingTask, effort: EffectiveHyperparameters, found: Trained, reason: str) -> None:
     halvings = sum(decision.action == HALVE_RATE.action for decision in found.decisions)
-    if not may(HALVE_RATE, job.autonomy) or halvings == _MOST_HALVINGS:
+    if not allowed(HALVE_RATE, job.autonomy) or halvings == _MOST_HALVINGS:
         raise AgentError("diverged", f"{reason}; try a lower learning rate") from None
     effort.rate /= 2
     found.decisions.append(HALVE_RATE.decision(f"{reason}; trying again with {effort.rate:g}"))
 
 
-def _halve_batch(job: Job, effort: Effort, found: Trained, error: Exception) -> None:
+def _halve_batch(job: LocalTrainingTask, effort: EffectiveHyperparameters, found: Trained, error: Exception) -> None:
     reason = memory.reason(error)
     if reason is None:
         raise error
-    if not may(HALVE_BATCH, job.autonomy) or effort.batch_size == 1:
+    if not allowed(HALVE_BATCH, job.autonomy) or effort.batch_size == 1:
         raise AgentError("out_of_memory", f"{reason}; batches of {effort.batch_size} are too large") from None
     effort.batch_size //= 2
     found.decisions.append(HALVE_BATCH.decision(f"{reason}; trying again with batches of {effort.batch_size}"))
@@ -163,11 +163,11 @@ def _epochs(
     network: Network,
     parameters: list[nn.Parameter],
     shard: Shard,
-    job: Job,
-    effort: Effort,
+    job: LocalTrainingTask,
+    effort: EffectiveHyperparameters,
     watch: memory.Watch | None,
     found: Trained,
-    saved: Saved | None,
+    saved: CheckpointState | None,
 ) -> None:
     wanted = job.wanted
     optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=effort.rate, weight_decay=wanted.weight_decay)
@@ -180,7 +180,7 @@ def _epochs(
         found.moments = optimizer.state_dict() if wanted.keep_moments else None
         return
     recorder = _recorder(network, shard, job, effort) if job.commit else None
-    course = _Course(network, shard, job, optimizer, proximal, recorder, effort, watch, found)
+    course = _TrainingAttempt(network, shard, job, optimizer, proximal, recorder, effort, watch, found)
     if saved is not None:
         _resume(course, saved)
     elif recorder is not None:
@@ -194,7 +194,7 @@ def _epochs(
         # A small loss wavers by more than its double and is no divergence while it beats a guess.
         if found.loss > _DIVERGED * max(at.first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
-        if may(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs and len(shard.held_out):
+        if allowed(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs and len(shard.held_out):
             held_out, _ = score(network, shard.held_out)
             if held_out > at.best_held_out:
                 reason = (
@@ -208,14 +208,14 @@ def _epochs(
     found.moments = optimizer.state_dict() if wanted.keep_moments else None
 
 
-def _recorder(network: Network, shard: Shard, job: Job, effort: Effort) -> Recorder:
+def _recorder(network: Network, shard: Shard, job: LocalTrainingTask, effort: EffectiveHyperparameters) -> SegmentRecorder:
     frozen = freezing.frozen_names(network.model, job.wanted.freeze_layers)
     planned = job.wanted.local_epochs * -(-len(shard.training) // effort.batch_size)
     chain = Chain(job.base_digest, seed_word(job.wanted.seed, job.number))
-    return Recorder(chain, network.model, frozen, planned, effort.batch_size, job.replay)
+    return SegmentRecorder(chain, network.model, frozen, planned, effort.batch_size, job.replay)
 
 
-def _resume(course: _Course, saved: Saved) -> None:
+def _resume(course: _TrainingAttempt, saved: CheckpointState) -> None:
     tensors.load_into(course.network.model, saved.model)
     course.optimizer.load_state_dict(saved.optimizer)
     torch.set_rng_state(saved.random)
@@ -224,9 +224,9 @@ def _resume(course: _Course, saved: Saved) -> None:
         course.recorder.go_on(saved.record)
 
 
-def _save(course: _Course, checkpoint: Checkpoint) -> None:
+def _save(course: _TrainingAttempt, checkpoint: Checkpoint) -> None:
     checkpoint.write(
-        Saved(
+        CheckpointState(
             position=course.at,
             effort=course.effort,
             model=tensors.state_of(course.network.model),
@@ -247,7 +247,7 @@ def go_on_from(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> Non
         group["lr"] = rate
 
 
-def _epoch(course: _Course, batches: list[NDArray[np.int64]]) -> tuple[float, float]:
+def _epoch(course: _TrainingAttempt, batches: list[NDArray[np.int64]]) -> tuple[float, float]:
     """(mean loss, accuracy) over one epoch; a checkpoint is written at the end of each quarter that it is due at."""
     network, job, at, data = course.network, course.job, course.at, course.shard.training
     network.model.train()

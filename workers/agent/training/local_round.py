@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from workers.agent.datasets.batches import Shard
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.modeling.network import Network
 from workers.agent.privacy import ledger
@@ -18,14 +18,14 @@ from workers.agent.proof_of_learning.commitment import as_sent
 from workers.agent.proof_of_learning.recording import prepared
 from workers.agent.protocol.common import Decision
 from workers.agent.protocol.training import TrainReport, TrainRound
-from workers.agent.runtime.autonomy import DECLINE, RESUME, may
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.autonomy import DECLINE, RESUME, allowed
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
 from workers.agent.training import declining
 from workers.agent.training.checkpoint import Checkpoint
 from workers.agent.training.gossip_models import OwnModels
-from workers.agent.training.local_epochs import Job, train
+from workers.agent.training.local_epochs import LocalTrainingTask, train
 from workers.agent.updates.packing import Packed, pack
 
 LOCAL_MODEL = "local.safetensors"
@@ -56,24 +56,24 @@ class Written:
 
 
 class LocalTraining:
-    def __init__(self, node_id: str, store: Store, shelf: Shelf) -> None:
+    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
         self.own = OwnModels(store)
         self.newest = Written(Path(), None)
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
     def forget_data(self) -> None:
         """Another training begins: shards may have changed."""
-        self._shelf.forget_data()
+        self._cache.forget_data()
 
     def model(self, training_id: str) -> Path:
         """This worker's own last model of a training, whole."""
         return self._store.folder(training_id) / LOCAL_MODEL
 
     def run(
-        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, pull_seconds: float
+        self, watched: PollableReport[TrainReport], request: TrainRound, stop: threading.Event, pull_seconds: float
     ) -> TrainReport:
         """Train, and write the update's file with its report in the metadata. DeclinedError where the node would rather not."""
         folder = self._store.folder(request.training_id)
@@ -81,18 +81,18 @@ class LocalTraining:
         def progress(part: float) -> None:
             watched.report = watched.report.model_copy(update={"progress": part})
 
-        with self._shelf.lock:
+        with self._cache.lock:
             wanted = request.hyperparameters
-            network = self._shelf.loaded(request.model, self._start(watched, request))
+            network = self._cache.loaded(request.model, self._start(watched, request))
             hold_out = wanted.hold_out and wanted.privacy is None
-            shard = self._shelf.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
+            shard = self._cache.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
             # A private round is declined by nobody: whether it is would tell of the records.
-            declines = hold_out and may(DECLINE, request.autonomy)
+            declines = hold_out and allowed(DECLINE, request.autonomy)
             if declines and (reason := declining.reason(network, shard, wanted, folder)):
                 raise DeclinedError(DECLINE.decision(reason))
             checkpoint = self._checkpoint(request, shard, folder)
             commit = request.consensus == "proof-of-learning"
-            job = Job(
+            job = LocalTrainingTask(
                 request.round,
                 wanted,
                 request.autonomy,
@@ -137,7 +137,7 @@ class LocalTraining:
         self.newest = Written(folder / (LOCAL_MODEL if whole else _UPDATE), packed.residual)
         return report
 
-    def _start(self, watched: Watched[TrainReport], request: TrainRound) -> Path:
+    def _start(self, watched: PollableReport[TrainReport], request: TrainRound) -> Path:
         """The round's base; under gossip what this worker itself ended the round before with."""
         base = self._store.need(request.base_digest)
         if request.consensus != "gossip" or request.round == 1:
@@ -167,7 +167,7 @@ class LocalTraining:
 
     def _checkpoint(self, request: TrainRound, shard: Shard, folder: Path) -> Checkpoint | None:
         """Where the round's progress is kept, for a node that may go on from there; nothing is written for others."""
-        if not may(RESUME, request.autonomy):
+        if not allowed(RESUME, request.autonomy):
             return None
         digest = hashlib.sha256(request.work.model_dump_json().encode())
         for part in (shard.training, shard.held_out):

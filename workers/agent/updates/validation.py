@@ -21,7 +21,7 @@ _HEADERS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class ValidUpdate:
     """`length` is the state's distance from the base."""
 
     report: TrainReport
@@ -29,13 +29,13 @@ class Admitted:
     length: float
 
 
-def admit(
+def validate_update(
     path: Path,
     node_id: str,
     base: tensors.State,
     frozen: Collection[str] = (),
     compression: Compression = Compression(),
-) -> Admitted:
+) -> ValidUpdate:
     """Read an update's file; what comes out is a whole model, whatever travelled.
 
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
@@ -47,7 +47,7 @@ def admit(
         state = unpack(path, base, frozen, compression)
     except ValueError as error:
         raise AgentError("wrong_shapes", str(error)) from None
-    return Admitted(report, state, believable_length(state, base))
+    return ValidUpdate(report, state, believable_length(state, base))
 
 
 def report_of(path: Path, node_id: str) -> TrainReport:

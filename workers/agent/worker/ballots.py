@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workers.agent.protocol.consensus import Ballot, Voted
+from workers.agent.protocol.consensus import Ballot, VoteResult
 from workers.agent.storage.model_store import Store
 
 _VOTE = "vote.json"
@@ -23,11 +23,11 @@ class Voter:
         self._store = store
         self._turn = threading.Lock()
 
-    async def vote(self, ballot: Ballot) -> Voted:
+    async def vote(self, ballot: Ballot) -> VoteResult:
         """Granted to the first candidate of a new term, if this worker holds the last committed model; once more if asked."""
         return await asyncio.to_thread(self._vote, ballot)
 
-    def _vote(self, ballot: Ballot) -> Voted:
+    def _vote(self, ballot: Ballot) -> VoteResult:
         path = self._store.folder(ballot.training_id) / _VOTE
         holds = ballot.digest is None or self._store.find(ballot.digest) is not None
         with self._turn:
@@ -40,7 +40,7 @@ class Voter:
                 part.write_text(ballot.model_dump_json())
                 part.replace(path)
             term = ballot.term if last is None else max(last.term, ballot.term if granted else 0)
-        return Voted(node_id=self._node_id, term=term, granted=granted, holds=holds)
+        return VoteResult(node_id=self._node_id, term=term, granted=granted, holds=holds)
 
 
 def _read(path: Path) -> Ballot | None:

@@ -7,38 +7,40 @@ import numpy as np
 import torch
 
 from workers.agent.aggregator.consensus.effects import accuracy_of, effect
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import measure, probabilities
-from workers.agent.peers.client import Exchange
-from workers.agent.peers.model_fetcher import Copies
+from workers.agent.peers.client import PeerClient
+from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.consensus import Score, Scores
 from workers.agent.protocol.inference import Evaluate, Evaluation
 from workers.agent.storage.model_store import Store
 
 
-class Judge:
-    def __init__(self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, copies: Copies) -> None:
+class Evaluator:
+    def __init__(
+        self, node_id: str, exchange: PeerClient, store: Store, cache: ModelCache, model_fetcher: ModelFetcher
+    ) -> None:
         self._node_id = node_id
-        self._exchange = exchange
+        self._peers = exchange
         self._store = store
-        self._shelf = shelf
-        self._copies = copies
+        self._cache = cache
+        self._model_fetcher = model_fetcher
 
     async def evaluate(self, request: Evaluate) -> Evaluation:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
-        await self._copies.need(request.training_id, request.digest, request.source)
+        await self._model_fetcher.need(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._evaluate, request)
 
     def _evaluate(self, request: Evaluate) -> Evaluation:
         started = time.perf_counter()
-        with self._shelf.lock:
+        with self._cache.lock:
             if request.held_out:
-                samples = self._shelf.shard(request.model, request.dataset).held_out
+                samples = self._cache.shard(request.model, request.dataset).held_out
             else:
-                samples = self._shelf.samples(request.model, request.dataset)
-            found = measure(self._shelf.loaded(request.model, self._store.need(request.digest)), samples)
+                samples = self._cache.samples(request.model, request.dataset)
+            found = measure(self._cache.loaded(request.model, self._store.need(request.digest)), samples)
             if request.held_out:
-                self._shelf.remember(request.digest, found)
+                self._cache.remember(request.digest, found)
         return Evaluation(
             node_id=self._node_id,
             digest=request.digest,
@@ -50,22 +52,22 @@ class Judge:
 
     async def judge(self, request: Score) -> Scores:
         """Accuracy of the base and of each candidate on this worker's own held-out samples."""
-        await self._copies.need(request.training_id, request.base_digest, request.source)
+        await self._model_fetcher.need(request.training_id, request.base_digest, request.source)
         folder = self._store.updates(request.training_id)
         try:
             for digest in request.candidates.values():
                 name = self._store.path(request.training_id, digest).name
-                await self._exchange.pull(request.source, digest, folder / name)
-            return await asyncio.to_thread(self._judge, request)
+                await self._peers.pull(request.source, digest, folder / name)
+            return await asyncio.to_thread(self._evaluator, request)
         finally:
             self._store.clear_updates(request.training_id)
 
-    def _judge(self, request: Score) -> Scores:
-        with self._shelf.lock:
-            samples = self._shelf.shard(request.model, request.dataset).held_out.first(request.limit)
+    def _evaluator(self, request: Score) -> Scores:
+        with self._cache.lock:
+            samples = self._cache.shard(request.model, request.dataset).held_out.first(request.limit)
 
             def seen(digest: str) -> torch.Tensor:
-                return probabilities(self._shelf.loaded(request.model, self._store.need(digest)), samples)
+                return probabilities(self._cache.loaded(request.model, self._store.need(digest)), samples)
 
             targets = samples.targets(np.arange(len(samples)))
             base = seen(request.base_digest)

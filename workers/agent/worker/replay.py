@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from workers.agent.datasets.batches import Shard, shuffled
 from workers.agent.modeling import freezing
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.proof_of_learning.commitment import seed_word
 from workers.agent.proof_of_learning.recording import REPLAY, ROUND, checkpoint
 from workers.agent.proof_of_learning.trace import Sampler
-from workers.agent.protocol.consensus import Audit, Audited
+from workers.agent.protocol.consensus import Audit, AuditResult
 from workers.agent.protocol.training import LocalWork
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
@@ -32,18 +32,18 @@ EVIDENCE = ("start", "middle", "end")
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Replay:
     fingerprints: list[str]
     loss: float = 0.0
 
 
 class Replayer:
-    def __init__(self, node_id: str, store: Store, shelf: Shelf) -> None:
+    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
 
-    async def audit(self, request: Audit) -> Audited:
+    async def audit(self, request: Audit) -> AuditResult:
         """AgentError `nothing_to_replay` (404) where this worker has no such segment."""
         return await asyncio.to_thread(self._audit, request)
 
@@ -63,7 +63,7 @@ class Replayer:
                 return request
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
 
-    def _audit(self, asked: Audit) -> Audited:
+    def _audit(self, asked: Audit) -> AuditResult:
         started = time.perf_counter()
         request = self._asked(asked.training_id, asked.round)
         folder = self._store.folder(asked.training_id) / REPLAY
@@ -71,11 +71,11 @@ class Replayer:
         if not path.is_file():
             raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
         kept = torch.load(path, weights_only=True)
-        with self._shelf.lock:
-            network = self._shelf.loaded(request.model, self._store.need(request.base_digest))
-            shard = self._shelf.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
-            walk = self._walk(network, shard, request, asked, kept, folder)
-        return Audited(
+        with self._cache.lock:
+            network = self._cache.loaded(request.model, self._store.need(request.base_digest))
+            shard = self._cache.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
+            walk = self._replay(network, shard, request, asked, kept, folder)
+        return AuditResult(
             node_id=self._node_id,
             nonce=asked.nonce,
             fingerprints=walk.fingerprints,
@@ -83,10 +83,10 @@ class Replayer:
             seconds=time.perf_counter() - started,
         )
 
-    def _walk(
+    def _replay(
         self, network: Network, shard: Shard, request: LocalWork, asked: Audit, kept: dict[str, Any], folder: Path
-    ) -> _Walk:
-        wanted, found = request.hyperparameters, _Walk([])
+    ) -> _Replay:
+        wanted, found = request.hyperparameters, _Replay([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
         sampler = Sampler(state, frozen, request.base_digest, seed_word(wanted.seed, request.round))
         # What the node has made of it: memory pressure halves batches.

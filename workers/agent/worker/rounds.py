@@ -6,22 +6,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from workers.agent.peers.client import Exchange
-from workers.agent.peers.model_fetcher import Copies
-from workers.agent.peers.outbox import Parts
-from workers.agent.protocol.aggregation import Exchanged
-from workers.agent.protocol.common import Decision, Link, Problem, Receipt
+from workers.agent.peers.client import PeerClient
+from workers.agent.peers.model_fetcher import ModelFetcher
+from workers.agent.peers.outbox import Outbox
+from workers.agent.protocol.aggregation import ExchangeResult
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import TrainReport, TrainRound
-from workers.agent.runtime.autonomy import RETRY, may, to_tell
+from workers.agent.runtime.autonomy import RETRY, allowed, take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.sending import SecureSender
 from workers.agent.storage.model_store import Store
+from workers.agent.topologies.averaging import AVERAGING
 from workers.agent.topologies.hierarchical import head_of
-from workers.agent.topologies.meeting import UPDATE, Meeting
-from workers.agent.topologies.patterns import PATTERNS
+from workers.agent.topologies.peer_averaging import UPDATE, PeerAveraging
 from workers.agent.training.local_round import DeclinedError, LocalTraining
 
 T = TypeVar("T")
@@ -34,26 +34,26 @@ class Worker:
     def __init__(
         self,
         node_id: str,
-        exchange: Exchange,
+        exchange: PeerClient,
         store: Store,
-        copies: Copies,
+        model_fetcher: ModelFetcher,
         local: LocalTraining,
         log: Log,
-        untold: list[Decision],
+        pending_decisions: list[Decision],
     ) -> None:
         self._node_id = node_id
-        self._untold = untold
-        self._exchange = exchange
+        self._pending_decisions = pending_decisions
+        self._peers = exchange
         self._store = store
-        self._copies = copies
+        self._model_fetcher = model_fetcher
         self._local = local
         self._log = log
         self._key: tuple[str, int] | None = None
-        self._round: Watched[TrainReport] | None = None
+        self._round: PollableReport[TrainReport] | None = None
         self._stop = threading.Event()
         self._fallen = asyncio.Event()
         self._request: TrainRound | None = None
-        self.parts = Parts()
+        self.parts = Outbox()
         self._secure = SecureSender(node_id, exchange, store)
         self._task: asyncio.Task[None] | None = None
 
@@ -72,16 +72,16 @@ class Worker:
         self._fallen.set()
         self._stop, self._fallen, self._request = threading.Event(), asyncio.Event(), request
         self.parts.begin(key, self._store.folder(request.training_id) / "exchange")
-        decisions = to_tell(self._untold)
+        decisions = take_pending_decisions(self._pending_decisions)
         report = TrainReport(node_id=self._node_id, training_id=key[0], round=key[1], state="running", decisions=decisions)
-        self._key, self._round = key, Watched(report, "running")
+        self._key, self._round = key, PollableReport(report, "running")
         self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen))
         return report
 
     def _send_again(self, request: TrainRound) -> TrainReport:
         assert self._round is not None
         trained = self._round.report
-        self._round = Watched(trained.model_copy(update={"state": "running", "problem": None}), "running")
+        self._round = PollableReport(trained.model_copy(update={"state": "running", "problem": None}), "running")
         self._task = asyncio.create_task(self._run(self._round, request, self._stop, self._fallen, trained))
         return self._round.report
 
@@ -111,7 +111,7 @@ class Worker:
 
     async def _run(
         self,
-        watched: Watched[TrainReport],
+        watched: PollableReport[TrainReport],
         request: TrainRound,
         stop: threading.Event,
         fallen: asyncio.Event,
@@ -126,13 +126,13 @@ class Worker:
             watched.change(state="stopped")
         except DeclinedError as declined:
             decisions = [*watched.report.decisions, declined.decision]
-            problem = Problem(code="declined", message=declined.decision.reason)
+            problem = AgentProblem(code="declined", message=declined.decision.reason)
             watched.change(state="declined", decisions=decisions, problem=problem)
         except AgentError as error:
             watched.change(state="failed", problem=error.problem)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, whoever polls this round must hear of it
             message = f"the round failed with {type(error).__name__}"
-            watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
+            watched.change(state="failed", problem=AgentProblem(code="agent_failed", message=message))
         report = watched.report
         if report.state != "done" and watched is self._round:
             self.parts.end()
@@ -146,7 +146,7 @@ class Worker:
         )
 
     async def _train(
-        self, watched: Watched[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
+        self, watched: PollableReport[TrainReport], request: TrainRound, stop: threading.Event, fallen: asyncio.Event
     ) -> None:
         started = time.perf_counter()
         links = await self._tried(watched, request, lambda: self._base(request))
@@ -156,7 +156,7 @@ class Worker:
         # Kept with the figures, so that a push that fails can be made again without training.
         watched.report = report.model_copy(update={"state": "running"})
         exchanging = time.perf_counter()
-        if request.path is not None and await self._meet(watched, request, request.path, report, fallen):
+        if request.path is not None and await self._average_with_peers(watched, request, request.path, report, fallen):
             seconds = time.perf_counter() - exchanging
             watched.change(**{**dict(report), "push_seconds": seconds, "decisions": watched.report.decisions})
             return
@@ -164,7 +164,7 @@ class Worker:
             raise StoppedError
         await self._send(watched, request, report)
 
-    async def _send(self, watched: Watched[TrainReport], request: TrainRound, report: TrainReport) -> None:
+    async def _send(self, watched: PollableReport[TrainReport], request: TrainRound, report: TrainReport) -> None:
         pushing = time.perf_counter()
         self._local.own.drop(request.training_id, request.round)
         written = self._local.newest
@@ -175,9 +175,7 @@ class Worker:
             receipt = await self._tried(
                 watched,
                 request,
-                lambda: self._exchange.push(
-                    request.aggregator, request.training_id, request.round, self._node_id, written.path
-                ),
+                lambda: self._peers.push(request.aggregator, request.training_id, request.round, self._node_id, written.path),
             )
         if receipt.accepted:
             await asyncio.to_thread(written.was_accepted)
@@ -191,14 +189,14 @@ class Worker:
         }
         watched.change(**final)
 
-    async def _base(self, request: TrainRound) -> list[Link]:
+    async def _base(self, request: TrainRound) -> list[LinkUse]:
         """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
-        return await self._copies.from_above(request.training_id, request.base_digest, head, request.aggregator)
+        return await self._model_fetcher.from_above(request.training_id, request.base_digest, head, request.aggregator)
 
-    async def _meet(
+    async def _average_with_peers(
         self,
-        watched: Watched[TrainReport],
+        watched: PollableReport[TrainReport],
         request: TrainRound,
         path: DataPath,
         report: TrainReport,
@@ -206,7 +204,7 @@ class Worker:
     ) -> bool:
         """Exchange the update with the other workers; False where the update must go to the aggregator after all."""
         update = self._local.model(request.training_id)
-        meeting = Meeting(
+        averaging = PeerAveraging(
             self._node_id,
             request.training_id,
             request.round,
@@ -214,11 +212,11 @@ class Worker:
             self._store.need(request.base_digest),
             update,
             report.samples or 0,
-            self._exchange,
+            self._peers,
             self.parts,
         )
-        meeting.offer(UPDATE, update)
-        exchange = asyncio.create_task(self._exchanged(request, meeting, report))
+        averaging.offer(UPDATE, update)
+        exchange = asyncio.create_task(self._exchanged(request, averaging, report))
         told = asyncio.create_task(fallen.wait())
         try:
             await asyncio.wait({exchange, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -237,13 +235,13 @@ class Worker:
                 self.parts.end()
         return accepted and not fallen.is_set()
 
-    async def _told(self, request: TrainRound, found: Exchanged, fallen: asyncio.Event) -> bool:
+    async def _told(self, request: TrainRound, found: ExchangeResult, fallen: asyncio.Event) -> bool:
         """Whether the aggregator has taken the word on the exchange; an aggregator that is away for a while is told again."""
         path = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                receipt = await self._exchange.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
+                receipt = await self._peers.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
             except AgentError as error:
                 self._log("not_told", round=request.round, problem=error.code)
                 if fallen.is_set():
@@ -252,24 +250,26 @@ class Worker:
                 return receipt.accepted
         return False
 
-    async def _exchanged(self, request: TrainRound, meeting: Meeting, report: TrainReport) -> Exchanged:
+    async def _exchanged(self, request: TrainRound, averaging: PeerAveraging, report: TrainReport) -> ExchangeResult:
         try:
-            mean = await PATTERNS[meeting.path.kind](meeting)
+            mean = await AVERAGING[averaging.path.kind](averaging)
         except AgentError as error:
             self._log("no_exchange", round=request.round, problem=error.code)
-            return Exchanged(report=report, problem=error.problem)
-        full = report.model_copy(update={"links": [*report.links, *meeting.links.values()]})
+            return ExchangeResult(report=report, problem=error.problem)
+        full = report.model_copy(update={"links": [*report.links, *averaging.links.values()]})
         if mean is None:
-            return Exchanged(report=full)
+            return ExchangeResult(report=full)
         saved = await asyncio.to_thread(self._store.save, request.training_id, mean.state)
-        if meeting.path.kind == "gossip":
+        if averaging.path.kind == "gossip":
             self._local.own.keep(request.training_id, request.round, saved.digest)
         self._store.prune(request.training_id, {request.base_digest, saved.digest}, older=1)
-        return Exchanged(report=full, digest=saved.digest, samples=mean.samples)
+        return ExchangeResult(report=full, digest=saved.digest, samples=mean.samples)
 
-    async def _tried(self, watched: Watched[TrainReport], request: TrainRound, transfer: Callable[[], Awaitable[T]]) -> T:
+    async def _tried(
+        self, watched: PollableReport[TrainReport], request: TrainRound, transfer: Callable[[], Awaitable[T]]
+    ) -> T:
         """A transfer, tried again where the node's autonomy allows it."""
-        for pause in _RETRY_PAUSES_S if may(RETRY, request.autonomy) else ():
+        for pause in _RETRY_PAUSES_S if allowed(RETRY, request.autonomy) else ():
             try:
                 return await transfer()
             except AgentError as error:

@@ -17,9 +17,9 @@ from workers.sandboxes.host.gateway import Gateway
 from workers.sandboxes.host.hits import LimitHits
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
-from workers.sandboxes.host.machine import Machine, MachineGoneError
 from workers.sandboxes.host.record import STATE_FILE, Record, new_sandbox_id, new_token
 from workers.sandboxes.host.request import Wanted
+from workers.sandboxes.host.running_sandbox import RunningSandbox, SandboxGoneError
 from workers.sandboxes.host.trash import Trash
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Fleet:
         self._hits: dict[str, LimitHits] = {}
         self._gateways: dict[str, Gateway] = {}
         self._records: dict[str, Record] = {}
-        self._machines: dict[str, asyncio.Future[Machine]] = {}
+        self._machines: dict[str, asyncio.Future[RunningSandbox]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._creating: dict[str, tuple[str, asyncio.Task[Record]]] = {}
         self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
@@ -101,7 +101,7 @@ class Fleet:
     def folder(self, sandbox_id: str) -> Path:
         return self._folder / sandbox_id
 
-    async def machine(self, sandbox_id: str) -> Machine:
+    async def machine(self, sandbox_id: str) -> RunningSandbox:
         """The sandbox's running machine; waits while it boots. Raise NoSandboxError or MachineGoneError."""
         self.get(sandbox_id)
         try:
@@ -109,7 +109,7 @@ class Fleet:
         except (KeyError, OSError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not self._given_up(sandbox_id):
                 raise
-            raise MachineGoneError from error
+            raise SandboxGoneError from error
 
     def _given_up(self, sandbox_id: str) -> bool:
         future = self._machines.get(sandbox_id)
@@ -156,7 +156,7 @@ class Fleet:
         self._keep(record.sandbox_id)
         try:
             await self.machine(record.sandbox_id)
-        except MachineGoneError as error:
+        except SandboxGoneError as error:
             await self.kill(record.sandbox_id)
             raise OSError("the sandbox did not start") from error
         record.save(folder)
@@ -231,12 +231,12 @@ class Fleet:
 
     async def _keep_running(self, sandbox_id: str) -> None:
         """Boot the sandbox, and again whenever its first process ends: files stay, processes are gone."""
-        machine: Machine | None = None
+        machine: RunningSandbox | None = None
         try:
             while True:
                 started = time.monotonic()
                 async with self._boots:
-                    machine = await Machine.boot(
+                    machine = await RunningSandbox.boot(
                         self._records[sandbox_id],
                         self.folder(sandbox_id),
                         self.isolation,

@@ -6,13 +6,13 @@ from typing import Any
 import httpcore
 
 from workers.sandboxes.host.envd.wire import ENVD_PORT
-from workers.sandboxes.host.machine import Machine
+from workers.sandboxes.host.running_sandbox import RunningSandbox
 from workers.sandboxes.host.stream import SocketStream
 
 _TIMEOUT_S = 10.0
 
 
-async def measure(machine: Machine) -> dict[str, Any]:
+async def measure(machine: RunningSandbox) -> dict[str, Any]:
     """The sandbox's use of CPU, memory and disk. Raise MachineGoneError, PortClosedError or httpcore's errors."""
     stream = SocketStream(await machine.dial(ENVD_PORT))
     origin = httpcore.Origin(b"http", b"sandbox", 80)

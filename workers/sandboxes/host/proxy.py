@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from workers.sandboxes.host.envd.wire import ENVD_PORT
 from workers.sandboxes.host.fleet import Fleet, NoSandboxError
-from workers.sandboxes.host.machine import MachineGoneError, PortClosedError
 from workers.sandboxes.host.record import Record
+from workers.sandboxes.host.running_sandbox import PortClosedError, SandboxGoneError
 from workers.sandboxes.host.stream import SocketStream
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class SandboxProxy:
             return
         try:
             connection = await (await self._fleet.machine(sandbox_id)).dial(port)
-        except (NoSandboxError, MachineGoneError):
+        except (NoSandboxError, SandboxGoneError):
             await _gone(sandbox_id)(scope, receive, send)
         except PortClosedError:
             closed = {"sandboxId": sandbox_id, "message": "The sandbox is running but port is not open", "port": port}
@@ -106,7 +106,7 @@ def _gone(sandbox_id: str) -> JSONResponse:
 async def _forward(connection: socket.socket, scope: Scope, receive: Receive, send: Send) -> None:
     origin = httpcore.Origin(b"http", b"sandbox", 80)
     upstream = _Upstream(origin, SocketStream(connection))
-    exchange = _Exchange(upstream, scope, receive, send)
+    exchange = _ProxiedRequest(upstream, scope, receive, send)
     try:
         await exchange.run()
     except _ClientGoneError:
@@ -121,7 +121,7 @@ async def _forward(connection: socket.socket, scope: Scope, receive: Receive, se
         await upstream.aclose()
 
 
-class _Exchange:
+class _ProxiedRequest:
     """One request and its answer."""
 
     def __init__(self, upstream: httpcore.AsyncHTTP11Connection, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,9 +18,9 @@ from workers.sandboxes.host.envd.wire import LIMITS
 from workers.sandboxes.host.fleet import Fleet, KeyConflictError, NoSandboxError, matches
 from workers.sandboxes.host.inside import measure
 from workers.sandboxes.host.logs import read_entries
-from workers.sandboxes.host.machine import MachineGoneError, PortClosedError
 from workers.sandboxes.host.record import Record
 from workers.sandboxes.host.request import BadRequestError, Templates, read_timeout, read_wanted
+from workers.sandboxes.host.running_sandbox import PortClosedError, SandboxGoneError
 
 _MAX_PAGE = 100
 _MAX_LOG_LINES = 1000
@@ -61,7 +61,7 @@ class RestApi:
                 return problem(error.status, str(error))
             except NoSandboxError:
                 return problem(404, f"Sandbox {request.path_params['sandbox_id']} not found")
-            except (MachineGoneError, PortClosedError, httpcore.NetworkError, httpcore.TimeoutException):
+            except (SandboxGoneError, PortClosedError, httpcore.NetworkError, httpcore.TimeoutException):
                 return problem(503, "the sandbox does not answer")
 
         return Route(path, guarded, methods=[method])

@@ -14,12 +14,12 @@ from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import Hyperparameters, TrainReport, TrainRound
 from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError, ClusterKeys
 from workers.context import Context
-from workers.steps.rounds.observation import Outcome, data_path, in_order
+from workers.steps.rounds.observation import RoundObservation, data_path, in_order
 from workers.steps.rounds.preparation import init_request
 from workers.steps.rounds.privacy import plan_of
-from workers.steps.rounds.publish import evaluate, keep
-from workers.steps.shared.node_snapshot import Member, agent_of, peers_of
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.rounds.publish import evaluate, replicate_model
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 log = logging.getLogger(__name__)
 _POLL_S = 20.0
@@ -32,25 +32,25 @@ _UNTOLD_S = 0.5
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-async def look(
+async def poll_round(
     context: Context,
-    job: Job,
-    aggregator: Member,
+    job: TrainingSnapshot,
+    aggregator: NodeSnapshot,
     number: int,
     quorum: int,
     kind: str,
     gone: Sequence[str],
     out: Sequence[str],
-) -> Outcome:
+) -> RoundObservation:
     """Post the round (again: agents answer a second post with the first one's report), wait for news, evaluate if done.
 
     `gone` are workers whose sandboxes are lost, `out` those that failed or declined in an earlier look.
     """
-    outcome = Outcome()
-    peers = await peers_of(context, [*job.workers, *job.returning, aggregator])
+    outcome = RoundObservation()
+    peers = await peers_of(context, [*job.workers, *job.recovering, aggregator])
     for member in job.workers:
         if member.node_id not in peers:
-            outcome.silent[member.node_id] = "its sandbox cannot be reached"
+            outcome.unreachable[member.node_id] = "its sandbox cannot be reached"
     workers = [member for member in job.workers if member.node_id in peers]
     if aggregator.node_id not in peers:
         return outcome
@@ -62,27 +62,27 @@ async def look(
         outcome.aggregate = None
         return outcome
     if outcome.aggregate is not None and outcome.aggregate.state == "done":
-        await keep(context, job, peers, kind, workers, outcome)
+        await replicate_model(context, job, peers, kind, workers, outcome)
         await evaluate(context, job, peers[aggregator.node_id], workers, outcome)
     return outcome
 
 
 async def _collect(
     context: Context,
-    job: Job,
+    job: TrainingSnapshot,
     aggregator: AgentClient,
-    workers: Sequence[Member],
+    workers: Sequence[NodeSnapshot],
     peers: dict[str, Peer],
     number: int,
     quorum: int,
     kind: str,
     gone: Sequence[str],
     out: Sequence[str],
-    outcome: Outcome,
+    outcome: RoundObservation,
 ) -> None:
     deadline_s = job.config["round_deadline_s"] or context.settings.round_deadline_s
     path = data_path(job, number, kind, in_order(job, peers), deadline_s)
-    known = [member for member in (*workers, *job.returning) if member.node_id in peers]
+    known = [member for member in (*workers, *job.recovering) if member.node_id in peers]
     request = AggregateRound(
         training_id=job.training_id,
         round=number,
@@ -107,13 +107,13 @@ async def _collect(
     if (gone or out) and outcome.aggregate.state == "collecting":
         outcome.aggregate = await aggregator.drop(job.training_id, number, [*gone, *out])
     outcome.lost = dict.fromkeys(gone, "its sandbox no longer exists")
-    end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.returning else _POLL_S)
+    end = time.monotonic() + (_POLL_WHILE_AWAY_S if job.recovering else _POLL_S)
     if job.config["federated"]:
         looks = [asyncio.create_task(_work(context, job, member, peers, number, path, end, outcome)) for member in workers]
     else:
         looks = [asyncio.create_task(_watch(context, job, member, number, end, outcome)) for member in workers]
     try:
-        while outcome.aggregate.state == "collecting" and not outcome.silent and (wait_s := end - time.monotonic()) > 0:
+        while outcome.aggregate.state == "collecting" and not outcome.unreachable and (wait_s := end - time.monotonic()) > 0:
             poll = asyncio.create_task(aggregator.aggregate_report(job.training_id, number, wait_s))
             watched = {task for task in looks if not task.done()} | {poll}
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +135,7 @@ async def _collect(
         await asyncio.gather(*looks, return_exceptions=True)
 
 
-async def _begin(context: Context, job: Job, aggregator: AgentClient, request: AggregateRound) -> AggregateReport:
+async def _begin(context: Context, job: TrainingSnapshot, aggregator: AgentClient, request: AggregateRound) -> AggregateReport:
     try:
         return await aggregator.aggregate(request)
     except AgentRefusedError as error:
@@ -149,7 +149,7 @@ async def _begin(context: Context, job: Job, aggregator: AgentClient, request: A
     return await aggregator.aggregate(request.model_copy(update={"fallback": "the aggregator's agent was restarted"}))
 
 
-def _introductions(context: Context, workers: Sequence[Member], peers: dict[str, Peer]) -> dict[str, list[Peer]]:
+def _introductions(context: Context, workers: Sequence[NodeSnapshot], peers: dict[str, Peer]) -> dict[str, list[Peer]]:
     """To each worker, all workers with its own passes at them."""
     known = [peers[member.node_id] for member in workers]
     found = {}
@@ -159,7 +159,7 @@ def _introductions(context: Context, workers: Sequence[Member], peers: dict[str,
     return found
 
 
-def _hyperparameters(job: Job, number: int) -> Hyperparameters:
+def _hyperparameters(job: TrainingSnapshot, number: int) -> Hyperparameters:
     config = job.config
     return Hyperparameters(
         local_epochs=progress.epochs_of_round(number, config["epochs"], config["local_epochs"]),
@@ -178,13 +178,13 @@ def _hyperparameters(job: Job, number: int) -> Hyperparameters:
 
 async def _work(
     context: Context,
-    job: Job,
-    member: Member,
+    job: TrainingSnapshot,
+    member: NodeSnapshot,
     peers: dict[str, Peer],
     number: int,
     path: DataPath | None,
     end: float,
-    outcome: Outcome,
+    outcome: RoundObservation,
 ) -> None:
     """Start one worker's round and follow it to its end; a worker that cannot be reached goes to `outcome.silent`."""
     request = TrainRound(
@@ -221,7 +221,7 @@ async def _work(
                 return
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
-        outcome.silent[member.node_id] = "its agent stopped answering"
+        outcome.unreachable[member.node_id] = "its agent stopped answering"
     except AgentRefusedError as error:
         outcome.failed[member.node_id] = f"{error.message} ({error.code})"
     else:
@@ -232,7 +232,9 @@ async def _work(
             outcome.declined[member.node_id] = problem.message if problem else "no reason given"
 
 
-async def _watch(context: Context, job: Job, member: Member, number: int, end: float, outcome: Outcome) -> None:
+async def _watch(
+    context: Context, job: TrainingSnapshot, member: NodeSnapshot, number: int, end: float, outcome: RoundObservation
+) -> None:
     """Follow a worker of a synchronous round, which the aggregator leads; one that was not told of it yet is asked again."""
     try:
         async with agent_of(context, member) as agent:
@@ -249,7 +251,7 @@ async def _watch(context: Context, job: Job, member: Member, number: int, end: f
                     return
     except AgentUnreachableError as error:
         log.warning("%s: %s", job.training_id, error)
-        outcome.silent[member.node_id] = "its agent stopped answering"
+        outcome.unreachable[member.node_id] = "its agent stopped answering"
     except AgentRefusedError as error:
         log.warning("%s: %s: %s", job.training_id, member.node_id, error)
 

@@ -9,10 +9,10 @@ from api.store import events, leases, transitions
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 from workers.context import Context
 from workers.steps.rounds import privacy
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 
-def open_round(context: Context, job: Job, token: str, number: int) -> tuple[dict[str, str], str]:
+def open_round(context: Context, job: TrainingSnapshot, token: str, number: int) -> tuple[dict[str, str], str]:
     """Make the round's row if it is new: who takes part and by which data path is decided then, and written down. Returns
     the state of each worker in it, and the path."""
     with context.database.unit_of_work() as uow:
@@ -30,7 +30,7 @@ def open_round(context: Context, job: Job, token: str, number: int) -> tuple[dic
             row.started_at = func.clock_timestamp()
             row.error = row.fallback = None
         session.flush()
-        members = [member.node_id for member in (*job.workers, *job.returning)]
+        members = [member.node_id for member in (*job.workers, *job.recovering)]
         drawn = sampling.draw(members, job.drawn_per_round, job.config["seed"], number)
         for node_id in members:
             node = round_node(session, job.training_id, number, node_id)
@@ -44,7 +44,7 @@ def open_round(context: Context, job: Job, token: str, number: int) -> tuple[dic
             partial=partial,
             secure=job.config["secure_aggregation"],
         )
-        if kind != "star" and any(member.node_id in drawn for member in job.returning):
+        if kind != "star" and any(member.node_id in drawn for member in job.recovering):
             kind, reason = "star", "one of the workers is not back yet"
         row.data_path, row.data_path_reason = kind, reason
         training = leases.held(session, TrainingRow, job.training_id, token)

@@ -11,7 +11,7 @@ from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.tables import TrainingRow
-from workers.agent.protocol.common import Problem
+from workers.agent.protocol.common import AgentProblem
 from workers.agent.protocol.training import ShardCheck, ShardReport, TrainingInit, TrainingReady
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
@@ -19,8 +19,8 @@ from workers.steps import nodes
 from workers.steps.rounds.observation import learners
 from workers.steps.rounds.privacy import SpentError, plans
 from workers.steps.shared.lease import act
-from workers.steps.shared.node_snapshot import Member, agent_of, peers_of
-from workers.steps.shared.training_snapshot import Job, look_again
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
+from workers.steps.shared.training_snapshot import TrainingSnapshot, wait_and_retry
 
 # The state of a node is a conflict (409); what its owner uploaded is content that cannot be used (422).
 _UNREACHABLE = "node_unreachable"
@@ -42,28 +42,28 @@ class _SilentError(Exception):
         self.node_ids = node_ids
 
 
-def prepare(context: Context, job: Job, token: str) -> None:
+def prepare(context: Context, job: TrainingSnapshot, token: str) -> None:
     """Move a pending training to `training`, or to `refused` with which node and why. Nodes that may come back are waited
     for."""
     here = {member.node_id for member in job.workers}
     missing = [node_id for node_id in job.planned_workers if node_id not in here]
-    gone = [node_id for node_id in missing if node_id not in {member.node_id for member in job.returning}]
+    gone = [node_id for node_id in missing if node_id not in {member.node_id for member in job.recovering}]
     if job.aggregator is None and not job.aggregator_returns:
         gone.append(job.aggregator_id)
     if gone:
         _refuse(context, job, token, RefusalError(409, _UNREACHABLE, f"Not running any more: {', '.join(gone)}.").error)
         return
     if missing or job.aggregator is None:
-        look_again(context, job, token)
+        wait_and_retry(context, job, token)
         return
     aggregator = job.aggregator
     try:
         labels, ready, samples = act(context, TrainingRow, job.training_id, token, lambda: _prepare(context, job, aggregator))
         privacy = plans(context, job, samples)
-    except _SilentError as silent:
-        for node_id in silent.node_ids:
+    except _SilentError as unreachable:
+        for node_id in unreachable.node_ids:
             nodes.mark_lost(context, node_id, "its agent does not answer")
-        look_again(context, job, token)
+        wait_and_retry(context, job, token)
         return
     except RefusalError as refusal:
         _refuse(context, job, token, refusal.error)
@@ -87,15 +87,17 @@ def prepare(context: Context, job: Job, token: str) -> None:
             if cluster.status == "connected":
                 transitions.move(uow.session, cluster, "training", training_id=training.id)
         leases.release(training, 0)
-        uow.ring("trainings.advance", training.id)
+        uow.enqueue("trainings.advance", training.id)
 
 
-async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list[str], TrainingReady, dict[str, int]]:
+async def _prepare(
+    context: Context, job: TrainingSnapshot, aggregator: NodeSnapshot
+) -> tuple[list[str], TrainingReady, dict[str, int]]:
     holders = learners(job, job.workers)
     reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in holders))
-    silent = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
-    if silent:
-        raise _SilentError(silent)
+    unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
+    if unreachable:
+        raise _SilentError(unreachable)
     if not job.config["federated"]:
         _check_pooled(job, reports[0])
     labels = agreed_labels(reports)
@@ -119,9 +121,9 @@ async def _prepare(context: Context, job: Job, aggregator: Member) -> tuple[list
     return labels, ready, {report.node_id: report.samples for report in reports}
 
 
-async def init_request(context: Context, job: Job, labels: Sequence[str]) -> TrainingInit:
+async def init_request(context: Context, job: TrainingSnapshot, labels: Sequence[str]) -> TrainingInit:
     """What makes an aggregator ready: the first global model, or the last one, from whoever still has it."""
-    peers = await peers_of(context, [*job.workers, *job.resting])
+    peers = await peers_of(context, [*job.workers, *job.idle])
     return TrainingInit(
         training_id=job.training_id,
         model=job.spec_for(labels),
@@ -134,18 +136,18 @@ async def init_request(context: Context, job: Job, labels: Sequence[str]) -> Tra
     )
 
 
-async def _check(context: Context, member: Member, dataset: str) -> ShardReport:
+async def _check(context: Context, member: NodeSnapshot, dataset: str) -> ShardReport:
     try:
         async with agent_of(context, member) as agent:
             return await agent.check_shard(ShardCheck(dataset=dataset))
     except AgentUnreachableError:
-        problem = Problem(code=_UNREACHABLE, message="the node's agent does not answer")
+        problem = AgentProblem(code=_UNREACHABLE, message="the node's agent does not answer")
     except AgentRefusedError as error:
-        problem = Problem(code=error.code, message=error.message)
+        problem = AgentProblem(code=error.code, message=error.message)
     return ShardReport(node_id=member.node_id, problem=problem)
 
 
-def _check_pooled(job: Job, report: ShardReport) -> None:
+def _check_pooled(job: TrainingSnapshot, report: ShardReport) -> None:
     """RefusalError where the pooled data set is not in the aggregator's sandbox, or has too few samples to share out."""
     if report.problem is not None and report.problem.code == "no_match":
         message = (
@@ -180,7 +182,7 @@ def agreed_labels(reports: Sequence[ShardReport]) -> list[str]:
     return list(next(iter(by_labels)))
 
 
-def _refuse(context: Context, job: Job, token: str, error: dict[str, Any]) -> None:
+def _refuse(context: Context, job: TrainingSnapshot, token: str, error: dict[str, Any]) -> None:
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, job.cluster_id)
         training = leases.held(uow.session, TrainingRow, job.training_id, token)
@@ -190,7 +192,7 @@ def _refuse(context: Context, job: Job, token: str, error: dict[str, Any]) -> No
             resumed = training.completed_rounds > 0
             transitions.move(uow.session, training, "failed" if resumed else "refused", error=error)
             leases.release(training, None)
-            searches.tell(uow, training)
+            searches.wake_search(uow, training)
         else:
             leases.release(training, 0)
-            uow.ring("trainings.advance", training.id)
+            uow.enqueue("trainings.advance", training.id)

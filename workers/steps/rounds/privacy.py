@@ -9,18 +9,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import privacy, progress
-from api.domain.accountant import Steps, epsilon
+from api.domain.accountant import DpSgdSteps, epsilon
 from api.store.tables import RoundNodeRow, TrainingRow
 from workers.agent.protocol.training import Privacy
 from workers.context import Context
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 
 class SpentError(Exception):
     """What rounds have spent leaves nothing for the rest."""
 
 
-def plans(context: Context, job: Job, samples: Mapping[str, int]) -> dict[str, Any] | None:
+def plans(context: Context, job: TrainingSnapshot, samples: Mapping[str, int]) -> dict[str, Any] | None:
     """The training's `privacy`: delta, and a plan for each worker of `samples` records; None where none was asked for. After a
     resume the noise is chosen anew, for what is left. SpentError where nothing is."""
     asked = privacy.wanted(job.config)
@@ -39,11 +39,11 @@ def plans(context: Context, job: Job, samples: Mapping[str, int]) -> dict[str, A
     return {"delta": delta, "plans": made, "epsilon": {node_id: epsilon(each, delta) for node_id, each in spent.items()}}
 
 
-def plan_of(job: Job, node_id: str, number: int) -> Privacy | None:
+def plan_of(job: TrainingSnapshot, node_id: str, number: int) -> Privacy | None:
     """What a worker is told to do in round `number`."""
     if job.privacy is None:
         return None
-    plan = privacy.Plan(**job.privacy["plans"][node_id])
+    plan = privacy.PrivacyPlan(**job.privacy["plans"][node_id])
     return Privacy(
         samples=plan.samples,
         sampling_rate=plan.sampling_rate,
@@ -53,11 +53,11 @@ def plan_of(job: Job, node_id: str, number: int) -> Privacy | None:
     )
 
 
-def begin(session: Session, job: Job, training: TrainingRow, row: RoundNodeRow) -> None:
+def begin(session: Session, job: TrainingSnapshot, training: TrainingRow, row: RoundNodeRow) -> None:
     """Charge a worker for a round that begins, or begins again."""
     if training.privacy is None:
         return
-    steps = _planned(job, privacy.Plan(**training.privacy["plans"][row.node_id]), row.number)
+    steps = _planned(job, privacy.PrivacyPlan(**training.privacy["plans"][row.node_id]), row.number)
     _write(session, training, row, [*_parts(row), steps])
 
 
@@ -67,15 +67,15 @@ def settle(session: Session, training: TrainingRow, row: RoundNodeRow, told: int
     beyond = (told or 0) - sum(part.steps for part in parts)
     if training.privacy is not None and parts and beyond > 0:
         last = parts[-1]
-        longer = Steps(last.sampling_rate, last.noise_multiplier, last.steps + beyond)
+        longer = DpSgdSteps(last.sampling_rate, last.noise_multiplier, last.steps + beyond)
         _write(session, training, row, [*parts[:-1], longer])
 
 
-def _planned(job: Job, plan: privacy.Plan, number: int) -> Steps:
+def _planned(job: TrainingSnapshot, plan: privacy.PrivacyPlan, number: int) -> DpSgdSteps:
     return plan.steps(progress.epochs_of_round(number, job.config["epochs"], job.config["local_epochs"]))
 
 
-def _write(session: Session, training: TrainingRow, row: RoundNodeRow, parts: list[Steps]) -> None:
+def _write(session: Session, training: TrainingRow, row: RoundNodeRow, parts: list[DpSgdSteps]) -> None:
     if training.privacy is None:
         return
     before = _spent(session, training.id, row.node_id, below=row.number)
@@ -84,11 +84,11 @@ def _write(session: Session, training: TrainingRow, row: RoundNodeRow, parts: li
     training.privacy = {**training.privacy, "epsilon": {**training.privacy["epsilon"], row.node_id: found}}
 
 
-def _parts(row: RoundNodeRow) -> list[Steps]:
-    return [Steps(**part) for part in row.privacy["parts"]] if row.privacy else []
+def _parts(row: RoundNodeRow) -> list[DpSgdSteps]:
+    return [DpSgdSteps(**part) for part in row.privacy["parts"]] if row.privacy else []
 
 
-def _spent(session: Session, training_id: str, node_id: str, below: int | None = None) -> list[Steps]:
+def _spent(session: Session, training_id: str, node_id: str, below: int | None = None) -> list[DpSgdSteps]:
     query = select(RoundNodeRow).where(RoundNodeRow.training_id == training_id, RoundNodeRow.node_id == node_id)
     if below is not None:
         query = query.where(RoundNodeRow.number < below)

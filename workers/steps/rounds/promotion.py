@@ -19,21 +19,21 @@ from api.domain.consensus import majority
 from api.services.lookup import locked_cluster
 from api.store import events, leases
 from api.store.tables import NodeRow, TrainingRow
-from workers.agent.protocol.consensus import Ballot, Voted
-from workers.agent_client import AgentError
+from workers.agent.protocol.consensus import Ballot, VoteResult
+from workers.agent_client import AgentCallError
 from workers.context import Context
 from workers.steps.shared.lease import act
-from workers.steps.shared.node_snapshot import Member, agent_of
-from workers.steps.shared.training_snapshot import Job, end, look_again
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
+from workers.steps.shared.training_snapshot import TrainingSnapshot, end, wait_and_retry
 
 log = logging.getLogger(__name__)
 
 
-def promote(context: Context, job: Job, token: str) -> None:
+def promote(context: Context, job: TrainingSnapshot, token: str) -> None:
     """Elect the training's next aggregator among its workers, or fail the training."""
     needed = majority(len(job.planned_workers))
-    if len(job.workers) < needed and job.returning:
-        look_again(context, job, token)
+    if len(job.workers) < needed and job.recovering:
+        wait_and_retry(context, job, token)
         return
     candidates = sorted(job.workers, key=lambda member: "aggregation" not in member.capabilities)
     term = job.term
@@ -51,7 +51,7 @@ def promote(context: Context, job: Job, token: str) -> None:
     end(context, job, token, "failed", {"code": "no_majority", "detail": detail})
 
 
-async def _ballot(context: Context, job: Job, candidate: Member, term: int) -> list[Voted]:
+async def _ballot(context: Context, job: TrainingSnapshot, candidate: NodeSnapshot, term: int) -> list[VoteResult]:
     ballot = Ballot(
         training_id=job.training_id,
         term=term,
@@ -59,18 +59,18 @@ async def _ballot(context: Context, job: Job, candidate: Member, term: int) -> l
         digest=job.digest if job.completed_rounds else None,
     )
 
-    async def one(member: Member) -> Voted | None:
+    async def one(member: NodeSnapshot) -> VoteResult | None:
         try:
             async with agent_of(context, member) as agent:
                 return (await agent.vote(ballot)).model_copy(update={"node_id": member.node_id})
-        except AgentError as error:
+        except AgentCallError as error:
             log.info("%s: %s has no vote: %s", job.training_id, member.node_id, error)
             return None
 
     return [vote for vote in await asyncio.gather(*map(one, job.workers)) if vote is not None]
 
 
-def _apply(context: Context, job: Job, token: str, elected: Member, term: int, votes: Sequence[str]) -> None:
+def _apply(context: Context, job: TrainingSnapshot, token: str, elected: NodeSnapshot, term: int, votes: Sequence[str]) -> None:
     with context.database.unit_of_work() as uow:
         session = uow.session
         locked_cluster(session, job.cluster_id)
@@ -95,4 +95,4 @@ def _apply(context: Context, job: Job, token: str, elected: Member, term: int, v
             training_id=job.training_id,
         )
         leases.release(training, 0)
-        uow.ring("trainings.advance", training.id)
+        uow.enqueue("trainings.advance", training.id)

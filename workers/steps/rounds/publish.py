@@ -8,32 +8,37 @@ from collections.abc import Sequence
 from api.domain.specs import holds_out
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.inference import Evaluate, Evaluation
-from workers.agent.protocol.training import Keep
-from workers.agent_client import AgentError
+from workers.agent.protocol.training import ReplicateModel
+from workers.agent_client import AgentCallError
 from workers.context import Context
-from workers.steps.rounds.observation import Outcome, data_path, in_order, learners
-from workers.steps.shared.node_snapshot import Member, agent_of
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.rounds.observation import RoundObservation, data_path, in_order, learners
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 log = logging.getLogger(__name__)
 
 
-async def keep(
-    context: Context, job: Job, peers: dict[str, Peer], kind: str, workers: Sequence[Member], outcome: Outcome
+async def replicate_model(
+    context: Context,
+    job: TrainingSnapshot,
+    peers: dict[str, Peer],
+    kind: str,
+    workers: Sequence[NodeSnapshot],
+    outcome: RoundObservation,
 ) -> None:
     """Have every worker pull the new model, which it needs for the next round anyhow, in a hierarchy from its head."""
     digest = outcome.aggregate.digest if outcome.aggregate else None
-    request = Keep(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
+    request = ReplicateModel(training_id=job.training_id, digest=digest or "", source=peers[job.aggregator_id])
     path = data_path(job, 0, kind, in_order(job, peers), 0) if kind == "hierarchical" else None
     heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path else {}
-    present = [member for member in workers if member.node_id not in outcome.silent]
+    present = [member for member in workers if member.node_id not in outcome.unreachable]
 
-    async def one(member: Member) -> None:
+    async def one(member: NodeSnapshot) -> None:
         head = peers.get(heads.get(member.node_id, ""))
         try:
             async with agent_of(context, member) as agent:
-                kept = await agent.keep(request.model_copy(update={"head": head}))
-        except AgentError as error:
+                kept = await agent.replicate_model(request.model_copy(update={"head": head}))
+        except AgentCallError as error:
             log.warning("%s: no copy: %s", job.training_id, error)
         else:
             outcome.copies.append(kept.node_id)
@@ -43,7 +48,9 @@ async def keep(
     outcome.copies.sort()
 
 
-async def evaluate(context: Context, job: Job, source: Peer, workers: Sequence[Member], outcome: Outcome) -> None:
+async def evaluate(
+    context: Context, job: TrainingSnapshot, source: Peer, workers: Sequence[NodeSnapshot], outcome: RoundObservation
+) -> None:
     """Measure the new global model on data that no worker trained on: the aggregator's validation file and the validators'
     data where there is any, else the workers' held-out splits."""
     aggregate = outcome.aggregate
@@ -68,7 +75,14 @@ async def evaluate(context: Context, job: Job, source: Peer, workers: Sequence[M
 
 
 async def _evaluations(
-    context: Context, job: Job, source: Peer, members: Sequence[Member], digest: str, dataset: str, *, held_out: bool
+    context: Context,
+    job: TrainingSnapshot,
+    source: Peer,
+    members: Sequence[NodeSnapshot],
+    digest: str,
+    dataset: str,
+    *,
+    held_out: bool,
 ) -> list[Evaluation]:
     request = Evaluate(
         training_id=job.training_id,
@@ -79,11 +93,11 @@ async def _evaluations(
         held_out=held_out,
     )
 
-    async def one(member: Member) -> Evaluation | None:
+    async def one(member: NodeSnapshot) -> Evaluation | None:
         try:
             async with agent_of(context, member) as agent:
                 return await agent.evaluate(request)
-        except AgentError as error:
+        except AgentCallError as error:
             log.warning("%s: no evaluation: %s", job.training_id, error)
             return None
 

@@ -19,14 +19,14 @@ from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.training import TrainReport
 from workers.context import Context
 from workers.steps.rounds import privacy
-from workers.steps.rounds.observation import Outcome, is_hopeless
+from workers.steps.rounds.observation import RoundObservation, is_hopeless
 from workers.steps.rounds.plan import round_node
 from workers.steps.shared import red_flags
-from workers.steps.shared.decisions import tell
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.shared.decisions import record_decisions
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 
-def record(context: Context, job: Job, token: str, number: int, outcome: Outcome) -> None:
+def record(context: Context, job: TrainingSnapshot, token: str, number: int, outcome: RoundObservation) -> None:
     """Write down what was measured, and go on: with the next round, or with waiting for this one."""
     with context.database.unit_of_work() as uow:
         session = uow.session
@@ -51,19 +51,21 @@ def record(context: Context, job: Job, token: str, number: int, outcome: Outcome
             row.audits = [audit.model_dump() for audit in aggregate.audits]
         if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
             _complete(session, job, training, row, outcome, aggregate)
-            searches.tell(uow, training)
+            searches.wake_search(uow, training)
         red_flags.update(session, training)
         # A hopeless round ends its training, under the same lease.
         if aggregate is None or not is_hopeless(aggregate):
             leases.release(training, 0)
-            uow.ring("trainings.advance", training.id)
+            uow.enqueue("trainings.advance", training.id)
 
 
-def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int, outcome: Outcome) -> None:
+def _record_nodes(
+    session: Session, job: TrainingSnapshot, training: TrainingRow, number: int, outcome: RoundObservation
+) -> None:
     aggregate = outcome.aggregate
     received = {report.node_id: report for report in aggregate.received} if aggregate else {}
     if aggregate is not None:
-        tell(session, job, number, aggregate.node_id, aggregate.decisions)
+        record_decisions(session, job, number, aggregate.node_id, aggregate.decisions)
     for node_id in {*outcome.reports, *received, *outcome.lost, *outcome.failed}:
         row = round_node(session, job.training_id, number, node_id)
         report = received.get(node_id) or outcome.reports.get(node_id)
@@ -71,7 +73,7 @@ def _record_nodes(session: Session, job: Job, training: TrainingRow, number: int
             _copy_report(row, report)
             privacy.settle(session, training, row, report.private_steps)
         for known in (outcome.reports.get(node_id), received.get(node_id)):
-            if known is not None and (told := tell(session, job, number, node_id, known.decisions)):
+            if known is not None and (told := record_decisions(session, job, number, node_id, known.decisions)):
                 row.decisions = [*row.decisions, *told]
         if aggregate is not None and node_id in aggregate.rejected:
             _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
@@ -98,7 +100,7 @@ def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
         row.commitment = report.commitment.model_dump()
 
 
-def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state: str, reason: str | None) -> None:
+def _set_state(session: Session, job: TrainingSnapshot, number: int, row: RoundNodeRow, state: str, reason: str | None) -> None:
     if row.state == state:
         return
     row.state, row.reason = state, reason
@@ -115,7 +117,12 @@ def _set_state(session: Session, job: Job, number: int, row: RoundNodeRow, state
 
 
 def _complete(
-    session: Session, job: Job, training: TrainingRow, row: RoundRow, outcome: Outcome, aggregate: AggregateReport
+    session: Session,
+    job: TrainingSnapshot,
+    training: TrainingRow,
+    row: RoundRow,
+    outcome: RoundObservation,
+    aggregate: AggregateReport,
 ) -> None:
     counted = [report for report in aggregate.received if report.node_id in aggregate.accepted]
     row.digest = aggregate.digest

@@ -31,19 +31,19 @@ from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds import promotion
-from workers.steps.rounds.agents import look
+from workers.steps.rounds.agents import poll_round
 from workers.steps.rounds.observation import is_hopeless
 from workers.steps.rounds.plan import open_round
 from workers.steps.rounds.record import record
 from workers.steps.shared.lease import act
-from workers.steps.shared.training_snapshot import Job, end, look_again
+from workers.steps.shared.training_snapshot import TrainingSnapshot, end, wait_and_retry
 
 log = logging.getLogger(__name__)
 _REFUSALS = 5
 _OUT = ("failed", "declined", "not_sampled")
 
 
-def run(context: Context, job: Job, token: str) -> None:
+def run(context: Context, job: TrainingSnapshot, token: str) -> None:
     """Start the next round, or go on with the one in hand; at most one long poll long."""
     number = job.completed_rounds + 1
     quorum = _quorum(context, job)
@@ -55,22 +55,22 @@ def run(context: Context, job: Job, token: str) -> None:
         end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
         return
     least = max(quorum, LEAST_SECURE) if job.config["secure_aggregation"] else quorum
-    if len(job.workers) + len(job.returning) < least:
+    if len(job.workers) + len(job.recovering) < least:
         detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {least}."
         end(context, job, token, "failed", _error("quorum_lost", detail))
         return
     aggregator = job.aggregator
     if aggregator is None or not job.workers:
-        look_again(context, job, token)
+        wait_and_retry(context, job, token)
         return
     states, kind = open_round(context, job, token, number)
     present = replace(
         job,
         workers=tuple(member for member in job.workers if states.get(member.node_id) not in _OUT),
-        returning=tuple(member for member in job.returning if states.get(member.node_id) not in _OUT),
-        resting=tuple(member for member in job.workers if states.get(member.node_id) in _OUT),
+        recovering=tuple(member for member in job.recovering if states.get(member.node_id) not in _OUT),
+        idle=tuple(member for member in job.workers if states.get(member.node_id) in _OUT),
     )
-    here = {member.node_id for member in (*present.workers, *present.returning)}
+    here = {member.node_id for member in (*present.workers, *present.recovering)}
     gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
     out = [node_id for node_id, state in states.items() if state in ("failed", "declined")]
     # What most workers hold, an election cannot lose.
@@ -81,21 +81,21 @@ def run(context: Context, job: Job, token: str) -> None:
             TrainingRow,
             job.training_id,
             token,
-            lambda: look(context, present, aggregator, number, quorum, kind, gone, out),
+            lambda: poll_round(context, present, aggregator, number, quorum, kind, gone, out),
         )
     except AgentRefusedError as refusal:
-        if job.attempts < _REFUSALS or job.returning:
+        if job.attempts < _REFUSALS or job.recovering:
             raise
         end(context, job, token, "failed", _error(refusal.code, f"{aggregator.node_id}: {refusal.message}"))
         return
-    for node_id, reason in outcome.silent.items():
+    for node_id, reason in outcome.unreachable.items():
         nodes.mark_lost(context, node_id, reason)
     if outcome.aggregate is None:
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
-        look_again(context, job, token)
+        wait_and_retry(context, job, token)
     elif outcome.aggregate.state == "done" and len(outcome.copies) < copies:
         log.warning("%s: %d workers have a copy of round %d", job.training_id, len(outcome.copies), number)
-        look_again(context, job, token)
+        wait_and_retry(context, job, token)
     elif is_hopeless(outcome.aggregate):
         problem = outcome.aggregate.problem
         record(context, job, token, number, outcome)
@@ -105,7 +105,7 @@ def run(context: Context, job: Job, token: str) -> None:
         record(context, job, token, number, outcome)
 
 
-def _quorum(context: Context, job: Job) -> int:
+def _quorum(context: Context, job: TrainingSnapshot) -> int:
     """The fewest updates that make a round: a share of those drawn, and what the strategy needs."""
     share = job.config["quorum"] or context.settings.round_quorum
     least = strategies.least_updates(job.config["strategy"], job.strategy_spec.model_dump(exclude={"name"}, exclude_none=True))

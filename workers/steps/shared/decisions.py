@@ -9,14 +9,16 @@ from sqlalchemy.orm import Session
 from api.store import events
 from api.store.tables import EventRow
 from workers.agent.protocol.common import Decision
-from workers.steps.shared.training_snapshot import Job
+from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 _TYPE = "node.decision"
 # A node's decisions in one report; whoever sends more is not deciding.
 _MOST = 50
 
 
-def tell(session: Session, job: Job, number: int, node_id: str, decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+def record_decisions(
+    session: Session, job: TrainingSnapshot, number: int, node_id: str, decisions: Sequence[Decision]
+) -> list[dict[str, Any]]:
     """Emit the decisions that are news, and return them. A decision is known by its node and its moment."""
     found = {decision.at: decision for decision in decisions[:_MOST]}
     if not found:

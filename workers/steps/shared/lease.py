@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.sandboxes import SandboxError
 from api.store import leases
-from workers.agent_client import AgentError
+from workers.agent_client import AgentCallError
 from workers.context import Context, draining
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, bo
     except _DrainingError:
         log.info("%s: given back, this worker ends", row_id)
         _give_back(context, table, row_id, token, 0)
-    except (SandboxError, AgentError) as error:
+    except (SandboxError, AgentCallError) as error:
         log.warning("%s: %s: %s", row_id, type(error).__name__, error)
         _give_back(context, table, row_id, token)
     except Exception:

@@ -17,7 +17,7 @@ from workers.context import Context
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class NodeSnapshot:
     """A node with a sandbox."""
 
     node_id: str
@@ -30,7 +30,7 @@ class Member:
     acts_as_aggregator: bool = False
 
     @classmethod
-    def of(cls, row: NodeRow) -> "Member":
+    def of(cls, row: NodeRow) -> "NodeSnapshot":
         if row.sandbox_id is None:
             raise ValueError(f"{row.id} has no sandbox")
         known = (row.id, row.cluster_id, row.sandbox_id, row.role, row.status, row.autonomy, tuple(row.capabilities))
@@ -42,17 +42,17 @@ class Member:
         return Caller("aggregator" if self.acts_as_aggregator else self.role, self.node_id)
 
 
-def running(session: Session, cluster_id: str) -> list[Member]:
+def running(session: Session, cluster_id: str) -> list[NodeSnapshot]:
     """The cluster's running nodes, oldest first."""
     rows = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster_id, NodeRow.status == "running")
         .order_by(NodeRow.created_at, NodeRow.id)
     )
-    return [Member.of(row) for row in rows]
+    return [NodeSnapshot.of(row) for row in rows]
 
 
-def aggregator_among(members: Sequence[Member]) -> Member | None:
+def aggregator_among(members: Sequence[NodeSnapshot]) -> NodeSnapshot | None:
     """The cluster's aggregator; where there is none, the worker that was promoted."""
     ranked = [member for member in members if member.role == "aggregator"]
     ranked += [member for member in members if member.acts_as_aggregator]
@@ -71,7 +71,7 @@ def returns(session: Session, cluster_id: str, role: str) -> bool:
 
 
 @asynccontextmanager
-async def agent_of(context: Context, member: Member) -> AsyncIterator[AgentClient]:
+async def agent_of(context: Context, member: NodeSnapshot) -> AsyncIterator[AgentClient]:
     """The member's agent; AgentUnreachableError when its sandbox is gone."""
     try:
         endpoint = await context.provider.endpoint(member.sandbox_id, AGENT_PORT)
@@ -81,7 +81,7 @@ async def agent_of(context: Context, member: Member) -> AsyncIterator[AgentClien
         yield client
 
 
-async def peers_of(context: Context, members: Sequence[Member]) -> dict[str, Peer]:
+async def peers_of(context: Context, members: Sequence[NodeSnapshot]) -> dict[str, Peer]:
     """How the members' agents are reached from inside a sandbox; members whose sandbox is gone are left out."""
     endpoints = await asyncio.gather(
         *(context.provider.peer_endpoint(member.sandbox_id, AGENT_PORT) for member in members), return_exceptions=True

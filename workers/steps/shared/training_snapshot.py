@@ -17,13 +17,13 @@ from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import Compression
 from workers.context import Context
 from workers.steps.shared import red_flags
-from workers.steps.shared.node_snapshot import Member
+from workers.steps.shared.node_snapshot import NodeSnapshot
 
 _RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingSnapshot:
     """A training as its step sees it: plain values, read in one transaction.
 
     `workers` are those that run; `returning` are those that stopped answering and whose sandbox may still be there; `resting`
@@ -43,15 +43,15 @@ class Job:
     attempts: int
     stop_reason: dict[str, Any] | None
     planned_workers: tuple[str, ...]
-    workers: tuple[Member, ...]
-    returning: tuple[Member, ...]
-    validators: tuple[Member, ...]
+    workers: tuple[NodeSnapshot, ...]
+    recovering: tuple[NodeSnapshot, ...]
+    validators: tuple[NodeSnapshot, ...]
     aggregator_id: str
-    aggregator: Member | None
+    aggregator: NodeSnapshot | None
     aggregator_returns: bool
     term: int = 1
     privacy: dict[str, Any] | None = None
-    resting: tuple[Member, ...] = ()
+    idle: tuple[NodeSnapshot, ...] = ()
 
     @property
     def total_rounds(self) -> int:
@@ -93,17 +93,17 @@ def model_spec(architecture: str, model: str, config: Mapping[str, Any], labels:
     )
 
 
-def load(session: Session, training: TrainingRow) -> Job:
+def load(session: Session, training: TrainingRow) -> TrainingSnapshot:
     cluster = session.execute(select(ClusterRow).where(ClusterRow.id == training.cluster_id)).scalar_one()
     rows = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("provisioning", "running", "lost")))
         .order_by(NodeRow.created_at, NodeRow.id)
     ).all()
-    members = {row.id: Member.of(row) for row in rows if row.status == "running"}
-    away = {row.id: Member.of(row) for row in rows if row.status == "lost" and row.due_at and row.sandbox_id}
+    members = {row.id: NodeSnapshot.of(row) for row in rows if row.status == "running"}
+    away = {row.id: NodeSnapshot.of(row) for row in rows if row.status == "lost" and row.due_at and row.sandbox_id}
     starting = {row.id for row in rows if row.status == "provisioning"}
-    return Job(
+    return TrainingSnapshot(
         training_id=training.id,
         cluster_id=cluster.id,
         status=training.status,
@@ -118,7 +118,7 @@ def load(session: Session, training: TrainingRow) -> Job:
         stop_reason=training.stop_reason,
         planned_workers=tuple(training.workers),
         workers=tuple(members[node_id] for node_id in training.workers if node_id in members),
-        returning=tuple(away[node_id] for node_id in training.workers if node_id in away),
+        recovering=tuple(away[node_id] for node_id in training.workers if node_id in away),
         validators=tuple(member for member in members.values() if member.role == "validator"),
         aggregator_id=training.aggregator_id,
         aggregator=members.get(training.aggregator_id),
@@ -128,7 +128,7 @@ def load(session: Session, training: TrainingRow) -> Job:
     )
 
 
-def look_again(context: Context, job: Job, token: str) -> None:
+def wait_and_retry(context: Context, job: TrainingSnapshot, token: str) -> None:
     """Give the training back, due again soon: what it waits for happens elsewhere."""
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, job.cluster_id)
@@ -137,7 +137,7 @@ def look_again(context: Context, job: Job, token: str) -> None:
         leases.release(training, _RETRY_S, waits=True)
 
 
-def end(context: Context, job: Job, token: str, status: str, error: dict[str, Any] | None = None) -> None:
+def end(context: Context, job: TrainingSnapshot, token: str, status: str, error: dict[str, Any] | None = None) -> None:
     """Finish a training as `completed`, `stopped` or `failed`, and free its cluster for the next."""
     with context.database.unit_of_work() as uow:
         session = uow.session
@@ -154,9 +154,9 @@ def end(context: Context, job: Job, token: str, status: str, error: dict[str, An
         why = {"error": error, "stop_reason": None if status == "failed" else training.stop_reason}
         transitions.move(session, training, status, **{name: value for name, value in why.items() if value})
         leases.release(training, None)
-        searches.tell(uow, training)
+        searches.wake_search(uow, training)
         if cluster.status == "training":
             transitions.move(session, cluster, "connected")
         if cluster.status == "terminating":
             leases.wake(cluster)
-            uow.ring("clusters.advance", cluster.id)
+            uow.enqueue("clusters.advance", cluster.id)

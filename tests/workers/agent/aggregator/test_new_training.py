@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from workers.agent.aggregator.rounds import Aggregator
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.client import Exchange
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import TrainingInit
 from workers.agent.runtime.logs import Log
@@ -22,27 +22,27 @@ SPEC = ModelSpec(architecture="transformer", model="base", labels=["negative", "
 
 def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
     root = Root(tmp_path)
-    store, shelf = Store(root.models), Shelf(root)
-    aggregator = Aggregator("a", Exchange("key"), store, shelf, Log("a"))
+    store, cache = Store(root.models), ModelCache(root)
+    aggregator = Aggregator("a", PeerClient("key"), store, cache, Log("a"))
     first = asyncio.run(aggregator.init(TrainingInit(training_id="one", model=SPEC)))
-    trained = {name: tensor + 1 for name, tensor in tensors.state_of(shelf.network(SPEC).model).items()}
-    shelf.loaded(SPEC, store.path("one", store.save("one", trained).digest))
+    trained = {name: tensor + 1 for name, tensor in tensors.state_of(cache.network(SPEC).model).items()}
+    cache.loaded(SPEC, store.path("one", store.save("one", trained).digest))
     second = asyncio.run(aggregator.init(TrainingInit(training_id="two", model=SPEC)))
     assert second.digest == first.digest
 
 
 def test_a_validation_file_that_changed_is_read_again(tmp_path: Path) -> None:
     root = Root(tmp_path)
-    shelf = Shelf(root)
+    cache = ModelCache(root)
     file = tmp_path / "validation.json"
     rows = [{"text": "a great lamp", "sentiment": "positive"}, {"text": "an awful lamp", "sentiment": "negative"}]
     file.write_text(json.dumps(rows))
-    first = shelf.samples(SPEC, "/validation.json", 1)
-    assert shelf.samples(SPEC, "/validation.json", 1) is first
+    first = cache.samples(SPEC, "/validation.json", 1)
+    assert cache.samples(SPEC, "/validation.json", 1) is first
     assert first.trunk is not None
     file.write_text(json.dumps([*rows, rows[0]]))
-    assert len(shelf.samples(SPEC, "/validation.json", 1)) == 3
-    network = shelf.network(SPEC)
-    plain = shelf.samples(SPEC, "/validation.json")
+    assert len(cache.samples(SPEC, "/validation.json", 1)) == 3
+    network = cache.network(SPEC)
+    plain = cache.samples(SPEC, "/validation.json")
     with torch.inference_mode():
         torch.testing.assert_close(network.judge(first, np.arange(2)), network.judge(plain, np.arange(2)))

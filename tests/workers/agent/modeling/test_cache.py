@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.workers.agent.texts import samples, spec
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
 from workers.agent.storage import tensors
@@ -19,42 +19,42 @@ def root(tmp_path: Path) -> Root:
 
 
 def test_a_shard_is_read_once_for_a_training_and_anew_for_the_next(root: Root) -> None:
-    shelf = Shelf(root)
-    first = shelf.shard(spec(), "/data/train.json")
+    cache = ModelCache(root)
+    first = cache.shard(spec(), "/data/train.json")
     assert (len(first.training), len(first.held_out)) == (27, 3)
     (root.folder / "data/train.json").write_text(json.dumps(samples(60)))
-    assert shelf.shard(spec(), "/data/train.json") is first
-    shelf.forget_data()
-    assert len(shelf.shard(spec(), "/data/train.json").training) == 54
+    assert cache.shard(spec(), "/data/train.json") is first
+    cache.forget_data()
+    assert len(cache.shard(spec(), "/data/train.json").training) == 54
 
 
 def test_another_dataset_or_another_model_is_another_shard(root: Root) -> None:
-    shelf = Shelf(root)
+    cache = ModelCache(root)
     (root.folder / "data/other.json").write_text(json.dumps(samples(12)))
-    first = shelf.shard(spec(), "/data/train.json")
-    assert len(shelf.shard(spec(), "/data/other.json").training) < len(first.training)
-    assert shelf.shard(spec(max_length=4), "/data/train.json").training.lengths.max() == 4
+    first = cache.shard(spec(), "/data/train.json")
+    assert len(cache.shard(spec(), "/data/other.json").training) < len(first.training)
+    assert cache.shard(spec(max_length=4), "/data/train.json").training.lengths.max() == 4
 
 
 def test_validation_data_is_not_split_and_always_read_anew(root: Root) -> None:
-    shelf = Shelf(root)
-    assert len(shelf.samples(spec(), "/data/train.json")) == 30
+    cache = ModelCache(root)
+    assert len(cache.samples(spec(), "/data/train.json")) == 30
     (root.folder / "data/train.json").write_text(json.dumps(samples(31)))
-    assert len(shelf.samples(spec(), "/data/train.json")) == 31
+    assert len(cache.samples(spec(), "/data/train.json")) == 31
 
 
 def test_one_network_is_kept_and_takes_the_weights_of_a_file(root: Root, tmp_path: Path) -> None:
-    shelf = Shelf(root)
-    network = shelf.network(spec())
-    assert shelf.network(spec()) is network
+    cache = ModelCache(root)
+    network = cache.network(spec())
+    assert cache.network(spec()) is network
     zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.state_of(network.model).items()}
     tensors.write(tmp_path / "zeros", zeros)
-    assert shelf.loaded(spec(), tmp_path / "zeros") is network
+    assert cache.loaded(spec(), tmp_path / "zeros") is network
     assert not any(bool(tensor.any()) for tensor in tensors.state_of(network.model).values())
-    assert shelf.network(spec(seed=8)) is not network
+    assert cache.network(spec(seed=8)) is not network
 
 
 def test_a_label_that_the_training_does_not_know_is_refused(root: Root) -> None:
     with pytest.raises(AgentError) as caught:
-        Shelf(root).shard(spec(labels=["negative", "positive"]), "/data/train.json")
+        ModelCache(root).shard(spec(labels=["negative", "positive"]), "/data/train.json")
     assert caught.value.code == "unknown_label"

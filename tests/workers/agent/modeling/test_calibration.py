@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workers.agent.modeling import calibration
-from workers.agent.protocol.inference import Curve
+from workers.agent.protocol.inference import CalibrationSums
 
 CLASSES = 3
 
@@ -33,13 +33,13 @@ def expected_calibration_error(table: torch.Tensor, labels: torch.Tensor, bins: 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 1.7, 5.0])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     logits, labels = drawn(20_000, 1)
-    found = calibration.fit([calibration.curve((temperature * logits).softmax(1), labels)], CLASSES)
+    found = calibration.fit([calibration.calibration_sums((temperature * logits).softmax(1), labels)], CLASSES)
     assert found == pytest.approx(temperature, rel=0.03)
 
 
 def test_an_overconfident_model_is_believed_less_and_says_the_same() -> None:
     logits, labels = drawn(1000, 2)
-    temperature = calibration.fit([calibration.curve((4 * logits).softmax(1), labels)], CLASSES)
+    temperature = calibration.fit([calibration.calibration_sums((4 * logits).softmax(1), labels)], CLASSES)
     logits, labels = drawn(4000, 3)
     raw = (4 * logits).softmax(1)
     mended = calibration.tempered(raw, temperature)
@@ -52,7 +52,7 @@ def test_an_overconfident_model_is_believed_less_and_says_the_same() -> None:
 def test_a_calibrated_model_is_left_as_it_is() -> None:
     logits, labels = drawn(1000, 4)
     raw = logits.softmax(1)
-    mended = calibration.tempered(raw, calibration.fit([calibration.curve(raw, labels)], CLASSES))
+    mended = calibration.tempered(raw, calibration.fit([calibration.calibration_sums(raw, labels)], CLASSES))
     assert surprise(mended, labels) < surprise(raw, labels) + 1e-4
     assert expected_calibration_error(mended, labels) < expected_calibration_error(raw, labels) + 0.01
 
@@ -60,14 +60,16 @@ def test_a_calibrated_model_is_left_as_it_is() -> None:
 def test_the_sums_of_four_workers_give_what_all_their_samples_would() -> None:
     logits, labels = drawn(400, 5)
     table = (3 * logits).softmax(1)
-    parts = [calibration.curve(table[part::4], labels[part::4]) for part in range(4)]
-    assert calibration.fit(parts, CLASSES) == pytest.approx(calibration.fit([calibration.curve(table, labels)], CLASSES))
+    parts = [calibration.calibration_sums(table[part::4], labels[part::4]) for part in range(4)]
+    assert calibration.fit(parts, CLASSES) == pytest.approx(
+        calibration.fit([calibration.calibration_sums(table, labels)], CLASSES)
+    )
 
 
 def test_few_samples_that_are_all_right_ask_for_no_certainty_by_hand() -> None:
     # Ten of ten right count as 11/12, and 9 to 1 becomes 11 to 1 at T = ln 9 / ln 11.
     table = torch.tensor([[0.9, 0.1]] * 10)
-    found = calibration.fit([calibration.curve(table, torch.zeros(10, dtype=torch.long))], 2)
+    found = calibration.fit([calibration.calibration_sums(table, torch.zeros(10, dtype=torch.long))], 2)
     assert found == pytest.approx(math.log(9) / math.log(11), abs=2e-3)
     assert float(calibration.tempered(table, found)[0, 0]) == pytest.approx(11 / 12, abs=1e-3)
 
@@ -75,15 +77,15 @@ def test_few_samples_that_are_all_right_ask_for_no_certainty_by_hand() -> None:
 def test_without_held_out_samples_there_is_no_temperature_and_nothing_changes() -> None:
     table = torch.tensor([[0.7, 0.3]])
     assert calibration.fit([], 2) is None
-    assert calibration.fit([calibration.curve(torch.empty(0, 2), torch.empty(0, dtype=torch.long))], 2) is None
+    assert calibration.fit([calibration.calibration_sums(torch.empty(0, 2), torch.empty(0, dtype=torch.long))], 2) is None
     assert calibration.tempered(table, None) is table
 
 
 def test_what_a_broken_model_or_a_liar_tells_is_not_fitted_to() -> None:
-    good = calibration.curve(*_table())
-    broken = calibration.curve(torch.full((5, 2), math.nan), torch.zeros(5, dtype=torch.long))
+    good = calibration.calibration_sums(*_table())
+    broken = calibration.calibration_sums(torch.full((5, 2), math.nan), torch.zeros(5, dtype=torch.long))
     lies = [
-        Curve(samples=5, right=[], even=[]),
+        CalibrationSums(samples=5, right=[], even=[]),
         good.model_copy(update={"right": [-1.0, *good.right[1:]]}),
         good.model_copy(update={"even": [math.inf, *good.even[1:]]}),
         good.model_copy(update={"samples": 0}),

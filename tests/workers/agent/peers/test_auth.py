@@ -10,7 +10,7 @@ from tests.workers.agent.agents import MODEL, TRAINING, Federation, LiveAgent, f
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue, read
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Autonomy, Peer
-from workers.agent.protocol.training import Keep, TrainingInit
+from workers.agent.protocol.training import ReplicateModel, TrainingInit
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
 W1, PS = Caller("worker", "w1"), Caller("aggregator", "ps")
@@ -113,7 +113,7 @@ def test_a_secure_sum_hears_each_worker_for_itself(two: Federation, phase: str, 
 
 def test_what_a_message_names_is_reached_with_the_readers_own_passes() -> None:
     peers = [Peer(node_id=name, url="http://x") for name in ("w1", "ps")]
-    keep = introduced(Keep(training_id="t", digest="d", source=peers[1], head=peers[0]), passes_of(W1))
+    keep = introduced(ReplicateModel(training_id="t", digest="d", source=peers[1], head=peers[0]), passes_of(W1))
     assert keep.head is not None
     assert [read(key_of(peer.node_id), str(peer.token)) for peer in (keep.source, keep.head)] == [W1, W1]
     assert read(key_of("w1"), str(keep.source.token)) is None, "a pass opens one agent"
@@ -132,7 +132,7 @@ def test_what_is_no_pass_is_nobodys(token: str) -> None:
 def test_keys_and_passes_are_not_shown_where_messages_are_printed() -> None:
     config = AgentConfig(node_id="w1", role="worker", key=key_of("w1"))
     peer = Peer(node_id="w1", url="http://x", headers={"X-Access": "of the way"}, token=issue(key_of("w1"), W1))
-    for message in (config, peer, Keep(training_id="t", digest="d", source=peer)):
+    for message in (config, peer, ReplicateModel(training_id="t", digest="d", source=peer)):
         assert not [secret for secret in (key_of("w1"), "of the way", "worker.w1.") if secret in f"{message!r} {message}"]
 
 

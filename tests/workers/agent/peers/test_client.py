@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from tests.workers.agent.impostor import Answer, impostor, says
-from workers.agent.peers.client import Exchange
-from workers.agent.protocol.admin import Health
+from workers.agent.peers.client import PeerClient
+from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.common import Peer, Receipt
 from workers.agent.protocol.training import ShardCheck
 from workers.agent.runtime.errors import AgentError
@@ -37,7 +37,7 @@ def trickling(content: bytes, pause_s: float) -> Answer:
 
 def pulled(peer: Peer, target: Path, times: int = 1) -> list[int]:
     async def pull() -> list[int]:
-        exchange = Exchange(KEY)
+        exchange = PeerClient(KEY)
         return await asyncio.gather(*(exchange.pull(peer, DIGEST, target) for _ in range(times)))
 
     return asyncio.run(pull())
@@ -94,18 +94,18 @@ def test_what_is_not_the_model_that_was_asked_for_is_thrown_away(
     tmp_path: Path, content: bytes, status: int, code: str
 ) -> None:
     with impostor(says(content, status)) as peer:
-        assert refused(Exchange(KEY).pull(peer, DIGEST, tmp_path / "model")).code == code
+        assert refused(PeerClient(KEY).pull(peer, DIGEST, tmp_path / "model")).code == code
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_peer_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
     nobody = Peer(node_id="w9", url="http://agent", uds=str(tmp_path / "nothing.sock"))
-    exchange = Exchange(KEY)
+    exchange = PeerClient(KEY)
     (tmp_path / "update").write_bytes(b"x")
     started = time.monotonic()
     assert refused(exchange.pull(nobody, DIGEST, tmp_path / "model")).code == "pull_failed"
     assert refused(exchange.push(nobody, "t", 1, "w1", tmp_path / "update")).code == "push_failed"
-    assert refused(exchange.ask(nobody, "/scores", QUESTION, Health, within_s=30)).code == "peer_failed"
+    assert refused(exchange.ask(nobody, "/scores", QUESTION, AgentHealth, within_s=30)).code == "peer_failed"
     assert time.monotonic() - started < 10
 
 
@@ -119,7 +119,7 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
         return Response(Receipt(accepted=True, bytes=size).model_dump_json())
 
     with impostor(answer) as peer:
-        receipt = asyncio.run(Exchange(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
+        receipt = asyncio.run(PeerClient(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
     assert receipt == Receipt(accepted=True, bytes=len(MODEL))
 
 
@@ -129,7 +129,7 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
 def test_an_answer_of_another_form_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "update").write_bytes(b"x")
     with impostor(says(content)) as peer:
-        found = refused(Exchange(KEY).push(peer, "t", 1, "w1", tmp_path / "update"))
+        found = refused(PeerClient(KEY).push(peer, "t", 1, "w1", tmp_path / "update"))
     assert (found.code, found.message) == ("push_failed", "w9 sent an answer of the wrong form")
 
 
@@ -137,5 +137,5 @@ def test_a_peer_that_trickles_its_answer_does_not_hold_the_asker() -> None:
     """Else one member of a committee could stop the training for ever."""
     with impostor(trickling(b"{" + b" " * 10_000, 0.05)) as peer:
         started = time.monotonic()
-        assert refused(Exchange(KEY).ask(peer, "/scores", QUESTION, Health, within_s=0.6)).code == "peer_failed"
+        assert refused(PeerClient(KEY).ask(peer, "/scores", QUESTION, AgentHealth, within_s=0.6)).code == "peer_failed"
         assert 0.5 < time.monotonic() - started < 10

@@ -2,11 +2,11 @@ import asyncio
 import time
 
 from workers.agent.protocol.training import TrainReport
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 
 
-def watched() -> Watched[TrainReport]:
-    return Watched(TrainReport(node_id="w", training_id="t", round=1, state="running"), "running")
+def watched() -> PollableReport[TrainReport]:
+    return PollableReport(TrainReport(node_id="w", training_id="t", round=1, state="running"), "running")
 
 
 def test_a_waiter_gets_the_report_as_it_stands_when_its_time_is_over() -> None:

@@ -14,7 +14,7 @@ from tests.workers.agent.impostor import impostor
 from tests.workers.agent.texts import samples
 from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.inference import Curve, Infer, Predict
+from workers.agent.protocol.inference import CalibrationSums, Infer, Predict
 from workers.agent.serving import combine
 from workers.agent.storage.model_store import Store
 
@@ -66,7 +66,7 @@ def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tenso
     """What the aggregator should say, from what each worker says."""
     answers = [infer(agents, worker, local=way != "global", engine=engine, **MEASURED) for worker in agents.workers]
     if way == "global":
-        curves = [Curve(**answer["curve"]) for answer in answers]
+        curves = [CalibrationSums(**answer["curve"]) for answer in answers]
         return calibration.tempered(table(answers[0]), calibration.fit(curves, 3))
     tables = [table(answer) for answer in answers]
     if way == "weighted":
@@ -186,7 +186,7 @@ def test_a_boasting_model_is_calibrated_on_the_workers_held_out_samples(trained:
     raw = predict(trained, digest=digest, inputs=texts, dataset="/data/none.json")
     assert raw["temperature"] is None
     mended = predict(trained, digest=digest, inputs=texts)
-    curves = [Curve(**infer(trained, worker, digest=digest, **MEASURED)["curve"]) for worker in trained.workers]
+    curves = [CalibrationSums(**infer(trained, worker, digest=digest, **MEASURED)["curve"]) for worker in trained.workers]
     assert mended["temperature"] == pytest.approx(calibration.fit(curves, 3))
     assert mended["temperature"] > 1.5
     assert [one["sentiment"] for one in mended["predictions"]] == [one["sentiment"] for one in raw["predictions"]]

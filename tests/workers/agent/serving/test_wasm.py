@@ -17,7 +17,7 @@ import pytest
 from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent.datasets.batches import Encoded, Shard, by_length
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import probabilities
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.common import ModelSpec
@@ -65,9 +65,9 @@ def _without(reason: str) -> Path:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES) if DEMANDED else ["transformer"])
 def test_the_exported_graphs_give_torchs_labels_in_webassembly(runtime: Path, tmp_path: Path, architecture: str) -> None:
     root = Root(tmp_path)
-    shelf, store = Shelf(root), Store(root.models)
+    cache, store = ModelCache(root), Store(root.models)
     spec = ModelSpec(architecture=architecture, model="base", labels=LABELS, max_length=16)
-    network = shelf.network(spec)
+    network = cache.network(spec)
     rows = samples(192)
     data = network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
     wanted = Hyperparameters(local_epochs=3, batch_size=16, learning_rate=3e-3, optimizer="adam")
@@ -76,7 +76,7 @@ def test_the_exported_graphs_give_torchs_labels_in_webassembly(runtime: Path, tm
     (tmp_path / "data").mkdir()
     (tmp_path / "data/validation.json").write_text(json.dumps(samples(120, 10_000)))
     request = Export(training_id="train_1", name="m", model=spec, digest=digest, onnx=True, validation="/data/validation.json")
-    export(root, store, shelf, request)
+    export(root, store, cache, request)
     texts = network.encoded(TEXTS)
     expected = probabilities(network, texts).argmax(1).numpy()
     assert len(set(expected.tolist())) == len(LABELS), "a model that says one thing only would prove nothing"

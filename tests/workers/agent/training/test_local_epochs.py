@@ -16,7 +16,7 @@ from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.paths import Root
 from workers.agent.storage import tensors
-from workers.agent.training.local_epochs import Job, Trained, train
+from workers.agent.training.local_epochs import LocalTrainingTask, Trained, train
 
 BASE = "b" * 64
 TINY = spec("/models/tiny")
@@ -58,7 +58,9 @@ def trained(
     """`level` None: a cluster without autonomy."""
     hyperparameters = Hyperparameters(**{"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, **wanted})
     autonomy = Autonomy(enabled=level is not None, level=level or 0.0)
-    return train(network, data, Job(number, hyperparameters, autonomy, BASE, commit, stop or threading.Event(), progress))
+    return train(
+        network, data, LocalTrainingTask(number, hyperparameters, autonomy, BASE, commit, stop or threading.Event(), progress)
+    )
 
 
 def digest(network: Network) -> str:

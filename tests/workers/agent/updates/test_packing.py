@@ -10,7 +10,7 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State
 from workers.agent.updates.packing import pack
-from workers.agent.updates.validation import admit
+from workers.agent.updates.validation import validate_update
 
 TOPK = Compression(sparse=True, ratio=0.02)
 REPORT = TrainReport(node_id="w1", training_id="t", round=1, state="done", samples=9).model_dump_json()
@@ -36,7 +36,7 @@ def test_both_sides_see_the_same_model(tmp_path: Path, values: str, sparse: bool
     wanted = Compression.model_validate({"values": values, "sparse": sparse, "ratio": 0.1})
     base = model(0)
     packed = pack(model(1), base, {"embeddings"}, wanted, None, random())
-    update = admit(sent(tmp_path / "u", packed.parts), "w1", base, {"embeddings"}, wanted)
+    update = validate_update(sent(tmp_path / "u", packed.parts), "w1", base, {"embeddings"}, wanted)
     if not wanted.is_none:
         assert tensors.state_digest(update.state) == tensors.state_digest(packed.state)
     assert torch.equal(update.state["embeddings"], base["embeddings"])
@@ -68,7 +68,7 @@ def test_frozen_parameters_do_not_travel(tmp_path: Path) -> None:
     less = sent(tmp_path / "less", pack(model(1), base, {"embeddings"}, Compression(), None, random()).parts)
     assert less.stat().st_size < whole.stat().st_size / 3
     with pytest.raises(AgentError) as caught:
-        admit(whole, "w1", base, {"embeddings"})
+        validate_update(whole, "w1", base, {"embeddings"})
     assert caught.value.code == "wrong_shapes"
 
 
@@ -86,5 +86,5 @@ def test_frozen_parameters_do_not_travel(tmp_path: Path) -> None:
 )
 def test_a_malformed_sparse_update_is_refused_at_the_door(tmp_path: Path, parts: State, code: str) -> None:
     with pytest.raises(AgentError) as caught:
-        admit(sent(tmp_path / "u", parts), "w1", model(0), (), TOPK)
+        validate_update(sent(tmp_path / "u", parts), "w1", model(0), (), TOPK)
     assert caught.value.code == code

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage.tensors import State
-from workers.agent.updates.validation import LARGEST_STEP, admit
+from workers.agent.updates.validation import LARGEST_STEP, validate_update
 
 BASE: State = {"w": torch.full((2, 2), 2.0), "b": torch.zeros(3)}
 
@@ -25,7 +25,7 @@ def moved(**tensors: torch.Tensor) -> State:
 
 def refused(path: Path, node_id: str = "w1") -> str:
     with pytest.raises(AgentError) as caught:
-        admit(path, node_id, BASE)
+        validate_update(path, node_id, BASE)
     return caught.value.code
 
 
@@ -36,7 +36,7 @@ def written(folder: Path, state: State, content: object = None) -> Path:
 
 
 def test_an_honest_update_comes_in_with_its_report(tmp_path: Path) -> None:
-    found = admit(written(tmp_path, moved()), "w1", BASE)
+    found = validate_update(written(tmp_path, moved()), "w1", BASE)
     assert (found.report.node_id, found.report.samples) == ("w1", 12)
     assert torch.equal(found.state["w"], moved()["w"])
 
@@ -101,7 +101,7 @@ def test_the_bound_is_ten_times_the_models_own_norm(tmp_path: Path) -> None:
     """The base's norm is 4, so a step of 40 is the largest."""
     step = LARGEST_STEP * 4 / 3**0.5
     inside, outside = ({**BASE, "b": torch.full((3,), step * factor)} for factor in (0.999, 1.001))
-    assert admit(written(tmp_path, inside), "w1", BASE)
+    assert validate_update(written(tmp_path, inside), "w1", BASE)
     assert refused(written(tmp_path, outside)) == "norm_exceeded"
     assert refused(written(tmp_path, moved(w=torch.full((2, 2), 3e38)))) == "norm_exceeded"
 
@@ -113,7 +113,7 @@ def test_no_bytes_at_all_get_past_the_door_or_break_it(tmp_path_factory: pytest.
     whole[at : at + len(noise)] = noise
     (folder / "update").write_bytes(bytes(whole))
     try:
-        found = admit(folder / "update", "w1", BASE)
+        found = validate_update(folder / "update", "w1", BASE)
     except AgentError:
         return
     assert all(bool(tensor.isfinite().all()) for tensor in found.state.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.agent.protocol.consensus import Ballot, Voted
+from workers.agent.protocol.consensus import Ballot, VoteResult
 from workers.agent.storage.model_store import Store
 from workers.agent.worker.ballots import Voter
 
@@ -16,7 +16,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def vote(store: Store, term: int, candidate: str = "w1", digest: str | None = None) -> Voted:
+def vote(store: Store, term: int, candidate: str = "w1", digest: str | None = None) -> VoteResult:
     """By an agent that was just started: what it knows is on its disk."""
     return asyncio.run(Voter("w2", store).vote(Ballot(training_id="train_1", term=term, candidate=candidate, digest=digest)))
 

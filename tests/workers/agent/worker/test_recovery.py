@@ -18,7 +18,7 @@ from workers.agent.peers.tokens import Caller
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.training import Hyperparameters, Keep, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.training import Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
 from workers.agent.server import Agent
@@ -121,8 +121,8 @@ class Training:
         return self.aggregator.ask(lambda agent: agent.aggregate_report(TRAINING, number, 30))
 
     def keep(self, digest: str) -> None:
-        request = Keep(training_id=TRAINING, digest=digest, source=self.aggregator.peer)
-        self.worker.ask(lambda agent: agent.keep(request))
+        request = ReplicateModel(training_id=TRAINING, digest=digest, source=self.aggregator.peer)
+        self.worker.ask(lambda agent: agent.replicate_model(request))
 
     def round(self, number: int) -> str:
         """A whole round; returns the new model's digest."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from api.domain.sandboxes import CommandResult, LimitHit
+from api.domain.sandboxes import CommandResult, ResourceLimitHit
 from tests.workers.sandboxes.hosting import ISOLATION, Host, run, spec
 from workers.sandboxes.client import SandboxClient
 
@@ -46,10 +46,10 @@ class Ground:
     def everyone_answers(self) -> bool:
         return self.answers(self.neighbour) and self.answers(self.attacker) and self.host.health["status"] == "ok"
 
-    def hits(self, sandbox: str | None = None) -> dict[str, LimitHit]:
+    def hits(self, sandbox: str | None = None) -> dict[str, ResourceLimitHit]:
         return {hit.limit: hit for hit in run(self.client.limit_hits(sandbox or self.attacker)) or []}
 
-    def wait_for_hit(self, limit: str, seconds: float = 20) -> LimitHit:
+    def wait_for_hit(self, limit: str, seconds: float = 20) -> ResourceLimitHit:
         deadline = time.monotonic() + seconds
         while limit not in (hits := self.hits()):
             assert time.monotonic() < deadline, f"the status names {list(hits)}, not {limit}"

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from api.domain.accountant import Steps, epsilon
+from api.domain.accountant import DpSgdSteps, epsilon
 from api.domain.errors import InvalidError
 from api.domain.specs import PredictionSpec
 from api.schemas.clusters import ClusterStatus
@@ -44,7 +44,7 @@ def test_every_round_says_what_it_has_spent_and_all_end_at_the_target(house: Hou
     assert 7.8 < epsilons[-1] <= 8.0
     last = spent[-1]
     assert last is not None
-    assert epsilons[-1] == pytest.approx(epsilon([Steps(1 / 3, last.noise_multiplier, 9)], 1e-3))
+    assert epsilons[-1] == pytest.approx(epsilon([DpSgdSteps(1 / 3, last.noise_multiplier, 9)], 1e-3))
     privacy = shown(house, training_id).privacy
     assert privacy is not None
     assert (privacy.epsilon, privacy.delta, set(privacy.workers)) == (epsilons[-1], 1e-3, set(house.workers))

@@ -82,7 +82,7 @@ def test_a_decision_is_told_once_by_its_node_and_moment(house: House) -> None:
     for expected in (2, 0):
         with house.database.unit_of_work() as uow:
             job = load(uow.session, uow.session.get_one(TrainingRow, training_id))
-            assert len(decisions.tell(uow.session, job, 1, house.aggregator, made)) == expected
+            assert len(decisions.record_decisions(uow.session, job, 1, house.aggregator, made)) == expected
     assert len(told(house)) == 2
 
 

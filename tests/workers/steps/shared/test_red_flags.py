@@ -15,7 +15,7 @@ from tests.api.store.rows import make_cluster, make_node, make_project, make_tra
 from workers.steps.shared import red_flags
 
 
-class Watched:
+class PollableReport:
     """A training of four workers, whose rounds a test writes down."""
 
     def __init__(self, database: Database) -> None:
@@ -69,11 +69,11 @@ class Watched:
 
 
 @pytest.fixture
-def watched(database: Database) -> Watched:
-    return Watched(database)
+def watched(database: Database) -> PollableReport:
+    return PollableReport(database)
 
 
-def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: Watched) -> None:
+def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: PollableReport) -> None:
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
     assert watched.looked_at() == []
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
@@ -90,14 +90,14 @@ def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: Watched) -> Non
     assert event["training_id"] == watched.id
 
 
-def test_a_flag_that_comes_back_is_raised_again(watched: Watched) -> None:
+def test_a_flag_that_comes_back_is_raised_again(watched: PollableReport) -> None:
     for state in ("rejected", "rejected", "done", "rejected", "rejected"):
         watched.round(0.5, state, 0.4, 0.4, 0.4)
         watched.looked_at()
     assert [(event["code"], event["round"]) for event in watched.told()] == [("updates_rejected", 2), ("updates_rejected", 5)]
 
 
-def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again(watched: Watched) -> None:
+def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again(watched: PollableReport) -> None:
     watched.round(None, "training", "training", "lost", "training")
     watched.node(watched.workers[2], "lost")
     (flag,) = watched.looked_at()
@@ -107,13 +107,13 @@ def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again
     assert watched.looked_at() == []
 
 
-def test_a_node_that_was_removed_on_purpose_is_no_red_flag(watched: Watched) -> None:
+def test_a_node_that_was_removed_on_purpose_is_no_red_flag(watched: PollableReport) -> None:
     watched.round(0.5, 0.4, 0.4, 0.4, 0.4)
     watched.node(watched.workers[0], "terminating")
     assert watched.looked_at() == []
 
 
-def test_losses_that_rise_and_losses_that_stand_still(watched: Watched) -> None:
+def test_losses_that_rise_and_losses_that_stand_still(watched: PollableReport) -> None:
     for loss in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         watched.round(loss)
         flags = watched.looked_at()

@@ -18,17 +18,16 @@ import hashlib
 import json
 import random
 import secrets
-from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.agent.aggregator.consensus.plausible import too_far
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.peers.client import Exchange
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.peers.client import PeerClient
 from workers.agent.proof_of_learning.trace import Sampler, trace_of
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.consensus import Audit, Audited, AuditRecord
+from workers.agent.protocol.consensus import Audit, AuditRecord, AuditResult
 from workers.agent.protocol.training import Commitment, TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
@@ -44,37 +43,37 @@ _NOT_REPRODUCED = "its replay of a committed segment does not give what was comm
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class AuditTask:
     """One worker's task: do `segment` again, and show the state after `step` of its steps."""
 
     segment: int
     step: int
 
 
-def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, Draw]:
+def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, AuditTask]:
     """A quarter of the workers, at least one. The draw follows from all roots and a nonce that is made after they are in."""
     roots = sorted((node_id, commitment.root) for node_id, commitment in commitments.items())
     seed = hashlib.sha256(json.dumps([roots, nonce]).encode()).hexdigest()
     chance = random.Random(seed)  # noqa: S311 - the secret is the nonce; who is told it can repeat the draw
     chosen = chance.sample(sorted(commitments), max(1, len(commitments) // _SHARE))
-    found: dict[str, Draw] = {}
+    found: dict[str, AuditTask] = {}
     for node_id in chosen:
         steps = commitments[node_id].steps
         segment = chance.choice([index for index, count in enumerate(steps) if count])
         # Inside the segment, where no state was digested whole; and far from its ends, as two states that lie one step
         # apart would show the gradient of a single batch.
         margin = max(1, steps[segment] // 4)
-        found[node_id] = Draw(segment, chance.randint(margin, max(margin, steps[segment] - margin)))
+        found[node_id] = AuditTask(segment, chance.randint(margin, max(margin, steps[segment] - margin)))
     return found
 
 
 class Auditor:
-    def __init__(self, store: Store, exchange: Exchange, log: Log) -> None:
+    def __init__(self, store: Store, exchange: PeerClient, log: Log) -> None:
         self._store = store
-        self._exchange = exchange
+        self._peers = exchange
         self._log = log
 
-    async def audit(self, found: Collection, frozen: Names[str]) -> list[AuditRecord]:
+    async def audit(self, found: RoundState, frozen: Collection[str]) -> list[AuditRecord]:
         """Audits some of the workers whose updates are held, side by side."""
         commitments = {node_id: report.commitment for node_id, (report, _) in found.held.items() if report.commitment}
         if not commitments:
@@ -83,7 +82,7 @@ class Auditor:
         drawn = draw(commitments, nonce)
         return list(await asyncio.gather(*(self._one(found, frozen, *item, nonce) for item in sorted(drawn.items()))))
 
-    async def _one(self, found: Collection, frozen: Names[str], node_id: str, task: Draw, nonce: str) -> AuditRecord:
+    async def _one(self, found: RoundState, frozen: Collection[str], node_id: str, task: AuditTask, nonce: str) -> AuditRecord:
         report, seconds = found.held[node_id][0], None
         within_s = max(_WITHIN_S, 2 * (report.train_seconds or 0.0))
         try:
@@ -106,7 +105,7 @@ class Auditor:
             nonce=nonce,
         )
 
-    async def _asked(self, found: Collection, report: TrainReport, task: Draw, nonce: str, within_s: float) -> Audited:
+    async def _asked(self, found: RoundState, report: TrainReport, task: AuditTask, nonce: str, within_s: float) -> AuditResult:
         assert report.commitment is not None
         question = Audit(
             training_id=found.request.training_id,
@@ -116,13 +115,13 @@ class Auditor:
             step=task.step,
             nonce=nonce,
         )
-        answer = await self._exchange.ask(_peer(found, report.node_id), "/audits", question, Audited, within_s=within_s)
+        answer = await self._peers.ask(_peer(found, report.node_id), "/audits", question, AuditResult, within_s=within_s)
         if answer.nonce != nonce:
             raise AgentError("other_nonce", "the answer is to another audit")
         return answer
 
     async def _fault(
-        self, found: Collection, frozen: Names[str], report: TrainReport, task: Draw, answer: Audited
+        self, found: RoundState, frozen: Collection[str], report: TrainReport, task: AuditTask, answer: AuditResult
     ) -> str | None:
         commitment = report.commitment
         assert commitment is not None
@@ -138,20 +137,20 @@ class Auditor:
             files[name] = folder / f"{name}.safetensors"
             folder.mkdir(parents=True, exist_ok=True)
             path = f"/trainings/{found.request.training_id}/rounds/{found.request.round}/evidence/{name}"
-            await self._exchange.take(_peer(found, report.node_id), path, files[name], _FETCH_S)
+            await self._peers.take(_peer(found, report.node_id), path, files[name], _FETCH_S)
         return await asyncio.to_thread(_fault_of, found, frozen, commitment, task, answer, files, base)
 
 
-def _peer(found: Collection, node_id: str) -> Peer:
+def _peer(found: RoundState, node_id: str) -> Peer:
     return next(peer for peer in found.request.workers if peer.node_id == node_id)
 
 
 def _fault_of(
-    found: Collection,
-    frozen: Names[str],
+    found: RoundState,
+    frozen: Collection[str],
     commitment: Commitment,
-    task: Draw,
-    answer: Audited,
+    task: AuditTask,
+    answer: AuditResult,
     files: Mapping[str, Path],
     base_path: Path,
 ) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection as Names
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from workers.agent.aggregator.consensus import byzantine
@@ -10,8 +10,8 @@ from workers.agent.aggregator.consensus.auditing import Auditor
 from workers.agent.aggregator.consensus.committee import rejected
 from workers.agent.aggregator.consensus.update_length import OUT_OF_REACH, too_long
 from workers.agent.aggregator.consensus.voting import vote
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.peers.client import Exchange
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.consensus import AuditRecord, Vote
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
@@ -20,7 +20,7 @@ from workers.agent.strategies.registry import Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FilterResult:
     """`rule` combines the accepted updates where the consensus says how. `seconds` is what the judging took; None where nobody
     judges."""
 
@@ -33,28 +33,28 @@ class Verdict:
     seconds: float | None = None
 
 
-class Jury:
-    def __init__(self, store: Store, exchange: Exchange, log: Log) -> None:
-        self._exchange = exchange
+class UpdateFilter:
+    def __init__(self, store: Store, exchange: PeerClient, log: Log) -> None:
+        self._peers = exchange
         self._log = log
         self._auditor = Auditor(store, exchange, log)
 
-    async def judge(self, found: Collection, frozen: Names[str]) -> Verdict:
+    async def judge(self, found: RoundState, frozen: Collection[str]) -> FilterResult:
         """`frozen` are the tensors that training leaves as they are."""
         if found.held and found.request.consensus == "proof-of-learning":
             return await self._by_evidence(found, frozen)
         if found.held and found.request.consensus == "byzantine":
             return await asyncio.to_thread(_by_distance, found)
-        return Verdict([report.node_id for report in found.report.received])
+        return FilterResult([report.node_id for report in found.report.received])
 
-    async def _by_evidence(self, found: Collection, frozen: Names[str]) -> Verdict:
+    async def _by_evidence(self, found: RoundState, frozen: Collection[str]) -> FilterResult:
         started = time.perf_counter()
-        votes, audits = await asyncio.gather(vote(found, self._exchange, self._log), self._auditor.audit(found, frozen))
+        votes, audits = await asyncio.gather(vote(found, self._peers, self._log), self._auditor.audit(found, frozen))
         steps = {node_id: sum(report.commitment.steps) for node_id, (report, _) in found.held.items() if report.commitment}
         far = too_long({node_id: (found.lengths[node_id], count) for node_id, count in steps.items()})
         refused = dict(rejected(list(found.held), votes)) | dict.fromkeys(far, OUT_OF_REACH)
         refused |= {audit.worker: audit.reason for audit in audits if audit.reason is not None}
-        return Verdict(
+        return FilterResult(
             [node_id for node_id in found.held if node_id not in refused],
             refused,
             votes,
@@ -63,7 +63,7 @@ class Jury:
         )
 
 
-def _by_distance(found: Collection) -> Verdict:
+def _by_distance(found: RoundState) -> FilterResult:
     started = time.perf_counter()
     names = sorted(found.held)
     choice = byzantine.choose([tensors.OnDisk(found.held[node_id][1]) for node_id in names])
@@ -75,4 +75,4 @@ def _by_distance(found: Collection) -> Verdict:
     if left_out:
         notices.append(f"not refused, but not among the nearest and so not averaged: {', '.join(left_out)}")
     seconds = time.perf_counter() - started
-    return Verdict(accepted, refused, rule=choice.rule, notices=notices, seconds=seconds)
+    return FilterResult(accepted, refused, rule=choice.rule, notices=notices, seconds=seconds)

@@ -3,8 +3,8 @@
 import asyncio
 
 from workers.agent.aggregator.consensus.committee import committee, votes_of
-from workers.agent.aggregator.round_state import Collection
-from workers.agent.peers.client import Exchange
+from workers.agent.aggregator.round_state import RoundState
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.consensus import Score, Scores, Vote
 from workers.agent.runtime.errors import AgentError
@@ -13,7 +13,7 @@ from workers.agent.runtime.logs import Log
 _VOTE_WITHIN_S = 60.0
 
 
-async def vote(found: Collection, exchange: Exchange, log: Log) -> list[Vote]:
+async def vote(found: RoundState, exchange: PeerClient, log: Log) -> list[Vote]:
     """Votes on all updates that are held."""
     request = found.request
     peers = {peer.node_id: peer for peer in request.workers if peer.node_id in found.held}

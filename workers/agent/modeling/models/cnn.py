@@ -7,19 +7,19 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class CnnSize:
     embedding: int
     filters: int
 
 
-SIZES = {"base": Size(128, 128), "large": Size(256, 256)}
+SIZES = {"base": CnnSize(128, 128), "large": CnnSize(256, 256)}
 # Odd, so that a text has as many windows as words.
 _WIDTHS = (1, 3, 5)
 _DROPOUT = 0.5
 CODE = "modeling_cnn.py"
 
 
-def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+def make(size: CnnSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     from workers.agent.modeling.models.modeling_cnn import CnnConfig, CnnForSequenceClassification
 
     config = CnnConfig(embedding_size=size.embedding, filters=size.filters, widths=_WIDTHS, dropout=_DROPOUT, **common)

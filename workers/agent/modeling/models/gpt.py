@@ -10,17 +10,17 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class GptSize:
     layers: int
     width: int
     heads: int
 
 
-SIZES = {"base": Size(2, 128, 4), "large": Size(4, 256, 4)}
+SIZES = {"base": GptSize(2, 128, 4), "large": GptSize(4, 256, 4)}
 _DROPOUT = 0.2
 
 
-def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+def make(size: GptSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2ForSequenceClassification
 

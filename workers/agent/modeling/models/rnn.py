@@ -7,17 +7,17 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class RnnSize:
     embedding: int
     width: int
 
 
-SIZES = {"base": Size(128, 128), "large": Size(256, 256)}
+SIZES = {"base": RnnSize(128, 128), "large": RnnSize(256, 256)}
 _DROPOUT = 0.3
 CODE = "modeling_rnn.py"
 
 
-def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+def make(size: RnnSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     from workers.agent.modeling.models.modeling_rnn import RnnConfig, RnnForSequenceClassification
 
     config = RnnConfig(embedding_size=size.embedding, hidden_size=size.width, dropout=_DROPOUT, **common)

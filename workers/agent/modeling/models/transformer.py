@@ -9,18 +9,18 @@ POSITIONS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class TransformerSize:
     layers: int
     width: int
     heads: int
     feed_forward: int
 
 
-SIZES = {"base": Size(2, 128, 4, 512), "large": Size(4, 256, 4, 1024)}
+SIZES = {"base": TransformerSize(2, 128, 4, 512), "large": TransformerSize(4, 256, 4, 1024)}
 DROPOUT = 0.2
 
 
-def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     """`common`: vocab_size, pad_token_id and the names of the labels, as any transformers config takes them."""
     from transformers.models.bert.configuration_bert import BertConfig
     from transformers.models.bert.modeling_bert import BertForSequenceClassification

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from workers.agent.modeling.models.transformer import DROPOUT, Size
+from workers.agent.modeling.models.transformer import DROPOUT, TransformerSize
 from workers.agent.modeling.models.transformer import SIZES as SIZES
 
 
-def make(size: Size, max_length: int, common: dict[str, Any]) -> nn.Module:
+def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     from transformers.models.xlnet.configuration_xlnet import XLNetConfig
     from transformers.models.xlnet.modeling_xlnet import XLNetForSequenceClassification
 

@@ -7,7 +7,7 @@ import sys
 import types
 from importlib.util import find_spec
 
-from .wire import Settings
+from .wire import SandboxSettings
 
 
 def _skip_client_imports() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     control = socket.socket(fileno=arguments.control)
     control.set_inheritable(False)
-    settings = Settings.receive(control)
+    settings = SandboxSettings.receive(control)
     _skip_client_imports()
 
     from .limits import apply_limits

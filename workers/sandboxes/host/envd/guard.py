@@ -12,7 +12,7 @@ from .notices import Notices
 from .processes import ProcessTable
 from .tree import below
 from .usage import Usage, process_use, shared_once
-from .wire import Settings
+from .wire import SandboxSettings
 
 # The kernel counts the processes that built the sandbox, too, and they cannot be seen from inside.
 _UNSEEN = 2
@@ -26,7 +26,7 @@ _NEWS_FILES = 10_000
 class Guard:
     """Kills the largest process above the memory limit, and every command that grows above the limits on disk and files."""
 
-    def __init__(self, settings: Settings, usage: Usage, table: ProcessTable, log: SandboxLog, notices: Notices) -> None:
+    def __init__(self, settings: SandboxSettings, usage: Usage, table: ProcessTable, log: SandboxLog, notices: Notices) -> None:
         self._settings = settings
         self._usage = usage
         self._table = table

@@ -5,14 +5,14 @@ import os
 import resource
 import sys
 
-from .wire import Settings
+from .wire import SandboxSettings
 
 _PR_SET_DUMPABLE = 4
 _OPEN_FILES = 4096
 _RUNTIME_BYTES = 512 << 20
 
 
-def apply_limits(settings: Settings) -> None:
+def apply_limits(settings: SandboxSettings) -> None:
     """Set this process's limits; every command inherits them.
 
     The limits on processes and on memory per process are set only where the sandbox is its own user: anywhere else the

@@ -13,7 +13,7 @@ from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
 from .paths import check_user
-from .processes import Ended, Listener, Output, Process, ProcessTable
+from .processes import Listener, Output, Process, ProcessExit, ProcessTable
 
 # A keep-alive is also how a stream finds out that its client has gone.
 _KEEP_ALIVE_S = 15.0
@@ -122,7 +122,7 @@ async def _follow(process: Process, listener: Listener) -> AsyncIterator[pb.Proc
             except TimeoutError:
                 yield pb.ProcessEvent(event=_Quiet("keepalive", pb.ProcessEvent.KeepAlive()))
                 continue
-            if isinstance(event, Ended):
+            if isinstance(event, ProcessExit):
                 yield _end(event)
                 return
             yield _data(event)
@@ -135,7 +135,7 @@ def _data(event: Output) -> pb.ProcessEvent:
     return pb.ProcessEvent(event=_Data("data", pb.ProcessEvent.DataEvent(output=output)))
 
 
-def _end(event: Ended) -> pb.ProcessEvent:
+def _end(event: ProcessExit) -> pb.ProcessEvent:
     if event.timed_out:
         raise ConnectError(Code.DEADLINE_EXCEEDED, "the command reached its deadline and was killed with its group")
     error = None if event.exit_code == 0 else event.status

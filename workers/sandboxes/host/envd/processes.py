@@ -15,7 +15,7 @@ from .log import LineLogger, SandboxLog
 from .notices import Notices
 from .paths import HOME, USER, Paths
 from .tree import adopt_orphans, kill_strays, kill_tree
-from .wire import Settings
+from .wire import SandboxSettings
 
 _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
@@ -33,7 +33,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProcessExit:
     """`exit_code` is 128 + n for a process that signal n ended, as shells tell it."""
 
     exit_code: int
@@ -41,7 +41,7 @@ class Ended:
     timed_out: bool
 
 
-Event = Output | Ended
+Event = Output | ProcessExit
 Listener = asyncio.Queue[Event]
 
 
@@ -58,7 +58,7 @@ class Process:
         self.adopts = adopts
         self._listeners: set[Listener] = set()
         self._pumps: list[asyncio.Task[None]] = []
-        self._ended: Ended | None = None
+        self._ended: ProcessExit | None = None
         self._timed_out = False
 
     def listen(self) -> Listener:
@@ -109,9 +109,9 @@ class Process:
         await asyncio.wait(self._pumps, timeout=_DRAIN_S)
         if returncode < 0:
             status = f"signal: {signal.Signals(-returncode).name}"
-            self._ended = Ended(128 - returncode, status, self._timed_out)
+            self._ended = ProcessExit(128 - returncode, status, self._timed_out)
         else:
-            self._ended = Ended(returncode, f"exit status {returncode}", self._timed_out)
+            self._ended = ProcessExit(returncode, f"exit status {returncode}", self._timed_out)
         if self.stdin is not None:
             self.stdin.close()
         await self._tell(self._ended)
@@ -120,7 +120,7 @@ class Process:
 class ProcessTable:
     """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
 
-    def __init__(self, settings: Settings, paths: Paths, log: SandboxLog, notices: Notices) -> None:
+    def __init__(self, settings: SandboxSettings, paths: Paths, log: SandboxLog, notices: Notices) -> None:
         self._settings = settings
         self._paths = paths
         self._log = log

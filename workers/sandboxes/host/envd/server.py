@@ -27,12 +27,12 @@ from .paths import HOME, Paths
 from .process import ProcessService
 from .processes import ProcessTable
 from .usage import Usage
-from .wire import Settings
+from .wire import SandboxSettings
 
 _THREADS = 8
 
 
-async def serve(settings: Settings, control: socket.socket, log_descriptor: int) -> None:
+async def serve(settings: SandboxSettings, control: socket.socket, log_descriptor: int) -> None:
     """Run until the host is gone, then take every process of the sandbox along."""
     # Its warnings tell of clients that left early, which is theirs to do.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
@@ -65,7 +65,7 @@ def _start_threads() -> None:
     asyncio.get_running_loop().set_default_executor(threads)
 
 
-def _make_home(settings: Settings, paths: Paths) -> None:
+def _make_home(settings: SandboxSettings, paths: Paths) -> None:
     home = paths.resolve(HOME)
     home.mkdir(parents=True, exist_ok=True)
     if settings.root != "/":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .disk import DiskUse, disk_use
 from .paths import Paths
-from .wire import Settings
+from .wire import SandboxSettings
 
 _PROC = Path("/proc")
 WRITABLE = ("/data", "/model", "/export", "/home", "/tmp", "/run")  # noqa: S108 (the sandbox's own)
@@ -29,7 +29,7 @@ class ProcessUse:
 
 
 class Usage:
-    def __init__(self, settings: Settings, paths: Paths) -> None:
+    def __init__(self, settings: SandboxSettings, paths: Paths) -> None:
         self._settings = settings
         self._folders = [str(paths.resolve(folder)) for folder in WRITABLE]
         self._last = (time.monotonic(), 0.0)

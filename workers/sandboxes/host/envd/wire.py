@@ -21,7 +21,7 @@ _LENGTH = struct.Struct("!I")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SandboxSettings:
     """How a sandbox runs. Sizes in bytes; `root` is where the sandbox's `/` lies as envd sees it.
 
     `watch_memory` tells envd to hold the memory limit itself, because no cgroup does.

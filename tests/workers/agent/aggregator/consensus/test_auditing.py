@@ -19,7 +19,7 @@ from tests.workers.agent.impostor import impostor, says
 from workers.agent.aggregator.consensus.auditing import draw
 from workers.agent.proof_of_learning.commitment import Chain
 from workers.agent.proof_of_learning.trace import Sampler, trace_of
-from workers.agent.protocol.consensus import Audit, Audited
+from workers.agent.protocol.consensus import Audit, AuditResult
 from workers.agent.protocol.training import Commitment, Hyperparameters, TrainReport
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
@@ -95,7 +95,7 @@ def test_every_segment_can_be_walked_again_to_the_bit(one: Federation, wanted: d
     assert sum(commitment["steps"]) == -(-22 // wanted["batch_size"]) * wanted.get("local_epochs", 1)
     for segment, steps in enumerate(commitment["steps"]):
         audit = Audit(training_id=TRAINING, round=1, segment=segment, steps=steps, step=1, nonce="n")
-        answer = Audited(**worker.call("POST", "/audits", audit))
+        answer = AuditResult(**worker.call("POST", "/audits", audit))
         assert trace_of(answer.fingerprints) == commitment["traces"][segment]
         digests = {name: tensors.state_digest(evidence(worker, name)) for name in ("start", "end")}
         before = tensors.state_digest(global_model(one)) if segment == 0 else commitment["segments"][segment - 1]
@@ -128,7 +128,7 @@ def test_a_free_rider_that_only_echoes_its_digests_is_caught(one: Federation) ->
         if request.url.path != "/audits":
             return Response("{}", 404)
         audit = Audit.model_validate_json(await request.body())
-        said = Audited(node_id="w9", nonce=audit.nonce, fingerprints=["f" * 64] * audit.steps, loss=0.5, seconds=0.1)
+        said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=["f" * 64] * audit.steps, loss=0.5, seconds=0.1)
         return Response(said.model_dump_json())
 
     found = rejected_alone(one, echo, made_up(one, "w9", [a_little_noise(one, times) for times in (1, 2, 3, 4)]))
@@ -148,7 +148,7 @@ def test_a_free_rider_that_has_no_states_to_show_is_caught(one: Federation) -> N
     async def answer(request: Request) -> Response:
         if request.url.path == "/audits":
             audit = Audit.model_validate_json(await request.body())
-            said = Audited(node_id="w9", nonce=audit.nonce, fingerprints=prints[audit.segment], loss=0.5, seconds=0.1)
+            said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=prints[audit.segment], loss=0.5, seconds=0.1)
             return Response(said.model_dump_json())
         return Response(safetensors.torch.save(states[0]))
 
@@ -164,7 +164,7 @@ def test_a_free_rider_that_has_no_states_to_show_is_caught(one: Federation) -> N
         (says('{"code": "nothing_to_replay", "message": "no"}', 404), "peer_failed"),
         (says("not an answer"), "peer_failed"),
         (
-            says(Audited(node_id="w9", nonce="of before", fingerprints=[], loss=0, seconds=0).model_dump_json()),
+            says(AuditResult(node_id="w9", nonce="of before", fingerprints=[], loss=0, seconds=0).model_dump_json()),
             "other_nonce",
         ),
     ],

@@ -8,7 +8,7 @@ import torch
 
 from tests.workers.agent.jobs import job
 from workers.agent.datasets.batches import Shard
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import score
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
 from workers.agent.protocol.common import ModelSpec
@@ -87,7 +87,7 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     with torch.no_grad():
         next(iter(network.model.parameters())).mul_(1.5)
     digest = store.save("train_x", tensors.state_of(network.model)).digest
-    export.export(root, store, Shelf(root), Export(training_id="train_x", name="m", model=network.spec, digest=digest))
+    export.export(root, store, ModelCache(root), Export(training_id="train_x", name="m", model=network.spec, digest=digest))
     folder = root.exports / "m"
     loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)

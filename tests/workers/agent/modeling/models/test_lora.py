@@ -9,7 +9,7 @@ import torch
 from tests.workers.agent.jobs import job
 from workers.agent.datasets.batches import Shard
 from workers.agent.modeling import freezing
-from workers.agent.modeling.cache import Shelf
+from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models import lora
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
@@ -76,7 +76,7 @@ def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path) -> None:
                 parameter.normal_(std=0.2)
     expected, store = logits(made), Store(root.models)
     digest = store.save("t", tensors.state_of(made.model)).digest
-    export.export(root, store, Shelf(root), Export(training_id="t", name="m", model=made.spec, digest=digest, onnx=True))
+    export.export(root, store, ModelCache(root), Export(training_id="t", name="m", model=made.spec, digest=digest, onnx=True))
     ids, mask = made.encoded(TEXTS).batch(np.arange(len(TEXTS)))
     loaded = AutoModelForSequenceClassification.from_pretrained(root.exports / "m").eval()
     with torch.inference_mode():

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers.agent.peers.client import Exchange
-from workers.agent.peers.outbox import Parts
-from workers.agent.protocol.common import Link, Peer
+from workers.agent.peers.client import PeerClient
+from workers.agent.peers.outbox import Outbox
+from workers.agent.protocol.common import LinkUse, Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.storage import tensors
 
@@ -27,7 +27,7 @@ class Mean:
 
 
 @dataclass(slots=True)
-class Meeting:
+class PeerAveraging:
     """`update` is this worker's own file with its report in the metadata, `base` the round's global model."""
 
     node_id: str
@@ -37,9 +37,9 @@ class Meeting:
     base: Path
     update: Path
     samples: int
-    exchange: Exchange
-    parts: Parts
-    links: dict[str, Link] = field(default_factory=dict)
+    exchange: PeerClient
+    parts: Outbox
+    links: dict[str, LinkUse] = field(default_factory=dict)
 
     @property
     def peers(self) -> Sequence[Peer]:
@@ -63,7 +63,7 @@ class Meeting:
         part = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.named(name)}"
         size, seconds = await self.exchange.take(peer, part, target, self.path.wait_s)
         before = self.links.get(peer.node_id)
-        self.links[peer.node_id] = Link(
+        self.links[peer.node_id] = LinkUse(
             source=peer.node_id,
             target=self.node_id,
             bytes=size + (before.bytes if before else 0),

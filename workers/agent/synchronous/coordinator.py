@@ -9,44 +9,51 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from workers.agent.datasets.batches import Encoded
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.client import Exchange
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
-from workers.agent.protocol.common import Decision, Link, Problem, Stopped
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
 from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.synchronous import Ended
+from workers.agent.protocol.synchronous import AttemptEnded
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.autonomy import to_tell
+from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
-from workers.agent.synchronous.attempt import Attempt, BrokenError, Conductor, Round
+from workers.agent.synchronous.attempt import Attempt, AttemptRunner, BrokenError, SyncRound
 from workers.agent.synchronous.calls import Calls
-from workers.agent.synchronous.wires import Postbox
+from workers.agent.synchronous.connections import Inbox
 from workers.agent.updates.validation import sound
 
 _MOST_ATTEMPTS = 5
 Validate = Callable[[AggregateRound, str], Awaitable[Evaluation | None]]
 
 
-class Leader:
+class SyncCoordinator:
     """One round at a time. `validate` measures a new model on the aggregator's validation file."""
 
     def __init__(
-        self, node_id: str, exchange: Exchange, store: Store, shelf: Shelf, validate: Validate, log: Log, untold: list[Decision]
+        self,
+        node_id: str,
+        exchange: PeerClient,
+        store: Store,
+        cache: ModelCache,
+        validate: Validate,
+        log: Log,
+        pending_decisions: list[Decision],
     ) -> None:
         self._node_id = node_id
-        self._exchange = exchange
+        self._peers = exchange
         self._calls = Calls(exchange)
-        self._conductor = Conductor(node_id, exchange, self._calls, shelf)
+        self._runner = AttemptRunner(node_id, exchange, self._calls, cache)
         self._store = store
-        self._shelf = shelf
+        self._cache = cache
         self._validate = validate
         self._log = log
-        self._untold = untold
-        self._round: Round | None = None
+        self._pending_decisions = pending_decisions
+        self._round: SyncRound | None = None
 
     async def start(self, request: AggregateRound, wanted: Hyperparameters) -> AggregateReport:
         """Begin the round, or report if it has begun. `unknown_model`."""
@@ -56,7 +63,7 @@ class Leader:
             return found.report
         self._store.need(request.base_digest)
         if found is None or found.key[0] != request.training_id:
-            self._shelf.forget_data()
+            self._cache.forget_data()
         if found is not None and found.task is not None:
             found.stop.set()
             await asyncio.gather(found.task, return_exceptions=True)
@@ -65,9 +72,9 @@ class Leader:
             training_id=request.training_id,
             round=request.round,
             state="collecting",
-            decisions=to_tell(self._untold),
+            decisions=take_pending_decisions(self._pending_decisions),
         )
-        self._round = made = Round(request, wanted, Watched(report, "collecting"))
+        self._round = made = SyncRound(request, wanted, PollableReport(report, "collecting"))
         made.task = asyncio.create_task(self._run(made))
         return report
 
@@ -96,12 +103,12 @@ class Leader:
         found.watched.change(state="stopped")
         return True
 
-    def box(self, attempt: str) -> Postbox | None:
+    def box(self, attempt: str) -> Inbox | None:
         """Where vectors of that attempt go; None for any but the one in hand."""
         made = self._round.attempt if self._round is not None else None
         return made.box if made is not None and made.box.attempt == attempt else None
 
-    async def ended(self, body: Ended) -> Stopped:
+    async def ended(self, body: AttemptEnded) -> Stopped:
         made = self._round.attempt if self._round is not None else None
         if made is None or made.box.attempt != body.attempt:
             return Stopped(stopped=True)
@@ -110,7 +117,7 @@ class Leader:
             made.over.set()
         return Stopped(stopped=False)
 
-    async def _run(self, found: Round) -> None:
+    async def _run(self, found: SyncRound) -> None:
         try:
             async with asyncio.timeout(found.request.deadline_s):
                 await self._attempts(found)
@@ -118,12 +125,12 @@ class Leader:
             found.watched.change(state="stopped")
         except TimeoutError:
             message = f"the workers were not through by the round's deadline of {found.request.deadline_s:g} s"
-            found.watched.change(state="failed", problem=Problem(code="deadline", message=message))
+            found.watched.change(state="failed", problem=AgentProblem(code="deadline", message=message))
         except AgentError as error:
             found.watched.change(state="failed", problem=error.problem)
         except Exception as error:  # noqa: BLE001 - a round that stays open would be waited for until nobody knows why
             message = f"the round failed with {type(error).__name__}"
-            found.watched.change(state="failed", problem=Problem(code="agent_failed", message=message))
+            found.watched.change(state="failed", problem=AgentProblem(code="agent_failed", message=message))
         finally:
             found.attempt = None
         if found.report.state != "done":
@@ -131,7 +138,7 @@ class Leader:
         report = found.report
         self._log("synchronous", round=report.round, state=report.state, workers=len(report.accepted))
 
-    async def _attempts(self, found: Round) -> None:
+    async def _attempts(self, found: SyncRound) -> None:
         data = await asyncio.to_thread(self._pooled, found.request)
         order = found.request.path.peers if found.request.path is not None else found.request.workers
         peers = [peer for peer in order if peer.node_id not in found.dropped]
@@ -141,7 +148,7 @@ class Leader:
                 raise AgentError("quorum_not_met", message)
             try:
                 started = time.perf_counter()
-                made, links = await self._conductor.conduct(found, peers, data)
+                made, links = await self._runner.conduct(found, peers, data)
                 await self._publish(found, made, links, started)
             except BrokenError as broken:
                 if found.stop.is_set():
@@ -158,11 +165,11 @@ class Leader:
         raise AgentError("attempts_exhausted", f"the round broke {_MOST_ATTEMPTS} times")
 
     def _pooled(self, request: AggregateRound) -> Encoded:
-        with self._shelf.lock:
-            self._shelf.loaded(request.model, self._store.need(request.base_digest))
-            return self._shelf.shard(request.model, request.dataset).training
+        with self._cache.lock:
+            self._cache.loaded(request.model, self._store.need(request.base_digest))
+            return self._cache.shard(request.model, request.dataset).training
 
-    async def _publish(self, found: Round, made: Attempt, links: list[Link], started: float) -> None:
+    async def _publish(self, found: SyncRound, made: Attempt, links: list[LinkUse], started: float) -> None:
         request, reports = found.request, [made.ended[peer.node_id].report for peer in made.peers]
         digests = {one.digest for one in made.ended.values()}
         if len(digests) != 1 or None in digests:
@@ -170,9 +177,9 @@ class Leader:
         digest = digests.pop() or ""
         publishing = time.perf_counter()
         target = self._store.path(request.training_id, digest)
-        size, seconds = await self._exchange.fetch(made.peers[0], digest, target)
+        size, seconds = await self._peers.fetch(made.peers[0], digest, target)
         await asyncio.to_thread(lambda: sound(target, tensors.read(self._store.need(request.base_digest))))
-        links = [*links, Link(source=made.peers[0].node_id, target=self._node_id, bytes=size, seconds=seconds)]
+        links = [*links, LinkUse(source=made.peers[0].node_id, target=self._node_id, bytes=size, seconds=seconds)]
         links += [link for report in reports for link in report.links]
         aggregate_seconds = time.perf_counter() - publishing
         validation = await self._validate(request, digest)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from workers.sandboxes.host.config import Limits
-from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMITS, NOTICE, Settings
+from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMITS, NOTICE, SandboxSettings
 from workers.sandboxes.host.gateway import FOLDER
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
@@ -29,11 +29,11 @@ class PortClosedError(Exception):
     """Nothing inside the sandbox accepts connections on that port."""
 
 
-class MachineGoneError(Exception):
+class SandboxGoneError(Exception):
     """The sandbox's first process has ended."""
 
 
-class Machine:
+class RunningSandbox:
     """Use `boot` to make one. It stays usable until its process ends; `wait` tells when."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Machine:
         finally:
             inside.close()
             os.close(log)
-        settings = Settings(
+        settings = SandboxSettings(
             root=isolation.root_inside(root),
             path=search_path(),
             python_path=isolation.python_path,
@@ -106,7 +106,7 @@ class Machine:
             control.close()
             _kill(process)
             await process.wait()
-            if isinstance(error, OSError | MachineGoneError | PortClosedError):
+            if isinstance(error, OSError | SandboxGoneError | PortClosedError):
                 raise OSError(errno.EIO, "the sandbox did not start") from error
             raise
         return machine
@@ -114,7 +114,7 @@ class Machine:
     async def dial(self, port: int) -> socket.socket:
         """A connected, non-blocking socket to a port inside. Raise PortClosedError or MachineGoneError."""
         if self._reader.done():
-            raise MachineGoneError
+            raise SandboxGoneError
         request = next(self._requests) % NOTICE
         answer: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
@@ -125,7 +125,7 @@ class Machine:
         except TimeoutError as error:
             raise PortClosedError("the sandbox does not answer") from error
         except OSError as error:
-            raise MachineGoneError from error
+            raise SandboxGoneError from error
         finally:
             self._waiting.pop(request, None)
 
@@ -148,7 +148,7 @@ class Machine:
             loop.remove_reader(self._control)
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(MachineGoneError())
+                    answer.set_exception(SandboxGoneError())
 
     def _receive(self) -> bool:
         frame, descriptors, _, _ = socket.recv_fds(self._control, FRAME.size, 1)

@@ -10,33 +10,33 @@ from typing import Any, TypeVar
 
 from workers.agent.datasets.batches import Encoded
 from workers.agent.modeling import precision
-from workers.agent.modeling.cache import Shelf
-from workers.agent.peers.client import Exchange
-from workers.agent.peers.model_fetcher import Copies
-from workers.agent.protocol.common import Decision, Link, Problem, Stopped
-from workers.agent.protocol.synchronous import Begin, Begun, Ended, Go
+from workers.agent.modeling.cache import ModelCache
+from workers.agent.peers.client import PeerClient
+from workers.agent.peers.model_fetcher import ModelFetcher
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
+from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
 from workers.agent.protocol.training import TrainReport
-from workers.agent.runtime.autonomy import to_tell
+from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.long_poll import Watched
+from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
 from workers.agent.synchronous import shares
-from workers.agent.synchronous.allreduce import SUMS, Station
+from workers.agent.synchronous.allreduce import ALL_REDUCE, AllReduceContext
+from workers.agent.synchronous.connections import Inbox, PeerConnections
 from workers.agent.synchronous.replica import FIGURES, Replica, length
-from workers.agent.synchronous.wires import Postbox, Wires
 
 _TELL_S = 30.0
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Attempt:
-    request: Begin
-    box: Postbox
-    watched: Watched[TrainReport]
-    links: list[Link]
+class _WorkerAttempt:
+    request: BeginAttempt
+    box: Inbox
+    watched: PollableReport[TrainReport]
+    links: list[LinkUse]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -54,33 +54,33 @@ class _Attempt:
             await asyncio.gather(task, told, return_exceptions=True)
 
 
-class Member:
+class SyncWorker:
     """One attempt at one round at a time. The share and the optimizer's state stay in memory between rounds, never on disk."""
 
     def __init__(
         self,
         node_id: str,
-        exchange: Exchange,
+        exchange: PeerClient,
         store: Store,
-        shelf: Shelf,
-        copies: Copies,
+        cache: ModelCache,
+        model_fetcher: ModelFetcher,
         log: Log,
-        untold: list[Decision],
+        pending_decisions: list[Decision],
     ) -> None:
         self._node_id = node_id
-        self._untold = untold
-        self._exchange = exchange
+        self._pending_decisions = pending_decisions
+        self._peers = exchange
         self._store = store
-        self._shelf = shelf
-        self._copies = copies
+        self._cache = cache
+        self._model_fetcher = model_fetcher
         self._log = log
         # Of its own: requests that wait for the shelf may fill the common pool, and would keep out who has it.
         self._thread = ThreadPoolExecutor(1, "synchronous")
-        self._attempt: _Attempt | None = None
+        self._attempt: _WorkerAttempt | None = None
         self._share: tuple[str, Encoded] | None = None
         self._moments: tuple[str, dict[str, Any]] | None = None
 
-    async def begin(self, request: Begin) -> Begun:
+    async def begin(self, request: BeginAttempt) -> AttemptReady:
         """Get ready for an attempt: an older one ends, the base is fetched. AgentError `pull_failed`."""
         await self._end_old()
         report = TrainReport(
@@ -88,20 +88,20 @@ class Member:
             training_id=request.training_id,
             round=request.round,
             state="running",
-            decisions=to_tell(self._untold),
+            decisions=take_pending_decisions(self._pending_decisions),
         )
-        links = await self._copies.need(request.training_id, request.base_digest, request.aggregator)
+        links = await self._model_fetcher.need(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
-        self._attempt = _Attempt(request, Postbox(request.attempt, limit), Watched(report, "running"), links)
-        return Begun(
+        self._attempt = _WorkerAttempt(request, Inbox(request.attempt, limit), PollableReport(report, "running"), links)
+        return AttemptReady(
             node_id=self._node_id,
             has_share=self._share is not None and self._share[0] == request.share,
             has_moments=self._moments is not None and self._moments[0] == request.base_digest,
         )
 
-    def _length(self, request: Begin) -> int:
-        with self._shelf.lock:
-            return length(self._shelf.network(request.model))
+    def _length(self, request: BeginAttempt) -> int:
+        with self._cache.lock:
+            return length(self._cache.network(request.model))
 
     async def _end_old(self) -> None:
         old = self._attempt
@@ -110,12 +110,12 @@ class Member:
             if old.task is not None:
                 await asyncio.gather(old.task, return_exceptions=True)
 
-    def box(self, attempt: str) -> Postbox | None:
+    def box(self, attempt: str) -> Inbox | None:
         """Where vectors of that attempt go; None for any but the one in hand."""
         found = self._attempt
         return found.box if found is not None and found.request.attempt == attempt and not found.stop.is_set() else None
 
-    def _known(self, attempt: str) -> _Attempt:
+    def _known(self, attempt: str) -> _WorkerAttempt:
         if self._attempt is None or self._attempt.request.attempt != attempt:
             raise AgentError("unknown_attempt", "this agent knows no such attempt", 404)
         return self._attempt
@@ -128,13 +128,13 @@ class Member:
         found = self._known(attempt)
 
         def encoded() -> Encoded:
-            with self._shelf.lock:
-                return shares.unpacked(body, self._shelf.network(found.request.model))
+            with self._cache.lock:
+                return shares.unpacked(body, self._cache.network(found.request.model))
 
         self._share = (found.request.share, await asyncio.to_thread(encoded))
         return Stopped(stopped=False)
 
-    async def go(self, request: Go) -> Stopped:
+    async def go(self, request: StartSteps) -> Stopped:
         found = self._known(request.attempt)
         if found.task is None and self._share is not None:
             moments = self._moments[1] if request.resume and self._moments is not None else None
@@ -158,25 +158,27 @@ class Member:
         found.watched.change(state="stopped")
         return True
 
-    async def _run(self, found: _Attempt, data: Encoded, moments: dict[str, Any] | None) -> None:
-        ended: Ended | None = None
+    async def _run(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
+        ended: AttemptEnded | None = None
         attempt = found.request.attempt
         try:
             digest = await self._train(found, data, moments)
-            ended = Ended(attempt=attempt, report=found.watched.report.model_copy(update={"state": "done"}), digest=digest)
+            ended = AttemptEnded(
+                attempt=attempt, report=found.watched.report.model_copy(update={"state": "done"}), digest=digest
+            )
         except StoppedError:
             found.watched.change(state="stopped")
         except AgentError as error:
-            ended = Ended(attempt=attempt, report=found.watched.report, problem=error.problem)
+            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=error.problem)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the aggregator must hear of it
-            failed = Problem(code="agent_failed", message=f"the round failed with {type(error).__name__}")
-            ended = Ended(attempt=attempt, report=found.watched.report, problem=failed)
+            failed = AgentProblem(code="agent_failed", message=f"the round failed with {type(error).__name__}")
+            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=failed)
         report, problem = found.watched.report, ended.problem if ended else None
         self._log("synchronous", round=report.round, state=report.state, problem=problem.code if problem else None)
         if ended is None:
             return
         try:
-            tell = self._exchange.ask(found.request.aggregator, "/synchronous/ended", ended, Stopped, within_s=_TELL_S)
+            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, Stopped, within_s=_TELL_S)
             await found.unless_stopped(tell)
         except StoppedError:
             return
@@ -186,12 +188,12 @@ class Member:
         if ended.problem is None:
             found.watched.change(**dict(ended.report))
 
-    async def _train(self, found: _Attempt, data: Encoded, moments: dict[str, Any] | None) -> str:
+    async def _train(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> str:
         """All steps of the round; the digest of the model that they end with."""
         request = found.request
-        await self._aside(self._shelf.lock.acquire)
+        await self._aside(self._cache.lock.acquire)
         try:
-            network = await self._aside(partial(self._shelf.loaded, request.model, self._store.need(request.base_digest)))
+            network = await self._aside(partial(self._cache.loaded, request.model, self._store.need(request.base_digest)))
             if request.hyperparameters.mixed_precision and (refusal := precision.refusal(network.model)):
                 decisions = [*found.watched.report.decisions, refusal]
                 found.watched.report = found.watched.report.model_copy(update={"decisions": decisions})
@@ -205,18 +207,20 @@ class Member:
             finally:
                 replica.close()
         finally:
-            self._shelf.lock.release()
+            self._cache.lock.release()
         self._store.prune(request.training_id, {request.base_digest, saved.digest})
         return saved.digest
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _steps(self, found: _Attempt, replica: Replica, size: int, place: int) -> None:
+    async def _steps(self, found: _WorkerAttempt, replica: Replica, size: int, place: int) -> None:
         request, started = found.request, time.perf_counter()
-        wires = Wires(self._exchange, self._node_id, request.attempt, request.wait_s)
-        station = Station(self._node_id, request.peers, request.aggregator, request.groups, wires, found.box, request.wait_s)
-        wanted, add = request.hyperparameters, SUMS[request.kind]
+        connections = PeerConnections(self._peers, self._node_id, request.attempt, request.wait_s)
+        context = AllReduceContext(
+            self._node_id, request.peers, request.aggregator, request.groups, connections, found.box, request.wait_s
+        )
+        wanted, add = request.hyperparameters, ALL_REDUCE[request.kind]
         try:
             for epoch in range(wanted.local_epochs):
                 loss, right = 0.0, 0.0
@@ -225,16 +229,16 @@ class Member:
                         raise StoppedError
                     own = await self._aside(partial(replica.gradient, batch))
                     loss, right = loss + float(own[-FIGURES + 1]), right + float(own[-1])
-                    total = await found.unless_stopped(add(station, own))
+                    total = await found.unless_stopped(add(context, own))
                     await self._aside(partial(replica.step, total))
-                    station.step += 1
-                    part = station.step / (request.steps * wanted.local_epochs)
+                    context.step += 1
+                    part = context.step / (request.steps * wanted.local_epochs)
                     found.watched.report = found.watched.report.model_copy(update={"progress": part})
                 figures = {"loss": loss / size, "accuracy": right / size, "samples": size}
                 found.watched.report = found.watched.report.model_copy(update=figures)
         finally:
-            await wires.close()
-        sent = list(wires.links.values())
+            await connections.close()
+        sent = list(connections.links.values())
         found.watched.report = found.watched.report.model_copy(
             update={
                 "train_seconds": time.perf_counter() - started,

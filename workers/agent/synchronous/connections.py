@@ -5,12 +5,12 @@ from contextlib import suppress
 
 import httpx
 
-from workers.agent.peers.client import Exchange
-from workers.agent.protocol.common import Link, Peer
+from workers.agent.peers.client import PeerClient
+from workers.agent.protocol.common import LinkUse, Peer
 from workers.agent.runtime.errors import AgentError
 
 
-class Postbox:
+class Inbox:
     """What others have sent for one attempt. No node is more than a step ahead, so this holds two steps' vectors at most."""
 
     def __init__(self, attempt: str, limit: int) -> None:
@@ -39,22 +39,22 @@ class Postbox:
         return body
 
 
-class Wires:
+class PeerConnections:
     """One open connection to each node that this one sends to, and what went over it."""
 
-    def __init__(self, exchange: Exchange, node_id: str, attempt: str, within_s: float) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: PeerClient, node_id: str, attempt: str, within_s: float) -> None:
+        self._peers = exchange
         self._node_id = node_id
         self._attempt = attempt
         self._within_s = within_s
         self._clients: dict[str, httpx.AsyncClient] = {}
-        self.links: dict[str, Link] = {}
+        self.links: dict[str, LinkUse] = {}
 
     async def send(self, peer: Peer, tag: str, body: bytes) -> None:
         """AgentError `peer_lost` when it does not arrive, `peer_left` when the other is no longer in this attempt."""
         client = self._clients.get(peer.node_id)
         if client is None:
-            client = self._clients[peer.node_id] = self._exchange.connection(peer, self._within_s)
+            client = self._clients[peer.node_id] = self._peers.connection(peer, self._within_s)
         started = asyncio.get_running_loop().time()
         path = f"/synchronous/{self._attempt}/vectors/{tag}/{self._node_id}"
         try:
@@ -65,7 +65,7 @@ class Wires:
         if response.status_code != httpx.codes.OK:
             raise AgentError("peer_left", f"{peer.node_id} is not in this attempt ({response.status_code})", 502)
         before = self.links.get(peer.node_id)
-        self.links[peer.node_id] = Link(
+        self.links[peer.node_id] = LinkUse(
             source=self._node_id,
             target=peer.node_id,
             bytes=len(body) + (before.bytes if before else 0),
