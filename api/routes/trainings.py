@@ -1,8 +1,10 @@
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.domain.errors import ConflictError, DomainError, FieldError, InvalidError
+from api.domain.errors import ConflictError, DomainError, InvalidError
+from api.domain.records import FailureReason
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
@@ -54,10 +56,9 @@ async def start_training(
 
 
 def _refusal(row: TrainingRow) -> DomainError:
-    error = row.error or {}
-    kind = ConflictError if error.get("status") == 409 else InvalidError
-    fields = tuple(FieldError(item["pointer"], item["message"]) for item in error.get("errors", ()))
-    return kind(error.get("code", "refused"), error.get("detail", "The training was refused."), errors=fields)
+    reason = row.error or FailureReason(code="refused", detail="The training was refused.")
+    kind = ConflictError if reason.status == HTTPStatus.CONFLICT else InvalidError
+    return kind(reason.code, reason.detail, errors=reason.errors)
 
 
 @router.get("/trainings", operation_id="list_trainings", summary="List trainings", responses=errors(404))

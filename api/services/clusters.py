@@ -27,7 +27,7 @@ def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSp
         project_id=project_id,
         name=spec.name,
         topology=spec.topology,
-        config=spec.config(),
+        config=spec.settings,
         status="initializing",
         idle_timeout_minutes=spec.idle_timeout_minutes,
         budget_usd=spec.budget_usd,
@@ -67,7 +67,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
     aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if wanted:
-        check_topology(cluster.config["consensus"], wanted)
+        check_topology(cluster.config.consensus, wanted)
         cluster.topology = wanted
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
         raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
