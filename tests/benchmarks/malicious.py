@@ -40,8 +40,8 @@ from workers.agent.proof_of_learning.commitment import Chain, root_of, seed_word
 from workers.agent.proof_of_learning.trace import trace_of
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.inference import Evaluate
-from workers.agent.protocol.training import Commitment, Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.inference import EvaluateModel
+from workers.agent.protocol.training import Commitment, Hyperparameters, InitTraining, ReplicateModel, TrainReport, TrainRound
 from workers.agent.storage import tensors
 from workers.agent.training.local_round import LOCAL_MODEL
 
@@ -95,7 +95,7 @@ class Cluster:
     def run(self, attack: str | None, mode: str, rounds: int) -> Result:
         """A whole training."""
         training_id = f"t{secrets.token_hex(4)}"
-        base = self.aggregator.post("/trainings", TrainingInit(training_id=training_id, model=MODEL))["digest"]
+        base = self.aggregator.post("/trainings", InitTraining(training_id=training_id, model=MODEL))["digest"]
         found = Result(float("nan"))
         for number in range(1, rounds + 1):
             started = time.perf_counter()
@@ -109,7 +109,7 @@ class Cluster:
                 found.problem = f"round {number}: {report['problem']['message']}"
                 return found
             base = report["digest"]
-        evaluation = Evaluate(
+        evaluation = EvaluateModel(
             training_id=training_id,
             model=MODEL,
             digest=base,

@@ -25,18 +25,18 @@ from workers.agent.peers.auth import AuthMiddleware, refusal, require_role, requ
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.admin import AgentConfig, AgentHealth
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop, ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Decision, Receipt, Stopped
-from workers.agent.protocol.consensus import Audit, Ballot, Score
-from workers.agent.protocol.exchange import Fallback
-from workers.agent.protocol.exports import Export, Exported
-from workers.agent.protocol.inference import Evaluate, Infer, Predict, Predictions
-from workers.agent.protocol.training import ReplicateModel, ShardCheck, ShardReport, TrainingInit, TrainRound
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers, ExchangeResult
+from workers.agent.protocol.common import AgentProblem, Decision, StopResult, UploadResult
+from workers.agent.protocol.consensus import AuditSegment, RequestVote, ScoreUpdates
+from workers.agent.protocol.exchange import FallBackToStar
+from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.inference import EvaluateModel, InferTexts, PredictionResult, PredictTexts
+from workers.agent.protocol.secure_aggregation import PHASES, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
+from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
-from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, SealedShares, Unmasking
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.export import export
 from workers.agent.serving.graph_cache import Graphs
@@ -115,26 +115,26 @@ class Agent:
     def _for_the_control_plane(self) -> list[Route]:
         return [
             Route("/health", self._health),
-            Route("/shards/check", _posted(ShardCheck, self._check), methods=["POST"]),
-            Route("/trainings", _posted(TrainingInit, self._aggregator.init), methods=["POST"]),
+            Route("/shards/check", _posted(CheckShard, self._check), methods=["POST"]),
+            Route("/trainings", _posted(InitTraining, self._aggregator.init), methods=["POST"]),
             Route("/rounds/aggregate", _posted(AggregateRound, self._aggregate), methods=["POST"]),
             Route("/rounds/train", _posted(TrainRound, self._worker.start), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
             Route("/models", _posted(ReplicateModel, self._model_fetcher.replicate_model), methods=["POST"]),
-            Route("/evaluations", _posted(Evaluate, self._evaluator.evaluate), methods=["POST"]),
-            Route("/ballots", _posted(Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
-            Route("/predictions", _posted(Predict, self._predict), methods=["POST"]),
-            Route("/exports", _posted(Export, self._export), methods=["POST"]),
+            Route("/evaluations", _posted(EvaluateModel, self._evaluator.evaluate), methods=["POST"]),
+            Route("/ballots", _posted(RequestVote, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/predictions", _posted(PredictTexts, self._predict), methods=["POST"]),
+            Route("/exports", _posted(ExportModel, self._export), methods=["POST"]),
         ]
 
     def _for_the_aggregator(self) -> list[Route]:
         return [
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
-            Route("/scores", _posted(Score, self._evaluator.judge), methods=["POST"]),
-            Route("/audits", _posted(Audit, self._replayer.audit), methods=["POST"]),
+            Route("/scores", _posted(ScoreUpdates, self._evaluator.judge), methods=["POST"]),
+            Route("/audits", _posted(AuditSegment, self._replayer.audit), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
-            Route("/inferences", _posted(Infer, self._inference_worker.infer), methods=["POST"]),
+            Route("/inferences", _posted(InferTexts, self._inference_worker.infer), methods=["POST"]),
         ]
 
     def _for_authors(self) -> list[Route]:
@@ -162,10 +162,10 @@ class Agent:
             )
         )
 
-    async def _check(self, body: ShardCheck) -> ShardReport:
+    async def _check(self, body: CheckShard) -> ShardReport:
         return await asyncio.to_thread(shards.check, self._root, body, self._config.node_id)
 
-    async def _predict(self, body: Predict) -> Predictions:
+    async def _predict(self, body: PredictTexts) -> PredictionResult:
         # Predictions echo their texts, and a worker's data is not for the control plane.
         if body.input_data is not None and self._config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
@@ -190,7 +190,7 @@ class Agent:
         return _json(await self._worker.report(training_id, number, wait_s))
 
     async def _drop(self, request: Request) -> Response:
-        body = Drop.model_validate_json(await request.body())
+        body = DropWorkers.model_validate_json(await request.body())
         training_id, number = request.path_params["training_id"], request.path_params["number"]
         if self._coordinator.knows(training_id, number):
             return _json(self._coordinator.drop(body.node_ids))
@@ -200,14 +200,14 @@ class Agent:
         training_id = request.path_params["training_id"]
         parts = (self._worker, self._aggregator, self._sync_worker, self._coordinator)
         stopped = [part.stop(training_id) for part in parts]
-        return _json(Stopped(stopped=any(stopped)))
+        return _json(StopResult(stopped=any(stopped)))
 
     async def _update(self, request: Request) -> Response:
         training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
         require_self(request, node_id)
         if not self._aggregator.expects(training_id, number, node_id):
             problem = AgentProblem(code="not_expected", message="no update of this node is waited for")
-            return _json(Receipt(accepted=False, bytes=0, problem=problem))
+            return _json(UploadResult(accepted=False, bytes=0, problem=problem))
         folder = self._store.updates(training_id)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as private:
@@ -248,22 +248,22 @@ class Agent:
         message = PHASES[phase].model_validate_json(await request.body())
         require_self(request, message.node_id)
         match message:
-            case MaskKeys():
+            case AdvertiseKeys():
                 return _json(await found.take_keys(message, wait_s))
-            case SealedShares():
+            case ShareSecrets():
                 return _json(await found.take_shares(message, wait_s))
-            case Asking():
+            case AskSurvivors():
                 return _json(await found.tell_survivors(message, wait_s))
-            case Unmasking():
+            case RevealShares():
                 return _json(await found.take_unmasking(message, wait_s))
 
     async def _fallback(self, request: Request) -> Response:
-        body = Fallback.model_validate_json(await request.body())
+        body = FallBackToStar.model_validate_json(await request.body())
         self._log("fallback", round=request.path_params["number"], reason=body.reason)
         fallen = self._worker.fall_back(request.path_params["training_id"], request.path_params["number"])
-        return _json(Stopped(stopped=fallen))
+        return _json(StopResult(stopped=fallen))
 
-    async def _export(self, body: Export) -> Exported:
+    async def _export(self, body: ExportModel) -> ExportResult:
         temperature = await self._calibrator.temperature(body)
         return await asyncio.to_thread(export, self._root, self._store, self._cache, body, temperature)
 

@@ -8,8 +8,8 @@ from workers.agent.aggregator.consensus.distance import consensus_distance
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateRound
-from workers.agent.protocol.common import LinkUse, Peer, Stopped
-from workers.agent.protocol.exchange import Fallback
+from workers.agent.protocol.common import LinkUse, Peer, StopResult
+from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
@@ -48,7 +48,7 @@ class PeerExchangeCoordinator:
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                await self._peers.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
+                await self._peers.ask(peer, path, FallBackToStar(reason=reason), StopResult, within_s=10)
             except AgentError as error:
                 self._log("not_told", node=peer.node_id, problem=error.code)
             else:

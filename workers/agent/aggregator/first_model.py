@@ -6,7 +6,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.peers.client import PeerClient
 from workers.agent.privacy import per_example
-from workers.agent.protocol.training import TrainingInit, TrainingReady
+from workers.agent.protocol.training import InitTraining, InitTrainingResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
@@ -20,13 +20,13 @@ class FirstModel:
         self._cache = cache
         self._log = log
 
-    async def ready(self, request: TrainingInit) -> TrainingReady:
+    async def ready(self, request: InitTraining) -> InitTrainingResult:
         """Publish the first global model, or find the last one here or at one of the sources."""
         if request.base_digest is not None:
             await self._restore(request)
         return await asyncio.to_thread(self._init, request)
 
-    def _init(self, request: TrainingInit) -> TrainingReady:
+    def _init(self, request: InitTraining) -> InitTrainingResult:
         with self._cache.lock:
             if request.base_digest is None:
                 network = self._cache.fresh(request.model)
@@ -38,7 +38,7 @@ class FirstModel:
             frozen_names(network.model, request.freeze_layers)
             if request.private:
                 per_example.check(network)
-            ready = TrainingReady(
+            ready = InitTrainingResult(
                 digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
             )
             try:
@@ -50,7 +50,7 @@ class FirstModel:
                 return ready.model_copy(update={"problem": problem})
         return ready.model_copy(update={"validation_samples": samples})
 
-    async def _restore(self, request: TrainingInit) -> None:
+    async def _restore(self, request: InitTraining) -> None:
         digest = request.base_digest or ""
         for peer in request.sources:
             if self._store.find(digest) is not None:

@@ -7,7 +7,7 @@ from workers.agent.aggregator.round_state import RoundState
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import measure
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.logs import Log
 from workers.agent.secure_aggregation import flat
@@ -65,7 +65,7 @@ class Publisher:
             self._log("no_server_state", round=found.request.round)
         return {}
 
-    def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> Evaluation | None:
+    def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> EvaluationResult | None:
         """Mean cross-entropy (nats) and accuracy on this node's validation file; None when that has gone."""
         started = time.perf_counter()
         with self._cache.lock:
@@ -77,7 +77,7 @@ class Publisher:
                 return None
             found = measure(network, samples)
             self._cache.remember(digest, found)
-        return Evaluation(
+        return EvaluationResult(
             node_id=self._node_id,
             digest=digest,
             samples=len(samples),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.agent.protocol.training import HELD_OUT_FRACTION, ShardCheck, ShardReport
+from workers.agent.protocol.training import HELD_OUT_FRACTION, CheckShard, ShardReport
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import Root
 
@@ -105,7 +105,7 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
     return samples.take(training), samples.take(sorted(held_out))
 
 
-def check(root: Root, request: ShardCheck, node_id: str) -> ShardReport:
+def check(root: Root, request: CheckShard, node_id: str) -> ShardReport:
     """Whether a shard can be trained on, by counts only."""
     try:
         samples = read(root, request.dataset, labelled=request.labelled)

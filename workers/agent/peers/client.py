@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from workers.agent.peers.tokens import Caller, issue
-from workers.agent.protocol.common import Peer, Receipt
+from workers.agent.protocol.common import Peer, UploadResult
 from workers.agent.runtime.errors import AgentError
 
 _CHUNK = 1 << 20
@@ -117,7 +117,7 @@ class PeerClient:
             # Neither here nor gone: the way to the agent is broken (a proxy says so), as when it does not answer at all.
             raise httpx.ReadError(f"HTTP {response.status_code}")
 
-    async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> Receipt:
+    async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> UploadResult:
         """Send an update's file. `push_failed` when it did not arrive."""
         path = f"/trainings/{training_id}/rounds/{number}/updates/{node_id}"
         size = await asyncio.to_thread(lambda: source.stat().st_size)
@@ -127,7 +127,7 @@ class PeerClient:
                 response = await client.put(path, content=_chunks(source), headers=headers)
         except httpx.HTTPError as error:
             raise AgentError("push_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
-        return _read(peer, response, Receipt, "push_failed")
+        return _read(peer, response, UploadResult, "push_failed")
 
     async def ask(self, peer: Peer, path: str, question: BaseModel, answer: type[T], *, within_s: float) -> T:
         """Post a message to another agent. `peer_failed` when no proper answer comes."""

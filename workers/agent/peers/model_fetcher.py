@@ -2,7 +2,7 @@
 
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.training import ReplicaStored, ReplicateModel
+from workers.agent.protocol.training import ReplicateModel, ReplicateResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage.model_store import Store
@@ -38,6 +38,6 @@ class ModelFetcher:
                 self._log("no_copy", node=head.node_id, problem=error.code)
         return await self.need(training_id, digest, source)
 
-    async def replicate_model(self, request: ReplicateModel) -> ReplicaStored:
+    async def replicate_model(self, request: ReplicateModel) -> ReplicateResult:
         links = await self.from_above(request.training_id, request.digest, request.head, request.source)
-        return ReplicaStored(node_id=self._node_id, digest=request.digest, links=links)
+        return ReplicateResult(node_id=self._node_id, digest=request.digest, links=links)

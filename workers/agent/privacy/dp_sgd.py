@@ -14,7 +14,7 @@ from workers.agent.datasets.batches import Encoded
 from workers.agent.modeling.network import Network
 from workers.agent.privacy.per_example import PerExample
 from workers.agent.privacy.secret import Secret
-from workers.agent.protocol.training import Privacy
+from workers.agent.protocol.training import DpSgdSpec
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.strategies.fedprox import Proximal
 
@@ -22,7 +22,7 @@ from workers.agent.strategies.fedprox import Proximal
 def private_steps(
     network: Network,
     data: Encoded,
-    plan: Privacy,
+    plan: DpSgdSpec,
     optimizer: torch.optim.Optimizer,
     proximal: Proximal | None,
     hide: Callable[[torch.Tensor], torch.Tensor],

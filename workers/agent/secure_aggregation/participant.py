@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
+from workers.agent.protocol.secure_aggregation import LEAST_WORKERS, AdvertiseKeys, RevealShares, threshold_of
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
 from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.secure_aggregation.messages import LEAST_WORKERS, MaskKeys, Unmasking, threshold_of
 
 _POINT_BYTES = 66
 
@@ -25,17 +25,17 @@ class Participant:
         self._node_id = node_id
         self._run = run
         self._sealing, self._masking, self._seed = masks.new_private(), masks.new_private(), masks.new_seed()
-        self.keys = MaskKeys(
+        self.keys = AdvertiseKeys(
             node_id=node_id,
             sealing=masks.public_of(self._sealing).hex(),
             masking=masks.public_of(self._masking).hex(),
             samples=samples,
         )
-        self._roster: dict[str, MaskKeys] = {}
+        self._roster: dict[str, AdvertiseKeys] = {}
         self._held: dict[str, tuple[int, int]] = {}
         self._revealed = False
 
-    def share(self, roster: Sequence[MaskKeys]) -> dict[str, str]:
+    def share(self, roster: Sequence[AdvertiseKeys]) -> dict[str, str]:
         """Shares of the own secrets, sealed for each of the others. AgentError `not_in_the_sum`, `below_threshold`,
         `bad_keys`."""
         self._roster = {keys.node_id: keys for keys in sorted(roster, key=lambda keys: keys.node_id)}
@@ -87,7 +87,7 @@ class Participant:
             numbers = numbers + shared if self._node_id < other else numbers - shared
         return numbers, clipped
 
-    def reveal(self, survivors: Collection[str]) -> Unmasking:
+    def reveal(self, survivors: Collection[str]) -> RevealShares:
         """Shares that take the masks out of the sum of `survivors`' updates. Of each worker either the seed or the key is
         told, never both, and once: both together would open its update. AgentError `below_threshold`, `already_revealed`."""
         if self._revealed:
@@ -97,7 +97,7 @@ class Participant:
         self._revealed = True
         seeds = {node_id: f"{held[0]:x}" for node_id, held in self._held.items() if node_id in survivors}
         keys = {node_id: f"{held[1]:x}" for node_id, held in self._held.items() if node_id not in survivors}
-        return Unmasking(node_id=self._node_id, seeds=seeds, keys=keys)
+        return RevealShares(node_id=self._node_id, seeds=seeds, keys=keys)
 
 
 def _agreed(private: bytes, public: str, purpose: str) -> bytes:

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from workers.agent.protocol.secure_aggregation import AdvertiseKeys, RevealShares, threshold_of
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
 from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.secure_aggregation.messages import MaskKeys, Unmasking, threshold_of
 
 
 class MaskedSum:
     """Memory for one model, however many updates come. `sharers` are those whose masks are in the updates."""
 
-    def __init__(self, run: str, roster: Sequence[MaskKeys], sharers: Iterable[str]) -> None:
+    def __init__(self, run: str, roster: Sequence[AdvertiseKeys], sharers: Iterable[str]) -> None:
         self._run = run
         self._roster = {keys.node_id: keys for keys in sorted(roster, key=lambda keys: keys.node_id)}
         self._points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
@@ -26,7 +26,7 @@ class MaskedSum:
         self._total = masked.copy() if self._total is None else self._total + masked
         self.added.add(node_id)
 
-    def change(self, told: Sequence[Unmasking]) -> torch.Tensor:
+    def change(self, told: Sequence[RevealShares]) -> torch.Tensor:
         """The mean change of the model over those whose updates were added, weighted by samples; flat, fp64. AgentError
         `below_threshold` with fewer than the threshold's shares, `bad_shares`."""
         if len(told) < self._threshold or self._total is None:

@@ -8,8 +8,8 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import measure
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.exports import Export
-from workers.agent.protocol.inference import CalibrationSums, Infer, Inference
+from workers.agent.protocol.exports import ExportModel
+from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage.model_store import Store
 
@@ -43,7 +43,7 @@ class Calibrator:
         except AgentError:
             return None
 
-    async def temperature(self, request: Export) -> float | None:
+    async def temperature(self, request: ExportModel) -> float | None:
         """A global model's, from the workers' held-out samples where no validation file is here."""
         own = await asyncio.to_thread(self.calibration_sums, request.model, request.digest, request.validation)
         if own is not None:
@@ -53,10 +53,10 @@ class Calibrator:
             [calibration_sums for calibration_sums in curves if calibration_sums is not None], len(request.model.labels)
         )
 
-    async def _asked(self, request: Export, peer: Peer) -> CalibrationSums | None:
+    async def _asked(self, request: ExportModel, peer: Peer) -> CalibrationSums | None:
         if request.self_peer is None or request.dataset is None:
             return None
-        question = Infer(
+        question = InferTexts(
             training_id=request.training_id,
             model=request.model,
             digest=request.digest,
@@ -66,6 +66,6 @@ class Calibrator:
             calibrate=True,
         )
         try:
-            return (await self._peers.ask(peer, "/inferences", question, Inference, within_s=_WITHIN_S)).calibration_sums
+            return (await self._peers.ask(peer, "/inferences", question, InferenceResult, within_s=_WITHIN_S)).calibration_sums
         except AgentError:
             return None

@@ -12,7 +12,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import HeldOutMetrics, measure, probabilities
 from workers.agent.modeling.network import Network
 from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.inference import CalibrationSums, Infer, Inference
+from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
 from workers.agent.serving.graph_cache import Graphs, engine_of
 from workers.agent.storage import tensors
@@ -39,12 +39,12 @@ class InferenceWorker:
         # Of the own model's file as it was when it was last hashed.
         self._own: tuple[tuple[str, int, int], str] | None = None
 
-    async def infer(self, request: Infer) -> Inference:
+    async def infer(self, request: InferTexts) -> InferenceResult:
         """What is asked for of these texts; `unknown_model`, and what reading a dataset raises that weights are wanted of."""
         await self._model_fetcher.need(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
-    def _infer(self, request: Infer) -> Inference:
+    def _infer(self, request: InferTexts) -> InferenceResult:
         with self._cache.lock:
             served = self._served(request)
             found, engine = self._table(request, served)
@@ -53,7 +53,7 @@ class InferenceWorker:
         temperature = None
         if request.local and calibration_sums is not None:
             temperature, calibration_sums = calibration.fit([calibration_sums], len(request.model.labels)), None
-        return Inference(
+        return InferenceResult(
             node_id=self._node_id,
             probabilities=calibration.tempered(found, temperature).tolist(),
             weight=weight,
@@ -62,7 +62,7 @@ class InferenceWorker:
             engine=engine,
         )
 
-    def _served(self, request: Infer) -> _Served:
+    def _served(self, request: InferTexts) -> _Served:
         own = self._store.folder(request.training_id) / LOCAL_MODEL
         if request.local and own.exists():
             digest = self._digest(own)
@@ -76,7 +76,7 @@ class InferenceWorker:
             self._own = (stamp, tensors.file_digest(path))
         return self._own[1]
 
-    def _table(self, request: Infer, served: _Served) -> tuple[torch.Tensor, str]:
+    def _table(self, request: InferTexts, served: _Served) -> tuple[torch.Tensor, str]:
         texts = self._cache.network(request.model).encoded(request.texts)
         if request.engine == "torch":
             return probabilities(self._loaded(request, served), texts), "torch"
@@ -88,24 +88,24 @@ class InferenceWorker:
         )
         return graph.probabilities(texts, len(request.model.labels)), engine_of(graph)
 
-    def _loaded(self, request: Infer, served: _Served) -> Network:
+    def _loaded(self, request: InferTexts, served: _Served) -> Network:
         return self._cache.loaded(request.model, served.path)
 
-    def _held_out(self, request: Infer) -> Encoded | None:
+    def _held_out(self, request: InferTexts) -> Encoded | None:
         """None where this worker's samples cannot be read any more."""
         try:
             return self._cache.shard(request.model, request.dataset).held_out if request.dataset else None
         except AgentError:
             return None
 
-    def _curve(self, request: Infer, served: _Served) -> CalibrationSums | None:
+    def _curve(self, request: InferTexts, served: _Served) -> CalibrationSums | None:
         try:
             calibration_sums = self._measured(request, served).calibration_sums
         except AgentError:
             return None
         return calibration_sums if calibration.is_sound(calibration_sums) else None
 
-    def _measured(self, request: Infer, served: _Served) -> HeldOutMetrics:
+    def _measured(self, request: InferTexts, served: _Served) -> HeldOutMetrics:
         """Once for each model: a further prediction pays nothing for it. What reading the samples raises."""
         known = self._cache.measured(served.digest)
         if known is None:

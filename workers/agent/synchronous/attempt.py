@@ -12,7 +12,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.long_poll import PollableReport
@@ -41,7 +41,7 @@ class BrokenError(Exception):
 class Attempt:
     box: Inbox
     peers: list[Peer]
-    ended: dict[str, AttemptEnded] = field(default_factory=dict)
+    ended: dict[str, AttemptResult] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     broken: BrokenError | None = None
 
@@ -157,7 +157,7 @@ class AttemptRunner:
             raise BrokenError("; ".join(lost.values()) or "stopped", lost)
         return good
 
-    def _resumes(self, found: SyncRound, begun: Sequence[AttemptReady]) -> bool:
+    def _resumes(self, found: SyncRound, begun: Sequence[BeginAttemptResult]) -> bool:
         """Whether the optimizer goes on from the round before: only where every worker still has its state."""
         if all(one.has_moments for one in begun):
             return True

@@ -12,9 +12,9 @@ from workers.agent.datasets.batches import Encoded
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.synchronous import AttemptEnded
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, StopResult
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.synchronous import AttemptResult
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
@@ -28,7 +28,7 @@ from workers.agent.synchronous.connections import Inbox
 from workers.agent.updates.validation import sound
 
 _MOST_ATTEMPTS = 5
-Validate = Callable[[AggregateRound, str], Awaitable[Evaluation | None]]
+Validate = Callable[[AggregateRound, str], Awaitable[EvaluationResult | None]]
 
 
 class SyncCoordinator:
@@ -108,14 +108,14 @@ class SyncCoordinator:
         made = self._round.attempt if self._round is not None else None
         return made.box if made is not None and made.box.attempt == attempt else None
 
-    async def ended(self, body: AttemptEnded) -> Stopped:
+    async def ended(self, body: AttemptResult) -> StopResult:
         made = self._round.attempt if self._round is not None else None
         if made is None or made.box.attempt != body.attempt:
-            return Stopped(stopped=True)
+            return StopResult(stopped=True)
         made.ended[body.report.node_id] = body
         if body.problem is not None or len(made.ended) == len(made.peers):
             made.over.set()
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
     async def _run(self, found: SyncRound) -> None:
         try:

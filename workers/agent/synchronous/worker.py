@@ -13,8 +13,8 @@ from workers.agent.modeling import precision
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, StopResult
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
@@ -80,7 +80,7 @@ class SyncWorker:
         self._share: tuple[str, Encoded] | None = None
         self._moments: tuple[str, dict[str, Any]] | None = None
 
-    async def begin(self, request: BeginAttempt) -> AttemptReady:
+    async def begin(self, request: BeginAttempt) -> BeginAttemptResult:
         """Get ready for an attempt: an older one ends, the base is fetched. AgentError `pull_failed`."""
         await self._end_old()
         report = TrainReport(
@@ -93,7 +93,7 @@ class SyncWorker:
         links = await self._model_fetcher.need(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
         self._attempt = _WorkerAttempt(request, Inbox(request.attempt, limit), PollableReport(report, "running"), links)
-        return AttemptReady(
+        return BeginAttemptResult(
             node_id=self._node_id,
             has_share=self._share is not None and self._share[0] == request.share,
             has_moments=self._moments is not None and self._moments[0] == request.base_digest,
@@ -120,10 +120,10 @@ class SyncWorker:
             raise AgentError("unknown_attempt", "this agent knows no such attempt", 404)
         return self._attempt
 
-    async def alive(self, attempt: str) -> Stopped:
-        return Stopped(stopped=self._known(attempt).stop.is_set())
+    async def alive(self, attempt: str) -> StopResult:
+        return StopResult(stopped=self._known(attempt).stop.is_set())
 
-    async def share(self, attempt: str, body: bytes) -> Stopped:
+    async def share(self, attempt: str, body: bytes) -> StopResult:
         """Take the samples that are this worker's. AgentError `bad_share`."""
         found = self._known(attempt)
 
@@ -132,14 +132,14 @@ class SyncWorker:
                 return shares.unpacked(body, self._cache.network(found.request.model))
 
         self._share = (found.request.share, await asyncio.to_thread(encoded))
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
-    async def go(self, request: StartSteps) -> Stopped:
+    async def go(self, request: StartSteps) -> StopResult:
         found = self._known(request.attempt)
         if found.task is None and self._share is not None:
             moments = self._moments[1] if request.resume and self._moments is not None else None
             found.task = asyncio.create_task(self._run(found, self._share[1], moments))
-        return Stopped(stopped=found.task is None)
+        return StopResult(stopped=found.task is None)
 
     def knows(self, training_id: str, number: int) -> bool:
         found = self._attempt
@@ -159,26 +159,26 @@ class SyncWorker:
         return True
 
     async def _run(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
-        ended: AttemptEnded | None = None
+        ended: AttemptResult | None = None
         attempt = found.request.attempt
         try:
             digest = await self._train(found, data, moments)
-            ended = AttemptEnded(
+            ended = AttemptResult(
                 attempt=attempt, report=found.watched.report.model_copy(update={"state": "done"}), digest=digest
             )
         except StoppedError:
             found.watched.change(state="stopped")
         except AgentError as error:
-            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=error.problem)
+            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=error.problem)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the aggregator must hear of it
             failed = AgentProblem(code="agent_failed", message=f"the round failed with {type(error).__name__}")
-            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=failed)
+            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=failed)
         report, problem = found.watched.report, ended.problem if ended else None
         self._log("synchronous", round=report.round, state=report.state, problem=problem.code if problem else None)
         if ended is None:
             return
         try:
-            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, Stopped, within_s=_TELL_S)
+            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, StopResult, within_s=_TELL_S)
             await found.unless_stopped(tell)
         except StoppedError:
             return

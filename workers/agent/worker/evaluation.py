@@ -11,8 +11,8 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import measure, probabilities
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.consensus import Score, Scores
-from workers.agent.protocol.inference import Evaluate, Evaluation
+from workers.agent.protocol.consensus import ScoreResult, ScoreUpdates
+from workers.agent.protocol.inference import EvaluateModel, EvaluationResult
 from workers.agent.storage.model_store import Store
 
 
@@ -26,12 +26,12 @@ class Evaluator:
         self._cache = cache
         self._model_fetcher = model_fetcher
 
-    async def evaluate(self, request: Evaluate) -> Evaluation:
+    async def evaluate(self, request: EvaluateModel) -> EvaluationResult:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
         await self._model_fetcher.need(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._evaluate, request)
 
-    def _evaluate(self, request: Evaluate) -> Evaluation:
+    def _evaluate(self, request: EvaluateModel) -> EvaluationResult:
         started = time.perf_counter()
         with self._cache.lock:
             if request.held_out:
@@ -41,7 +41,7 @@ class Evaluator:
             found = measure(self._cache.loaded(request.model, self._store.need(request.digest)), samples)
             if request.held_out:
                 self._cache.remember(request.digest, found)
-        return Evaluation(
+        return EvaluationResult(
             node_id=self._node_id,
             digest=request.digest,
             samples=len(samples),
@@ -50,7 +50,7 @@ class Evaluator:
             seconds=time.perf_counter() - started,
         )
 
-    async def judge(self, request: Score) -> Scores:
+    async def judge(self, request: ScoreUpdates) -> ScoreResult:
         """Accuracy of the base and of each candidate on this worker's own held-out samples."""
         await self._model_fetcher.need(request.training_id, request.base_digest, request.source)
         folder = self._store.updates(request.training_id)
@@ -62,7 +62,7 @@ class Evaluator:
         finally:
             self._store.clear_updates(request.training_id)
 
-    def _evaluator(self, request: Score) -> Scores:
+    def _evaluator(self, request: ScoreUpdates) -> ScoreResult:
         with self._cache.lock:
             samples = self._cache.shard(request.model, request.dataset).held_out.first(request.limit)
 
@@ -72,7 +72,7 @@ class Evaluator:
             targets = samples.targets(np.arange(len(samples)))
             base = seen(request.base_digest)
             found = {node_id: seen(digest) for node_id, digest in request.candidates.items()}
-            return Scores(
+            return ScoreResult(
                 node_id=self._node_id,
                 samples=len(samples),
                 base=accuracy_of(base, targets),

@@ -20,7 +20,7 @@ from workers.agent.modeling.network import RNG, Network
 from workers.agent.proof_of_learning.commitment import seed_word
 from workers.agent.proof_of_learning.recording import REPLAY, ROUND, checkpoint
 from workers.agent.proof_of_learning.trace import Sampler
-from workers.agent.protocol.consensus import Audit, AuditResult
+from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import LocalWork
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
@@ -43,7 +43,7 @@ class Replayer:
         self._store = store
         self._cache = cache
 
-    async def audit(self, request: Audit) -> AuditResult:
+    async def audit(self, request: AuditSegment) -> AuditResult:
         """AgentError `nothing_to_replay` (404) where this worker has no such segment."""
         return await asyncio.to_thread(self._audit, request)
 
@@ -63,7 +63,7 @@ class Replayer:
                 return request
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
 
-    def _audit(self, asked: Audit) -> AuditResult:
+    def _audit(self, asked: AuditSegment) -> AuditResult:
         started = time.perf_counter()
         request = self._asked(asked.training_id, asked.round)
         folder = self._store.folder(asked.training_id) / REPLAY
@@ -84,7 +84,7 @@ class Replayer:
         )
 
     def _replay(
-        self, network: Network, shard: Shard, request: LocalWork, asked: Audit, kept: dict[str, Any], folder: Path
+        self, network: Network, shard: Shard, request: LocalWork, asked: AuditSegment, kept: dict[str, Any], folder: Path
     ) -> _Replay:
         wanted, found = request.hyperparameters, _Replay([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)

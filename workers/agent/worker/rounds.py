@@ -10,7 +10,7 @@ from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.peers.outbox import Outbox
 from workers.agent.protocol.aggregation import ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, UploadResult
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import RETRY, allowed, take_pending_decisions
@@ -241,7 +241,7 @@ class Worker:
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                receipt = await self._peers.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
+                receipt = await self._peers.ask(request.aggregator, path, found, UploadResult, within_s=_ANSWER_S)
             except AgentError as error:
                 self._log("not_told", round=request.round, problem=error.code)
                 if fallen.is_set():

@@ -11,7 +11,7 @@ from workers.agent.aggregator.rounds import Aggregator
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.training import TrainingInit
+from workers.agent.protocol.training import InitTraining
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
 from workers.agent.storage import tensors
@@ -24,10 +24,10 @@ def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
     root = Root(tmp_path)
     store, cache = Store(root.models), ModelCache(root)
     aggregator = Aggregator("a", PeerClient("key"), store, cache, Log("a"))
-    first = asyncio.run(aggregator.init(TrainingInit(training_id="one", model=SPEC)))
+    first = asyncio.run(aggregator.init(InitTraining(training_id="one", model=SPEC)))
     trained = {name: tensor + 1 for name, tensor in tensors.state_of(cache.network(SPEC).model).items()}
     cache.loaded(SPEC, store.path("one", store.save("one", trained).digest))
-    second = asyncio.run(aggregator.init(TrainingInit(training_id="two", model=SPEC)))
+    second = asyncio.run(aggregator.init(InitTraining(training_id="two", model=SPEC)))
     assert second.digest == first.digest
 
 

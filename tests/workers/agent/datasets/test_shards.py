@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.agent.datasets.shards import MAX_TEXT_CHARS, Samples, check, read, split
-from workers.agent.protocol.training import ShardCheck
+from workers.agent.protocol.training import CheckShard
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import Root
 
@@ -73,7 +73,7 @@ def test_half_a_surrogate_pair_is_read_as_a_mark(root: Root) -> None:
     put(root, "a.json", b'[{"text": "so \\ud83d bad", "sentiment": "good"}, {"text": "x", "sentiment": "b\\udc00"}]')
     found = read(root, "/data/a.json")
     assert [text.encode().decode() for text in found.texts] == found.texts
-    assert check(root, ShardCheck(dataset="/data/a.json"), "w").model_dump_json()
+    assert check(root, CheckShard(dataset="/data/a.json"), "w").model_dump_json()
     assert len(split(found)[0]) == 1
 
 
@@ -115,7 +115,7 @@ def test_labels_may_be_missing_where_they_are_not_asked_for(root: Root) -> None:
 
 def test_a_good_shard_is_told_by_counts(root: Root) -> None:
     put(root, "x.json", [*rows(3, "good"), *rows(2, "bad")])
-    report = check(root, ShardCheck(dataset="/data/*.json"), "w1")
+    report = check(root, CheckShard(dataset="/data/*.json"), "w1")
     assert (report.node_id, report.files, report.samples, report.labels) == ("w1", 1, 5, {"bad": 2, "good": 3})
     assert report.problem is None
 
@@ -133,7 +133,7 @@ def test_a_good_shard_is_told_by_counts(root: Root) -> None:
 )
 def test_a_shard_that_cannot_be_trained_on_is_refused(root: Root, content: object, code: str) -> None:
     put(root, "x.json", content)
-    report = check(root, ShardCheck(dataset="/data/x.json"), "w1")
+    report = check(root, CheckShard(dataset="/data/x.json"), "w1")
     assert report.problem is not None
     assert report.problem.code == code
 

@@ -10,7 +10,7 @@ from tests.workers.agent.agents import MODEL, TRAINING, Federation, LiveAgent, f
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue, read
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Autonomy, Peer
-from workers.agent.protocol.training import ReplicateModel, TrainingInit
+from workers.agent.protocol.training import InitTraining, ReplicateModel
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
 W1, PS = Caller("worker", "w1"), Caller("aggregator", "ps")
@@ -117,7 +117,7 @@ def test_what_a_message_names_is_reached_with_the_readers_own_passes() -> None:
     assert keep.head is not None
     assert [read(key_of(peer.node_id), str(peer.token)) for peer in (keep.source, keep.head)] == [W1, W1]
     assert read(key_of("w1"), str(keep.source.token)) is None, "a pass opens one agent"
-    init = TrainingInit(training_id="t", model=MODEL, sources=[peers[0], keep.source])
+    init = InitTraining(training_id="t", model=MODEL, sources=[peers[0], keep.source])
     tokens = [peer.token for peer in introduced(init, passes_of(PS)).sources]
     assert tokens == [KEYS.pass_at("w1", PS), keep.source.token], "one that has a pass keeps it"
 

@@ -11,14 +11,14 @@ from starlette.responses import Response, StreamingResponse
 from tests.workers.agent.impostor import Answer, impostor, says
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.admin import AgentHealth
-from workers.agent.protocol.common import Peer, Receipt
-from workers.agent.protocol.training import ShardCheck
+from workers.agent.protocol.common import Peer, UploadResult
+from workers.agent.protocol.training import CheckShard
 from workers.agent.runtime.errors import AgentError
 
 KEY = "key-of-the-asker"
 MODEL = b"a model" * 200_000
 DIGEST = hashlib.sha256(MODEL).hexdigest()
-QUESTION = ShardCheck(dataset="/data/x.json")
+QUESTION = CheckShard(dataset="/data/x.json")
 
 
 def trickling(content: bytes, pause_s: float) -> Answer:
@@ -116,11 +116,11 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
         assert (request.method, request.url.path) == ("PUT", "/trainings/t/rounds/3/updates/w1")
         assert request.headers["content-length"] == str(len(MODEL))
         size = len(await request.body())
-        return Response(Receipt(accepted=True, bytes=size).model_dump_json())
+        return Response(UploadResult(accepted=True, bytes=size).model_dump_json())
 
     with impostor(answer) as peer:
         receipt = asyncio.run(PeerClient(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
-    assert receipt == Receipt(accepted=True, bytes=len(MODEL))
+    assert receipt == UploadResult(accepted=True, bytes=len(MODEL))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from workers.agent.modeling.network import Network, build
 from workers.agent.privacy.ledger import charge
 from workers.agent.privacy.secret import Secret
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.training import Hyperparameters, Privacy
+from workers.agent.protocol.training import DpSgdSpec, Hyperparameters
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
 from workers.agent.storage import tensors
@@ -39,7 +39,7 @@ def shard(network: Network, count: int = _COUNT) -> Shard:
 
 def wanted(**fields: float) -> Hyperparameters:
     plan = {"samples": _COUNT, "sampling_rate": 1.0, "noise_multiplier": 0.0, "max_grad_norm": 1e6, "steps": 1, **fields}
-    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=Privacy.model_validate(plan))
+    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=DpSgdSpec.model_validate(plan))
 
 
 def moved(network: Network, before: tensors.State) -> torch.Tensor:

@@ -14,7 +14,7 @@ from tests.workers.agent.impostor import impostor
 from tests.workers.agent.texts import samples
 from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.inference import CalibrationSums, Infer, Predict
+from workers.agent.protocol.inference import CalibrationSums, InferTexts, PredictTexts
 from workers.agent.serving import combine
 from workers.agent.storage.model_store import Store
 
@@ -35,7 +35,7 @@ def trained() -> Iterator[Federation]:
 
 
 def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, Any]:
-    request = Predict(
+    request = PredictTexts(
         **{
             "training_id": TRAINING,
             "model": MODEL,
@@ -54,7 +54,7 @@ def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, A
 
 def infer(agents: Federation, worker: LiveAgent, **fields: Any) -> dict[str, Any]:
     shared = {"training_id": TRAINING, "model": MODEL, "digest": agents.base, "source": agents.aggregator.peer, "texts": TEXTS}
-    answer: dict[str, Any] = worker.call("POST", "/inferences", Infer(**{**shared, **fields}))
+    answer: dict[str, Any] = worker.call("POST", "/inferences", InferTexts(**{**shared, **fields}))
     return answer
 
 

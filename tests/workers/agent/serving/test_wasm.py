@@ -21,7 +21,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import probabilities
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.paths import Root
 from workers.agent.serving.export import export
@@ -75,7 +75,9 @@ def test_the_exported_graphs_give_torchs_labels_in_webassembly(runtime: Path, tm
     digest = store.save("train_1", tensors.state_of(network.model)).digest
     (tmp_path / "data").mkdir()
     (tmp_path / "data/validation.json").write_text(json.dumps(samples(120, 10_000)))
-    request = Export(training_id="train_1", name="m", model=spec, digest=digest, onnx=True, validation="/data/validation.json")
+    request = ExportModel(
+        training_id="train_1", name="m", model=spec, digest=digest, onnx=True, validation="/data/validation.json"
+    )
     export(root, store, cache, request)
     texts = network.encoded(TEXTS)
     expected = probabilities(network, texts).argmax(1).numpy()

@@ -16,7 +16,7 @@ from tests.workers.agent.acting import Acting, key_of
 from tests.workers.agent.agents import PATIENCE_S, Federation, LiveAgent, federation, global_model, serving
 from tests.workers.agent.pretrained import save_tiny_bert
 from workers.agent.protocol.admin import AgentConfig
-from workers.agent.protocol.aggregation import Drop, StrategySpec
+from workers.agent.protocol.aggregation import DropWorkers, StrategySpec
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.runtime.logs import Log
@@ -209,7 +209,7 @@ def test_an_exchange_without_one_of_its_workers_falls_back_to_the_star(agents: F
         assert time.monotonic() < end, "the aggregator did not fall back"
         time.sleep(0.05)
     assert "w3" in found["fallback"]
-    agents.aggregator.call("POST", f"{where}/drop", Drop(node_ids=["w3"]))
+    agents.aggregator.call("POST", f"{where}/drop", DropWorkers(node_ids=["w3"]))
     found = run.report(agents.aggregator, 1)
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w4", "w5"])
     assert {link["target"] for link in found["links"] if link["source"] != "ps"} == {"ps"}

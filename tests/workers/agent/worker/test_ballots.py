@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.agent.protocol.consensus import Ballot, VoteResult
+from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent.storage.model_store import Store
 from workers.agent.worker.ballots import Voter
 
@@ -18,7 +18,9 @@ def store(tmp_path: Path) -> Store:
 
 def vote(store: Store, term: int, candidate: str = "w1", digest: str | None = None) -> VoteResult:
     """By an agent that was just started: what it knows is on its disk."""
-    return asyncio.run(Voter("w2", store).vote(Ballot(training_id="train_1", term=term, candidate=candidate, digest=digest)))
+    return asyncio.run(
+        Voter("w2", store).vote(RequestVote(training_id="train_1", term=term, candidate=candidate, digest=digest))
+    )
 
 
 def test_one_vote_in_a_term_also_after_a_restart(store: Store) -> None:

@@ -18,7 +18,7 @@ from workers.agent.peers.tokens import Caller
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.training import Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.training import Hyperparameters, InitTraining, ReplicateModel, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
 from workers.agent.server import Agent
@@ -84,8 +84,8 @@ class Training:
         self.aggregator = Served(self._folder / f"aggregator-{number}", "aggregator")
         return self.aggregator.ask(lambda agent: agent.init_training(self._init(base))).digest
 
-    def _init(self, base: str | None) -> TrainingInit:
-        return TrainingInit(training_id=TRAINING, model=MODEL, base_digest=base, sources=[self.worker.peer])
+    def _init(self, base: str | None) -> InitTraining:
+        return InitTraining(training_id=TRAINING, model=MODEL, base_digest=base, sources=[self.worker.peer])
 
     def collect(self, number: int) -> AggregateReport:
         request = AggregateRound(

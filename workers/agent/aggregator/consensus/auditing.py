@@ -27,7 +27,7 @@ from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
 from workers.agent.proof_of_learning.trace import Sampler, trace_of
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.consensus import Audit, AuditRecord, AuditResult
+from workers.agent.protocol.consensus import AuditRecord, AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment, TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
@@ -107,7 +107,7 @@ class Auditor:
 
     async def _asked(self, found: RoundState, report: TrainReport, task: AuditTask, nonce: str, within_s: float) -> AuditResult:
         assert report.commitment is not None
-        question = Audit(
+        question = AuditSegment(
             training_id=found.request.training_id,
             round=found.request.round,
             segment=task.segment,

@@ -19,7 +19,7 @@ from tests.workers.agent.impostor import impostor, says
 from workers.agent.aggregator.consensus.auditing import draw
 from workers.agent.proof_of_learning.commitment import Chain
 from workers.agent.proof_of_learning.trace import Sampler, trace_of
-from workers.agent.protocol.consensus import Audit, AuditResult
+from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment, Hyperparameters, TrainReport
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import Store
@@ -94,7 +94,7 @@ def test_every_segment_can_be_walked_again_to_the_bit(one: Federation, wanted: d
     commitment = one.trained(worker)["commitment"]
     assert sum(commitment["steps"]) == -(-22 // wanted["batch_size"]) * wanted.get("local_epochs", 1)
     for segment, steps in enumerate(commitment["steps"]):
-        audit = Audit(training_id=TRAINING, round=1, segment=segment, steps=steps, step=1, nonce="n")
+        audit = AuditSegment(training_id=TRAINING, round=1, segment=segment, steps=steps, step=1, nonce="n")
         answer = AuditResult(**worker.call("POST", "/audits", audit))
         assert trace_of(answer.fingerprints) == commitment["traces"][segment]
         digests = {name: tensors.state_digest(evidence(worker, name)) for name in ("start", "end")}
@@ -113,7 +113,7 @@ def evidence(worker: LiveAgent, name: str) -> dict[str, Any]:
 
 def test_only_a_segment_of_the_round_in_hand_can_be_asked_for(one: Federation) -> None:
     worker = one.workers[0]
-    asked = Audit(training_id=TRAINING, round=1, segment=0, steps=1, step=1, nonce="n")
+    asked = AuditSegment(training_id=TRAINING, round=1, segment=0, steps=1, step=1, nonce="n")
     assert worker.call("POST", "/audits", asked, status=404)["code"] == "nothing_to_replay"
     one.round(consensus=POL)
     worker.call("POST", "/audits", asked)
@@ -127,7 +127,7 @@ def test_a_free_rider_that_only_echoes_its_digests_is_caught(one: Federation) ->
     async def echo(request: Request) -> Response:
         if request.url.path != "/audits":
             return Response("{}", 404)
-        audit = Audit.model_validate_json(await request.body())
+        audit = AuditSegment.model_validate_json(await request.body())
         said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=["f" * 64] * audit.steps, loss=0.5, seconds=0.1)
         return Response(said.model_dump_json())
 
@@ -147,7 +147,7 @@ def test_a_free_rider_that_has_no_states_to_show_is_caught(one: Federation) -> N
 
     async def answer(request: Request) -> Response:
         if request.url.path == "/audits":
-            audit = Audit.model_validate_json(await request.body())
+            audit = AuditSegment.model_validate_json(await request.body())
             said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=prints[audit.segment], loss=0.5, seconds=0.1)
             return Response(said.model_dump_json())
         return Response(safetensors.torch.save(states[0]))

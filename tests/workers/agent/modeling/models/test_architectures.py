@@ -12,7 +12,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.evaluate import score
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
@@ -87,7 +87,9 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     with torch.no_grad():
         next(iter(network.model.parameters())).mul_(1.5)
     digest = store.save("train_x", tensors.state_of(network.model)).digest
-    export.export(root, store, ModelCache(root), Export(training_id="train_x", name="m", model=network.spec, digest=digest))
+    export.export(
+        root, store, ModelCache(root), ExportModel(training_id="train_x", name="m", model=network.spec, digest=digest)
+    )
     folder = root.exports / "m"
     loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)

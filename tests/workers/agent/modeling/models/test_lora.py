@@ -13,7 +13,7 @@ from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models import lora
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import Root
@@ -76,7 +76,9 @@ def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path) -> None:
                 parameter.normal_(std=0.2)
     expected, store = logits(made), Store(root.models)
     digest = store.save("t", tensors.state_of(made.model)).digest
-    export.export(root, store, ModelCache(root), Export(training_id="t", name="m", model=made.spec, digest=digest, onnx=True))
+    export.export(
+        root, store, ModelCache(root), ExportModel(training_id="t", name="m", model=made.spec, digest=digest, onnx=True)
+    )
     ids, mask = made.encoded(TEXTS).batch(np.arange(len(TEXTS)))
     loaded = AutoModelForSequenceClassification.from_pretrained(root.exports / "m").eval()
     with torch.inference_mode():
