@@ -21,7 +21,7 @@ from workers.agent.peers.tokens import Caller, introduced
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Message, Peer
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server import Agent
 
 PATIENCE_S = 300.0
@@ -59,7 +59,7 @@ def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
     # An agent's log goes to standard output, where the table shall be.
     with open(os.devnull, "w") as sys.stdout:
         config = AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
-        app = Agent(config, Root(root), Log(node_id)).app()
+        app = Agent(config, SandboxRoot(root), Log(node_id)).app()
         uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
 
 

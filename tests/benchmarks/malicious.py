@@ -36,7 +36,7 @@ from api.sample_data.generator import Recipe, generate
 from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
-from workers.agent.proof_of_learning.commitment import Chain, root_of, seed_word
+from workers.agent.proof_of_learning.commitment import CommitmentChain, root_of, seed_word
 from workers.agent.proof_of_learning.trace import trace_of
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
@@ -188,7 +188,7 @@ class Cluster:
                 {name: tensor + size * torch.randn_like(tensor) for name, tensor in start.items()} for _ in range(_SEGMENTS)
             ]
         if commitment is None:
-            chain = Chain(base, seed_word(_SEED, number))
+            chain = CommitmentChain(base, seed_word(_SEED, number))
             for state in states:
                 chain.add(tensors.state_digest(state), 0.4, 10, trace_of(secrets.token_hex(32) for _ in range(10)))
             commitment = chain.commitment

@@ -31,18 +31,18 @@ from workers.agent.protocol.consensus import AuditSegment, RequestVote, ScoreUpd
 from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent.protocol.inference import EvaluateModel, InferTexts, PredictionResult, PredictTexts
-from workers.agent.protocol.secure_aggregation import PHASES, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
+from workers.agent.protocol.secure_aggregation import REQUEST_OF_PHASE, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
 from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.export import export
-from workers.agent.serving.graph_cache import Graphs
+from workers.agent.serving.graph_cache import GraphCache
 from workers.agent.serving.infer import InferenceWorker
 from workers.agent.serving.predict import Predictor
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.coordinator import SyncCoordinator
 from workers.agent.synchronous.routes import SynchronousRoutes
 from workers.agent.synchronous.worker import SyncWorker
@@ -66,13 +66,13 @@ class _ModelFile(FileResponse):
 class Agent:
     """The parts of one agent, and the endpoints over them."""
 
-    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[Decision] = ()) -> None:
+    def __init__(self, config: AgentConfig, root: SandboxRoot, log: Log, decisions: Sequence[Decision] = ()) -> None:
         """`decisions` are those that led to this process: its next round's report tells them."""
         self._config = config
         self._root = root
         self._log = log
         self._started = time.monotonic()
-        self._store = Store(root.models)
+        self._store = ModelStore(root.models)
         self._cache = ModelCache(root)
         exchange = PeerClient(config.key)
         self._model_fetcher = ModelFetcher(config.node_id, exchange, self._store, log)
@@ -91,7 +91,7 @@ class Agent:
         )
         self._calibrator = Calibrator(exchange, self._store, self._cache)
         self._predictor = Predictor(exchange, root, self._store, self._calibrator)
-        self._inference_worker = InferenceWorker(config.node_id, self._store, self._cache, Graphs(), self._model_fetcher)
+        self._inference_worker = InferenceWorker(config.node_id, self._store, self._cache, GraphCache(), self._model_fetcher)
 
     def app(self) -> ASGIApp:
         synchronous_routes = SynchronousRoutes(self._sync_worker, self._coordinator)
@@ -243,9 +243,9 @@ class Agent:
     async def _secure(self, request: Request) -> Response:
         found = self._aggregator.secure(request.path_params["training_id"], request.path_params["number"])
         wait_s, phase = _wait(request), request.path_params["phase"]
-        if phase not in PHASES:
+        if phase not in REQUEST_OF_PHASE:
             raise AgentError("unknown_route", "a secure sum has no such phase", 404)
-        message = PHASES[phase].model_validate_json(await request.body())
+        message = REQUEST_OF_PHASE[phase].model_validate_json(await request.body())
         require_self(request, message.node_id)
         match message:
             case AdvertiseKeys():

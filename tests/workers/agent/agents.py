@@ -26,7 +26,7 @@ from workers.agent.protocol.consensus import ScoreUpdates
 from workers.agent.protocol.inference import EvaluateModel
 from workers.agent.protocol.training import Hyperparameters, InitTraining, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server import Agent
 
 TRAINING = "train_1"
@@ -72,7 +72,7 @@ def live_agent(
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
     key = key or key_of(node_id)
-    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), Root(root), Log(node_id)).app()
+    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), SandboxRoot(root), Log(node_id)).app()
     socket = str(folder / "agent.sock")
     try:
         with serving(app, socket) as die:

@@ -13,7 +13,7 @@ from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.updates.validation import sound
 
@@ -21,7 +21,7 @@ _TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 class PeerExchangeCoordinator:
-    def __init__(self, exchange: PeerClient, store: Store, log: Log) -> None:
+    def __init__(self, exchange: PeerClient, store: ModelStore, log: Log) -> None:
         self._peers = exchange
         self._store = store
         self._log = log

@@ -10,11 +10,11 @@ from workers.agent.protocol.training import InitTraining, InitTrainingResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 
 class FirstModel:
-    def __init__(self, exchange: PeerClient, store: Store, cache: ModelCache, log: Log) -> None:
+    def __init__(self, exchange: PeerClient, store: ModelStore, cache: ModelCache, log: Log) -> None:
         self._peers = exchange
         self._store = store
         self._cache = cache

@@ -12,12 +12,12 @@ from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import flat
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates.validation import ValidUpdate, report_of, validate_update
 
 
 class UpdateIntake:
-    def __init__(self, store: Store, cache: ModelCache) -> None:
+    def __init__(self, store: ModelStore, cache: ModelCache) -> None:
         self._store = store
         self._cache = cache
 

@@ -5,7 +5,7 @@ import time
 from workers.agent.aggregator.intake import UpdateIntake
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import measure
+from workers.agent.modeling.held_out_metrics import measure
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.runtime.errors import DataError
@@ -13,12 +13,12 @@ from workers.agent.runtime.logs import Log
 from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates.validation import believable_length
 
 
 class Publisher:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache, door: UpdateIntake, log: Log) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache, door: UpdateIntake, log: Log) -> None:
         self._node_id = node_id
         self._intake = door
         self._store = store
@@ -32,7 +32,7 @@ class Publisher:
         if found.secure is not None:
             model = self._added_up(found, found.secure)
         elif rule is not None:
-            model = rule([tensors.OnDisk(path) for _, path in held])
+            model = rule([tensors.LazyState(path) for _, path in held])
         else:
             for report, path in held:
                 found.mean.add(tensors.read(path), report.samples or 0)

@@ -23,7 +23,7 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.collecting import SecureRound
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.strategies.registry import strategy_of
 
 _FALLBACK_GRACE_S = 60.0
@@ -37,7 +37,7 @@ class Aggregator:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         log: Log,
         pending_decisions: list[Decision] | None = None,

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded, by_length
+from workers.agent.datasets.batches import EncodedTexts, by_length
 from workers.agent.modeling.models.lora import held_names
 from workers.agent.runtime.errors import AgentError
 
@@ -99,7 +99,7 @@ def frozen(model: nn.Module, count: int) -> Iterator[list[nn.Parameter]]:
             parameter.requires_grad_(True)
 
 
-def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Encoded:
+def with_trunk(model: nn.Module, count: int, data: EncodedTexts, folder: Path) -> EncodedTexts:
     """`data` with what the first `count` layers make of it, fp32 of shape (tokens of all texts, width): in memory, above
     MEMORY_BYTES in an unnamed file below `folder`."""
     stack = _stack(model, count)
@@ -117,7 +117,7 @@ def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Enc
     return replace(data, trunk=kept, trunk_layers=count)
 
 
-def logits_above(model: nn.Module, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+def logits_above(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
     """Shape (texts, classes), from the kept activations of `data` on."""
     ids, mask = data.batch(batch)
     with played(model, data.trunk_layers) as player:
@@ -126,7 +126,7 @@ def logits_above(model: nn.Module, data: Encoded, batch: NDArray[np.int64]) -> t
     return result
 
 
-def activations(data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+def activations(data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
     """What is kept of a batch, fp32 of shape (texts, longest text among them, width); zeros at padding."""
     if data.trunk is None:
         raise ValueError("these texts have no kept activations")

@@ -5,7 +5,7 @@ from workers.agent.protocol.common import LinkUse, Peer
 from workers.agent.protocol.training import ReplicateModel, ReplicateResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _HEAD_WAIT_S = 20.0
 
@@ -13,7 +13,7 @@ _HEAD_WAIT_S = 20.0
 class ModelFetcher:
     """Fetches models into the store. AgentError `pull_failed` or `digest_mismatch` when it cannot."""
 
-    def __init__(self, node_id: str, exchange: PeerClient, store: Store, log: Log) -> None:
+    def __init__(self, node_id: str, exchange: PeerClient, store: ModelStore, log: Log) -> None:
         self._node_id = node_id
         self._peers = exchange
         self._store = store

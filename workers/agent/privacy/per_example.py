@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.freezing import activations, played
 from workers.agent.modeling.network import Network
 from workers.agent.privacy.unrolled import unrolled
@@ -25,7 +25,7 @@ _MASKED = torch.finfo(torch.float32).min
 _ARCHITECTURES_WITH_A_CHOICE_OF_ATTENTION = ("transformer", "gpt")
 
 
-class PerExample:
+class PerExampleGradients:
     """Sums of clipped per-example gradients of the parameters that are to be trained."""
 
     def __init__(self, network: Network, largest_norm: float) -> None:
@@ -59,7 +59,7 @@ class PerExample:
         names = [*self._trained, *([self._table] if self._table else [])]
         return {name: torch.zeros_like(model[name]) for name in names}
 
-    def add(self, total: dict[str, torch.Tensor], data: Encoded, batch: Any, ids: torch.Tensor | None = None) -> None:
+    def add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, ids: torch.Tensor | None = None) -> None:
         """Add the gradients of `batch` (indices into `data`), each scaled down to the largest norm; a gradient that is not
         finite counts as zero. `ids` replaces the texts' token ids, in the same shape."""
         for start in range(0, len(batch), self._at_once):
@@ -71,7 +71,7 @@ class PerExample:
                 own = own[:, -width:] if data.pad_left else own[:, :width]
             self._add(total, data, part, own)
 
-    def _add(self, total: dict[str, torch.Tensor], data: Encoded, batch: Any, hidden_ids: torch.Tensor | None) -> None:
+    def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, hidden_ids: torch.Tensor | None) -> None:
         texts, mask = data.batch(batch)
         texts = texts if hidden_ids is None else hidden_ids
         above = activations(data, batch) if data.trunk is not None else None
@@ -138,10 +138,10 @@ class PerExample:
 
 def check(network: Network) -> None:
     """AgentError `differential_privacy_unavailable` where a model cannot be differentiated example by example."""
-    data = Encoded.of(
+    data = EncodedTexts.of(
         [[network.first_word_id] * 3, [network.first_word_id] * 2], [0, 1], network.pad_id, pad_left=network.pad_left
     )
-    gradients = PerExample(network, 1.0)
+    gradients = PerExampleGradients(network, 1.0)
     try:
         with gradients.prepared():
             gradients.add(gradients.zeros(), data, torch.arange(2).numpy())

@@ -24,7 +24,7 @@ def _link(previous: str, *parts: object) -> str:
 
 
 @dataclass(slots=True)
-class Chain:
+class CommitmentChain:
     """Links base digest and seed, then of each segment: end state (tensors.state_digest), mean loss, number of steps and the
     trace of the steps (trace.py)."""
 

@@ -14,7 +14,7 @@ import torch
 _VALUES = 1024
 
 
-class Sampler:
+class FingerprintSampler:
     """Draws the places once, among the tensors that are not `frozen`; new ones for each round."""
 
     def __init__(self, state: Mapping[str, torch.Tensor], frozen: Collection[str], base_digest: str, seed_word: str) -> None:

@@ -58,7 +58,7 @@ class RevealShares(Message):
 
 
 SecureSumRequest = AdvertiseKeys | ShareSecrets | AskSurvivors | RevealShares
-PHASES: dict[str, type[SecureSumRequest]] = {
+REQUEST_OF_PHASE: dict[str, type[SecureSumRequest]] = {
     "keys": AdvertiseKeys,
     "shares": ShareSecrets,
     "survivors": AskSurvivors,

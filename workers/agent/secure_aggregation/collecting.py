@@ -24,7 +24,7 @@ from workers.agent.protocol.secure_aggregation import (
     threshold_of,
 )
 from workers.agent.runtime.errors import AgentError
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 from workers.agent.secure_aggregation.summing import MaskedSum
 
 PHASES = ("keys", "shares", "updates", "unmasking", "over")
@@ -146,7 +146,7 @@ class SecureRound:
         boxes = {sender: shares[body.node_id] for sender, shares in self._sealed.items() if body.node_id in shares}
         return SharesResult(closed=True, shares=boxes)
 
-    def add(self, node_id: str, masked: Numbers) -> None:
+    def add(self, node_id: str, masked: FixedPointVector) -> None:
         if self._sum is None:
             raise AgentError("not_expected", "no masked update is waited for")
         self._sum.add(node_id, masked)

@@ -13,7 +13,7 @@ import torch
 from workers.agent.protocol.secure_aggregation import LEAST_WORKERS, AdvertiseKeys, RevealShares, threshold_of
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 
 _POINT_BYTES = 66
 
@@ -61,7 +61,7 @@ class Participant:
     def _sealing_key(self, other: str) -> bytes:
         return _agreed(self._sealing, self._roster[other].sealing, f"{self._run} seal")
 
-    def mask(self, change: torch.Tensor, delivered: Mapping[str, str]) -> tuple[Numbers, int]:
+    def mask(self, change: torch.Tensor, delivered: Mapping[str, str]) -> tuple[FixedPointVector, int]:
         """(the masked change, how many of its values were clipped). `delivered` is what the others sealed for this worker;
         they and it are whom the masks are for. AgentError `bad_share`, `not_finite`, `below_threshold`."""
         for sender, sealed in delivered.items():

@@ -17,7 +17,7 @@ from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.fixed_point import LARGEST
 from workers.agent.secure_aggregation.participant import Participant
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates import norms
 from workers.agent.updates.validation import LARGEST_STEP
 
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SecureSender:
-    def __init__(self, node_id: str, exchange: PeerClient, store: Store) -> None:
+    def __init__(self, node_id: str, exchange: PeerClient, store: ModelStore) -> None:
         self._node_id = node_id
         self._peers = exchange
         self._store = store

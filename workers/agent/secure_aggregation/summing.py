@@ -7,7 +7,7 @@ import torch
 from workers.agent.protocol.secure_aggregation import AdvertiseKeys, RevealShares, threshold_of
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 
 
 class MaskedSum:
@@ -19,10 +19,10 @@ class MaskedSum:
         self._points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
         self._sharers = set(sharers)
         self._threshold = threshold_of(len(self._roster))
-        self._total: Numbers | None = None
+        self._total: FixedPointVector | None = None
         self.added: set[str] = set()
 
-    def add(self, node_id: str, masked: Numbers) -> None:
+    def add(self, node_id: str, masked: FixedPointVector) -> None:
         self._total = masked.copy() if self._total is None else self._total + masked
         self.added.add(node_id)
 

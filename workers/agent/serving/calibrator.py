@@ -2,23 +2,23 @@
 
 import asyncio
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import calibration
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import measure
+from workers.agent.modeling.held_out_metrics import measure
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec, Peer
 from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 120.0
 _LOOK_AT = 1000
 
 
 class Calibrator:
-    def __init__(self, exchange: PeerClient, store: Store, cache: ModelCache) -> None:
+    def __init__(self, exchange: PeerClient, store: ModelStore, cache: ModelCache) -> None:
         self._peers = exchange
         self._store = store
         self._cache = cache
@@ -36,7 +36,7 @@ class Calibrator:
                 self._cache.remember(digest, found)
         return found.calibration_sums if found is not None and calibration.is_sound(found.calibration_sums) else None
 
-    def validation(self, model: ModelSpec, path: str) -> Encoded | None:
+    def validation(self, model: ModelSpec, path: str) -> EncodedTexts | None:
         """The validation file's samples, unless there are none that can be used. Call it with the shelf's lock held."""
         try:
             return self._cache.samples(model, path)

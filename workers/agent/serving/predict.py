@@ -25,17 +25,17 @@ from workers.agent.protocol.inference import (
     TextPrediction,
 )
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import combine
 from workers.agent.serving.calibrator import Calibrator
-from workers.agent.serving.metrics import figures
-from workers.agent.storage.model_store import Store
+from workers.agent.serving.label_metrics import figures
+from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 300.0
 
 
 class Predictor:
-    def __init__(self, exchange: PeerClient, root: Root, store: Store, calibrator: Calibrator) -> None:
+    def __init__(self, exchange: PeerClient, root: SandboxRoot, store: ModelStore, calibrator: Calibrator) -> None:
         self._peers = exchange
         self._root = root
         self._store = store
@@ -74,12 +74,12 @@ class Predictor:
         labels = [label for label in found.labels if label is not None]
         return found.texts, labels if len(labels) == len(found) else None
 
-    async def _split(self, request: PredictTexts, texts: list[str]) -> "_Found":
+    async def _split(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         """Shares of the texts for each worker; a lost worker's share goes to the others."""
         calibration_sums = await asyncio.to_thread(
             self._calibrator.calibration_sums, request.model, request.digest, request.validation
         )
-        found = _Found(torch.empty(len(texts), len(request.model.labels)))
+        found = _CombinedAnswer(torch.empty(len(texts), len(request.model.labels)))
         left, peers = list(range(len(texts))), list(request.workers)
         while left:
             if not peers:
@@ -104,13 +104,13 @@ class Predictor:
         )
         return found
 
-    async def _all(self, request: PredictTexts, texts: list[str]) -> "_Found":
+    async def _all(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         answers = await asyncio.gather(*(self._ask(request, peer, texts, None) for peer in request.workers))
         present = [answer for answer in answers if answer is not None]
         if not present:
             raise AgentError("nodes_unreachable", "no worker answers", 502)
         lost = [peer.node_id for peer, answer in zip(request.workers, answers, strict=True) if answer is None]
-        return _Found(_combined(request, present), present, lost)
+        return _CombinedAnswer(_combined(request, present), present, lost)
 
     async def _ask(
         self, request: PredictTexts, peer: Peer, texts: Sequence[str], calibration_sums: CalibrationSums | None
@@ -136,7 +136,7 @@ class Predictor:
 
 
 @dataclass(slots=True)
-class _Found:
+class _CombinedAnswer:
     """Probabilities (texts, classes) before calibration, and whose they are."""
 
     table: torch.Tensor

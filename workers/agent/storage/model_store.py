@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.tensors import State, StoredTensors
+from workers.agent.storage.tensors import State, StoredFile
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -19,7 +19,7 @@ _LOOK_S = 0.02
 LOCAL_GRAPH = "local-"
 
 
-class Store:
+class ModelStore:
     """Models by digest. Safe to use from several threads: files appear whole, under their final name."""
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class Store:
         path = self.find(digest)
         return path.parent.name if path is not None and path.parent.name != _UPDATES else None
 
-    def save(self, training_id: str, state: State) -> StoredTensors:
+    def save(self, training_id: str, state: State) -> StoredFile:
         """Publish a state under its own digest. It is on the disk before it has its name: a power cut leaves no empty model."""
         part = self.folder(training_id) / f".{uuid.uuid4().hex}.safetensors"
         saved = tensors.write(part, state)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
@@ -81,7 +81,7 @@ class AttemptRunner:
         self._calls = calls
         self._cache = cache
 
-    async def conduct(self, found: SyncRound, peers: list[Peer], data: Encoded) -> tuple[Attempt, list[LinkUse]]:
+    async def conduct(self, found: SyncRound, peers: list[Peer], data: EncodedTexts) -> tuple[Attempt, list[LinkUse]]:
         """To its end; returns it, and what this node sent for it. BrokenError where it must be made again, AgentError where
         it would end the same way, StoppedError."""
         made = Attempt(Inbox(uuid.uuid4().hex, 4 * await asyncio.to_thread(self._length, found.request)), peers)
@@ -109,12 +109,12 @@ class AttemptRunner:
             return length(self._cache.network(request.model))
 
     @staticmethod
-    def _content(data: Encoded) -> str:
+    def _content(data: EncodedTexts) -> str:
         digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
         digest.update(b"" if data.labels is None else data.labels.tobytes())
         return digest.hexdigest()
 
-    def _begins(self, found: SyncRound, made: Attempt, data: Encoded) -> dict[str, BeginAttempt]:
+    def _begins(self, found: SyncRound, made: Attempt, data: EncodedTexts) -> dict[str, BeginAttempt]:
         request, peers = found.request, made.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]

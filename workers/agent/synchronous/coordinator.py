@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
@@ -21,7 +21,7 @@ from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.attempt import Attempt, AttemptRunner, BrokenError, SyncRound
 from workers.agent.synchronous.calls import Calls
 from workers.agent.synchronous.connections import Inbox
@@ -38,7 +38,7 @@ class SyncCoordinator:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         validate: Validate,
         log: Log,
@@ -164,7 +164,7 @@ class SyncCoordinator:
                 return
         raise AgentError("attempts_exhausted", f"the round broke {_MOST_ATTEMPTS} times")
 
-    def _pooled(self, request: AggregateRound) -> Encoded:
+    def _pooled(self, request: AggregateRound) -> EncodedTexts:
         with self._cache.lock:
             self._cache.loaded(request.model, self._store.need(request.base_digest))
             return self._cache.shard(request.model, request.dataset).training

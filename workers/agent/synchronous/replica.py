@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.protocol.training import Hyperparameters
@@ -34,7 +34,7 @@ class Replica:
     def __init__(
         self,
         network: Network,
-        data: Encoded,
+        data: EncodedTexts,
         wanted: Hyperparameters,
         number: int,
         place: int,

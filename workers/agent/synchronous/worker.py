@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
@@ -21,7 +21,7 @@ from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous import shares
 from workers.agent.synchronous.allreduce import ALL_REDUCE, AllReduceContext
 from workers.agent.synchronous.connections import Inbox, PeerConnections
@@ -61,7 +61,7 @@ class SyncWorker:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         model_fetcher: ModelFetcher,
         log: Log,
@@ -77,7 +77,7 @@ class SyncWorker:
         # Of its own: requests that wait for the shelf may fill the common pool, and would keep out who has it.
         self._thread = ThreadPoolExecutor(1, "synchronous")
         self._attempt: _WorkerAttempt | None = None
-        self._share: tuple[str, Encoded] | None = None
+        self._share: tuple[str, EncodedTexts] | None = None
         self._moments: tuple[str, dict[str, Any]] | None = None
 
     async def begin(self, request: BeginAttempt) -> BeginAttemptResult:
@@ -127,7 +127,7 @@ class SyncWorker:
         """Take the samples that are this worker's. AgentError `bad_share`."""
         found = self._known(attempt)
 
-        def encoded() -> Encoded:
+        def encoded() -> EncodedTexts:
             with self._cache.lock:
                 return shares.unpacked(body, self._cache.network(found.request.model))
 
@@ -158,7 +158,7 @@ class SyncWorker:
         found.watched.change(state="stopped")
         return True
 
-    async def _run(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
+    async def _run(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> None:
         ended: AttemptResult | None = None
         attempt = found.request.attempt
         try:
@@ -188,7 +188,7 @@ class SyncWorker:
         if ended.problem is None:
             found.watched.change(**dict(ended.report))
 
-    async def _train(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> str:
+    async def _train(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> str:
         """All steps of the round; the digest of the model that they end with."""
         request = found.request
         await self._aside(self._cache.lock.acquire)

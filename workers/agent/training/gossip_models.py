@@ -7,13 +7,13 @@ worker without one (its first round, or its sandbox is new) begins from the glob
 import os
 from pathlib import Path
 
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _NAME = "own-{}.safetensors"
 
 
 class OwnModels:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ModelStore) -> None:
         self._store = store
 
     def keep(self, training_id: str, number: int, digest: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.modeling.network import Network
@@ -21,12 +21,12 @@ from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import DECLINE, RESUME, allowed
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training import declining
 from workers.agent.training.checkpoint import Checkpoint
 from workers.agent.training.gossip_models import OwnModels
 from workers.agent.training.local_epochs import LocalTrainingTask, train
-from workers.agent.updates.packing import Packed, pack
+from workers.agent.updates.packing import PackedUpdate, pack
 
 LOCAL_MODEL = "local.safetensors"
 _UPDATE = "update.safetensors"
@@ -56,7 +56,7 @@ class Written:
 
 
 class LocalTraining:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
@@ -152,7 +152,7 @@ class LocalTraining:
         plan = request.hyperparameters.privacy
         return None if plan is None else ledger.charge(self._store.folder(request.training_id), request.round, plan.steps)
 
-    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> PackedUpdate:
         wanted, path = request.hyperparameters, folder / _RESIDUAL
         random = torch.Generator()
         random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
@@ -165,7 +165,7 @@ class LocalTraining:
             random,
         )
 
-    def _checkpoint(self, request: TrainRound, shard: Shard, folder: Path) -> Checkpoint | None:
+    def _checkpoint(self, request: TrainRound, shard: EncodedShard, folder: Path) -> Checkpoint | None:
         """Where the round's progress is kept, for a node that may go on from there; nothing is written for others."""
         if not allowed(RESUME, request.autonomy):
             return None

@@ -12,13 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from workers.agent.protocol.consensus import RequestVote, VoteResult
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _VOTE = "vote.json"
 
 
 class Voter:
-    def __init__(self, node_id: str, store: Store) -> None:
+    def __init__(self, node_id: str, store: ModelStore) -> None:
         self._node_id = node_id
         self._store = store
         self._turn = threading.Lock()

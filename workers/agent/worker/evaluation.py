@@ -8,17 +8,17 @@ import torch
 
 from workers.agent.aggregator.consensus.effects import accuracy_of, effect
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import measure, probabilities
+from workers.agent.modeling.held_out_metrics import measure, probabilities
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.consensus import ScoreResult, ScoreUpdates
 from workers.agent.protocol.inference import EvaluateModel, EvaluationResult
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 
 class Evaluator:
     def __init__(
-        self, node_id: str, exchange: PeerClient, store: Store, cache: ModelCache, model_fetcher: ModelFetcher
+        self, node_id: str, exchange: PeerClient, store: ModelStore, cache: ModelCache, model_fetcher: ModelFetcher
     ) -> None:
         self._node_id = node_id
         self._peers = exchange

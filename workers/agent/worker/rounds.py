@@ -18,7 +18,7 @@ from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.sending import SecureSender
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.topologies.averaging import AVERAGING
 from workers.agent.topologies.hierarchical import head_of
 from workers.agent.topologies.peer_averaging import UPDATE, PeerAveraging
@@ -35,7 +35,7 @@ class Worker:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         model_fetcher: ModelFetcher,
         local: LocalTraining,
         log: Log,

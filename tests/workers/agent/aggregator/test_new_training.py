@@ -13,16 +13,16 @@ from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import InitTraining
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 SPEC = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=16)
 
 
 def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
-    root = Root(tmp_path)
-    store, cache = Store(root.models), ModelCache(root)
+    root = SandboxRoot(tmp_path)
+    store, cache = ModelStore(root.models), ModelCache(root)
     aggregator = Aggregator("a", PeerClient("key"), store, cache, Log("a"))
     first = asyncio.run(aggregator.init(InitTraining(training_id="one", model=SPEC)))
     trained = {name: tensor + 1 for name, tensor in tensors.state_of(cache.network(SPEC).model).items()}
@@ -32,7 +32,7 @@ def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
 
 
 def test_a_validation_file_that_changed_is_read_again(tmp_path: Path) -> None:
-    root = Root(tmp_path)
+    root = SandboxRoot(tmp_path)
     cache = ModelCache(root)
     file = tmp_path / "validation.json"
     rows = [{"text": "a great lamp", "sentiment": "positive"}, {"text": "an awful lamp", "sentiment": "negative"}]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.proof_of_learning.commitment import Chain, as_sent, fault_of, root_of
+from workers.agent.proof_of_learning.commitment import CommitmentChain, as_sent, fault_of, root_of
 from workers.agent.protocol.training import Commitment
 
 BASE, BASE_STATE = "b" * 64, "s" * 64
@@ -11,7 +11,7 @@ LOSSES = [1.25, 0.75, 0.5, 0.1]
 
 
 def commitment(states: list[str] = STATES, losses: list[float] = LOSSES) -> Commitment:
-    chain = Chain(BASE, "7/3")
+    chain = CommitmentChain(BASE, "7/3")
     for place, (state, loss) in enumerate(zip(states, losses, strict=True)):
         chain.add(state, loss, 5, f"{place:064x}")
     return chain.commitment

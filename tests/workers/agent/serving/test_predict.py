@@ -16,7 +16,7 @@ from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.inference import CalibrationSums, InferTexts, PredictTexts
 from workers.agent.serving import combine
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 TEXTS = [row["text"] for row in samples(12, 5000)]
 WAYS = ["global", "ensemble", "majority", "weighted", "mean"]
@@ -170,7 +170,7 @@ def boasting(agents: Federation, loudness: float = 3.0) -> str:
     state, random = global_model(agents), torch.Generator().manual_seed(1)
     head = state["classifier.weight"]
     state["classifier.weight"] = loudness * torch.randn(head.shape, generator=random)
-    return Store(agents.aggregator.root / "model").save(TRAINING, state).digest
+    return ModelStore(agents.aggregator.root / "model").save(TRAINING, state).digest
 
 
 def surprise(answer: dict[str, Any], rows: list[dict[str, str]]) -> float:

@@ -13,7 +13,7 @@ from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.strategies.fedprox import ProximalTerm
 from workers.agent.strategies.registry import STRATEGIES, ServerOptimizer, strategy_of
 
 SHAPES = {"a": (7, 5), "b": (11,), "c": (2, 3, 4)}
@@ -174,7 +174,7 @@ def test_the_proximal_term_adds_mu_times_the_way_gone() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.fill_(1.0)
-    proximal = Proximal(model, mu=0.5)
+    proximal = ProximalTerm(model, mu=0.5)
     with torch.no_grad():
         model.weight.fill_(4.0)
     model(torch.tensor([[2.0]])).sum().backward()
@@ -189,7 +189,7 @@ def test_rules_read_updates_from_disk_tensor_by_tensor(tmp_path: Path) -> None:
     files = []
     for index, update in enumerate(updates):
         tensors.write(tmp_path / f"{index}", update)
-        files.append(tensors.OnDisk(tmp_path / f"{index}"))
+        files.append(tensors.LazyState(tmp_path / f"{index}"))
     for name in ("median", "krum", "multi_krum"):
         assert np.array_equal(flat(combined(name, files)), flat(combined(name, updates)))
 

@@ -20,7 +20,7 @@ from workers.agent.protocol.aggregation import DropWorkers, StrategySpec
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server import Agent
 
 WORKERS = 5
@@ -272,7 +272,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_exchange(agents: Federation) -
 
 def test_a_restarted_aggregator_asks_for_the_updates_once_more(tmp_path: Path) -> None:
     with federation(2) as found, ExitStack() as first:
-        root, socket = Root(tmp_path / "root"), str(tmp_path / "ps.sock")
+        root, socket = SandboxRoot(tmp_path / "root"), str(tmp_path / "ps.sock")
         save_tiny_bert(tmp_path / "root/models/tiny")
         config = AgentConfig(node_id="ps", role="aggregator", key=key_of("ps"))
         first.enter_context(serving(Agent(config, root, Log("ps")).app(), socket))

@@ -25,14 +25,14 @@ from pathlib import Path
 from workers.agent.aggregator.consensus.plausible import too_far
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.consensus import AuditRecord, AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment, TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates.validation import sound
 
 _SHARE = 4
@@ -68,7 +68,7 @@ def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, AuditTa
 
 
 class Auditor:
-    def __init__(self, store: Store, exchange: PeerClient, log: Log) -> None:
+    def __init__(self, store: ModelStore, exchange: PeerClient, log: Log) -> None:
         self._store = store
         self._peers = exchange
         self._log = log
@@ -159,7 +159,7 @@ def _fault_of(
     before = tensors.state_digest(base) if task.segment == 0 else commitment.segments[task.segment - 1]
     if (tensors.state_digest(start), tensors.state_digest(end)) != (before, commitment.segments[task.segment]):
         return _NOT_REPRODUCED
-    sampler = Sampler(base, frozen, found.request.base_digest, commitment.seed)
+    sampler = FingerprintSampler(base, frozen, found.request.base_digest, commitment.seed)
     if sampler.fingerprint(middle, answer.loss) != answer.fingerprints[task.step - 1]:
         return _NOT_REPRODUCED
     wanted, rest = found.request.hyperparameters, commitment.steps[task.segment] - task.step

@@ -6,9 +6,9 @@ import torch
 
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.modeling.evaluate import probabilities, score
+from workers.agent.modeling.held_out_metrics import probabilities, score
 from workers.agent.modeling.network import Network, build
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 ROWS = samples(300)
 TEXTS = [row["text"] for row in ROWS]
@@ -17,7 +17,7 @@ TEXTS = [row["text"] for row in ROWS]
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
     save_tiny_bert(tmp_path / "models/tiny")
-    return build(spec("/models/tiny"), Root(tmp_path))
+    return build(spec("/models/tiny"), SandboxRoot(tmp_path))
 
 
 def test_probabilities_come_in_the_texts_order_however_they_are_batched(network: Network) -> None:
