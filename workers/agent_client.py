@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
-from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
 from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
 from workers.agent.protocol.common import StopResult
@@ -62,7 +62,7 @@ class ClusterKeys:
     def key(self, node_id: str) -> str:
         return hmac.digest(self._secret, f"{self._cluster_id}/{node_id}".encode(), "sha256").hex()
 
-    def pass_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+    def token_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
         return issue(self.key(node_id), caller)
 
 
@@ -78,10 +78,10 @@ class AgentClient:
     def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
         """`agent` as its peers shall know it."""
         self.node_id = agent.node_id
-        self._pass_at = partial(keys.pass_at, caller=agent)
+        self._token_at = partial(keys.token_at, caller=agent)
         self._client = httpx.AsyncClient(
             base_url=endpoint.url,
-            headers={**endpoint.headers, "Authorization": f"Bearer {keys.pass_at(self.node_id)}"},
+            headers={**endpoint.headers, "Authorization": f"Bearer {keys.token_at(self.node_id)}"},
             transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
             timeout=httpx.Timeout(30, connect=_CONNECT_S),
         )
@@ -157,7 +157,7 @@ class AgentClient:
                 response = await self._client.request(
                     method,
                     path,
-                    content=introduced(body, self._pass_at).model_dump_json() if body else None,
+                    content=with_tokens(body, self._token_at).model_dump_json() if body else None,
                     headers={"Content-Type": "application/json"} if body else None,
                     timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
                 )

@@ -47,7 +47,7 @@ def measure(network: Network, samples: EncodedTexts) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frozen in (layers // 2, layers - 1):
             started = time.perf_counter()
-            cached[frozen] = freezing.with_trunk(network.model, frozen, samples, Path(folder))
+            cached[frozen] = freezing.with_activations(network.model, frozen, samples, Path(folder))
             print(f"the first {frozen} layers' part of every sample, once: {time.perf_counter() - started:.1f} s")
         for number in range(1, _REPEATS + 2):
             for bf16 in (False, True):

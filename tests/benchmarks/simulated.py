@@ -11,7 +11,7 @@ import numpy as np
 from workers.agent.datasets import shards as data
 from workers.agent.datasets.batches import EncodedShard, EncodedTexts
 from workers.agent.modeling import freezing
-from workers.agent.modeling.held_out_metrics import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.protocol.common import Autonomy, ModelSpec
@@ -20,7 +20,7 @@ from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.strategies.registry import strategy_of
+from workers.agent.strategies.registry import build_strategy
 from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 Sent = Callable[[int, int, State, State], State]
@@ -49,7 +49,7 @@ class Feedback:
         test = data.read(source, "/test.json")
         encoded = [network.encoded(*part) for part in (*texts, (test.texts, test.labels))]
         if frozen:
-            encoded = [freezing.with_trunk(network.model, frozen, part, scratch) for part in encoded]
+            encoded = [freezing.with_activations(network.model, frozen, part, scratch) for part in encoded]
         return cls(network, encoded[:-1], encoded[-1])
 
     def pooled(self) -> "Feedback":
@@ -64,7 +64,7 @@ class Feedback:
         seen: Callable[[int, float], None] | None = None,
     ) -> float:
         """Accuracy on the test texts after as many rounds as there are hyperparameters; the network ends as it began."""
-        chosen = strategy_of(strategy)
+        chosen = build_strategy(strategy)
         first = _copy(tensors.state_of(self.network.model))
         state, memory = _copy(first), State()
         moments: dict[int, dict[str, Any] | None] = {}
@@ -89,9 +89,9 @@ class Feedback:
             state = combined
             if seen is not None:
                 tensors.load_into(self.network.model, state)
-                seen(number, score(self.network, self.test)[1])
+                seen(number, loss_and_accuracy(self.network, self.test)[1])
         tensors.load_into(self.network.model, state)
-        accuracy = score(self.network, self.test)[1]
+        accuracy = loss_and_accuracy(self.network, self.test)[1]
         tensors.load_into(self.network.model, first)
         return accuracy
 
@@ -111,7 +111,9 @@ def _joined(parts: Sequence[EncodedTexts]) -> EncodedTexts:
         ids=np.concatenate([part.ids for part in parts]),
         offsets=np.concatenate([*starts, ends[-1:]]),
         labels=np.concatenate([part.labels for part in parts if part.labels is not None]),
-        trunk=None if parts[0].trunk is None else np.concatenate([part.trunk for part in parts if part.trunk is not None]),
+        activations=None
+        if parts[0].activations is None
+        else np.concatenate([part.activations for part in parts if part.activations is not None]),
     )
 
 

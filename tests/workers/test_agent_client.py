@@ -49,7 +49,7 @@ def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]
     with pytest.raises(AgentCallError) as caught:
         asked(uds, question, keys)
     printed = "".join(traceback.format_exception(caught.value))
-    assert KEYS.pass_at("w1") not in printed
+    assert KEYS.token_at("w1") not in printed
     assert CANARY not in printed
     assert "w1" in str(caught.value) or isinstance(caught.value, AgentRefusedError)
     return caught.value

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from workers.agent.aggregator.rounds import Aggregator
 from workers.agent.datasets import shards
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.peers.auth import AuthMiddleware, refusal, require_role, require_self
+from workers.agent.peers.auth import AuthMiddleware, error_response, require_role, require_self
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.admin import AgentConfig, AgentHealth
@@ -222,7 +222,7 @@ class Agent:
             return _json(await self._aggregator.receive(training_id, number, node_id, path, time.perf_counter() - started))
 
     async def _model(self, request: Request) -> Response:
-        path = await self._store.awaited(request.path_params["digest"], _wait(request))
+        path = await self._store.wait_for(request.path_params["digest"], _wait(request))
         return _ModelFile(path, media_type="application/octet-stream")
 
     async def _part(self, request: Request) -> Response:
@@ -249,13 +249,13 @@ class Agent:
         require_self(request, message.node_id)
         match message:
             case AdvertiseKeys():
-                return _json(await found.take_keys(message, wait_s))
+                return _json(await found.add_keys(message, wait_s))
             case ShareSecrets():
-                return _json(await found.take_shares(message, wait_s))
+                return _json(await found.add_shares(message, wait_s))
             case AskSurvivors():
-                return _json(await found.tell_survivors(message, wait_s))
+                return _json(await found.report_survivors(message, wait_s))
             case RevealShares():
-                return _json(await found.take_unmasking(message, wait_s))
+                return _json(await found.add_revealed_shares(message, wait_s))
 
     async def _fallback(self, request: Request) -> Response:
         body = FallBackToStar.model_validate_json(await request.body())
@@ -269,7 +269,7 @@ class Agent:
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
-        return refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+        return error_response(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
 
 
 def _wait(request: Request) -> float:
@@ -293,17 +293,17 @@ async def _answer(kind: type[T], use: Callable[[T], Awaitable[BaseModel]], reque
 
 
 async def _refused(_: Request, error: AgentError) -> Response:
-    return refusal(error)
+    return error_response(error)
 
 
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
-    return refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+    return error_response(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
 
 
 async def _unknown(_: Request, error: HTTPException) -> Response:
-    return refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
+    return error_response(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:
-    return refusal(AgentError("disconnected", "the sender went away", 400))
+    return error_response(AgentError("disconnected", "the sender went away", 400))

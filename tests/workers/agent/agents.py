@@ -18,7 +18,7 @@ import uvicorn
 from tests.workers.agent.acting import Acting, key_of, passes_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.aggregation import AggregateRound, DropWorkers
 from workers.agent.protocol.common import Message, Peer
@@ -53,7 +53,7 @@ class LiveAgent:
 
     def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
         """Peers that the message names go with this agent's passes at them."""
-        sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
+        sent = with_tokens(message, passes_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
@@ -135,7 +135,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "workers": peers,
-                "introductions": {one.node_id: introduced(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
+                "introductions": {one.node_id: with_tokens(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,

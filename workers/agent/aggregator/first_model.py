@@ -29,12 +29,12 @@ class FirstModel:
     def _init(self, request: InitTraining) -> InitTrainingResult:
         with self._cache.lock:
             if request.base_digest is None:
-                network = self._cache.fresh(request.model)
+                network = self._cache.rebuild_network(request.model)
                 saved = self._store.save(request.training_id, tensors.state_of(network.model))
                 digest, size = saved.digest, saved.bytes
             else:
-                digest, path = request.base_digest, self._store.need(request.base_digest)
-                network, size = self._cache.loaded(request.model, path), path.stat().st_size
+                digest, path = request.base_digest, self._store.require(request.base_digest)
+                network, size = self._cache.load(request.model, path), path.stat().st_size
             frozen_names(network.model, request.freeze_layers)
             if request.private:
                 per_example.check(network)
@@ -56,7 +56,7 @@ class FirstModel:
             if self._store.find(digest) is not None:
                 return
             try:
-                await self._peers.pull(peer, digest, self._store.path(request.training_id, digest))
+                await self._peers.fetch_model(peer, digest, self._store.path(request.training_id, digest))
             except AgentError as error:
                 self._log("no_copy", node=peer.node_id, problem=error.code)
-        self._store.need(digest)
+        self._store.require(digest)

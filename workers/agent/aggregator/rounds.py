@@ -24,7 +24,7 @@ from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.storage.model_store import ModelStore
-from workers.agent.strategies.registry import strategy_of
+from workers.agent.strategies.registry import build_strategy
 
 _FALLBACK_GRACE_S = 60.0
 
@@ -73,10 +73,10 @@ class Aggregator:
         if self._round is not None and self._key == key and self._round.report.state in ("collecting", "done"):
             return self._round.report
         self.need_training(request.training_id)
-        strategy = strategy_of(request.strategy)
+        strategy = build_strategy(request.strategy)
         if request.consensus not in CONSENSUS:
             raise AgentError("consensus_unavailable", f"built are {', '.join(CONSENSUS)}")
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(
             node_id=self._node_id,
@@ -224,7 +224,7 @@ class Aggregator:
                 bytes_received=(found.report.bytes_received or 0) + size,
             )
             if found.secure is not None:
-                found.secure.has_added(node_id)
+                found.secure.mark_received(node_id)
             await self._close_if_complete(found)
         return UploadResult(accepted=True, bytes=size)
 

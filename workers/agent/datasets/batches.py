@@ -20,9 +20,9 @@ class EncodedTexts:
     labels: NDArray[np.int64] | None
     pad_id: int
     pad_left: bool = False
-    trunk: NDArray[np.float32] | None = None
+    activations: NDArray[np.float32] | None = None
     """What frozen layers make of each token, shape (tokens of all texts, width); see freezing.py."""
-    trunk_layers: int = 0
+    frozen_layers: int = 0
 
     @classmethod
     def of(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from workers.agent.datasets import shards
 from workers.agent.datasets.batches import EncodedShard, EncodedTexts
-from workers.agent.modeling.freezing import with_trunk
+from workers.agent.modeling.freezing import with_activations
 from workers.agent.modeling.held_out_metrics import HeldOutMetrics
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
@@ -32,12 +32,12 @@ class ModelCache:
             self._network = (key, build(spec, self._root))
         return self._network[1]
 
-    def fresh(self, spec: ModelSpec) -> Network:
+    def rebuild_network(self, spec: ModelSpec) -> Network:
         """The network with its first weights, whatever was loaded into it since."""
         self._network = None
         return self.network(spec)
 
-    def loaded(self, spec: ModelSpec, path: Path) -> Network:
+    def load(self, spec: ModelSpec, path: Path) -> Network:
         """The network with the weights of a model file."""
         network = self.network(spec)
         tensors.load_into(network.model, tensors.read(path))
@@ -73,17 +73,17 @@ class ModelCache:
 
     def _above(self, network: Network, encoded: EncodedTexts, freeze_layers: int) -> EncodedTexts:
         # The frozen layers are those of any global model of the training: nothing ever changes them.
-        return with_trunk(network.model, freeze_layers, encoded, self._root.models) if freeze_layers else encoded
+        return with_activations(network.model, freeze_layers, encoded, self._root.models) if freeze_layers else encoded
 
-    def measured(self, digest: str) -> HeldOutMetrics | None:
+    def metrics_of(self, digest: str) -> HeldOutMetrics | None:
         """What this agent has measured of a model on data that it holds out."""
         return self._measured.get(digest)
 
-    def remember(self, digest: str, found: HeldOutMetrics) -> None:
+    def store_metrics(self, digest: str, found: HeldOutMetrics) -> None:
         self._measured[digest] = found
         for old in list(self._measured)[:-_MOST_MEASURED]:
             del self._measured[old]
 
-    def forget_data(self) -> None:
+    def clear_data(self) -> None:
         """The next training looks at the files anew."""
         self._shard = self._samples = None

@@ -19,7 +19,7 @@ def probabilities(network: Network, data: EncodedTexts) -> torch.Tensor:
     result = torch.empty(len(data), len(network.spec.labels))
     with torch.inference_mode():
         for batch in by_length(data.lengths, _BATCH):
-            result[torch.from_numpy(batch)] = network.judge(data, batch).softmax(1)
+            result[torch.from_numpy(batch)] = network.batch_logits(data, batch).softmax(1)
     return result
 
 
@@ -39,7 +39,7 @@ def measure(network: Network, data: EncodedTexts) -> HeldOutMetrics:
     return HeldOutMetrics(*_score(found, targets), calibration.calibration_sums(found, targets))
 
 
-def score(network: Network, data: EncodedTexts) -> tuple[float, float]:
+def loss_and_accuracy(network: Network, data: EncodedTexts) -> tuple[float, float]:
     """(mean cross-entropy in nats, fraction right)."""
     return _score(probabilities(network, data), data.targets(np.arange(len(data))))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import hashed_words
-from workers.agent.modeling.freezing import logits_above
+from workers.agent.modeling.freezing import logits_from_activations
 from workers.agent.modeling.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime import process
@@ -74,11 +74,11 @@ class Network:
         result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
         return result
 
-    def judge(self, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
+    def batch_logits(self, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
         """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
-        if data.trunk is None:
+        if data.activations is None:
             return self.logits(*data.batch(batch))
-        return logits_above(self.model, data, batch)
+        return logits_from_activations(self.model, data, batch)
 
 
 def build(spec: ModelSpec, root: SandboxRoot) -> Network:

@@ -50,12 +50,14 @@ class PeerClient:
         """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""
         return self._client(peer, within_s)
 
-    async def pull(self, peer: Peer, digest: str, target: Path) -> int:
-        """Fetch a model file; returns its bytes. `pull_failed`, or `digest_mismatch` for other content than was named."""
-        return (await self.fetch(peer, digest, target))[0]
+    async def fetch_model(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
+        """Fetch a model file; return its size in bytes and the transfer's seconds.
 
-    async def fetch(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
-        """Like `pull`; returns bytes and the transfer's seconds. `wait_s` lets the peer wait until it has the model itself."""
+        The peer waits up to `wait_s` until it has the model itself.
+
+        Raises:
+            AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of `digest`.
+        """
         # Of its own: two requests may want the same model at once.
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ class PeerClient:
             part.unlink(missing_ok=True)
         return size, seconds
 
-    async def take(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
+    async def fetch_part(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
         """Wait for a part of another worker and fetch it; returns its bytes and the transfer's seconds, without the waiting.
 
         AgentError: `peer_slow` when it has not come within `within_s`, `peer_left` when the peer has given up the exchange,

@@ -50,7 +50,7 @@ def private_steps(
             batch = secret.sample(len(data), plan.sampling_rate)
             total = gradients.zeros()
             if len(batch):
-                ids = hide(data.batch(batch)[0]) if data.trunk is None else None
+                ids = hide(data.batch(batch)[0]) if data.activations is None else None
                 gradients.add(total, data, batch, ids)
             for name, tensor in total.items():
                 tensor.add_(secret.noise(tensor), alpha=plan.noise_multiplier * plan.max_grad_norm)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from workers.agent.datasets.batches import EncodedTexts
-from workers.agent.modeling.freezing import activations, played
+from workers.agent.modeling.freezing import frozen_activations, replaying
 from workers.agent.modeling.network import Network
 from workers.agent.privacy.unrolled import unrolled
 from workers.agent.runtime.errors import AgentError
@@ -74,9 +74,9 @@ class PerExampleGradients:
     def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, hidden_ids: torch.Tensor | None) -> None:
         texts, mask = data.batch(batch)
         texts = texts if hidden_ids is None else hidden_ids
-        above = activations(data, batch) if data.trunk is not None else None
+        above = frozen_activations(data, batch) if data.activations is not None else None
         with torch.no_grad():
-            by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.trunk_layers)
+            by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.frozen_layers)
             square = sum((gradient.flatten(1).square().sum(1) for gradient in by_name.values()), start=torch.zeros(len(batch)))
             if by_word is not None:
                 by_word = by_word.reshape(len(batch), texts.shape[1], -1)
@@ -106,7 +106,7 @@ class PerExampleGradients:
         if self._table is not None and self._words is not None:
             added = torch.zeros(*texts.shape, self._words.embedding_dim)
         with ExitStack() as wrapped:
-            player = wrapped.enter_context(played(model, layers)) if above is not None else None
+            player = wrapped.enter_context(replaying(model, layers)) if above is not None else None
             # Without its frozen layers the model counts the others anew.
             own = {now: parameter.detach() for now, parameter in model.named_parameters() if id(parameter) in names}
             back = {now: names[id(parameter)] for now, parameter in model.named_parameters() if id(parameter) in names}

@@ -27,7 +27,7 @@ def checkpoint(folder: Path, segment: int) -> Path:
     return folder / f"{segment}.pt"
 
 
-def prepared(training_folder: Path, request: TrainRound) -> Path:
+def prepare_folder(training_folder: Path, request: TrainRound) -> Path:
     """The folder of a round's checkpoints, empty but for what was asked for; a round that is gone on with keeps its own."""
     folder = training_folder / REPLAY_FOLDER
     if _is_of(folder, request):
@@ -82,10 +82,10 @@ class SegmentRecorder:
             "samples": self._samples,
         }
 
-    def go_on(self, record: dict[str, Any]) -> None:
+    def resume(self, record: dict[str, Any]) -> None:
         """Instead of `begin`: the agent was restarted, and its model and optimizer are as they were at this record."""
         before = Commitment(**record["commitment"])
-        self._chain.go_on(before)
+        self._chain.resume(before)
         self._segment, self._done = len(before.segments), record["done"]
         self._fingerprints = [*record["fingerprints"]]
         self._loss_sum, self._samples = record["loss_sum"], record["samples"]

@@ -7,7 +7,7 @@ from workers.agent.protocol.common import Message
 LEAST_WORKERS = 3
 
 
-def threshold_of(workers: int) -> int:
+def threshold_for(workers: int) -> int:
     """How many workers of a roster must stay to the end: more than half, so that no two such groups are disjoint."""
     return workers // 2 + 1
 

@@ -21,7 +21,7 @@ from workers.agent.protocol.secure_aggregation import (
     ShareSecrets,
     SharesResult,
     SurvivorsResult,
-    threshold_of,
+    threshold_for,
 )
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation.fixed_point import FixedPointVector
@@ -87,7 +87,7 @@ class SecureRound:
         self._wake()
 
     def _next(self) -> None:
-        threshold = threshold_of(len(self._keys))
+        threshold = threshold_for(len(self._keys))
         here: Collection[str]
         match self._phase:
             case "keys":
@@ -129,7 +129,7 @@ class SecureRound:
         self._waiting.discard(node_id)
         self._wake()
 
-    async def take_keys(self, body: AdvertiseKeys, wait_s: float) -> RosterResult:
+    async def add_keys(self, body: AdvertiseKeys, wait_s: float) -> RosterResult:
         if self._phase == "keys" and (body.node_id in self._waiting or body.node_id in self._keys):
             self._keys[body.node_id] = body
             self._came(body.node_id)
@@ -137,7 +137,7 @@ class SecureRound:
             return RosterResult(closed=False)
         return RosterResult(closed=True, members=list(self._keys.values()))
 
-    async def take_shares(self, body: ShareSecrets, wait_s: float) -> SharesResult:
+    async def add_shares(self, body: ShareSecrets, wait_s: float) -> SharesResult:
         if self._phase == "shares" and body.node_id in self._waiting:
             self._sealed[body.node_id] = body.shares
             self._came(body.node_id)
@@ -151,15 +151,15 @@ class SecureRound:
             raise AgentError("not_expected", "no masked update is waited for")
         self._sum.add(node_id, masked)
 
-    def has_added(self, node_id: str) -> None:
+    def mark_received(self, node_id: str) -> None:
         self._came(node_id)
 
-    async def tell_survivors(self, _: AskSurvivors, wait_s: float) -> SurvivorsResult:
+    async def report_survivors(self, _: AskSurvivors, wait_s: float) -> SurvivorsResult:
         if not await self._after("updates", wait_s):
             return SurvivorsResult(closed=False)
         return SurvivorsResult(closed=True, node_ids=self.survivors)
 
-    async def take_unmasking(self, body: RevealShares, _: float) -> SurvivorsResult:
+    async def add_revealed_shares(self, body: RevealShares, _: float) -> SurvivorsResult:
         if self._phase == "unmasking" and body.node_id in self._waiting:
             self._told[body.node_id] = body
             self._came(body.node_id)

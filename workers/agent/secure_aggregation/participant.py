@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from workers.agent.protocol.secure_aggregation import LEAST_WORKERS, AdvertiseKeys, RevealShares, threshold_of
+from workers.agent.protocol.secure_aggregation import LEAST_WORKERS, AdvertiseKeys, RevealShares, threshold_for
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
 from workers.agent.secure_aggregation.fixed_point import FixedPointVector
@@ -46,7 +46,7 @@ class Participant:
         if len(roster) < LEAST_WORKERS:
             raise AgentError("below_threshold", f"{len(roster)} workers take part; a secure sum needs {LEAST_WORKERS}")
         points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
-        threshold = threshold_of(len(roster))
+        threshold = threshold_for(len(roster))
         seeds = shamir.split(self._seed, list(points.values()), threshold)
         keys = shamir.split(self._masking, list(points.values()), threshold)
         self._held[self._node_id] = (seeds[points[self._node_id]], keys[points[self._node_id]])
@@ -72,7 +72,7 @@ class Participant:
             except ValueError:
                 raise AgentError("bad_share", f"what {sender} sealed cannot be opened") from None
             self._held[sender] = (int.from_bytes(opened[:_POINT_BYTES], "big"), int.from_bytes(opened[_POINT_BYTES:], "big"))
-        if len(self._held) < threshold_of(len(self._roster)):
+        if len(self._held) < threshold_for(len(self._roster)):
             raise AgentError("below_threshold", "too few workers have shared their secrets")
         everybody = sum(self._roster[node_id].samples for node_id in self._held)
         try:
@@ -92,7 +92,7 @@ class Participant:
         told, never both, and once: both together would open its update. AgentError `below_threshold`, `already_revealed`."""
         if self._revealed:
             raise AgentError("already_revealed", "this worker has told its shares already")
-        if self._node_id not in survivors or len(set(survivors) & self._held.keys()) < threshold_of(len(self._roster)):
+        if self._node_id not in survivors or len(set(survivors) & self._held.keys()) < threshold_for(len(self._roster)):
             raise AgentError("below_threshold", "too few updates have come to be unmasked")
         self._revealed = True
         seeds = {node_id: f"{held[0]:x}" for node_id, held in self._held.items() if node_id in survivors}

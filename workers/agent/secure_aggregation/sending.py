@@ -75,7 +75,7 @@ class SecureSender:
 
     def _check(self, request: TrainRound, written: Path) -> None:
         """Nobody can look at a masked update: what is no honest training's must not go in."""
-        trained, base = tensors.read(written), tensors.read(self._store.need(request.base_digest))
+        trained, base = tensors.read(written), tensors.read(self._store.require(request.base_digest))
         step, own = norms.distance(trained, base)
         if not math.isfinite(step):
             raise AgentError("not_finite", "the update holds NaN or infinity")
@@ -85,7 +85,7 @@ class SecureSender:
     def _masked(
         self, request: TrainRound, report: TrainReport, written: Path, person: Participant, shares: dict[str, str]
     ) -> tuple[Path, int]:
-        base = tensors.read(self._store.need(request.base_digest))
+        base = tensors.read(self._store.require(request.base_digest))
         masked, clipped = person.mask(flat.change(tensors.read(written), base), shares)
         path = written.with_name(_FILE)
         flat.write(path, masked, report.model_dump_json())

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from workers.agent.protocol.secure_aggregation import AdvertiseKeys, RevealShares, threshold_of
+from workers.agent.protocol.secure_aggregation import AdvertiseKeys, RevealShares, threshold_for
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
 from workers.agent.secure_aggregation.fixed_point import FixedPointVector
@@ -18,7 +18,7 @@ class MaskedSum:
         self._roster = {keys.node_id: keys for keys in sorted(roster, key=lambda keys: keys.node_id)}
         self._points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
         self._sharers = set(sharers)
-        self._threshold = threshold_of(len(self._roster))
+        self._threshold = threshold_for(len(self._roster))
         self._total: FixedPointVector | None = None
         self.added: set[str] = set()
 

@@ -26,15 +26,15 @@ class Calibrator:
     def calibration_sums(self, model: ModelSpec, digest: str, validation: str | None) -> CalibrationSums | None:
         """From the validation file, None where there is none. What the round's own validation has measured is kept: only a
         model that this agent has not validated is looked at here."""
-        found = self._cache.measured(digest)
+        found = self._cache.metrics_of(digest)
         if found is None and validation is not None:
             with self._cache.lock:
                 samples = self.validation(model, validation)
                 if samples is None:
                     return None
-                found = measure(self._cache.loaded(model, self._store.need(digest)), samples.first(_LOOK_AT))
-                self._cache.remember(digest, found)
-        return found.calibration_sums if found is not None and calibration.is_sound(found.calibration_sums) else None
+                found = measure(self._cache.load(model, self._store.require(digest)), samples.first(_LOOK_AT))
+                self._cache.store_metrics(digest, found)
+        return found.calibration_sums if found is not None and calibration.is_valid(found.calibration_sums) else None
 
     def validation(self, model: ModelSpec, path: str) -> EncodedTexts | None:
         """The validation file's samples, unless there are none that can be used. Call it with the shelf's lock held."""

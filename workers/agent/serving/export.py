@@ -35,7 +35,7 @@ def export(
     part.mkdir(parents=True)
     try:
         with cache.lock:
-            network = cache.loaded(request.model, store.need(request.digest))
+            network = cache.load(request.model, store.require(request.digest))
             _save_model(network, part)
             _save_tokenizer(network, part)
             int8 = _save_graphs(cache, network, request, part) if request.onnx else None

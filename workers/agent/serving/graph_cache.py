@@ -43,5 +43,5 @@ class GraphCache:
         return OnnxGraph(small if small.exists() else whole, threads)
 
 
-def engine_of(graph: OnnxGraph) -> Literal["onnx-fp32", "onnx-int8"]:
+def engine_name(graph: OnnxGraph) -> Literal["onnx-fp32", "onnx-int8"]:
     return "onnx-int8" if graph.path.name.endswith(".int8.onnx") else "onnx-fp32"

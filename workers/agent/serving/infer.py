@@ -14,7 +14,7 @@ from workers.agent.modeling.network import Network
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
-from workers.agent.serving.graph_cache import GraphCache, engine_of
+from workers.agent.serving.graph_cache import GraphCache, engine_name
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import LOCAL_GRAPH, ModelStore
 from workers.agent.training.local_round import LOCAL_MODEL
@@ -43,7 +43,7 @@ class InferenceWorker:
 
     async def infer(self, request: InferTexts) -> InferenceResult:
         """What is asked for of these texts; `unknown_model`, and what reading a dataset raises that weights are wanted of."""
-        await self._model_fetcher.need(request.training_id, request.digest, request.source)
+        await self._model_fetcher.ensure_model(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
     def _infer(self, request: InferTexts) -> InferenceResult:
@@ -57,7 +57,7 @@ class InferenceWorker:
             temperature, calibration_sums = calibration.fit([calibration_sums], len(request.model.labels)), None
         return InferenceResult(
             node_id=self._node_id,
-            probabilities=calibration.tempered(found, temperature).tolist(),
+            probabilities=calibration.apply_temperature(found, temperature).tolist(),
             weight=weight,
             temperature=temperature,
             calibration_sums=calibration_sums,
@@ -69,7 +69,7 @@ class InferenceWorker:
         if request.local and own.exists():
             digest = self._digest(own)
             return _ServedModel(own, digest, f"{LOCAL_GRAPH}{digest}")
-        return _ServedModel(self._store.need(request.digest), request.digest, request.digest)
+        return _ServedModel(self._store.require(request.digest), request.digest, request.digest)
 
     def _digest(self, path: Path) -> str:
         stat = path.stat()
@@ -88,10 +88,10 @@ class InferenceWorker:
             lambda: self._loaded(request, served),
             lambda: self._held_out(request),
         )
-        return graph.probabilities(texts, len(request.model.labels)), engine_of(graph)
+        return graph.probabilities(texts, len(request.model.labels)), engine_name(graph)
 
     def _loaded(self, request: InferTexts, served: _ServedModel) -> Network:
-        return self._cache.loaded(request.model, served.path)
+        return self._cache.load(request.model, served.path)
 
     def _held_out(self, request: InferTexts) -> EncodedTexts | None:
         """None where this worker's samples cannot be read any more."""
@@ -105,13 +105,13 @@ class InferenceWorker:
             calibration_sums = self._measured(request, served).calibration_sums
         except AgentError:
             return None
-        return calibration_sums if calibration.is_sound(calibration_sums) else None
+        return calibration_sums if calibration.is_valid(calibration_sums) else None
 
     def _measured(self, request: InferTexts, served: _ServedModel) -> HeldOutMetrics:
         """Once for each model: a further prediction pays nothing for it. What reading the samples raises."""
-        known = self._cache.measured(served.digest)
+        known = self._cache.metrics_of(served.digest)
         if known is None:
             network = self._loaded(request, served)
             known = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
-            self._cache.remember(served.digest, known)
+            self._cache.store_metrics(served.digest, known)
         return known

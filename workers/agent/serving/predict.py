@@ -44,13 +44,13 @@ class Predictor:
     async def predict(self, request: PredictTexts) -> PredictionResult:
         """AgentError: what reading `input_data` raises, or `nodes_unreachable`."""
         started = time.perf_counter()
-        self._store.need(request.digest)
+        self._store.require(request.digest)
         texts, labels = await asyncio.to_thread(self._input, request)
         split = request.aggregation == "global"
         found = await (self._split(request, texts) if split else self._all(request, texts))
         # Before calibration: rounding must not change a label.
         best = found.table.argmax(1)
-        sure = calibration.tempered(found.table, found.temperature).gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
+        sure = calibration.apply_temperature(found.table, found.temperature).gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
         said = [request.model.labels[index] for index in best.tolist()]
         return PredictionResult(
             predictions=[

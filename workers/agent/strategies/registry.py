@@ -39,7 +39,7 @@ class Strategy:
     server: ServerOptimizer | None = None
 
 
-def strategy_of(spec: StrategySpec) -> Strategy:
+def build_strategy(spec: StrategySpec) -> Strategy:
     """AgentError `strategy_unavailable` for a name that is not in the table."""
     make = _TABLE.get(spec.name)
     if make is None:

@@ -25,7 +25,7 @@ from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.attempt import Attempt, AttemptRunner, BrokenError, SyncRound
 from workers.agent.synchronous.calls import Calls
 from workers.agent.synchronous.connections import Inbox
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _MOST_ATTEMPTS = 5
 Validate = Callable[[AggregateRound, str], Awaitable[EvaluationResult | None]]
@@ -61,9 +61,9 @@ class SyncCoordinator:
         same = found is not None and found.key == (request.training_id, request.round)
         if found is not None and same and found.report.state in ("collecting", "done"):
             return found.report
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         if found is None or found.key[0] != request.training_id:
-            self._cache.forget_data()
+            self._cache.clear_data()
         if found is not None and found.task is not None:
             found.stop.set()
             await asyncio.gather(found.task, return_exceptions=True)
@@ -166,7 +166,7 @@ class SyncCoordinator:
 
     def _pooled(self, request: AggregateRound) -> EncodedTexts:
         with self._cache.lock:
-            self._cache.loaded(request.model, self._store.need(request.base_digest))
+            self._cache.load(request.model, self._store.require(request.base_digest))
             return self._cache.shard(request.model, request.dataset).training
 
     async def _publish(self, found: SyncRound, made: Attempt, links: list[LinkUse], started: float) -> None:
@@ -177,8 +177,8 @@ class SyncCoordinator:
         digest = digests.pop() or ""
         publishing = time.perf_counter()
         target = self._store.path(request.training_id, digest)
-        size, seconds = await self._peers.fetch(made.peers[0], digest, target)
-        await asyncio.to_thread(lambda: sound(target, tensors.read(self._store.need(request.base_digest))))
+        size, seconds = await self._peers.fetch_model(made.peers[0], digest, target)
+        await asyncio.to_thread(lambda: read_sound_state(target, tensors.read(self._store.require(request.base_digest))))
         links = [*links, LinkUse(source=made.peers[0].node_id, target=self._node_id, bytes=size, seconds=seconds)]
         links += [link for report in reports for link in report.links]
         aggregate_seconds = time.perf_counter() - publishing

@@ -65,7 +65,7 @@ class Replica:
         with RNG, torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
             ids, mask = self._data.batch(batch)
-            with precision.autocast(network.model, wanted=self._wanted.mixed_precision):
+            with precision.autocast(network.model, enabled=self._wanted.mixed_precision):
                 logits = network.logits(hidden(network, ids), mask).float()
             loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing, reduction="sum")
             (loss * weight).backward()

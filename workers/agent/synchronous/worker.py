@@ -90,7 +90,7 @@ class SyncWorker:
             state="running",
             decisions=take_pending_decisions(self._pending_decisions),
         )
-        links = await self._model_fetcher.need(request.training_id, request.base_digest, request.aggregator)
+        links = await self._model_fetcher.ensure_model(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
         self._attempt = _WorkerAttempt(request, Inbox(request.attempt, limit), PollableReport(report, "running"), links)
         return BeginAttemptResult(
@@ -193,8 +193,8 @@ class SyncWorker:
         request = found.request
         await self._aside(self._cache.lock.acquire)
         try:
-            network = await self._aside(partial(self._cache.loaded, request.model, self._store.need(request.base_digest)))
-            if request.hyperparameters.mixed_precision and (refusal := precision.refusal(network.model)):
+            network = await self._aside(partial(self._cache.load, request.model, self._store.require(request.base_digest)))
+            if request.hyperparameters.mixed_precision and (refusal := precision.missing_bf16_decision(network.model)):
                 decisions = [*found.watched.report.decisions, refusal]
                 found.watched.report = found.watched.report.model_copy(update={"decisions": decisions})
             place = next(index for index, peer in enumerate(request.peers) if peer.node_id == self._node_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from workers.agent.datasets.batches import EncodedShard
-from workers.agent.modeling.held_out_metrics import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import Network
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime import process
@@ -55,7 +55,7 @@ def _free(folder: Path) -> int:
 
 
 def _hopeless(network: Network, shard: EncodedShard) -> str | None:
-    loss, _ = score(network, shard.held_out)
+    loss, _ = loss_and_accuracy(network, shard.held_out)
     if not math.isfinite(loss):
         return "the global model's loss on this node's held-out samples is not finite"
     guess = math.log(len(network.spec.labels))

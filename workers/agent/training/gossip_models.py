@@ -21,7 +21,7 @@ class OwnModels:
         path = self._path(training_id, number)
         path.unlink(missing_ok=True)
         # A link: the store may prune the digest's name, and the aggregator still asks for it.
-        os.link(self._store.need(digest), path)
+        os.link(self._store.require(digest), path)
         for old in path.parent.glob(_NAME.format("*")):
             if old not in (path, self._path(training_id, number - 1)):
                 old.unlink(missing_ok=True)

@@ -17,10 +17,10 @@ from torch import nn
 
 from workers.agent.datasets.batches import EncodedShard, EncodedTexts, shuffled
 from workers.agent.modeling import freezing, precision
-from workers.agent.modeling.held_out_metrics import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.privacy.dp_sgd import private_steps
-from workers.agent.proof_of_learning.commitment import CommitmentChain, seed_word
+from workers.agent.proof_of_learning.commitment import CommitmentChain, batch_seed
 from workers.agent.proof_of_learning.recording import SegmentRecorder
 from workers.agent.protocol.common import Autonomy, Decision
 from workers.agent.protocol.training import Commitment, Hyperparameters
@@ -114,12 +114,12 @@ def train(network: Network, shard: EncodedShard, job: LocalTrainingTask) -> Trai
         effort = saved.effort
         where = f"local epoch {saved.position.epoch + 1} after {saved.position.step} batches"
         found.decisions += [*saved.decisions, RESUME.decision(f"the agent was restarted; going on in {where}")]
-    elif job.wanted.mixed_precision and (refusal := precision.refusal(network.model)):
+    elif job.wanted.mixed_precision and (refusal := precision.missing_bf16_decision(network.model)):
         found.decisions.append(refusal)
     with (
         RNG,
         torch.random.fork_rng(devices=[]),
-        freezing.frozen(network.model, job.wanted.freeze_layers) as parameters,
+        freezing.freeze(network.model, job.wanted.freeze_layers) as parameters,
     ):
         while True:
             torch.manual_seed(job.wanted.seed * 1_000_003 + job.number)
@@ -195,7 +195,7 @@ def _epochs(
         if found.loss > _DIVERGED * max(at.first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
         if allowed(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs and len(shard.held_out):
-            held_out, _ = score(network, shard.held_out)
+            held_out, _ = loss_and_accuracy(network, shard.held_out)
             if held_out > at.best_held_out:
                 reason = (
                     f"the held-out loss rose from {at.best_held_out:.4f} to {held_out:.4f} after local epoch {at.epoch + 1}"
@@ -213,7 +213,7 @@ def _recorder(
 ) -> SegmentRecorder:
     frozen = freezing.frozen_names(network.model, job.wanted.freeze_layers)
     planned = job.wanted.local_epochs * -(-len(shard.training) // effort.batch_size)
-    chain = CommitmentChain(job.base_digest, seed_word(job.wanted.seed, job.number))
+    chain = CommitmentChain(job.base_digest, batch_seed(job.wanted.seed, job.number))
     return SegmentRecorder(chain, network.model, frozen, planned, effort.batch_size, job.replay)
 
 
@@ -223,7 +223,7 @@ def _resume(course: _TrainingAttempt, saved: CheckpointState) -> None:
     torch.set_rng_state(saved.random)
     course.at = saved.position
     if course.recorder is not None and saved.record is not None:
-        course.recorder.go_on(saved.record)
+        course.recorder.resume(saved.record)
 
 
 def _save(course: _TrainingAttempt, checkpoint: Checkpoint) -> None:
@@ -284,7 +284,7 @@ def step(
 ) -> tuple[float, int]:
     """One step of the optimizer; (the batch's mean loss before it, how many of its samples were right)."""
     targets = data.targets(batch)
-    with precision.autocast(network.model, wanted=wanted.mixed_precision):
+    with precision.autocast(network.model, enabled=wanted.mixed_precision):
         logits = _logits(network, data, batch).float()
     loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
@@ -297,8 +297,8 @@ def step(
 
 
 def _logits(network: Network, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    if data.trunk is not None:
-        return network.judge(data, batch)
+    if data.activations is not None:
+        return network.batch_logits(data, batch)
     ids, mask = data.batch(batch)
     return network.logits(hidden(network, ids), mask)
 

@@ -28,7 +28,7 @@ class Evaluator:
 
     async def evaluate(self, request: EvaluateModel) -> EvaluationResult:
         """Mean cross-entropy (nats) and accuracy of a global model on this node's data."""
-        await self._model_fetcher.need(request.training_id, request.digest, request.source)
+        await self._model_fetcher.ensure_model(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._evaluate, request)
 
     def _evaluate(self, request: EvaluateModel) -> EvaluationResult:
@@ -38,9 +38,9 @@ class Evaluator:
                 samples = self._cache.shard(request.model, request.dataset).held_out
             else:
                 samples = self._cache.samples(request.model, request.dataset)
-            found = measure(self._cache.loaded(request.model, self._store.need(request.digest)), samples)
+            found = measure(self._cache.load(request.model, self._store.require(request.digest)), samples)
             if request.held_out:
-                self._cache.remember(request.digest, found)
+                self._cache.store_metrics(request.digest, found)
         return EvaluationResult(
             node_id=self._node_id,
             digest=request.digest,
@@ -52,12 +52,12 @@ class Evaluator:
 
     async def judge(self, request: ScoreUpdates) -> ScoreResult:
         """Accuracy of the base and of each candidate on this worker's own held-out samples."""
-        await self._model_fetcher.need(request.training_id, request.base_digest, request.source)
+        await self._model_fetcher.ensure_model(request.training_id, request.base_digest, request.source)
         folder = self._store.updates(request.training_id)
         try:
             for digest in request.candidates.values():
                 name = self._store.path(request.training_id, digest).name
-                await self._peers.pull(request.source, digest, folder / name)
+                await self._peers.fetch_model(request.source, digest, folder / name)
             return await asyncio.to_thread(self._evaluator, request)
         finally:
             self._store.clear_updates(request.training_id)
@@ -67,7 +67,7 @@ class Evaluator:
             samples = self._cache.shard(request.model, request.dataset).held_out.first(request.limit)
 
             def seen(digest: str) -> torch.Tensor:
-                return probabilities(self._cache.loaded(request.model, self._store.need(digest)), samples)
+                return probabilities(self._cache.load(request.model, self._store.require(digest)), samples)
 
             targets = samples.targets(np.arange(len(samples)))
             base = seen(request.base_digest)

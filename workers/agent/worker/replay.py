@@ -17,7 +17,7 @@ from workers.agent.datasets.batches import EncodedShard, shuffled
 from workers.agent.modeling import freezing
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.network import RNG, Network
-from workers.agent.proof_of_learning.commitment import seed_word
+from workers.agent.proof_of_learning.commitment import batch_seed
 from workers.agent.proof_of_learning.recording import REPLAY_FOLDER, ROUND, checkpoint
 from workers.agent.proof_of_learning.trace import FingerprintSampler
 from workers.agent.protocol.consensus import AuditResult, AuditSegment
@@ -72,7 +72,7 @@ class Replayer:
             raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
         kept = torch.load(path, weights_only=True)
         with self._cache.lock:
-            network = self._cache.loaded(request.model, self._store.need(request.base_digest))
+            network = self._cache.load(request.model, self._store.require(request.base_digest))
             shard = self._cache.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
             walk = self._replay(network, shard, request, asked, kept, folder)
         return AuditResult(
@@ -88,11 +88,11 @@ class Replayer:
     ) -> _Replay:
         wanted, found = request.hyperparameters, _Replay([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
-        sampler = FingerprintSampler(state, frozen, request.base_digest, seed_word(wanted.seed, request.round))
+        sampler = FingerprintSampler(state, frozen, request.base_digest, batch_seed(wanted.seed, request.round))
         # What the node has made of it: memory pressure halves batches.
         batch_size = int(kept["batch_size"])
         in_epoch = -(-len(shard.training) // batch_size)
-        with RNG, torch.random.fork_rng(devices=[]), freezing.frozen(network.model, wanted.freeze_layers) as parameters:
+        with RNG, torch.random.fork_rng(devices=[]), freezing.freeze(network.model, wanted.freeze_layers) as parameters:
             proximal = ProximalTerm(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
             optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay)
             optimizer.load_state_dict(kept["optimizer"])

@@ -67,7 +67,7 @@ class Worker:
             if self._round.state in ("running", "done", "declined"):
                 return self._round.report
         if self._key is None or self._key[0] != key[0]:
-            self._local.forget_data()
+            self._local.clear_data()
         self._stop.set()
         self._fallen.set()
         self._stop, self._fallen, self._request = threading.Event(), asyncio.Event(), request
@@ -192,7 +192,7 @@ class Worker:
     async def _base(self, request: TrainRound) -> list[LinkUse]:
         """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
-        return await self._model_fetcher.from_above(request.training_id, request.base_digest, head, request.aggregator)
+        return await self._model_fetcher.fetch_from_head(request.training_id, request.base_digest, head, request.aggregator)
 
     async def _average_with_peers(
         self,
@@ -209,7 +209,7 @@ class Worker:
             request.training_id,
             request.round,
             path,
-            self._store.need(request.base_digest),
+            self._store.require(request.base_digest),
             update,
             report.samples or 0,
             self._peers,

@@ -26,7 +26,7 @@ def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
     aggregator = Aggregator("a", PeerClient("key"), store, cache, Log("a"))
     first = asyncio.run(aggregator.init(InitTraining(training_id="one", model=SPEC)))
     trained = {name: tensor + 1 for name, tensor in tensors.state_of(cache.network(SPEC).model).items()}
-    cache.loaded(SPEC, store.path("one", store.save("one", trained).digest))
+    cache.load(SPEC, store.path("one", store.save("one", trained).digest))
     second = asyncio.run(aggregator.init(InitTraining(training_id="two", model=SPEC)))
     assert second.digest == first.digest
 
@@ -39,10 +39,10 @@ def test_a_validation_file_that_changed_is_read_again(tmp_path: Path) -> None:
     file.write_text(json.dumps(rows))
     first = cache.samples(SPEC, "/validation.json", 1)
     assert cache.samples(SPEC, "/validation.json", 1) is first
-    assert first.trunk is not None
+    assert first.activations is not None
     file.write_text(json.dumps([*rows, rows[0]]))
     assert len(cache.samples(SPEC, "/validation.json", 1)) == 3
     network = cache.network(SPEC)
     plain = cache.samples(SPEC, "/validation.json")
     with torch.inference_mode():
-        torch.testing.assert_close(network.judge(first, np.arange(2)), network.judge(plain, np.arange(2)))
+        torch.testing.assert_close(network.batch_logits(first, np.arange(2)), network.batch_logits(plain, np.arange(2)))

@@ -24,7 +24,7 @@ def test_a_shard_is_read_once_for_a_training_and_anew_for_the_next(root: Sandbox
     assert (len(first.training), len(first.held_out)) == (27, 3)
     (root.folder / "data/train.json").write_text(json.dumps(samples(60)))
     assert cache.shard(spec(), "/data/train.json") is first
-    cache.forget_data()
+    cache.clear_data()
     assert len(cache.shard(spec(), "/data/train.json").training) == 54
 
 
@@ -49,7 +49,7 @@ def test_one_network_is_kept_and_takes_the_weights_of_a_file(root: SandboxRoot, 
     assert cache.network(spec()) is network
     zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.state_of(network.model).items()}
     tensors.write(tmp_path / "zeros", zeros)
-    assert cache.loaded(spec(), tmp_path / "zeros") is network
+    assert cache.load(spec(), tmp_path / "zeros") is network
     assert not any(bool(tensor.any()) for tensor in tensors.state_of(network.model).values())
     assert cache.network(spec(seed=8)) is not network
 

@@ -12,7 +12,7 @@ from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
-from workers.agent.privacy.ledger import charge
+from workers.agent.privacy.ledger import record_steps
 from workers.agent.privacy.secret_random import SecretRandom
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import DpSgdSpec, Hyperparameters
@@ -121,4 +121,8 @@ def test_private_steps_learn_where_the_noise_is_small(network: Network) -> None:
 
 
 def test_the_ledger_adds_up_what_a_round_has_spent(tmp_path: Path) -> None:
-    assert [charge(tmp_path / "t", 1, 10), charge(tmp_path / "t", 2, 10), charge(tmp_path / "t", 1, 10)] == [10, 10, 20]
+    assert [record_steps(tmp_path / "t", 1, 10), record_steps(tmp_path / "t", 2, 10), record_steps(tmp_path / "t", 1, 10)] == [
+        10,
+        10,
+        20,
+    ]

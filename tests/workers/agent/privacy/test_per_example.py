@@ -36,7 +36,7 @@ def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
     for index in range(len(data)):
         network.model.zero_grad()
         batch = np.array([index])
-        logits = network.judge(data, batch)
+        logits = network.batch_logits(data, batch)
         torch.nn.functional.cross_entropy(logits, data.targets(batch), label_smoothing=network.label_smoothing).backward()
         found = {n: p.grad for n, p in network.model.named_parameters() if p.requires_grad and p.grad is not None}
         norm = float(torch.sqrt(sum((g.square().sum() for g in found.values()), start=torch.zeros(()))))
@@ -68,10 +68,10 @@ def test_every_architecture_gives_each_examples_gradient(architecture: str, tmp_
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
 def test_frozen_layers_and_adapters_train_only_what_is_left(architecture: str, tmp_path: Path) -> None:
     made = network(architecture, tmp_path)
-    with freezing.frozen(made.model, 1):
-        assert_same(made, freezing.with_trunk(made.model, 1, encoded(made), tmp_path))
+    with freezing.freeze(made.model, 1):
+        assert_same(made, freezing.with_activations(made.model, 1, encoded(made), tmp_path))
     adapted = network(architecture, tmp_path, lora_rank=2)
-    with freezing.frozen(adapted.model, 0):
+    with freezing.freeze(adapted.model, 0):
         assert_same(adapted, encoded(adapted))
 
 

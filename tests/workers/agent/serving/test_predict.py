@@ -67,7 +67,7 @@ def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tenso
     answers = [infer(agents, worker, local=way != "global", engine=engine, **MEASURED) for worker in agents.workers]
     if way == "global":
         curves = [CalibrationSums(**answer["curve"]) for answer in answers]
-        return calibration.tempered(table(answers[0]), calibration.fit(curves, 3))
+        return calibration.apply_temperature(table(answers[0]), calibration.fit(curves, 3))
     tables = [table(answer) for answer in answers]
     if way == "weighted":
         return combine.weighted(tables, [answer["weight"] for answer in answers])
@@ -216,7 +216,7 @@ def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
     raw = infer(trained, trained.workers[0], local=True)
     assert raw["temperature"] is None
     torch.testing.assert_close(
-        table(own["w1"]), calibration.tempered(table(raw), own["w1"]["temperature"]).float(), atol=1e-5, rtol=0
+        table(own["w1"]), calibration.apply_temperature(table(raw), own["w1"]["temperature"]).float(), atol=1e-5, rtol=0
     )
 
 

@@ -22,19 +22,17 @@ def store(tmp_path: Path) -> ModelStore:
 
 def test_a_model_is_named_by_what_is_in_it(store: ModelStore) -> None:
     saved = store.save("train_1", state(1))
-    path = store.need(saved.digest)
+    path = store.require(saved.digest)
     assert path == store.path("train_1", saved.digest)
     assert (path.name, tensors.file_digest(path)) == (f"{saved.digest}.safetensors", saved.digest)
     assert store.save("train_1", state(1)) == saved
-    assert store.training_of(saved.digest) == "train_1"
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
 def test_a_model_that_is_not_here_is_unknown(store: ModelStore) -> None:
     assert store.find(NOBODYS) is None
-    assert store.training_of(NOBODYS) is None
     with pytest.raises(AgentError) as caught:
-        store.need(NOBODYS)
+        store.require(NOBODYS)
     assert (caught.value.code, caught.value.status) == ("unknown_model", 404)
 
 
@@ -52,8 +50,8 @@ def test_pruning_keeps_what_is_named_and_what_is_no_global_model(store: ModelSto
     assert not graph.exists()
     assert not local.exists()
     assert own.exists()
-    assert store.need(new.digest)
-    assert store.need(other.digest)
+    assert store.require(new.digest)
+    assert store.require(other.digest)
     store.prune("train_unknown", set())
 
 
@@ -61,8 +59,7 @@ def test_held_updates_are_found_and_cleared(store: ModelStore) -> None:
     saved = store.save("train_1", state(1))
     store.updates("train_1").mkdir()
     store.path("train_1", saved.digest).rename(store.updates("train_1") / f"{saved.digest}.safetensors")
-    assert store.need(saved.digest).parent == store.updates("train_1")
-    assert store.training_of(saved.digest) is None, "an update is no global model"
+    assert store.require(saved.digest).parent == store.updates("train_1")
     store.clear_updates("train_1")
     store.clear_updates("train_1")
     assert store.find(saved.digest) is None
@@ -78,7 +75,7 @@ def test_an_id_that_could_leave_the_folder_is_refused(store: ModelStore, name: s
 
 @pytest.mark.parametrize("digest", ["", "..", "../" * 21 + "x", "A" * 64, "0" * 63, "0" * 65, "*" * 64, "0" * 64 + "\n"])
 def test_a_digest_that_is_none_is_refused(store: ModelStore, digest: str) -> None:
-    for use in (store.find, store.need, store.training_of, lambda found: store.path("train_1", found)):
+    for use in (store.find, store.require, lambda found: store.path("train_1", found)):
         with pytest.raises(AgentError) as caught:
             use(digest)
         assert caught.value.code == "bad_digest"
@@ -91,7 +88,7 @@ def test_threads_that_publish_at_once_each_get_their_own_model(store: ModelStore
         try:
             for step in range(15):
                 made = {"w": torch.full((50_000,), value + step)}
-                assert tensors.file_digest(store.need(store.save("train_1", made).digest)) == tensors.file_digest(
+                assert tensors.file_digest(store.require(store.save("train_1", made).digest)) == tensors.file_digest(
                     store.path("train_1", store.save("train_1", made).digest)
                 )
         except BaseException as error:

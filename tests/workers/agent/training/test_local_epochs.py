@@ -10,7 +10,7 @@ from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
 from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
-from workers.agent.proof_of_learning.commitment import fault_of
+from workers.agent.proof_of_learning.commitment import commitment_fault
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
@@ -131,7 +131,7 @@ def test_a_round_commits_to_four_states_and_to_the_model_that_it_ends_with(netwo
     assert found.commitment is not None
     assert len(found.commitment.segments) == len(found.commitment.losses) == 4
     assert found.commitment.steps == [3, 3, 3, 3]
-    assert fault_of(found.commitment, BASE, digest(network), base) is None
+    assert commitment_fault(found.commitment, BASE, digest(network), base) is None
     assert found.loss == pytest.approx(sum(found.commitment.losses[2:]) / 2, rel=0.05)
     assert trained(network, learnable(network)).commitment is None
 
@@ -139,7 +139,7 @@ def test_a_round_commits_to_four_states_and_to_the_model_that_it_ends_with(netwo
 def test_a_shard_of_one_batch_commits_as_well(network: Network) -> None:
     base = digest(network)
     found = trained(network, learnable(network, 6), commit=True)
-    assert fault_of(found.commitment, BASE, digest(network), base) is None
+    assert commitment_fault(found.commitment, BASE, digest(network), base) is None
 
 
 @pytest.mark.parametrize("level", [None, 0.0, 0.59])

@@ -33,7 +33,7 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import ModelStore
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _SHARE = 4
 _WITHIN_S = 120.0
@@ -129,7 +129,7 @@ class Auditor:
         if len(prints) != commitment.steps[task.segment] or trace_of(prints) != commitment.traces[task.segment]:
             return _NOT_REPRODUCED
         folder = self._store.updates(found.request.training_id) / f"audit-{report.node_id}"
-        base = self._store.need(found.request.base_digest)
+        base = self._store.require(found.request.base_digest)
         files = {"start": base} if task.segment == 0 else {}
         if commitment.segments[task.segment] == commitment.segments[-1]:
             files["end"] = found.held[report.node_id][1]
@@ -137,7 +137,7 @@ class Auditor:
             files[name] = folder / f"{name}.safetensors"
             folder.mkdir(parents=True, exist_ok=True)
             path = f"/trainings/{found.request.training_id}/rounds/{found.request.round}/evidence/{name}"
-            await self._peers.take(_peer(found, report.node_id), path, files[name], _FETCH_S)
+            await self._peers.fetch_part(_peer(found, report.node_id), path, files[name], _FETCH_S)
         return await asyncio.to_thread(_fault_of, found, frozen, commitment, task, answer, files, base)
 
 
@@ -155,7 +155,7 @@ def _fault_of(
     base_path: Path,
 ) -> str | None:
     base = tensors.read(base_path)
-    start, middle, end = (sound(files[name], base) for name in ("start", "middle", "end"))
+    start, middle, end = (read_sound_state(files[name], base) for name in ("start", "middle", "end"))
     before = tensors.state_digest(base) if task.segment == 0 else commitment.segments[task.segment - 1]
     if (tensors.state_digest(start), tensors.state_digest(end)) != (before, commitment.segments[task.segment]):
         return _NOT_REPRODUCED

@@ -57,7 +57,7 @@ def adapt(model: nn.Module, rank: int) -> None:
         base.set_submodule(name, LoraLayer(inner, min(rank, *inner.weight.shape)))
 
 
-def held_names(model: nn.Module) -> frozenset[str]:
+def frozen_by_adapters(model: nn.Module) -> frozenset[str]:
     """Parameters that an adapted model does not train: all but the adapters' `up` and the head. None without adapters."""
     if not any(isinstance(module, LoraLayer) for module in model.modules()):
         return frozenset()
@@ -71,7 +71,7 @@ def held_names(model: nn.Module) -> frozenset[str]:
 
 def merged(model: nn.Module) -> nn.Module:
     """The same model with its adapters added in, as others know it; a copy where there are any."""
-    if not held_names(model):
+    if not frozen_by_adapters(model):
         return model
     whole = copy.deepcopy(model)
     for name, module in list(whole.named_modules()):

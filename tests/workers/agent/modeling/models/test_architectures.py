@@ -9,7 +9,7 @@ import torch
 from tests.workers.agent.jobs import job
 from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.held_out_metrics import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.exports import ExportModel
@@ -54,10 +54,10 @@ def test_a_text_is_judged_alike_alone_and_beside_longer_ones(network: Network) -
 
 def test_it_learns(network: Network) -> None:
     data = network.encoded(TEXTS, LABELS)
-    before, _ = score(network, data)
+    before, _ = loss_and_accuracy(network, data)
     wanted = Hyperparameters(local_epochs=8, batch_size=8, learning_rate=3e-3, optimizer="adam")
     train(network, EncodedShard(data, data), job(wanted))
-    after, accuracy = score(network, data)
+    after, accuracy = loss_and_accuracy(network, data)
     assert after < before
     assert accuracy > 0.9
 
