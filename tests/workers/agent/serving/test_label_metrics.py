@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.serving.metrics import figures
+from workers.agent.serving.label_metrics import figures
 
 
 def test_figures_by_hand() -> None:

@@ -7,12 +7,12 @@ from workers.agent.protocol.common import Message
 LEAST_WORKERS = 3
 
 
-def threshold_of(workers: int) -> int:
+def threshold_for(workers: int) -> int:
     """How many workers of a roster must stay to the end: more than half, so that no two such groups are disjoint."""
     return workers // 2 + 1
 
 
-class MaskKeys(Message):
+class AdvertiseKeys(Message):
     """A worker's public keys for one run, and how many samples its update stands for."""
 
     node_id: str
@@ -21,35 +21,35 @@ class MaskKeys(Message):
     samples: int = Field(ge=1)
 
 
-class Roster(Message):
+class RosterResult(Message):
     """Whose keys have come, once all have or the round's deadline is over."""
 
     closed: bool
-    members: list[MaskKeys] = Field([])
+    members: list[AdvertiseKeys] = Field([])
 
 
-class SealedShares(Message):
+class ShareSecrets(Message):
     node_id: str
     shares: dict[str, str] = Field(description="receiver -> a share of the sender's seed and of its masking key, sealed")
 
 
-class Delivered(Message):
+class SharesResult(Message):
     closed: bool
     shares: dict[str, str] = Field({}, description="sender -> what it sealed for the asker")
 
 
-class Asking(Message):
+class AskSurvivors(Message):
     node_id: str
 
 
-class Survivors(Message):
+class SurvivorsResult(Message):
     """Whose masked updates have come."""
 
     closed: bool
     node_ids: list[str] = Field([])
 
 
-class Unmasking(Message):
+class RevealShares(Message):
     """A worker's shares: of the seed of each that has sent its update, of the masking key of each that has not."""
 
     node_id: str
@@ -57,5 +57,10 @@ class Unmasking(Message):
     keys: dict[str, str]
 
 
-Said = MaskKeys | SealedShares | Asking | Unmasking
-PHASES: dict[str, type[Said]] = {"keys": MaskKeys, "shares": SealedShares, "survivors": Asking, "unmask": Unmasking}
+SecureSumRequest = AdvertiseKeys | ShareSecrets | AskSurvivors | RevealShares
+REQUEST_OF_PHASE: dict[str, type[SecureSumRequest]] = {
+    "keys": AdvertiseKeys,
+    "shares": ShareSecrets,
+    "survivors": AskSurvivors,
+    "unmask": RevealShares,
+}

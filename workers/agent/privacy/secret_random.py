@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 
-class Secret:
+class SecretRandom:
     def __init__(self) -> None:
         self._random = np.random.Generator(np.random.Philox(key=int.from_bytes(os.urandom(16), "big")))
 
