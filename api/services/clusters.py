@@ -8,6 +8,7 @@ from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
+from api.domain.steps import Step
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, RowPage, fetch
@@ -97,7 +98,7 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if search.status != "stopping":
             transitions.move(session, search, "stopping", reason="the cluster is being terminated")
         leases.wake(search)
-        uow.enqueue("searches.advance", search.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, search.id)
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -105,15 +106,15 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if training.status != "stopping":
             transitions.move(session, training, "stopping", reason="the cluster is being terminated")
         leases.wake(training)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
     transitions.move(session, cluster, "terminating", reason=reason)
     nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
     for node in nodes:
         transitions.move(session, node, "terminating")
         leases.wake(node)
-        uow.enqueue("nodes.terminate", node.id)
+        uow.enqueue(Step.NODES_TERMINATE, node.id)
     leases.wake(cluster)
-    uow.enqueue("clusters.advance", cluster.id)
+    uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 def refuse_ended(cluster: ClusterRow) -> None:

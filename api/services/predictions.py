@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from api.domain import ids, privacy
 from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
+from api.domain.steps import Step
 from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
 from api.store import transitions
@@ -34,7 +35,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row)
-    uow.enqueue("predictions.advance", row.id)
+    uow.enqueue(Step.PREDICTIONS_ADVANCE, row.id)
     return row
 
 

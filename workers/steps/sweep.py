@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
+from api.domain.steps import Step
 from api.store import leases
 from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
@@ -33,17 +34,17 @@ def ring_due(context: Context) -> None:
     """Ring for every row that is due and that nobody holds."""
     with context.database.unit_of_work() as uow:
         for table, step in (
-            (TrainingRow, "trainings.advance"),
-            (PredictionRow, "predictions.advance"),
-            (ModelRow, "models.advance"),
-            (SearchRow, "searches.advance"),
-            (ClusterRow, "clusters.advance"),
+            (TrainingRow, Step.TRAININGS_ADVANCE),
+            (PredictionRow, Step.PREDICTIONS_ADVANCE),
+            (ModelRow, Step.MODELS_ADVANCE),
+            (SearchRow, Step.SEARCHES_ADVANCE),
+            (ClusterRow, Step.CLUSTERS_ADVANCE),
         ):
             for row_id in leases.due(uow.session, table):
                 uow.enqueue(step, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
-            uow.enqueue("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
+            uow.enqueue(Step.NODES_TERMINATE if status == "terminating" else Step.NODES_ADVANCE, node_id)
 
 
 def reconcile(context: Context) -> None:
