@@ -7,7 +7,7 @@ from api.domain import ids, topology
 from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
-from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.domain.steps import Step
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
@@ -16,8 +16,6 @@ from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, SearchRow, TrainingRow
-
-ENDED = ("terminating", "terminated")
 
 
 def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
@@ -85,7 +83,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
 def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
     """Stop everything that costs. Safe to ask twice."""
     cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
-    if cluster.status not in ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         end(uow, cluster, "asked to terminate")
     return cluster
 
@@ -118,7 +116,7 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
 
 
 def refuse_ended(cluster: ClusterRow) -> None:
-    if cluster.status in ENDED:
+    if cluster.status in CLOSED_CLUSTER:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")
 
 

@@ -12,7 +12,8 @@ from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
 from api.domain.steps import Step
 from api.store import leases
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.kinds import KINDS
+from api.store.tables import NodeRow
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared.deployment import metadata
@@ -33,15 +34,11 @@ class _Known:
 def ring_due(context: Context) -> None:
     """Ring for every row that is due and that nobody holds."""
     with context.database.unit_of_work() as uow:
-        for table, step in (
-            (TrainingRow, Step.TRAININGS_ADVANCE),
-            (PredictionRow, Step.PREDICTIONS_ADVANCE),
-            (ModelRow, Step.MODELS_ADVANCE),
-            (SearchRow, Step.SEARCHES_ADVANCE),
-            (ClusterRow, Step.CLUSTERS_ADVANCE),
-        ):
-            for row_id in leases.due(uow.session, table):
-                uow.enqueue(step, row_id)
+        for kind in KINDS:
+            if kind.table is NodeRow:
+                continue
+            for row_id in leases.due(uow.session, kind.table):
+                uow.enqueue(kind.advance, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
             uow.enqueue(Step.NODES_TERMINATE if status == "terminating" else Step.NODES_ADVANCE, node_id)
