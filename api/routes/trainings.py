@@ -5,6 +5,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.records import FailureReason
+from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
@@ -17,7 +18,6 @@ from api.store.tables import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
 TrainingId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["train_fed_gh789"])]
-_STOPPED = frozenset({"stopped", "completed", "failed", "refused"})
 
 
 @router.post(
@@ -110,7 +110,7 @@ async def stop_training(
 ) -> Training:
     """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
     row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
-    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, _STOPPED)
+    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, ENDED_TRAINING)
     set_location(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
 

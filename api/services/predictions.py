@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from api.domain import ids
 from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
+from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
 from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
@@ -32,7 +33,7 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row)
-    uow.enqueue("predictions.advance", row.id)
+    uow.enqueue(Step.PREDICTIONS_ADVANCE, row.id)
     return row
 
 

@@ -12,6 +12,7 @@ from api.domain import early_stopping, ids
 from api.domain.searches import PlannedTrial, SearchSpec, Trial
 from api.domain.specs import common_model
 from api.domain.status import ACTIVE_SEARCH
+from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
 from api.services import progress as figures
@@ -75,7 +76,7 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row, trials=len(spec.trials), metric=spec.plan.metric)
-    uow.enqueue("searches.advance", row.id)
+    uow.enqueue(Step.SEARCHES_ADVANCE, row.id)
     return row
 
 
@@ -166,7 +167,7 @@ def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
             why = TrainingStop(code="search_stopped", detail="Its search was asked to stop.")
             trainings.halt(uow, session.get_one(TrainingRow, row.training_ids[-1]), why.detail, why)
         leases.wake(row)
-        uow.enqueue("searches.advance", row.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, row.id)
     return row
 
 
@@ -175,4 +176,4 @@ def wake_search(uow: UnitOfWork, training: TrainingRow) -> None:
     row = None if training.search_id is None else uow.session.get_one(SearchRow, training.search_id, populate_existing=True)
     if row is not None and row.status in ACTIVE_SEARCH:
         leases.wake(row)
-        uow.enqueue("searches.advance", row.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, row.id)

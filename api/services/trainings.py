@@ -9,6 +9,7 @@ from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import common_model
 from api.domain.status import ACTIVE_TRAINING
+from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
 from api.services.clusters import active_search, refuse_ended
@@ -53,7 +54,7 @@ def begin(
         due_at=func.clock_timestamp(),
     )
     transitions.created(uow.session, row, workers=row.workers, aggregator=row.aggregator_id)
-    uow.enqueue("trainings.advance", row.id)
+    uow.enqueue(Step.TRAININGS_ADVANCE, row.id)
     return row
 
 
@@ -105,8 +106,8 @@ def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop 
         training.stop_reason = why
         transitions.move(uow.session, training, "stopping", reason=reason)
         leases.wake(training)
-        uow.enqueue("trainings.interrupt", training.id)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_INTERRUPT, training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
 
 
 def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
@@ -132,7 +133,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     training.finished_at = None
     transitions.move(session, training, "pending", reason="resumed")
     leases.wake(training)
-    uow.enqueue("trainings.advance", training.id)
+    uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
     return training
 
 

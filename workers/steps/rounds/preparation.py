@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func
 
 from api.domain.specs import holds_out
+from api.domain.steps import Step
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -87,7 +88,7 @@ def prepare(context: Context, job: TrainingSnapshot, token: str) -> None:
             if cluster.status == "connected":
                 transitions.move(uow.session, cluster, "training", training_id=training.id)
         leases.release(training, 0)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
 
 
 async def _prepare(
@@ -195,4 +196,4 @@ def _refuse(context: Context, job: TrainingSnapshot, token: str, error: dict[str
             searches.wake_search(uow, training)
         else:
             leases.release(training, 0)
-            uow.enqueue("trainings.advance", training.id)
+            uow.enqueue(Step.TRAININGS_ADVANCE, training.id)

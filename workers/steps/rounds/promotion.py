@@ -16,6 +16,7 @@ from functools import partial
 from sqlalchemy import select
 
 from api.domain.consensus import majority
+from api.domain.steps import Step
 from api.services.lookup import locked_cluster
 from api.store import events, leases
 from api.store.tables import NodeRow, TrainingRow
@@ -95,4 +96,4 @@ def _apply(context: Context, job: TrainingSnapshot, token: str, elected: NodeSna
             training_id=job.training_id,
         )
         leases.release(training, 0)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
