@@ -35,8 +35,8 @@ from api.domain.sandboxes import (
 from api.settings import Settings
 from workers.sandboxes import transfer
 from workers.sandboxes.commands import run_command, start_command
-from workers.sandboxes.errors import translated
-from workers.sandboxes.local import LocalHost
+from workers.sandboxes.local_host import LocalHostClient
+from workers.sandboxes.sdk_errors import translate_sdk_errors
 
 _REQUEST_S = 30.0
 _CREATE_S = 120.0
@@ -72,7 +72,7 @@ class SandboxClient:
             "http_version": settings.e2b_http_version or ("1.1" if self._sandbox_url else None),
             "request_timeout": _REQUEST_S,
         }
-        self._host = LocalHost(self._sandbox_url, settings.e2b_api_key.get_secret_value()) if self._sandbox_url else None
+        self._host = LocalHostClient(self._sandbox_url, settings.e2b_api_key.get_secret_value()) if self._sandbox_url else None
         self._connected: dict[str, AsyncSandbox] = {}
         self._templates: dict[str, str] = {}
         self._interpreters: set[tuple[str, str]] = set()
@@ -81,7 +81,7 @@ class SandboxClient:
     async def create(self, spec: SandboxSpec) -> SandboxInfo:
         """Start a sandbox that nobody reaches without its tokens."""
         options: ApiParams = {**self._options, "request_timeout": _CREATE_S}
-        with translated("start a sandbox"):
+        with translate_sdk_errors("start a sandbox"):
             sandbox = await AsyncSandbox.create(
                 self._prefix + spec.template,
                 timeout=spec.timeout_s,
@@ -93,30 +93,30 @@ class SandboxClient:
         return await self.get(self._remember(sandbox).sandbox_id)
 
     async def get(self, sandbox_id: str) -> SandboxInfo:
-        with translated("describe the sandbox"):
+        with translate_sdk_errors("describe the sandbox"):
             return self._info(await AsyncSandbox.get_info(sandbox_id, **self._options))
 
     async def list(self, metadata: Mapping[str, str]) -> Sequence[SandboxInfo]:
         query = e2b.SandboxQuery(metadata=dict(metadata))
         found: list[SandboxInfo] = []
-        with translated("list sandboxes"):
+        with translate_sdk_errors("list sandboxes"):
             pages = AsyncSandbox.list(query=query, limit=_PAGE, **self._options)
             while pages.has_next:
                 found += [self._info(info) for info in await pages.next_items()]
         return found
 
     async def extend(self, sandbox_id: str, timeout_s: int) -> None:
-        with translated("extend the sandbox"):
+        with translate_sdk_errors("extend the sandbox"):
             await AsyncSandbox.set_timeout(sandbox_id, timeout_s, **self._options)
 
     async def kill(self, sandbox_id: str) -> bool:
         """End a sandbox; False if there was none."""
         self._forget(sandbox_id)
-        with translated("end the sandbox"):
+        with translate_sdk_errors("end the sandbox"):
             return bool(await AsyncSandbox.kill(sandbox_id, **self._options))
 
     async def metrics(self, sandbox_id: str) -> SandboxMetrics | None:
-        with translated("measure the sandbox"):
+        with translate_sdk_errors("measure the sandbox"):
             measured = await AsyncSandbox.get_metrics(sandbox_id, **self._options)
         if not measured:
             return None
@@ -137,7 +137,7 @@ class SandboxClient:
 
     async def logs(self, sandbox_id: str, lines: int) -> Sequence[LogLine]:
         """The last lines, oldest first; at most 1,000."""
-        with translated("read the sandbox's log"):
+        with translate_sdk_errors("read the sandbox's log"):
             answer = await read_logs.asyncio_detailed(
                 sandbox_id,
                 client=get_api_client(ConnectionConfig(**self._options)),
@@ -153,14 +153,14 @@ class SandboxClient:
     async def start(self, sandbox_id: str, command: str) -> int:
         """Start a service in the sandbox; what it prints goes to the sandbox's log."""
         sandbox = await self._sandbox(sandbox_id)
-        with self._forgetting(sandbox_id), translated("start the command"):
+        with self._forgetting(sandbox_id), translate_sdk_errors("start the command"):
             return await start_command(sandbox, command)
 
     async def run(
         self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
     ) -> CommandResult:
         sandbox = await self._sandbox(sandbox_id)
-        with self._forgetting(sandbox_id), translated("run the command"):
+        with self._forgetting(sandbox_id), translate_sdk_errors("run the command"):
             result = await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
         if result.limit is not None and self._host is not None:
             await self._host.note_limit(sandbox_id, result.limit)
@@ -207,7 +207,7 @@ class SandboxClient:
         try:
             if (health := await self._host.health() if self._host else None) is not None:
                 return ProviderStatus(True, "local", health["isolation"], health.get("warning"))
-            with translated("list sandboxes"):
+            with translate_sdk_errors("list sandboxes"):
                 async with asyncio.timeout(_HEALTH_S):
                     await AsyncSandbox.list(limit=1, **self._options).next_items()
         except SandboxError as error:
@@ -221,7 +221,7 @@ class SandboxClient:
     async def _sandbox(self, sandbox_id: str) -> AsyncSandbox:
         sandbox = self._connected.get(sandbox_id)
         if sandbox is None:
-            with translated("connect to the sandbox"):
+            with translate_sdk_errors("connect to the sandbox"):
                 sandbox = await AsyncSandbox.connect(sandbox_id, timeout=_CONNECT_TIMEOUT_S, **self._options)
             self._remember(sandbox)
         return sandbox

@@ -17,7 +17,7 @@ _GRACE_S = 15.0
 _STDIN_CHUNK = 256 << 10
 
 
-class _Capped:
+class _CappedOutput:
     """Keeps the first bytes of a stream, and tells when there are more."""
 
     def __init__(self, room: int, full: asyncio.Event) -> None:
@@ -42,7 +42,7 @@ async def run_command(
     """Run a shell command; `max_output` bounds stdout and stderr each, in bytes. A command that reaches a limit is killed
     with its process group, and has no exit code. Raise the SDK's errors when the sandbox fails."""
     full = asyncio.Event()
-    out, err = _Capped(max_output, full), _Capped(max_output, full)
+    out, err = _CappedOutput(max_output, full), _CappedOutput(max_output, full)
     started = time.monotonic()
     handle = await sandbox.commands.run(
         command,

@@ -18,8 +18,8 @@ from api.domain.sandboxes import (
     StoredFile,
 )
 from workers.sandboxes.commands import run_command
-from workers.sandboxes.errors import translated
-from workers.sandboxes.tar import checked_tar
+from workers.sandboxes.sdk_errors import translate_sdk_errors
+from workers.sandboxes.tar_check import checked_tar
 
 _STALL_S = 60.0
 _SHORT_S = 30.0
@@ -27,7 +27,7 @@ _TAR_S = 600.0
 _MESSAGE_BYTES = 10_000
 
 
-class _CountedStream:
+class _MeasuredStream:
     """Chunks on their way through: their number of bytes and SHA-256. Each one that passes puts the deadline off."""
 
     def __init__(self, chunks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> None:
@@ -63,7 +63,7 @@ async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes],
     partial = str(place.parent / f".{secrets.token_hex(8)}.upload")
     try:
         measured = await _write(sandbox, partial, chunks)
-        with translated("put the file in its place"):
+        with translate_sdk_errors("put the file in its place"):
             if mode is not None:
                 await _shell(sandbox, f"chmod {mode:o} {_quoted(partial)}", "set the file's mode")
             await sandbox.files.rename(partial, str(place), request_timeout=_SHORT_S)
@@ -73,11 +73,11 @@ async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes],
     return StoredFile(str(place), measured.size, measured.sha256.hexdigest())
 
 
-async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _CountedStream:
+async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _MeasuredStream:
     async with asyncio.timeout(_STALL_S) as deadline:
-        measured = _CountedStream(chunks, deadline)
+        measured = _MeasuredStream(chunks, deadline)
         try:
-            with translated("write the file"):
+            with translate_sdk_errors("write the file"):
                 await sandbox.files.write(path, measured)
         finally:
             # What broke the source of the bytes is the caller's to know, not what the SDK made of it.
@@ -89,7 +89,7 @@ async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes])
 async def download(sandbox: AsyncSandbox, path: str) -> Download:
     """A file as it is, a folder as a tar with names relative to the folder above it; one with links out of it is refused."""
     place = checked_path(path)
-    with translated("read the file"):
+    with translate_sdk_errors("read the file"):
         info = await sandbox.files.get_info(str(place), request_timeout=_SHORT_S)
         if info.type == FileType.DIR:
             packed = f"/tmp/.{secrets.token_hex(8)}.tar"  # noqa: S108 (the sandbox's own)
@@ -105,7 +105,7 @@ async def _chunks(sandbox: AsyncSandbox, path: str, size: int | None, *, remove:
     """Exactly `size` bytes where it is known: a file that grows meanwhile is cut there, one that shrinks is an error."""
     left = size
     try:
-        with translated("read the file"):
+        with translate_sdk_errors("read the file"):
             async with await sandbox.files.read(path, format="stream") as reader:
                 async for chunk in reader:
                     piece = chunk if left is None else chunk[:left]
@@ -140,5 +140,5 @@ def _quoted(path: str) -> str:
 
 
 async def _remove(sandbox: AsyncSandbox, path: str) -> None:
-    with contextlib.suppress(SandboxError), translated("remove a temporary file"):
+    with contextlib.suppress(SandboxError), translate_sdk_errors("remove a temporary file"):
         await sandbox.files.remove(path, request_timeout=_SHORT_S)

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 
 from api.domain.sandboxes import ResourceLimitHit, SandboxError, SandboxNotFoundError
-from workers.sandboxes.errors import translated
+from workers.sandboxes.sdk_errors import translate_sdk_errors
 
 _TIMEOUT_S = 3.0
 
 
-class LocalHost:
+class LocalHostClient:
     def __init__(self, url: str, api_key: str) -> None:
         self._url = url
         self._headers = {"X-API-Key": api_key}
@@ -21,7 +21,7 @@ class LocalHost:
 
     async def health(self) -> dict[str, Any] | None:
         """None for a host that is not ours."""
-        with translated("report its health"):
+        with translate_sdk_errors("report its health"):
             body = _body(await self._ask("GET", "/health"))
         return body if "isolation" in body else None
 
@@ -29,7 +29,7 @@ class LocalHost:
         """None for a host that does not keep them."""
         if not await self._ours():
             return None
-        with translated("tell the sandbox's limits"):
+        with translate_sdk_errors("tell the sandbox's limits"):
             answer = await self._ask("GET", f"/sandboxes/{sandbox_id}/limits")
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise SandboxNotFoundError("the sandbox does not exist any more")
@@ -42,7 +42,7 @@ class LocalHost:
         """Tell of a limit that we held a command to. Its result says so anyway, so a failure here is none there."""
         with contextlib.suppress(SandboxError):
             if await self._ours():
-                with translated("note the limit"):
+                with translate_sdk_errors("note the limit"):
                     await self._ask("POST", f"/sandboxes/{sandbox_id}/limits", {"limit": limit})
 
     async def _ours(self) -> bool:

@@ -19,14 +19,14 @@ async def checked_tar(chunks: AsyncIterator[bytes], top: str) -> AsyncIterator[b
     A chunk goes out only after all of its headers were looked at. Raise SandboxPathError for any other tar, for kinds of
     members that a folder's tar does not need, and for what is no tar.
     """
-    check = _Check(top)
+    check = _TarChecker(top)
     async for chunk in chunks:
         check.feed(chunk)
         yield chunk
     check.finish()
 
 
-class _Check:
+class _TarChecker:
     def __init__(self, top: str) -> None:
         self._top = top
         self._block = bytearray()

@@ -30,7 +30,7 @@ _FAILURES = (
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translate_sdk_errors(what: str) -> Iterator[None]:
     """Raise a SandboxError for whatever the SDK raises inside; `what` completes "the sandbox provider could not …"."""
     try:
         yield
