@@ -1,6 +1,4 @@
-"""The Celery app: transport only. What is to be done stands in the rows; a message says which row to look at."""
-
-from typing import Any
+"""The Celery app is transport only. The work is described in rows; a message names the row to read."""
 
 from celery import Celery
 from celery.signals import worker_shutting_down
@@ -56,5 +54,5 @@ app.conf.update(
 
 
 @worker_shutting_down.connect
-def _drain(**_: Any) -> None:
+def _start_draining(**_: object) -> None:
     draining.set()

@@ -6,12 +6,12 @@ import os
 import signal
 import time
 
-from .disk import DiskUse
-from .log import SandboxLog
-from .notices import Notices
-from .processes import ProcessTable
-from .tree import below
-from .usage import Usage, process_use, shared_once
+from .disk_usage import DiskUsage
+from .limit_notifier import LimitNotifier
+from .log_writer import SandboxLog
+from .process_table import ProcessTable
+from .process_tree import with_descendants
+from .usage_meter import UsageMeter, count_shared_memory_once, measure_processes
 from .wire import SandboxSettings
 
 # The kernel counts the processes that built the sandbox, too, and they cannot be seen from inside.
@@ -23,18 +23,20 @@ _NEWS_BYTES = 64 << 20
 _NEWS_FILES = 10_000
 
 
-class Guard:
+class LimitEnforcer:
     """Kills the largest process above the memory limit, and every command that grows above the limits on disk and files."""
 
-    def __init__(self, settings: SandboxSettings, usage: Usage, table: ProcessTable, log: SandboxLog, notices: Notices) -> None:
+    def __init__(
+        self, settings: SandboxSettings, usage: UsageMeter, table: ProcessTable, log: SandboxLog, notifier: LimitNotifier
+    ) -> None:
         self._settings = settings
         self._usage = usage
         self._table = table
         self._log = log
-        self._notices = notices
+        self._notifier = notifier
         self._hiding: set[int] = set()
-        self._last = DiskUse()
-        self.full: str | None = None
+        self._last = DiskUsage()
+        self.reached_storage_limit: str | None = None
 
     async def run(self) -> None:
         await asyncio.gather(self._watch_processes(), self._watch_disk())
@@ -44,12 +46,12 @@ class Guard:
         crowded = False
         while self._settings.watch_memory and self._usage.own_processes:
             await asyncio.sleep(_LOOK_S)
-            use = process_use()
+            use = measure_processes()
             if use.bytes > self._settings.memory_bytes:
-                self._hold_memory(shared_once(use.bytes_by_pid))
+                self._hold_memory(count_shared_memory_once(use.bytes_by_pid))
             now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes - _UNSEEN
             if now_crowded and not crowded:
-                self._notices.tell("processes")
+                self._notifier.notify("processes")
                 self._log.write("system", "process limit reached: no more can be started")
             crowded = now_crowded
 
@@ -60,7 +62,7 @@ class Guard:
         largest = max(commands, key=lambda pid: commands[pid])
         with contextlib.suppress(ProcessLookupError):
             os.kill(largest, signal.SIGKILL)
-        self._notices.tell("memory")
+        self._notifier.notify("memory")
         self._log.write("system", f"memory limit reached: process {largest} was killed", largest)
 
     async def _watch_disk(self) -> None:
@@ -70,10 +72,10 @@ class Guard:
             await self._look_at_disk()
             # A sandbox with a million files must not make its own watch a burden.
             took = time.monotonic() - started
-            await asyncio.sleep(took * (4 if self.full else 1))
+            await asyncio.sleep(took * (4 if self.reached_storage_limit else 1))
             for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * took) / _LOOK_S))):
                 await asyncio.sleep(_LOOK_S)
-                if self.full or self._hiding or self._shrinking(room):
+                if self.reached_storage_limit or self._hiding or self._shrinking(room):
                     break
 
     def _shrinking(self, room: tuple[int, int]) -> bool:
@@ -82,19 +84,19 @@ class Guard:
 
     async def _look_at_disk(self) -> None:
         # To see that a limit is reached takes no longer than counting up to it; to see something grow beyond, all of it.
-        limits = DiskUse(self._settings.disk_bytes, self._settings.files)
-        use = await asyncio.to_thread(self._usage.disk, None if self.full else limits)
+        limits = DiskUsage(self._settings.disk_bytes, self._settings.files)
+        use = await asyncio.to_thread(self._usage.disk, None if self.reached_storage_limit else limits)
         limit = "disk" if use.bytes > self._settings.disk_bytes else "files" if use.files > self._settings.files else None
         # What grows no more may go on, so that something can be removed.
-        if limit and (self.full is None or use.bytes > self._last.bytes or use.files > self._last.files):
+        if limit and (self.reached_storage_limit is None or use.bytes > self._last.bytes or use.files > self._last.files):
             self._table.kill_all()
-            self._notices.tell(limit)
-            if self.full != limit:
+            self._notifier.notify(limit)
+            if self.reached_storage_limit != limit:
                 self._log.write("system", f"{limit} limit reached: every command was killed")
-        self.full, self._last = limit, use
+        self.reached_storage_limit, self._last = limit, use
         # The agent, a service, hides so that nobody reads its token. Any process is hidden for a moment between its fork and
         # its exec, so the second time counts.
-        use.hiding -= below(self._table.services())
+        use.hiding -= with_descendants(self._table.services())
         for pid in self._hiding & use.hiding:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

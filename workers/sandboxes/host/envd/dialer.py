@@ -5,7 +5,7 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable
 
-from .paths import Paths
+from .sandbox_paths import SandboxPaths
 from .wire import ENVD_PORT, FRAME
 
 _CONNECT_S = 5.0
@@ -14,7 +14,7 @@ _CONNECT_S = 5.0
 class Dialer:
     """Serves the control socket until the host is gone. `accept` takes envd's end of a connection to envd itself."""
 
-    def __init__(self, control: socket.socket, paths: Paths, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
+    def __init__(self, control: socket.socket, paths: SandboxPaths, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
         self._control = control
         self._paths = paths
         self._accept = accept

@@ -1,4 +1,7 @@
-"""The E2B SDK's errors in the control plane's words. Messages are our own: the SDK's may quote addresses and bodies."""
+"""Translate the E2B SDK's errors into the control plane's errors.
+
+Messages are our own, because the SDK's messages may quote addresses and bodies.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,34 +33,37 @@ _FAILURES = (
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Raise a SandboxError for whatever the SDK raises inside; `what` completes "the sandbox provider could not …"."""
+def translate_sdk_errors(action: str) -> Iterator[None]:
+    """Raise a SandboxError for each error that the SDK raises inside.
+
+    `action` completes the sentence "the sandbox provider could not …".
+    """
     try:
         yield
     except (SandboxError, asyncio.CancelledError):
         raise
     except _FAILURES as error:
-        raise _translate(error, what) from error
+        raise _translate(error, action) from error
 
 
-def _translate(error: Exception, what: str) -> SandboxError:
+def _translate(error: Exception, action: str) -> SandboxError:
     match error:
         case e2b.SandboxNotFoundException() | e2b.SandboxNotRunningException():
             return SandboxNotFoundError("the sandbox does not exist any more")
         case e2b.FileNotFoundException():
             return SandboxFileNotFoundError("the sandbox has nothing at that path")
         case e2b.NotFoundException():
-            return SandboxNotFoundError("the sandbox provider does not know what was asked for")
+            return SandboxNotFoundError("the sandbox provider has no such sandbox, process or file")
         case e2b.NotEnoughSpaceException():
             return SandboxFullError("the sandbox has no room left")
         case e2b.InvalidArgumentException():
-            return SandboxPathError(f"the sandbox provider could not {what}: the path cannot be used for that")
+            return SandboxPathError(f"the sandbox provider could not {action}: the path cannot be used for that")
         case e2b.AuthenticationException():
-            return SandboxError("the sandbox provider refuses the key of this deployment")
+            return SandboxError("the sandbox provider refuses this deployment's key")
         case e2b.SandboxException(status_code=code) if code == _NOT_IMPLEMENTED:
-            return SandboxUnsupportedError(f"the sandbox provider cannot {what}")
+            return SandboxUnsupportedError(f"the sandbox provider cannot {action}")
         case e2b.SandboxException(status_code=code) if code == 404:
-            return SandboxUnsupportedError(f"the sandbox provider could not {what}: it has no such template")
+            return SandboxUnsupportedError(f"the sandbox provider could not {action}: it has no such template")
         case (
             e2b.TimeoutException()
             | e2b.RateLimitException()
@@ -66,6 +72,6 @@ def _translate(error: Exception, what: str) -> SandboxError:
             | ConnectError()
             | OSError()
         ):
-            return SandboxUnavailableError(f"the sandbox provider could not {what} in time")
+            return SandboxUnavailableError(f"the sandbox provider could not {action} in time")
         case _:
-            return SandboxError(f"the sandbox provider could not {what}")
+            return SandboxError(f"the sandbox provider could not {action}")

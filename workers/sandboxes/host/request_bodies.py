@@ -19,7 +19,7 @@ _UNSUPPORTED_NETWORK = {"allowOut", "egressProxy", "maskRequestHost", "httpsPort
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CreateRequest:
     """What a client asks for; `public` lets traffic in without a token."""
 
     template: str
@@ -41,7 +41,7 @@ class BadRequestError(Exception):
         self.status = status
 
 
-class Templates:
+class TemplateNames:
     """The templates of this host, by their plain names and by those they have at E2B."""
 
     def __init__(self, prefix: str) -> None:
@@ -53,7 +53,7 @@ class Templates:
         return name
 
 
-def read_wanted(body: dict[str, Any], key: str | None, templates: Templates) -> Wanted:
+def parse_create_request(body: dict[str, Any], key: str | None, templates: TemplateNames) -> CreateRequest:
     """Raise BadRequestError: 400 for a body that makes no sense, 404 for the template, 501 for what this host lacks."""
     for name, what in _UNSUPPORTED.items():
         if body.get(name):
@@ -66,7 +66,7 @@ def read_wanted(body: dict[str, Any], key: str | None, templates: Templates) -> 
             raise BadRequestError(f"this host does not support network.{name}: its sandboxes have no way out", 501)
     if key is not None and not (0 < len(key) <= _MAX_KEY and key.replace("-", "").isalnum() and key.isascii()):
         raise BadRequestError("an idempotency key has 1 to 255 letters, digits and hyphens")
-    return Wanted(
+    return CreateRequest(
         template=templates.check(body.get("templateID")),
         metadata=_strings(body, "metadata"),
         envs=_strings(body, "envVars"),

@@ -28,12 +28,12 @@ def kill_tree(pid: int) -> None:
     _kill(lambda: _below({pid}, _children()))
 
 
-def below(pids: set[int]) -> set[int]:
+def with_descendants(pids: set[int]) -> set[int]:
     """The processes below some, with themselves."""
     return _below(pids, _children())
 
 
-def kill_strays(kept: set[int]) -> None:
+def kill_unrelated(kept: set[int]) -> None:
     """For the first process of a namespace: kill all but itself and what is below the `kept`."""
 
     def strays() -> set[int]:

@@ -11,20 +11,20 @@ _LOG = logging.getLogger(__name__)
 _REMOVE_S = 600.0
 
 
-class Trash:
+class FolderRemover:
     """Lies on the same file system as the sandboxes, so that taking a folder is one rename."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._removing: set[asyncio.Future[None]] = set()
 
-    def open(self) -> None:
+    def remove_leftovers(self) -> None:
         """Also removes what an earlier host left."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in self._folder.iterdir():
             self._remove_soon(folder)
 
-    def take(self, folder: Path) -> None:
+    def remove_later(self, folder: Path) -> None:
         """Return as soon as the folder is out of its place."""
         place = self._folder / secrets.token_hex(8)
         try:

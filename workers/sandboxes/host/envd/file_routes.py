@@ -17,8 +17,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from .guard import Guard
-from .paths import Paths, check_user
+from .limit_enforcer import LimitEnforcer
+from .sandbox_paths import SandboxPaths, check_user
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -27,9 +27,9 @@ _BUFFER = 1 << 20
 
 
 class FileRoutes:
-    def __init__(self, paths: Paths, guard: Guard) -> None:
+    def __init__(self, paths: SandboxPaths, enforcer: LimitEnforcer) -> None:
         self._paths = paths
-        self._guard = guard
+        self._enforcer = enforcer
 
     async def read(self, request: Request) -> Response:
         try:
@@ -44,21 +44,21 @@ class FileRoutes:
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     async def write(self, request: Request) -> Response:
-        if self._guard.full:
-            return _problem(OSError(errno.ENOSPC, f"the sandbox's limit is reached: {self._guard.full}"))
+        if self._enforcer.reached_storage_limit:
+            return _problem(OSError(errno.ENOSPC, f"the sandbox's limit is reached: {self._enforcer.reached_storage_limit}"))
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         named = request.query_params.get("path")
         written: list[Path] = []
         try:
             if kind == b"multipart/form-data":
-                parts = _Parts(lambda filename: _Incoming(self._path(request, named or filename)))
+                parts = _MultipartFiles(lambda filename: _IncomingFile(self._path(request, named or filename)))
                 try:
                     await _feed(request, MultipartParser(options[b"boundary"], parts.callbacks()).write)
                     written = parts.keep()
                 finally:
                     parts.discard()
             else:
-                with _Incoming(self._path(request, named)) as incoming:
+                with _IncomingFile(self._path(request, named)) as incoming:
                     await _feed(request, incoming.write)
                     written = [incoming.keep()]
         except ClientDisconnect:
@@ -74,7 +74,7 @@ class FileRoutes:
         return self._paths.resolve(path)
 
 
-class _Incoming:
+class _IncomingFile:
     """A file on its way in."""
 
     def __init__(self, path: Path) -> None:
@@ -100,19 +100,19 @@ class _Incoming:
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
-    def __enter__(self) -> "_Incoming":
+    def __enter__(self) -> "_IncomingFile":
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.discard()
 
 
-class _Parts:
+class _MultipartFiles:
     """The files of one multipart body; each part named `file` carries its path as its filename."""
 
-    def __init__(self, opened: Callable[[str], _Incoming]) -> None:
+    def __init__(self, opened: Callable[[str], _IncomingFile]) -> None:
         self._opened = opened
-        self._files: list[_Incoming] = []
+        self._files: list[_IncomingFile] = []
         self._header = b""
         self._value = b""
 

@@ -18,7 +18,7 @@ _BLOCK = 512
 
 
 @dataclass(slots=True)
-class DiskUse:
+class DiskUsage:
     """Bytes on disk and number of entries; `hiding` are the processes that do not show which files they have open."""
 
     bytes: int = 0
@@ -26,7 +26,7 @@ class DiskUse:
     hiding: set[int] = field(default_factory=set)
 
 
-class _Folder:
+class _OpenFolder:
     """An open folder that others are named relative to; closed when the last of them has been seen."""
 
     def __init__(self, descriptor: int) -> None:
@@ -36,13 +36,13 @@ class _Folder:
         os.close(self.descriptor)
 
 
-def disk_use(folders: Iterable[str], *, own_processes: bool, enough: DiskUse | None = None) -> DiskUse:
+def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsage | None = None) -> DiskUsage:
     """Count below `folders`; what the host mounted among them, Python say, is not the sandbox's own. Stop above `enough`."""
-    use = DiskUse()
+    use = DiskUsage()
     mounted = _mount_points()
     devices = set()
     # Each with the folder it is named relative to, and with its whole path as long as something is mounted below it.
-    pending: list[tuple[_Folder | None, str, str | None]] = []
+    pending: list[tuple[_OpenFolder | None, str, str | None]] = []
     for folder in folders:
         try:
             devices.add(Path(folder).lstat().st_dev)
@@ -52,7 +52,7 @@ def disk_use(folders: Iterable[str], *, own_processes: bool, enough: DiskUse | N
     while pending and (enough is None or (use.bytes <= enough.bytes and use.files <= enough.files)):
         base, path, whole = pending.pop()
         try:
-            opened = _Folder(_open(base, path))
+            opened = _OpenFolder(_open(base, path))
         except OSError:
             continue
         long = len(path) > _LONG
@@ -73,7 +73,7 @@ def disk_use(folders: Iterable[str], *, own_processes: bool, enough: DiskUse | N
     return use
 
 
-def _open(base: _Folder | None, path: str) -> int:
+def _open(base: _OpenFolder | None, path: str) -> int:
     """A folder that its user closed to itself is opened for both: nobody else can have closed it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     above = base.descriptor if base else None
@@ -84,7 +84,7 @@ def _open(base: _Folder | None, path: str) -> int:
         return os.open(path, flags, dir_fd=above)
 
 
-def _count_removed(use: DiskUse, devices: set[int]) -> None:
+def _count_removed(use: DiskUsage, devices: set[int]) -> None:
     seen: set[tuple[int, int]] = set()
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():

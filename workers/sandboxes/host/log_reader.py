@@ -8,8 +8,8 @@ from typing import Any
 
 from e2b.api.client.models import LogLevel, SandboxLogEntry, SandboxLogEntryFields
 
-from workers.sandboxes.host.record import STATE_FILE
 from workers.sandboxes.host.running_sandbox import LOG_FILE
+from workers.sandboxes.host.sandbox_record import STATE_FILE
 
 _LEVELS = {"stdout": LogLevel.INFO, "stderr": LogLevel.ERROR, "system": LogLevel.WARN}
 

@@ -16,19 +16,19 @@ Kind = Literal["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FolderChange:
     name: str
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _EntryState:
     inode: int
     mode: int
     written: tuple[int, int]
 
 
-class FolderWatch:
+class FolderWatcher:
     interval_s = 0.2
 
     def __init__(self, folder: Path, *, recursive: bool) -> None:
@@ -45,30 +45,30 @@ class FolderWatch:
             self._told = now
         return due
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[FolderChange]:
         before, after = self._before, self._scan()
         self._before = after
         arrived = {seen.inode for name, seen in after.items() if name not in before}
-        found: list[Change] = []
+        found: list[FolderChange] = []
         for name, seen in before.items():
             now = after.get(name)
             if now is None:
-                found.append(Change(name, "RENAME" if seen.inode in arrived else "REMOVE"))
+                found.append(FolderChange(name, "RENAME" if seen.inode in arrived else "REMOVE"))
             elif now.written != seen.written and not stat.S_ISDIR(now.mode):
-                found.append(Change(name, "WRITE"))
+                found.append(FolderChange(name, "WRITE"))
             elif now.mode != seen.mode:
-                found.append(Change(name, "CHMOD"))
+                found.append(FolderChange(name, "CHMOD"))
         for name, seen in after.items():
             if name not in before:
-                found.append(Change(name, "CREATE"))
+                found.append(FolderChange(name, "CREATE"))
                 if stat.S_ISREG(seen.mode) and seen.written[0]:
-                    found.append(Change(name, "WRITE"))
+                    found.append(FolderChange(name, "WRITE"))
         if found:
             self._told = time.monotonic()
         return found
 
-    def _scan(self) -> dict[str, _Seen]:
-        found: dict[str, _Seen] = {}
+    def _scan(self) -> dict[str, _EntryState]:
+        found: dict[str, _EntryState] = {}
         pending = [self.folder]
         while pending:
             try:
@@ -83,7 +83,7 @@ class FolderWatch:
                 except OSError:
                     continue
                 name = os.path.relpath(entry.path, self.folder)
-                found[name] = _Seen(status.st_ino, status.st_mode, (status.st_size, status.st_mtime_ns))
+                found[name] = _EntryState(status.st_ino, status.st_mode, (status.st_size, status.st_mtime_ns))
                 if self._recursive and entry.is_dir(follow_symlinks=False):
                     pending.append(Path(entry.path))
         return found

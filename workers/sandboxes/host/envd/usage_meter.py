@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .disk import DiskUse, disk_use
-from .paths import Paths
+from .disk_usage import DiskUsage, measure_disk
+from .sandbox_paths import SandboxPaths
 from .wire import SandboxSettings
 
 _PROC = Path("/proc")
@@ -16,7 +16,7 @@ WRITABLE = ("/data", "/model", "/export", "/home", "/tmp", "/run")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessUse:
+class ProcessUsage:
     """`threads` counts what the limit on processes counts."""
 
     cpu_s: float
@@ -28,15 +28,15 @@ class ProcessUse:
         return sum(self.bytes_by_pid.values())
 
 
-class Usage:
-    def __init__(self, settings: SandboxSettings, paths: Paths) -> None:
+class UsageMeter:
+    def __init__(self, settings: SandboxSettings, paths: SandboxPaths) -> None:
         self._settings = settings
         self._folders = [str(paths.resolve(folder)) for folder in WRITABLE]
         self._last = (time.monotonic(), 0.0)
 
     async def measure(self) -> dict[str, float | int | None]:
         """CPU in percent of one core since the last measurement, memory without page cache and disk in bytes."""
-        use = process_use() if self.own_processes else None
+        use = measure_processes() if self.own_processes else None
         cpu_used_pct = None
         if use:
             then, spent = self._last
@@ -53,9 +53,9 @@ class Usage:
             "disk_total_bytes": self._settings.disk_bytes,
         }
 
-    def disk(self, enough: DiskUse | None = None) -> DiskUse:
+    def disk(self, enough: DiskUsage | None = None) -> DiskUsage:
         """What the sandbox's folders hold, or what was found when it was more than `enough`."""
-        return disk_use(self._folders, own_processes=self.own_processes, enough=enough)
+        return measure_disk(self._folders, own_processes=self.own_processes, enough=enough)
 
     def free(self) -> tuple[int, int]:
         """Bytes and files that the file system of the sandbox's folders has room for."""
@@ -68,7 +68,7 @@ class Usage:
         return sys.platform == "linux" and os.getpid() == 1
 
 
-def process_use() -> ProcessUse:
+def measure_processes() -> ProcessUsage:
     """CPU seconds and private memory of every process in this process namespace; ended children count by their parents."""
     ticks = threads = 0
     sizes: dict[int, int] = {}
@@ -84,10 +84,10 @@ def process_use() -> ProcessUse:
         threads += int(fields[17])
         private = (line.split()[1] for line in status.splitlines() if line.startswith(("RssAnon:", "RssShmem:")))
         sizes[int(folder.name)] = sum(map(int, private)) * 1024
-    return ProcessUse(ticks / os.sysconf("SC_CLK_TCK"), threads, sizes)
+    return ProcessUsage(ticks / os.sysconf("SC_CLK_TCK"), threads, sizes)
 
 
-def shared_once(sizes: dict[int, int]) -> dict[int, int]:
+def count_shared_memory_once(sizes: dict[int, int]) -> dict[int, int]:
     """The same private memory, with what forks still share counted once. Exact, but too slow to be the usual look."""
     return {pid: _share(pid, size) for pid, size in sizes.items()}
 

@@ -7,7 +7,7 @@ HOME = "/home/user"
 USER = "user"
 
 
-class Paths:
+class SandboxPaths:
     """Maps the sandbox's absolute paths to envd's own, which differ only where nothing isolates the sandbox."""
 
     def __init__(self, root: str) -> None:

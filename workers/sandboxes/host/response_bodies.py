@@ -8,15 +8,15 @@ from typing import Any
 from e2b.api.client.models import ListedSandbox, Sandbox, SandboxDetail, SandboxMetric, SandboxState
 from e2b.api.client.models.sandbox_network_config import SandboxNetworkConfig
 
-from workers.sandboxes.host.config import Limits
+from workers.sandboxes.host.config import SandboxLimits
 from workers.sandboxes.host.envd.wire import VERSION
-from workers.sandboxes.host.record import Record
+from workers.sandboxes.host.sandbox_record import SandboxRecord
 
 _CLIENT_ID = "flow-nexus"
 _MIB = 1 << 20
 
 
-def created(record: Record) -> dict[str, Any]:
+def created_body(record: SandboxRecord) -> dict[str, Any]:
     """With the tokens: what creating or connecting answers."""
     return Sandbox(
         template_id=record.template,
@@ -29,11 +29,11 @@ def created(record: Record) -> dict[str, Any]:
     ).to_dict()
 
 
-def listed(record: Record, limits: Limits) -> dict[str, Any]:
+def listed_body(record: SandboxRecord, limits: SandboxLimits) -> dict[str, Any]:
     return ListedSandbox(**_common(record, limits)).to_dict()
 
 
-def detailed(record: Record, limits: Limits) -> dict[str, Any]:
+def detailed_body(record: SandboxRecord, limits: SandboxLimits) -> dict[str, Any]:
     return SandboxDetail(
         **_common(record, limits),
         envd_access_token=record.access_token,
@@ -42,7 +42,7 @@ def detailed(record: Record, limits: Limits) -> dict[str, Any]:
     ).to_dict()
 
 
-def _common(record: Record, limits: Limits) -> dict[str, Any]:
+def _common(record: SandboxRecord, limits: SandboxLimits) -> dict[str, Any]:
     return {
         "template_id": record.template,
         "alias": record.template,
@@ -59,7 +59,7 @@ def _common(record: Record, limits: Limits) -> dict[str, Any]:
     }
 
 
-def metric(measured: dict[str, Any]) -> dict[str, Any]:
+def metric_body(measured: dict[str, Any]) -> dict[str, Any]:
     """One measurement; the page cache belongs to the machine, not to a sandbox, and counts 0."""
     now = datetime.now(UTC)
     return SandboxMetric(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .log import LineLogger, SandboxLog
-from .notices import Notices
-from .paths import HOME, USER, Paths
-from .tree import adopt_orphans, kill_strays, kill_tree
+from .limit_notifier import LimitNotifier
+from .log_writer import LineLogger, SandboxLog
+from .process_tree import adopt_orphans, kill_tree, kill_unrelated
+from .sandbox_paths import HOME, USER, SandboxPaths
 from .wire import SandboxSettings
 
 _CHUNK = 64 << 10
@@ -27,7 +27,7 @@ _NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputChunk:
     stream: Literal["stdout", "stderr"]
     data: bytes
 
@@ -41,7 +41,7 @@ class ProcessExit:
     timed_out: bool
 
 
-Event = Output | ProcessExit
+Event = OutputChunk | ProcessExit
 Listener = asyncio.Queue[Event]
 
 
@@ -84,11 +84,11 @@ class Process:
         while data := await reader.read(_CHUNK):
             if logger:
                 logger.feed(data)
-            await self._tell(Output(stream, data))
+            await self._publish(OutputChunk(stream, data))
         if logger:
             logger.close()
 
-    async def _tell(self, event: Event) -> None:
+    async def _publish(self, event: Event) -> None:
         for listener in tuple(self._listeners):
             await listener.put(event)
 
@@ -114,17 +114,17 @@ class Process:
             self._ended = ProcessExit(returncode, f"exit status {returncode}", self._timed_out)
         if self.stdin is not None:
             self.stdin.close()
-        await self._tell(self._ended)
+        await self._publish(self._ended)
 
 
 class ProcessTable:
     """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
 
-    def __init__(self, settings: SandboxSettings, paths: Paths, log: SandboxLog, notices: Notices) -> None:
+    def __init__(self, settings: SandboxSettings, paths: SandboxPaths, log: SandboxLog, notifier: LimitNotifier) -> None:
         self._settings = settings
         self._paths = paths
         self._log = log
-        self._notices = notices
+        self._notifier = notifier
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -184,16 +184,16 @@ class ProcessTable:
             except BlockingIOError:
                 if last or os.getpid() != 1:
                     raise
-                self._notices.tell("processes")
+                self._notifier.notify("processes")
                 self._log.write("system", "process limit reached: processes that no running command stands for were killed")
-                kill_strays(set(self._processes))
+                kill_unrelated(set(self._processes))
                 await asyncio.sleep(_CLEARED_S)
         raise AssertionError
 
     def _expire(self, process: Process) -> None:
         if self._processes.get(process.pid) is process:
             process.time_out()
-            self._notices.tell("timeout")
+            self._notifier.notify("timeout")
 
     def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         home = str(self._paths.resolve(HOME))

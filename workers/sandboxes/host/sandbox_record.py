@@ -13,7 +13,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SandboxRecord:
     """`number` is this sandbox's own among the live ones; `traffic_token` is None where traffic needs no token.
 
     `request_digest` tells whether a second creation with the same key asks for the same sandbox.

@@ -14,7 +14,7 @@ _FILE = "limits.json"
 
 
 @dataclass(slots=True)
-class Hit:
+class RecordedLimitHit:
     """`count` is what was noticed: the kernel's own count where there is one, else the times that somebody looked."""
 
     limit: str
@@ -23,16 +23,16 @@ class Hit:
     last_at: str
 
 
-class LimitHits:
+class LimitHitLog:
     """Of one sandbox, by limit."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / _FILE
-        self._hits: dict[str, Hit] = {}
+        self._hits: dict[str, RecordedLimitHit] = {}
         self._counters: dict[str, int] = {}
         self._changed = False
         try:
-            self._hits = {item["limit"]: Hit(**item) for item in json.loads(self._file.read_text())}
+            self._hits = {item["limit"]: RecordedLimitHit(**item) for item in json.loads(self._file.read_text())}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, KeyError):
@@ -40,12 +40,12 @@ class LimitHits:
 
     def note(self, limit: str, times: int = 1) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        hit = self._hits.setdefault(limit, Hit(limit, 0, now, now))
+        hit = self._hits.setdefault(limit, RecordedLimitHit(limit, 0, now, now))
         hit.count += times
         hit.last_at = now
         self._changed = True
 
-    def look(self, cgroups: Cgroups, sandbox_id: str) -> None:
+    def add_kernel_counts(self, cgroups: Cgroups, sandbox_id: str) -> None:
         """Add what the kernel counted since the last look."""
         for limit, total in cgroups.hits(sandbox_id).items():
             before = self._counters.get(limit, 0)

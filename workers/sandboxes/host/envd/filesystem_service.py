@@ -20,8 +20,8 @@ from e2b.envd.filesystem.filesystem_connect import Filesystem
 from protobuf import Oneof
 from protobuf.wkt import Timestamp
 
-from .paths import Paths
-from .watch import Change, FolderWatch
+from .folder_watcher import FolderChange, FolderWatcher
+from .sandbox_paths import SandboxPaths
 
 T = TypeVar("T")
 Context = RequestContext[Any, Any]
@@ -41,9 +41,9 @@ _CODES = {
 
 
 class FilesystemService(Filesystem):
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: SandboxPaths) -> None:
         self._paths = paths
-        self._watchers: dict[str, FolderWatch] = {}
+        self._watchers: dict[str, FolderWatcher] = {}
 
     async def stat(self, request: pb.StatRequest, _context: Context) -> pb.StatResponse:
         return pb.StatResponse(entry=await _run(lambda: self._entry(self._paths.resolve(request.path))))
@@ -108,14 +108,14 @@ class FilesystemService(Filesystem):
         self._watchers.pop(request.watcher_id, None)
         return pb.RemoveWatcherResponse()
 
-    def _watch(self, path: str, recursive: bool) -> FolderWatch:
+    def _watch(self, path: str, recursive: bool) -> FolderWatcher:
         folder = self._paths.resolve(path)
         if not folder.is_dir():
             missing = not folder.exists()
             raise ConnectError(Code.NOT_FOUND if missing else Code.INVALID_ARGUMENT, "only a folder can be watched")
-        return FolderWatch(folder, recursive=recursive)
+        return FolderWatcher(folder, recursive=recursive)
 
-    def _event(self, watch: FolderWatch, change: Change, include_entry: bool) -> pb.FilesystemEvent:
+    def _event(self, watch: FolderWatcher, change: FolderChange, include_entry: bool) -> pb.FilesystemEvent:
         entry = None
         path = watch.folder / change.name
         if include_entry and path.exists():

@@ -7,13 +7,13 @@ import httpcore
 
 from workers.sandboxes.host.envd.wire import ENVD_PORT
 from workers.sandboxes.host.running_sandbox import RunningSandbox
-from workers.sandboxes.host.stream import SocketStream
+from workers.sandboxes.host.socket_stream import SocketStream
 
 _TIMEOUT_S = 10.0
 
 
-async def measure(machine: RunningSandbox) -> dict[str, Any]:
-    """The sandbox's use of CPU, memory and disk. Raise MachineGoneError, PortClosedError or httpcore's errors."""
+async def fetch_usage(machine: RunningSandbox) -> dict[str, Any]:
+    """The sandbox's use of CPU, memory and disk. Raise SandboxGoneError, PortClosedError or httpcore's errors."""
     stream = SocketStream(await machine.dial(ENVD_PORT))
     origin = httpcore.Origin(b"http", b"sandbox", 80)
     timeouts = {"read": _TIMEOUT_S, "write": _TIMEOUT_S}

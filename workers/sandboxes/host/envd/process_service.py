@@ -12,8 +12,8 @@ from e2b.envd.process import process_pb as pb
 from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
-from .paths import check_user
-from .processes import Listener, Output, Process, ProcessExit, ProcessTable
+from .process_table import Listener, OutputChunk, Process, ProcessExit, ProcessTable
+from .sandbox_paths import check_user
 
 # A keep-alive is also how a stream finds out that its client has gone.
 _KEEP_ALIVE_S = 15.0
@@ -70,7 +70,7 @@ class ProcessService(ProcessProtocol):
             yield pb.ConnectResponse(event=event)
 
     async def send_input(self, request: pb.SendInputRequest, _context: Context) -> pb.SendInputResponse:
-        await _feed(self._select(request.process), request.input)
+        await _write_stdin(self._select(request.process), request.input)
         return pb.SendInputResponse()
 
     async def stream_input(self, request: AsyncIterator[pb.StreamInputRequest], _context: Context) -> pb.StreamInputResponse:
@@ -82,7 +82,7 @@ class ProcessService(ProcessProtocol):
                 case Oneof(value=pb.StreamInputRequest.DataEvent() as data):
                     if process is None:
                         raise ConnectError(Code.INVALID_ARGUMENT, "data before the process was selected")
-                    await _feed(process, data.input)
+                    await _write_stdin(process, data.input)
         return pb.StreamInputResponse()
 
     async def close_stdin(self, request: pb.CloseStdinRequest, _context: Context) -> pb.CloseStdinResponse:
@@ -130,7 +130,7 @@ async def _follow(process: Process, listener: Listener) -> AsyncIterator[pb.Proc
         process.leave(listener)
 
 
-def _data(event: Output) -> pb.ProcessEvent:
+def _data(event: OutputChunk) -> pb.ProcessEvent:
     output = _Stdout("stdout", event.data) if event.stream == "stdout" else _Stderr("stderr", event.data)
     return pb.ProcessEvent(event=_Data("data", pb.ProcessEvent.DataEvent(output=output)))
 
@@ -143,7 +143,7 @@ def _end(event: ProcessExit) -> pb.ProcessEvent:
     return pb.ProcessEvent(event=_End("end", end))
 
 
-async def _feed(process: Process, given: pb.ProcessInput | None) -> None:
+async def _write_stdin(process: Process, given: pb.ProcessInput | None) -> None:
     match given.input if given else None:
         case Oneof(field="stdin", value=data) if process.stdin is not None:
             try:

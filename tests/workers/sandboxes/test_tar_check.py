@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.domain.sandboxes import SandboxPathError
-from workers.sandboxes.tar import checked_tar
+from workers.sandboxes.tar_check import checked_tar
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:

@@ -12,15 +12,15 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from workers.sandboxes.host.config import Limits
+from workers.sandboxes.host.config import SandboxLimits
+from workers.sandboxes.host.folder_remover import FolderRemover
 from workers.sandboxes.host.gateway import Gateway
-from workers.sandboxes.host.hits import LimitHits
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
-from workers.sandboxes.host.record import STATE_FILE, Record, new_sandbox_id, new_token
-from workers.sandboxes.host.request import Wanted
+from workers.sandboxes.host.limit_hits import LimitHitLog
+from workers.sandboxes.host.request_bodies import CreateRequest
 from workers.sandboxes.host.running_sandbox import RunningSandbox, SandboxGoneError
-from workers.sandboxes.host.trash import Trash
+from workers.sandboxes.host.sandbox_record import STATE_FILE, SandboxRecord, new_sandbox_id, new_token
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_S = 0.5
@@ -37,23 +37,23 @@ class KeyConflictError(Exception):
     """The idempotency key was used for another request."""
 
 
-class Fleet:
+class SandboxManager:
     """Sandboxes outlive the host as machines outlive a power cut: files and tokens stay, processes do not."""
 
-    def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: Limits) -> None:
+    def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: SandboxLimits) -> None:
         self.isolation = isolation
         self.limits = limits
         self._home = home
         self._folder = home / "sandboxes"
         self._cgroups = cgroups
-        self._trash = Trash(home / "trash")
+        self._remover = FolderRemover(home / "trash")
         self._peers: ASGIApp | None = None
-        self._hits: dict[str, LimitHits] = {}
+        self._hits: dict[str, LimitHitLog] = {}
         self._gateways: dict[str, Gateway] = {}
-        self._records: dict[str, Record] = {}
-        self._machines: dict[str, asyncio.Future[RunningSandbox]] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._creating: dict[str, tuple[str, asyncio.Task[Record]]] = {}
+        self._records: dict[str, SandboxRecord] = {}
+        self._running: dict[str, asyncio.Future[RunningSandbox]] = {}
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self._creating: dict[str, tuple[str, asyncio.Task[SandboxRecord]]] = {}
         self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
 
     async def run(self, peers: ASGIApp | None) -> None:
@@ -63,7 +63,7 @@ class Fleet:
         try:
             while True:
                 await asyncio.sleep(_SWEEP_S)
-                await asyncio.to_thread(self._count_hits)
+                await asyncio.to_thread(self._update_limit_hits)
                 now = datetime.now(UTC)
                 for sandbox_id in [record.sandbox_id for record in self._records.values() if record.end_at <= now]:
                     _LOG.info("sandbox %s expired", sandbox_id)
@@ -71,12 +71,12 @@ class Fleet:
                         await self.kill(sandbox_id)
                 (self._home / _HEARTBEAT).touch()
         finally:
-            await asyncio.gather(*(self._halt(sandbox_id) for sandbox_id in list(self._records)))
+            await asyncio.gather(*(self._stop(sandbox_id) for sandbox_id in list(self._records)))
 
-    def _count_hits(self) -> None:
+    def _update_limit_hits(self) -> None:
         for sandbox_id, hits in list(self._hits.items()):
             if self._cgroups is not None:
-                hits.look(self._cgroups, sandbox_id)
+                hits.add_kernel_counts(self._cgroups, sandbox_id)
             hits.save()
 
     def hits(self, sandbox_id: str) -> list[dict[str, Any]]:
@@ -89,10 +89,10 @@ class Fleet:
         self.get(sandbox_id)
         self._hits[sandbox_id].note(limit)
 
-    def list(self) -> list[Record]:
+    def list(self) -> list[SandboxRecord]:
         return list(self._records.values())
 
-    def get(self, sandbox_id: str) -> Record:
+    def get(self, sandbox_id: str) -> SandboxRecord:
         try:
             return self._records[sandbox_id]
         except KeyError:
@@ -101,21 +101,21 @@ class Fleet:
     def folder(self, sandbox_id: str) -> Path:
         return self._folder / sandbox_id
 
-    async def machine(self, sandbox_id: str) -> RunningSandbox:
-        """The sandbox's running machine; waits while it boots. Raise NoSandboxError or MachineGoneError."""
+    async def running_sandbox(self, sandbox_id: str) -> RunningSandbox:
+        """The sandbox's running machine; waits while it boots. Raise NoSandboxError or SandboxGoneError."""
         self.get(sandbox_id)
         try:
-            return await asyncio.shield(self._machines[sandbox_id])
+            return await asyncio.shield(self._running[sandbox_id])
         except (KeyError, OSError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not self._given_up(sandbox_id):
+            if isinstance(error, asyncio.CancelledError) and not self._boot_cancelled(sandbox_id):
                 raise
             raise SandboxGoneError from error
 
-    def _given_up(self, sandbox_id: str) -> bool:
-        future = self._machines.get(sandbox_id)
+    def _boot_cancelled(self, sandbox_id: str) -> bool:
+        future = self._running.get(sandbox_id)
         return future is None or future.cancelled()
 
-    async def create(self, wanted: Wanted) -> Record:
+    async def create(self, wanted: CreateRequest) -> SandboxRecord:
         """Start a sandbox; a key that a live sandbox has gives that one again. Raise KeyConflictError or OSError."""
         if wanted.key is None:
             return await self._create(wanted)
@@ -123,7 +123,7 @@ class Fleet:
             if record.key == wanted.key:
                 if record.request_digest != wanted.digest:
                     raise KeyConflictError(wanted.key)
-                await self.machine(record.sandbox_id)
+                await self.running_sandbox(record.sandbox_id)
                 return record
         digest, task = self._creating.get(wanted.key, (wanted.digest, None))
         if digest != wanted.digest:
@@ -134,10 +134,10 @@ class Fleet:
             task.add_done_callback(lambda _: self._creating.pop(wanted.key or "", None))
         return await asyncio.shield(task)
 
-    async def _create(self, wanted: Wanted) -> Record:
+    async def _create(self, wanted: CreateRequest) -> SandboxRecord:
         now = datetime.now(UTC)
         taken = {record.number for record in self._records.values()}
-        record = Record(
+        record = SandboxRecord(
             sandbox_id=new_sandbox_id(),
             number=next(number for number in range(1, len(taken) + 2) if number not in taken),
             template=wanted.template,
@@ -153,16 +153,16 @@ class Fleet:
         self._records[record.sandbox_id] = record
         folder = self.folder(record.sandbox_id)
         folder.mkdir(mode=0o700, parents=True)
-        self._keep(record.sandbox_id)
+        self._start(record.sandbox_id)
         try:
-            await self.machine(record.sandbox_id)
+            await self.running_sandbox(record.sandbox_id)
         except SandboxGoneError as error:
             await self.kill(record.sandbox_id)
             raise OSError("the sandbox did not start") from error
         record.save(folder)
         return record
 
-    def extend(self, sandbox_id: str, seconds: float, *, only_longer: bool = False) -> Record:
+    def extend(self, sandbox_id: str, seconds: float, *, only_longer: bool = False) -> SandboxRecord:
         record = self.get(sandbox_id)
         changed = record.ending_in(seconds)
         if only_longer and changed.end_at <= record.end_at:
@@ -175,18 +175,18 @@ class Fleet:
         """End a sandbox and remove its folder. Raise NoSandboxError when there is none."""
         self.get(sandbox_id)
         del self._records[sandbox_id]
-        await self._halt(sandbox_id)
+        await self._stop(sandbox_id)
         # A crash from here on must not bring it back.
         (self.folder(sandbox_id) / STATE_FILE).unlink(missing_ok=True)
-        self._trash.take(self.folder(sandbox_id))
+        self._remover.remove_later(self.folder(sandbox_id))
 
-    async def _halt(self, sandbox_id: str) -> None:
-        keeper = self._keepers.pop(sandbox_id, None)
+    async def _stop(self, sandbox_id: str) -> None:
+        keeper = self._supervisors.pop(sandbox_id, None)
         if keeper is not None:
             keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await keeper
-        machine = self._machines.pop(sandbox_id, None)
+        machine = self._running.pop(sandbox_id, None)
         if machine is not None:
             machine.cancel()
         if self._cgroups is not None:
@@ -197,19 +197,19 @@ class Fleet:
 
     def _restore(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._trash.open()
+        self._remover.remove_leftovers()
         now = datetime.now(UTC)
         for folder in self._folder.iterdir():
             try:
-                record = Record.load(folder)
+                record = SandboxRecord.load(folder)
             except (OSError, ValueError):
-                self._trash.take(folder)
+                self._remover.remove_later(folder)
                 continue
             # The clock of a sandbox stands still while the host is down.
             record = replace(record, end_at=record.end_at + self._downtime(now, record.started_at))
             record.save(folder)
             self._records[record.sandbox_id] = record
-            self._keep(record.sandbox_id)
+            self._start(record.sandbox_id)
         (self._home / _HEARTBEAT).touch()
         if self._records:
             _LOG.info("%d sandboxes brought back", len(self._records))
@@ -221,15 +221,15 @@ class Fleet:
             return timedelta(0)
         return max(timedelta(0), now - max(seen, started_at))
 
-    def _keep(self, sandbox_id: str) -> None:
-        self._hits[sandbox_id] = LimitHits(self.folder(sandbox_id))
+    def _start(self, sandbox_id: str) -> None:
+        self._hits[sandbox_id] = LimitHitLog(self.folder(sandbox_id))
         if self._peers is not None:
             self._gateways[sandbox_id] = Gateway(self._peers)
             self._gateways[sandbox_id].open(self.folder(sandbox_id))
-        self._machines[sandbox_id] = asyncio.get_running_loop().create_future()
-        self._keepers[sandbox_id] = asyncio.create_task(self._keep_running(sandbox_id))
+        self._running[sandbox_id] = asyncio.get_running_loop().create_future()
+        self._supervisors[sandbox_id] = asyncio.create_task(self._supervise(sandbox_id))
 
-    async def _keep_running(self, sandbox_id: str) -> None:
+    async def _supervise(self, sandbox_id: str) -> None:
         """Boot the sandbox, and again whenever its first process ends: files stay, processes are gone."""
         machine: RunningSandbox | None = None
         try:
@@ -245,19 +245,19 @@ class Fleet:
                         self._hits[sandbox_id].note,
                     )
                 _LOG.info("sandbox %s started in %.2f s", sandbox_id, time.monotonic() - started)
-                self._machines[sandbox_id].set_result(machine)
+                self._running[sandbox_id].set_result(machine)
                 await machine.wait()
-                self._machines[sandbox_id] = asyncio.get_running_loop().create_future()
+                self._running[sandbox_id] = asyncio.get_running_loop().create_future()
                 _LOG.warning("sandbox %s lost its first process and is started again", sandbox_id)
                 await machine.stop()
                 await asyncio.sleep(_REBOOT_PAUSE_S)
         except OSError as error:
             _LOG.error("sandbox %s does not start: %s", sandbox_id, error.strerror)
-            self._machines[sandbox_id].set_exception(error)
+            self._running[sandbox_id].set_exception(error)
         finally:
             if machine is not None:
                 await machine.stop()
 
 
-def matches(record: Record, metadata: Mapping[str, str]) -> bool:
+def matches(record: SandboxRecord, metadata: Mapping[str, str]) -> bool:
     return all(record.metadata.get(name) == value for name, value in metadata.items())
