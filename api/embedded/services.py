@@ -9,17 +9,17 @@ from pathlib import Path
 import httpx
 import redis
 
-from api.embedded.child import Part
 from api.embedded.errors import StackError
-from api.embedded.home import Home
+from api.embedded.process import ServiceSpec
+from api.embedded.state_folder import StateFolder
 
 _PROBE_TIMEOUT_S = 2.0
 
 
-def redis_server(home: Home, environment: Mapping[str, str], password: str) -> tuple[Part, str]:
+def redis_server(folder: StateFolder, environment: Mapping[str, str], password: str) -> tuple[ServiceSpec, str]:
     """The broker keeps nothing on disk: what it forgets, the sweep finds in the rows."""
-    port = home.port("redis")
-    folder = str(home.folder("redis")).replace("\\", "\\\\").replace('"', '\\"')
+    port = folder.port("redis")
+    data_folder = str(folder.subfolder("redis")).replace("\\", "\\\\").replace('"', '\\"')
     lines = (
         "bind 127.0.0.1",
         f"port {port}",
@@ -27,9 +27,9 @@ def redis_server(home: Home, environment: Mapping[str, str], password: str) -> t
         'save ""',
         "appendonly no",
         "daemonize no",
-        f'dir "{folder}"',
+        f'dir "{data_folder}"',
     )
-    file = home.write_private("redis.conf", "\n".join(lines) + "\n")
+    file = folder.write_private("redis.conf", "\n".join(lines) + "\n")
     url = f"redis://:{password}@127.0.0.1:{port}/0"
 
     def ready(_: int) -> bool:
@@ -45,44 +45,46 @@ def redis_server(home: Home, environment: Mapping[str, str], password: str) -> t
     if spec is None or not spec.submodule_search_locations:
         raise StackError("the embedded Redis is not installed; install flow-nexus[embedded]")
     executable = str(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
-    return Part("redis", [executable, str(file)], environment, home.log("redis"), ready, stop_timeout_s=1.0), url
+    return ServiceSpec("redis", [executable, str(file)], environment, folder.log_path("redis"), ready, stop_timeout_s=1.0), url
 
 
-def sandbox_host(home: Home, environment: Mapping[str, str], key: str) -> tuple[Part, str]:
-    port = home.port("sandboxes")
+def sandbox_host(folder: StateFolder, environment: Mapping[str, str], key: str) -> tuple[ServiceSpec, str]:
+    port = folder.port("sandboxes")
     url = f"http://127.0.0.1:{port}"
     argv = [
-        *(sys.executable, "-m", "workers.sandboxes.host", "--home", str(home.path / "sandboxes")),
+        *(sys.executable, "-m", "workers.sandboxes.host", "--home", str(folder.path / "sandboxes")),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-    ready = _answers(f"{url}/health")
+    ready = _http_ready(f"{url}/health")
     # An orphaned host takes its sandboxes with it.
     env = {**environment, "E2B_API_KEY": key}
-    return Part("sandboxes", argv, env, home.log("sandboxes"), ready, orphan_signal=signal.SIGTERM), url
+    return ServiceSpec("sandboxes", argv, env, folder.log_path("sandboxes"), ready, orphan_signal=signal.SIGTERM), url
 
 
-def celery_worker(home: Home, environment: Mapping[str, str], concurrency: int) -> Part:
+def celery_worker(folder: StateFolder, environment: Mapping[str, str], concurrency: int) -> ServiceSpec:
     argv = [
         *(sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-P", "threads", "-c", str(concurrency)),
         *("--without-gossip", "--without-mingle", "-Q", "flow_nexus", "-l", "info"),
     ]
-    return Part("worker", argv, environment, home.log("worker"), _says(home.log("worker"), " ready."))
+    log = folder.log_path("worker")
+    return ServiceSpec("worker", argv, environment, log, _log_contains(log, " ready."))
 
 
-def celery_beat(home: Home, environment: Mapping[str, str]) -> Part:
+def celery_beat(folder: StateFolder, environment: Mapping[str, str]) -> ServiceSpec:
     argv = [
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "beat", "-s", str(home.path / "beat-schedule")),
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "beat", "-s", str(folder.path / "beat-schedule")),
         *("--pidfile", "", "-l", "info"),
     ]
-    return Part("beat", argv, environment, home.log("beat"), _says(home.log("beat"), "beat: Starting"), stop_timeout_s=1.0)
+    log = folder.log_path("beat")
+    return ServiceSpec("beat", argv, environment, log, _log_contains(log, "beat: Starting"), stop_timeout_s=1.0)
 
 
-def api(home: Home, environment: Mapping[str, str], host: str, port: int, url: str) -> Part:
+def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: int, url: str) -> ServiceSpec:
     argv = [sys.executable, "-m", "api.http.serve", "--host", host, "--port", str(port)]
-    return Part("api", argv, environment, home.log("api"), _answers(f"{url}/readyz"))
+    return ServiceSpec("api", argv, environment, folder.log_path("api"), _http_ready(f"{url}/readyz"))
 
 
-def _answers(url: str) -> Callable[[int], bool]:
+def _http_ready(url: str) -> Callable[[int], bool]:
     def ready(_: int) -> bool:
         try:
             return httpx.get(url, timeout=_PROBE_TIMEOUT_S, trust_env=False).is_success
@@ -92,7 +94,7 @@ def _answers(url: str) -> Callable[[int], bool]:
     return ready
 
 
-def _says(log: Path, words: str) -> Callable[[int], bool]:
+def _log_contains(log: Path, words: str) -> Callable[[int], bool]:
     """Ready once the log says so, in what the part's present life wrote."""
 
     def ready(size_before: int) -> bool:

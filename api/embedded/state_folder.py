@@ -34,7 +34,7 @@ class Secrets:
     redis_password: str
 
 
-class Home:
+class StateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
 
@@ -46,7 +46,7 @@ class Home:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder("logs")
+            self.subfolder("logs")
             lock = (self.path / "lock").open("a+")
         except OSError as error:
             raise StackError(f"{self.path} cannot be used: {error.strerror}") from error
@@ -64,13 +64,13 @@ class Home:
             lock.flush()
             yield lock.fileno()
 
-    def folder(self, name: str) -> Path:
+    def subfolder(self, name: str) -> Path:
         path = self.path / name
         path.mkdir(exist_ok=True)
         return path
 
-    def log(self, part: str) -> Path:
-        return self.path / "logs" / f"{part}.log"
+    def log_path(self, service: str) -> Path:
+        return self.path / "logs" / f"{service}.log"
 
     @contextmanager
     def socket_folder(self) -> Iterator[Path]:

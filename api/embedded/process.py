@@ -25,7 +25,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ServiceSpec:
     """How one part is started, known to be ready, and stopped. Secrets go into `env` or files, never into `argv`.
 
     `env` is the whole environment. `ready` gets the size of the log when the part was started, so that what an earlier
@@ -44,32 +44,32 @@ class Part:
     ready_timeout_s: float = 60.0
 
 
-class Child:
+class ServiceProcess:
     """One life of a part. The thread that makes it must live as long: to Linux, the thread is the parent.
 
     `keep_open` is a file that stays locked while any process of the stack lives. OSError when the part cannot be started.
     """
 
-    def __init__(self, part: Part, keep_open: int) -> None:
-        self.part = part
+    def __init__(self, service: ServiceSpec, keep_open: int) -> None:
+        self.service = service
         self.started = time.monotonic()
-        _rotate(part.log)
-        self._log_size = part.log.stat().st_size if part.log.exists() else 0
-        with part.log.open("ab") as log:
+        _rotate(service.log)
+        self._log_size = service.log.stat().st_size if service.log.exists() else 0
+        with service.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the argument vectors are our own
-                part.argv,
+                service.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(part.env),
+                env=dict(service.env),
                 # Not the caller's folder: `python -m` imports from there first.
-                cwd=part.log.parent,
+                cwd=service.log.parent,
                 pass_fds=(keep_open,),
                 start_new_session=True,
-                preexec_fn=_follow_parent(part.orphan_signal),
-                user=part.user.uid if part.user else None,
-                group=part.user.gid if part.user else None,
-                extra_groups=[] if part.user else None,
+                preexec_fn=_follow_parent(service.orphan_signal),
+                user=service.user.uid if service.user else None,
+                group=service.user.gid if service.user else None,
+                extra_groups=[] if service.user else None,
             )
 
     @property
@@ -85,7 +85,7 @@ class Child:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        return self.part.ready(self._log_size)
+        return self.service.ready(self._log_size)
 
     def kill(self) -> None:
         self._process.kill()
@@ -93,7 +93,7 @@ class Child:
     def stop(self, timeout_s: float) -> None:
         """Ask, wait so long, and then kill whatever is left of the process group."""
         if self.exit_code is None:
-            self._process.send_signal(self.part.stop_signal)
+            self._process.send_signal(self.service.stop_signal)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout_s)
         with suppress(ProcessLookupError, PermissionError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.embedded.errors import StackError
-from api.embedded.home import Home, listen_error
+from api.embedded.state_folder import StateFolder, listen_error
 
 
 def never() -> bool:
@@ -19,8 +19,8 @@ def never() -> bool:
 
 @pytest.mark.parametrize("name", ["with space", "comma,comma", "x" * 120, "ümlaut", "quote'"])
 def test_sockets_get_a_short_plain_folder(tmp_path: Path, name: str) -> None:
-    home = Home(tmp_path / name)
-    with home.locked(never), home.socket_folder() as folder:
+    state = StateFolder(tmp_path / name)
+    with state.locked(never), state.socket_folder() as folder:
         assert len(os.fsencode(folder)) <= 80
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         with socket.socket(socket.AF_UNIX) as server:
@@ -29,47 +29,51 @@ def test_sockets_get_a_short_plain_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_sockets_that_a_killed_stack_left_are_removed(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    with home.locked(never), home.socket_folder() as folder:
+    state = StateFolder(tmp_path)
+    with state.locked(never), state.socket_folder() as folder:
         place = folder
     place.mkdir()
     (place / "stale").touch()
-    with home.socket_folder() as folder:
+    with state.socket_folder() as folder:
         assert not list(folder.iterdir())
 
 
 def test_a_symbolic_link_is_not_used_for_sockets(tmp_path: Path) -> None:
-    home = Home(tmp_path / ("x" * 120))
-    with home.locked(never), home.socket_folder() as folder:
+    state = StateFolder(tmp_path / ("x" * 120))
+    with state.locked(never), state.socket_folder() as folder:
         place = folder
     place.symlink_to(tmp_path)
     try:
-        with pytest.raises(StackError, match="cannot be used for sockets"), home.socket_folder():
+        with pytest.raises(StackError, match="cannot be used for sockets"), state.socket_folder():
             pass
     finally:
         place.unlink()
 
 
 def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    first = home.secrets()
-    assert Home(tmp_path).secrets() == first
+    state = StateFolder(tmp_path)
+    first = state.secrets()
+    assert StateFolder(tmp_path).secrets() == first
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o600
-    assert Home(tmp_path / "..").path != home.path
+    assert StateFolder(tmp_path / "..").path != state.path
     assert len({first.secret_key, first.api_key, first.sandbox_key, first.redis_password}) == 4
 
 
 def test_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    port = home.port("redis")
-    assert home.port("redis") == port
+    state = StateFolder(tmp_path)
+    port = state.port("redis")
+    assert state.port("redis") == port
     with socket.create_server(("127.0.0.1", port)):
         assert listen_error("127.0.0.1", port) == "Address already in use"
-        assert home.port("redis") != port
+        assert state.port("redis") != port
 
 
 def test_the_folder_of_a_living_stack_is_refused_at_once(tmp_path: Path) -> None:
-    with Home(tmp_path).locked(never), pytest.raises(StackError, match="already runs"), Home(tmp_path).locked(never):
+    with (
+        StateFolder(tmp_path).locked(never),
+        pytest.raises(StackError, match="already runs"),
+        StateFolder(tmp_path).locked(never),
+    ):
         pass
 
 
@@ -85,7 +89,7 @@ def test_the_folder_of_a_killed_stack_is_taken_when_its_parts_are_gone(tmp_path:
         fcntl.flock(inherited, fcntl.LOCK_EX)
         timer = threading.Timer(0.3, fcntl.flock, (inherited, fcntl.LOCK_UN))
         timer.start()
-        with Home(tmp_path).locked(never):
+        with StateFolder(tmp_path).locked(never):
             assert timer.finished.is_set()
             assert (tmp_path / "lock").read_text() == str(os.getpid())
         timer.join()
@@ -93,5 +97,5 @@ def test_the_folder_of_a_killed_stack_is_taken_when_its_parts_are_gone(tmp_path:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StackError, match="cannot be used"), Home(tmp_path / "file" / "home").locked(never):
+    with pytest.raises(StackError, match="cannot be used"), StateFolder(tmp_path / "file" / "home").locked(never):
         pass
