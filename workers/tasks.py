@@ -48,7 +48,7 @@ def models_advance(model_id: str) -> None:
 
 @app.task(name=task_name(PeriodicStep.SWEEP))
 def sweep() -> None:
-    steps.sweep.ring_due(current_context())
+    steps.sweep.enqueue_due(current_context())
 
 
 @app.task(name=task_name(PeriodicStep.LIMITS))

@@ -1,4 +1,5 @@
-"""Differential privacy of a training: the request, each worker's plan, and what its rounds have spent.
+"""Differential privacy of a training: the request, each worker's plan, and what its rounds have
+spent.
 
 The unit is one record of one worker's shard. A plan fixes everything that the accountant counts,
 before the first step. A worker that cannot keep its plan (its shard has changed) does not train.

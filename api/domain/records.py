@@ -1,4 +1,7 @@
-"""Typed values that a database column holds as JSON. Each is parsed once, when its row is loaded."""
+"""Typed values that a database column holds as JSON.
+
+Each is parsed once, when its row is loaded.
+"""
 
 from typing import Any
 

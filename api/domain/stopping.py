@@ -1,4 +1,7 @@
-"""When a training ends by itself before its last epoch. Decided between two rounds; the first round always runs."""
+"""When a training ends by itself before its last epoch.
+
+Decided between two rounds; the first round always runs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +12,10 @@ from api.domain.records import Record
 
 @dataclass(frozen=True, slots=True)
 class StoppingRules:
-    """None switches a rule off. `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time."""
+    """None switches a rule off.
+
+    `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time.
+    """
 
     target_accuracy: float | None = None
     patience: int | None = None
@@ -36,10 +42,11 @@ class TrainingStop(Record):
 def stop_reason(
     rules: StoppingRules, accuracies: Sequence[float | None], spent: Spent, last_round_seconds: float | None
 ) -> TrainingStop | None:
-    """Why no further round is to run; None when one is. `accuracies` are the completed rounds' validation accuracies.
+    """Why no further round is to run; None when one is. `accuracies` are the completed rounds'
+    validation accuracies.
 
-    Time and money are kept, not just noticed: the training ends before a round that would overrun them if it took as long
-    as the last one.
+    Time and money are kept, not just noticed: the training ends before a round that would overrun
+    them if it took as long as the last one.
     """
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if rules.target_accuracy is not None and known and known[-1] >= rules.target_accuracy:

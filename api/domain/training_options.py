@@ -1,4 +1,5 @@
-"""The options of a training. Each option is written once, here: name, type, bounds, default and help.
+"""The options of a training. Each option is written once, here: name, type, bounds, default and
+help.
 
 The request (`api.schemas.trainings`), the stored `TrainingSpec`, the flags of the command line
 and the agent's `Hyperparameters` take them from here, by name.

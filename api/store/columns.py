@@ -13,7 +13,8 @@ T = TypeVar("T")
 class Typed(TypeDecorator[T], Generic[T]):
     """A JSONB column that is read and written as one type.
 
-    The value is parsed once, when its row is loaded. It must not be changed in place: assign a new one.
+    The value is parsed once, when its row is loaded. It must not be changed in place: assign a new
+    one.
     """
 
     impl = JSONB(none_as_null=True)

@@ -1,4 +1,4 @@
-"""Clusters that cost and do nothing, and clusters that have spent what they may: warned first, then ended."""
+"""Idle clusters and clusters whose budget is spent. They are warned first, then ended."""
 
 import logging
 from datetime import datetime, timedelta
@@ -17,13 +17,16 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 _BUDGET_WARNING = Decimal("0.8")
-# How long before its end an idle cluster is warned: five minutes, or a fifth of a short timeout.
+# An idle cluster is warned five minutes before its end, or a fifth of a short timeout.
 _LONGEST_NOTICE = timedelta(minutes=5)
 _NOTICE_SHARE = 5
 
 
 def enforce(context: Context) -> None:
-    """Look at every cluster that has sandboxes. Safe to run twice and side by side: each is looked at under its lock."""
+    """Check every cluster that has sandboxes.
+
+    It may run twice, also at once: each check holds the cluster's lock.
+    """
     with context.database.unit_of_work() as uow:
         ids = uow.session.scalars(
             select(ClusterRow.id).where(
@@ -79,7 +82,7 @@ def _idle(uow: UnitOfWork, cluster: ClusterRow, now: datetime, default_minutes: 
 
 
 def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
-    """When the cluster last did something; None while it does."""
+    """When the cluster was last used. None while it is in use."""
     for table, busy in (
         (TrainingRow, ACTIVE_TRAINING),
         (SearchRow, ACTIVE_SEARCH),

@@ -154,7 +154,7 @@ def test_a_step_that_runs_twice_begins_one_training(lab: Lab) -> None:
     with lab.database.unit_of_work() as uow:
         uow.session.execute(update(SearchRow).values(lease_until=func.clock_timestamp() - timedelta(seconds=1)))
     lab.rung.clear()
-    sweep.ring_due(lab.context)
+    sweep.enqueue_due(lab.context)
     assert ("searches.advance", lab.id) in lab.rung
 
 
