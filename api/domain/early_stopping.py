@@ -61,8 +61,8 @@ def loser(
         return None
     return TrainingStop(
         code="early_stopped",
-        detail=f"Its best {metric} until epoch {reached} is {top:.4g}. "
-        f"The median of {len(averages)} earlier trainings' averages until then is {middle:.4g}.",
+        detail=f"Its best {metric} until epoch {reached} is {top:.4g}; "
+        f"the median of {len(averages)} earlier trainings' averages until then is {middle:.4g}.",
     )
 
 

@@ -26,7 +26,7 @@ class Typed(TypeDecorator[T], Generic[T]):
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
 
     def process_bind_param(self, value: T | None, dialect: Dialect) -> Any:
-        return None if value is None else self._adapter.dump_python(value, mode="json", exclude_unset=False)
+        return None if value is None else self._adapter.dump_python(value, mode="json", warnings="error")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> T | None:
         return None if value is None else self._adapter.validate_python(value)

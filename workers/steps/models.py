@@ -1,4 +1,6 @@
-"""An export: the aggregator writes the model folder, and a copy is kept that outlives its sandbox."""
+"""An export: the aggregator writes the model folder, and a copy is kept that outlives its
+sandbox.
+"""
 
 import hashlib
 from functools import partial

@@ -200,7 +200,9 @@ def _spent(session: Session, row: SearchRow) -> Spent:
 
 
 def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> TrainingStop | None:
-    """Why no further training begins: a round like the last one would exceed the search's limits."""
+    """Why no further training begins: a round like the last one would exceed the search's
+    limits.
+    """
     if last is None:
         return None
     rules = StoppingRules(budget_usd=row.plan.budget_usd, max_minutes=row.plan.max_minutes)

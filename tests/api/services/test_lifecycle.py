@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from api.domain.errors import ConflictError, DomainError, NotFoundError
-from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role, TrainingSpec
+from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role
 from api.domain.steps import Step
+from api.domain.training_spec import TrainingSpec
 from api.services import clusters, models, nodes, predictions, progress, trainings
 from api.settings import Settings
 from api.store import transitions
@@ -18,9 +19,7 @@ from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
 CLUSTER = ClusterSpec("c", "mesh", "transformer", daa_enabled=False, consensus="none", wasm_optimization=False)
-TRAINING = TrainingSpec(
-    "/data/*.json", 10, 32, 0.001, "constant", "adam", True, 1, 0, "fedavg", 0.0, 128, "/data/validation*.json"
-)
+TRAINING = TrainingSpec(dataset="/data/*.json", epochs=10, schedule="constant")
 
 
 def node_spec(role: Role = "worker", model: str = "base") -> NodeSpec:

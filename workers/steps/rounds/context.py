@@ -39,5 +39,7 @@ class RoundContext:
 
     @property
     def data_holders(self) -> tuple[NodeSnapshot, ...]:
-        """The nodes with samples of the data set: the workers, or the aggregator of a pooled one."""
+        """The nodes with samples of the data set: the workers, or the aggregator of a pooled
+        one.
+        """
         return self.training.workers if self.spec.federated else (self.aggregator,)

@@ -153,7 +153,9 @@ def _check_measurable(training: TrainingSnapshot, model: InitTrainingResult) -> 
 
 
 async def init_request(context: Context, training: TrainingSnapshot, labels: Sequence[str]) -> InitTraining:
-    """Ask an aggregator to make the first global model, or to fetch the last one from its workers."""
+    """Ask an aggregator to make the first global model, or to fetch the last one from its
+    workers.
+    """
     peers = await peers_of(context, [*training.workers, *training.idle])
     return InitTraining(
         training_id=training.training_id,

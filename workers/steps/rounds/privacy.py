@@ -73,7 +73,9 @@ def charge(session: Session, training: TrainingSnapshot, row: TrainingRow, node:
 
 
 def settle(session: Session, row: TrainingRow, node: RoundNodeRow, reported_steps: int | None) -> None:
-    """Charge the steps that a worker reports beyond those charged: it has trained the round again."""
+    """Charge the steps that a worker reports beyond those charged: it has trained the round
+    again.
+    """
     parts = _parts(node)
     beyond = (reported_steps or 0) - sum(part.steps for part in parts)
     if row.privacy is not None and parts and beyond > 0:

@@ -1,4 +1,6 @@
-"""What a step of a round has observed is written down: figures, states, events, and what is next."""
+"""What a step of a round has observed is written down: figures, states, events, and what is
+next.
+"""
 
 from dataclasses import dataclass
 

@@ -26,7 +26,9 @@ class RoundPeers:
 
     @classmethod
     async def reach(cls, this: RoundContext, observation: RoundObservation) -> "RoundPeers":
-        """Look up all agents. Workers whose sandbox cannot be reached are noted in `observation`."""
+        """Look up all agents. Workers whose sandbox cannot be reached are noted in
+        `observation`.
+        """
         training = this.training
         by_id = await peers_of(this.context, [*training.workers, *training.recovering, this.aggregator])
         for node in training.workers:

@@ -15,7 +15,9 @@ from workers.agent.protocol.consensus import Vote
 def card(
     session: Session, training: TrainingRow, cluster: ClusterRow, digest: str
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """Return the training's facts, and the figures of each round up to the one that made `digest`."""
+    """Return the training's facts, and the figures of each round up to the one that made
+    `digest`.
+    """
     rounds = _rounds(session, training, digest)
     workers = session.scalars(
         select(RoundNodeRow)

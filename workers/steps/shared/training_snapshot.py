@@ -119,7 +119,9 @@ def wait_and_retry(context: Context, training: TrainingSnapshot, token: str) -> 
 def end_training(
     context: Context, training: TrainingSnapshot, token: str, status: str, error: FailureReason | None = None
 ) -> None:
-    """Finish a training as `completed`, `stopped` or `failed`, and free its cluster for the next."""
+    """Finish a training as `completed`, `stopped` or `failed`, and free its cluster for the
+    next.
+    """
     with context.database.unit_of_work() as uow:
         session = uow.session
         cluster = locked_cluster(session, training.cluster_id)
