@@ -156,3 +156,9 @@ class TrainingOptions(BaseModel):
     secure_aggregation: bool = Field(
         False, description="The aggregator sees the sum of the updates, and no single update. It needs 3 workers."
     )
+
+
+class RequestedOptions(TrainingOptions):
+    """The options of a request. It has one more: a short form of another option."""
+
+    gradient_compression: bool | None = Field(None, description="Without `compression`: true means topk, false means none.")

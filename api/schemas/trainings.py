@@ -10,12 +10,12 @@ from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
 from api.domain.privacy import RoundPrivacyRecord
-from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, TrainingOptions
+from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, RequestedOptions
 from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
-_OPTIONS = TrainingOptions.model_fields
+_OPTIONS = RequestedOptions.model_fields
 
 
 class DifferentialPrivacyCreate(RequestModel, PrivacyOptions):
@@ -25,11 +25,10 @@ class DifferentialPrivacyCreate(RequestModel, PrivacyOptions):
     """
 
 
-class TrainingCreate(RequestModel, TrainingOptions):
+class TrainingCreate(RequestModel, RequestedOptions):
     differential_privacy: DifferentialPrivacyCreate | None = Field(
         None, description=_OPTIONS["differential_privacy"].description
     )
-    gradient_compression: bool | None = Field(None, description="Without `compression`: true means topk, false means none.")
 
     model_config = ConfigDict(
         json_schema_extra={
