@@ -11,12 +11,11 @@ from rich.text import Text
 from api.cli.output.printing import cell, percent, plain, status, table, usd
 from api.cli.output.views import early_end, failure
 from api.cli.responses import ClusterStatus, RedFlag, TrainingSession, WorkerProgress
-
-ENDED = frozenset({"completed", "refused", "stopped", "failed"})
+from api.domain.status import ENDED_TRAINING
 
 
 def all_ended(cluster: ClusterStatus) -> bool:
-    return all(session.status in ENDED for session in cluster.training_sessions)
+    return all(session.status in ENDED_TRAINING for session in cluster.training_sessions)
 
 
 def picture(cluster: ClusterStatus, only: str | None = None, limit: int = 3) -> RenderableType:

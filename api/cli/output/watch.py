@@ -19,6 +19,7 @@ from api.cli.http.client import ApiClient, api_path
 from api.cli.output import live, printing, views
 from api.cli.responses import ClusterStatus, Search, Training
 from api.cli.session import Session
+from api.domain.status import ENDED_SEARCH, ENDED_TRAINING
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def watch_search(session: Session, search_id: str) -> Search:
     def get() -> Answer[Search]:
         return session.client.get(api_path("searches", search_id), Search)
 
-    return _poll(session, get, views.search, lambda search: search.status in live.ENDED).value
+    return _poll(session, get, views.search, lambda search: search.status in ENDED_SEARCH).value
 
 
 def _poll(
@@ -101,13 +102,13 @@ def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event |
                     if event is None:
                         continue
                     last_id = event.id or last_id
-                    if event.event.removeprefix("training.") in live.ENDED:
+                    if event.event.removeprefix("training.") in ENDED_TRAINING:
                         training = client.get(path, Training)
                         # An event from before a resume is not the end.
                         if event.event == f"training.{training.status}":
                             return training
             training = client.get(path, Training)
-            if training.status in live.ENDED:
+            if training.status in ENDED_TRAINING:
                 return training
         except httpx.ReadTimeout:
             continue
