@@ -1,9 +1,11 @@
 """The fields of the API's responses that the command line shows.
 
 They are plain dataclasses, because the models of `api.schemas` import the database layer.
-That import takes longer than a simple command. Pydantic fills the dataclasses in
-`api.cli.http.answer`: it ignores unknown fields. A field with a default may be missing; it shows
-as a dash.
+That import takes longer than a simple command. They are not frozen, because frozen dataclasses
+take twice as long to create at import.
+
+Pydantic fills them in `api.cli.http.answer`. It ignores unknown fields. A field with a default may
+be missing in an answer; it shows as a dash.
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +15,13 @@ JsonObject = dict[str, object]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Page(Generic[T]):
     items: list[T]
     next_cursor: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reason:
     """Why something failed, or why it ended early."""
 
@@ -27,13 +29,13 @@ class Reason:
     detail: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class FieldProblem:
     pointer: str
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Problem:
     """RFC 9457 problem details."""
 
@@ -43,7 +45,7 @@ class Problem:
     errors: list[FieldProblem] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
     cluster_id: str
     name: str | None = None
@@ -54,7 +56,7 @@ class Cluster:
     cost_usd: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Connection:
     # `from` is a keyword of Python.
     __pydantic_config__ = {"alias_generator": lambda name: name.rstrip("_")}  # noqa: RUF012 - pydantic reads a plain dict
@@ -63,7 +65,7 @@ class Connection:
     to: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Connections:
     cluster_id: str
     connections: list[Connection]
@@ -71,21 +73,21 @@ class Connections:
     status: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resources:
     cpu_cores: int | None = None
     memory_gb: float | None = None
     gpu: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class RejectedUpdates:
     count: int | None = None
     last_round: int | None = None
     last_reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Node:
     node_id: str
     sandbox_id: str | None = None
@@ -98,7 +100,7 @@ class Node:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingConfig:
     """The options of a training. `vars()` returns all of them, also those without a field here."""
 
@@ -107,13 +109,13 @@ class TrainingConfig:
     epochs: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Privacy:
     epsilon: float | None = None
     delta: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
     training_id: str
     cluster_id: str | None = None
@@ -127,7 +129,7 @@ class Training:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Round:
     round: int | None = None
     status: str | None = None
@@ -137,7 +139,7 @@ class Round:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One training of a search."""
 
@@ -150,7 +152,7 @@ class Trial:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Search:
     search_id: str
     cluster_id: str | None = None
@@ -169,14 +171,14 @@ class Search:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class PredictedText:
     text: str | None = None
     sentiment: str | None = None
     confidence: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class PredictionResults:
     accuracy: float | None = None
     precision: float | None = None
@@ -185,7 +187,7 @@ class PredictionResults:
     predictions: list[PredictedText] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prediction:
     prediction_id: str
     status: str | None = None
@@ -196,7 +198,7 @@ class Prediction:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Model:
     model_id: str
     name: str | None = None
@@ -207,7 +209,7 @@ class Model:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sandbox:
     sandbox_id: str
     status: str | None = None
@@ -216,14 +218,14 @@ class Sandbox:
     started_at: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoredFile:
     path: str | None = None
     size: int | None = None
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Execution:
     stdout: str
     stderr: str
@@ -231,19 +233,19 @@ class Execution:
     duration_ms: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class LogLine:
     time: str | None = None
     stream: str | None = None
     line: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Logs:
     lines: list[LogLine]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ApiKey:
     key_id: str
     project: str | None = None
@@ -255,20 +257,20 @@ class ApiKey:
     last_used_at: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Quota:
     used: int | float | None = None
     limit: int | float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Project:
     project_id: str
     name: str | None = None
     quotas: dict[str, Quota] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Metrics:
     global_loss: float | None = None
     global_accuracy: float | None = None
@@ -276,7 +278,7 @@ class Metrics:
     convergence_rate: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorkerProgress:
     local_loss: float | None = None
     samples: int | None = None
@@ -284,13 +286,13 @@ class WorkerProgress:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class RedFlag:
     message: str | None = None
     suggestion: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingSession:
     """The progress of one training of a cluster."""
 
@@ -310,7 +312,7 @@ class TrainingSession:
     error: Reason | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClusterStatus:
     cluster_id: str
     training_sessions: list[TrainingSession]
