@@ -65,7 +65,7 @@ class StateFolder:
                     raise StackError(f"a stack already runs on {self.path}")
                 if interrupted():
                     raise StackInterruptedError
-                time.sleep(0.1)  # The supervisor was killed. The kernel has told its services to end.
+                time.sleep(0.1)  # The supervisor was killed. The kernel signals its services to end.
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
