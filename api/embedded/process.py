@@ -1,4 +1,4 @@
-"""A child process that never outlives the stack."""
+"""A child process that ends when the stack ends."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whom a part runs as."""
+    """The system user that a service runs as."""
 
     uid: int
     gid: int
@@ -26,10 +26,11 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """How one part is started, known to be ready, and stopped. Secrets go into `env` or files, never into `argv`.
+    """How to start one service, how to see that it is ready, and how to stop it.
 
-    `env` is the whole environment. `ready` gets the size of the log when the part was started, so that what an earlier
-    life wrote there does not count. `orphan_signal` is sent when whoever supervises the part is gone.
+    Secrets go into `env` or into files, never into `argv`. `env` is the whole environment.
+    `ready` gets the size of the log at the start, so it can skip what an earlier process wrote.
+    The service gets `orphan_signal` when its supervisor has died.
     """
 
     name: str
@@ -45,9 +46,14 @@ class ServiceSpec:
 
 
 class ServiceProcess:
-    """One life of a part. The thread that makes it must live as long: to Linux, the thread is the parent.
+    """One running process of a service.
 
-    `keep_open` is a file that stays locked while any process of the stack lives. OSError when the part cannot be started.
+    The thread that creates it must live as long, because Linux sees that thread as the parent.
+    `keep_open` is the descriptor of a lock file.
+    The file stays locked while any process of the stack lives.
+
+    Raises:
+        OSError: The process cannot be started.
     """
 
     def __init__(self, service: ServiceSpec, keep_open: int) -> None:
@@ -56,13 +62,13 @@ class ServiceProcess:
         _rotate(service.log)
         self._log_size = service.log.stat().st_size if service.log.exists() else 0
         with service.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the argument vectors are our own
+            self._process = subprocess.Popen(  # noqa: S603 - the stack builds the argument vectors
                 service.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(service.env),
-                # Not the caller's folder: `python -m` imports from there first.
+                # Not the caller's folder: `python -m` would import modules from there first.
                 cwd=service.log.parent,
                 pass_fds=(keep_open,),
                 start_new_session=True,
@@ -91,7 +97,7 @@ class ServiceProcess:
         self._process.kill()
 
     def stop(self, timeout_s: float) -> None:
-        """Ask, wait so long, and then kill whatever is left of the process group."""
+        """Send the stop signal and wait up to `timeout_s`. Then kill the whole process group."""
         if self.exit_code is None:
             self._process.send_signal(self.service.stop_signal)
             with suppress(subprocess.TimeoutExpired):
@@ -110,7 +116,7 @@ def _follow_parent(number: signal.Signals) -> Callable[[], None] | None:
 
     def ask_kernel() -> None:
         prctl(_PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # It died before the kernel was asked.
+        if os.getppid() != parent:  # The parent died before the call above.
             os.kill(os.getpid(), signal.SIGKILL)
 
     return ask_kernel

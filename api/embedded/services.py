@@ -1,4 +1,4 @@
-"""The parts other than Postgres: what each is started with, and when it is ready."""
+"""Command line, environment and readiness check of every service except Postgres."""
 
 import signal
 import sys
@@ -17,7 +17,10 @@ _PROBE_TIMEOUT_S = 2.0
 
 
 def redis_server(folder: StateFolder, environment: Mapping[str, str], password: str) -> tuple[ServiceSpec, str]:
-    """The broker keeps nothing on disk: what it forgets, the sweep finds in the rows."""
+    """Return the Redis service and its URL.
+
+    Redis writes nothing to disk. After a loss, the periodic sweep finds open work in the database.
+    """
     port = folder.port("redis")
     data_folder = str(folder.subfolder("redis")).replace("\\", "\\\\").replace('"', '\\"')
     lines = (
@@ -56,7 +59,7 @@ def sandbox_host(folder: StateFolder, environment: Mapping[str, str], key: str) 
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
     ready = _http_ready(f"{url}/health")
-    # An orphaned host takes its sandboxes with it.
+    # A host that lost its supervisor ends its sandboxes before it exits.
     env = {**environment, "E2B_API_KEY": key}
     return ServiceSpec("sandboxes", argv, env, folder.log_path("sandboxes"), ready, orphan_signal=signal.SIGTERM), url
 
@@ -94,12 +97,12 @@ def _http_ready(url: str) -> Callable[[int], bool]:
     return ready
 
 
-def _log_contains(log: Path, words: str) -> Callable[[int], bool]:
-    """Ready once the log says so, in what the part's present life wrote."""
+def _log_contains(log: Path, text: str) -> Callable[[int], bool]:
+    """Return a check for `text` in the part of the log that the current process wrote."""
 
     def ready(size_before: int) -> bool:
         with log.open("rb") as file:
             file.seek(size_before)
-            return words.encode() in file.read()
+            return text.encode() in file.read()
 
     return ready

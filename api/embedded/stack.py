@@ -13,7 +13,7 @@ from api.embedded.schema import prepare_database
 from api.embedded.state_folder import Secrets, StateFolder, listen_error
 from api.embedded.supervisor import Reporter, Supervisor
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked for by the user
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the user chooses the address
 
 
 def _silent(_: str) -> None:
@@ -25,12 +25,18 @@ def _never() -> bool:
 
 
 class EmbeddedStack:
-    """Start with `with`; afterwards nothing of it runs. Parts that the caller's environment names elsewhere are not started.
+    """Use it as a context manager: no process of the stack runs after the `with` block.
 
-    `port` 0 takes a free one. `say` gets a line for each thing that happens. `interrupted` is asked while the stack starts;
-    once it is true, the start ends with StackInterruptedError. StackError when the stack cannot start.
+    The stack does not start a service that the caller's environment already names.
+    `port` 0 means a free port. `report` gets one line for each change of a service.
+    The start calls `interrupted` repeatedly and ends when it returns true.
 
-    Within: `url` and `api_key` are the API's; `env` is what `<home>/env` holds, to reach the API and the sandboxes.
+    In the block, `url` and `api_key` belong to the API. `env` has the variables of `<home>/env`,
+    which reach the API and the sandboxes.
+
+    Raises:
+        StackError: The stack cannot start.
+        StackInterruptedError: `interrupted` returned true during the start.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class EmbeddedStack:
         self._cleanup.close()
 
     def kill(self, service: str) -> None:
-        """SIGKILL a part, as an accident would; it is restarted."""
+        """Send SIGKILL to a service. It is restarted."""
         self._supervisor.kill(service)
 
     def pid(self, service: str) -> int:
@@ -105,12 +111,12 @@ class EmbeddedStack:
         self._supervisor.watch()
 
     def _database(self, sockets: Path) -> str:
-        own = postgres.url(sockets)
-        if external := _external("FLOW_NEXUS_DATABASE_URL", own):
+        embedded = postgres.url(sockets)
+        if external := _external("FLOW_NEXUS_DATABASE_URL", embedded):
             self._report_external("postgres")
             return external
         self._supervisor.start(postgres.prepare(self.folder, sockets, environment.plain(), self._report))
-        return own
+        return embedded
 
     def _redis(self, secrets: Secrets) -> str:
         if external := _external("FLOW_NEXUS_REDIS_URL", secrets.redis_password):
@@ -121,10 +127,10 @@ class EmbeddedStack:
         return url
 
     def _sandboxes(self, secrets: Secrets) -> Mapping[str, str]:
-        named = environment.sandbox_settings(os.environ)
-        if named.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
+        external = environment.sandbox_settings(os.environ)
+        if external.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
             self._report_external("sandboxes")
-            return named
+            return external
         service, url = services.sandbox_host(self.folder, environment.plain(), secrets.sandbox_key)
         self._supervisor.start(service)
         return {
@@ -143,7 +149,11 @@ class EmbeddedStack:
             raise StackInterruptedError
 
 
-def _external(variable: str, own_mark: str) -> str | None:
-    """The caller's own server, unless the shell has merely sourced what this folder's operator.env says."""
+def _external(variable: str, embedded_mark: str) -> str | None:
+    """Return the URL of the caller's own server, or None.
+
+    A value with `embedded_mark` comes from the `operator.env` of this folder.
+    So it is not the caller's own.
+    """
     value = os.environ.get(variable)
-    return value if value and own_mark not in value else None
+    return value if value and embedded_mark not in value else None

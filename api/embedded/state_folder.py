@@ -1,4 +1,4 @@
-"""The folder that holds a stack's state: who may use it now, its secrets, and the ports it had."""
+"""The folder that holds a stack's state: its lock, its secrets and its ports."""
 
 import fcntl
 import json
@@ -17,16 +17,18 @@ from pathlib import Path
 from api.embedded.errors import StackError, StackInterruptedError
 from api.services import keys
 
-# A Unix socket's path has at most 107 bytes on Linux and 103 on macOS; Postgres adds a name of its own.
+# A Unix socket's path has at most 107 bytes on Linux and 103 on macOS.
+# Postgres adds a file name of its own.
 _LONGEST_SOCKET_FOLDER = 80
-# Postgres and libpq split lists of folders at commas, and URLs and shells have views on the rest.
+# Postgres and libpq split lists of folders at commas.
+# URLs and shells give meaning to other characters.
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHANS_END_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made once per folder."""
+    """Created once per folder."""
 
     secret_key: str
     api_key: str
@@ -40,9 +42,14 @@ class StateFolder:
 
     @contextmanager
     def locked(self, interrupted: Callable[[], bool]) -> Iterator[int]:
-        """The lock's descriptor. Children inherit it, so the folder is free only once the last of them is gone.
+        """Lock the folder and yield the descriptor of the lock.
 
-        StackError when another stack runs on this folder.
+        Child processes inherit the descriptor.
+        So the folder stays locked until the last one has ended.
+
+        Raises:
+            StackError: Another stack runs on this folder, or the folder cannot be used.
+            StackInterruptedError: `interrupted` returned true during the wait.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,14 +58,14 @@ class StateFolder:
         except OSError as error:
             raise StackError(f"{self.path} cannot be used: {error.strerror}") from error
         with lock:
-            end = time.monotonic() + _ORPHANS_END_S
+            deadline = time.monotonic() + _ORPHANS_END_S
             while not _try_lock(lock.fileno()):
                 lock.seek(0)
-                if _lives(lock.read()) or time.monotonic() > end:
+                if _is_alive(lock.read()) or time.monotonic() > deadline:
                     raise StackError(f"a stack already runs on {self.path}")
                 if interrupted():
                     raise StackInterruptedError
-                time.sleep(0.1)  # Its supervisor was killed; the kernel has told the parts to end.
+                time.sleep(0.1)  # The supervisor was killed. The kernel signals its services to end.
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -74,13 +81,15 @@ class StateFolder:
 
     @contextmanager
     def socket_folder(self) -> Iterator[Path]:
-        """An empty 0700 folder for Unix sockets with a short and plain path; it is removed afterwards."""
+        """Yield an empty 0700 folder with a short path for Unix sockets. Remove it at the end."""
         mark = sha256(os.fsencode(self.path)).hexdigest()[:16]
         name = f"flow-nexus-{os.getuid()}-{mark}"
-        places = (self.path / "sockets", Path(tempfile.gettempdir()) / name, Path("/tmp") / name)  # noqa: S108 - made 0700
-        path = next(place for place in places if _PLAIN.fullmatch(str(place)) and len(str(place)) <= _LONGEST_SOCKET_FOLDER)
+        candidates = (self.path / "sockets", Path(tempfile.gettempdir()) / name, Path("/tmp") / name)  # noqa: S108 - created with mode 0700
+        path = next(
+            folder for folder in candidates if _PLAIN.fullmatch(str(folder)) and len(str(folder)) <= _LONGEST_SOCKET_FOLDER
+        )
         try:
-            _empty(path)
+            _remove(path)
             path.mkdir(mode=0o700)
         except OSError as error:
             raise StackError(f"{path} cannot be used for sockets: {error.strerror}") from error
@@ -88,22 +97,22 @@ class StateFolder:
             yield path
         finally:
             with suppress(OSError):
-                _empty(path)
+                _remove(path)
 
     def secrets(self) -> Secrets:
         path = self.path / "secrets"
         if not path.exists():
-            made = {
+            values = {
                 "secret_key": secrets.token_urlsafe(48),
                 "api_key": keys.new_plaintext(),
                 "sandbox_key": f"e2b_{secrets.token_hex(20)}",
                 "redis_password": secrets.token_urlsafe(24),
             }
-            self.write_private("secrets", json.dumps(made))
+            self.write_private("secrets", json.dumps(values))
         return Secrets(**json.loads(path.read_text()))
 
     def write_private(self, name: str, text: str) -> Path:
-        """Write a file that only its owner can read, whole or not at all."""
+        """Write a file that only its owner can read. A crash leaves the old file or the new one."""
         path, temporary = self.path / name, self.path / f".{name}.new"
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -114,7 +123,7 @@ class StateFolder:
         return path
 
     def port(self, name: str) -> int:
-        """A free loopback port, the same as last time where it still is free."""
+        """Return a free loopback port: the same as last time if it is still free."""
         path = self.path / "ports.json"
         known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         if name not in known or listen_error("127.0.0.1", known[name]):
@@ -125,7 +134,7 @@ class StateFolder:
 
 
 def listen_error(host: str, port: int) -> str | None:
-    """Why nobody can listen there, or None."""
+    """Return why no process can listen on that address; None if one can."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return None
@@ -141,11 +150,11 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _lives(pid: str) -> bool:
+def _is_alive(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except ValueError:
-        return True  # Locked, and not yet written: it is starting.
+        return True  # Locked and not yet written: another stack is starting.
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -153,8 +162,12 @@ def _lives(pid: str) -> bool:
     return True
 
 
-def _empty(folder: Path) -> None:
-    """Remove a folder of sockets; anything else in it makes this fail, as does a folder of somebody else's."""
+def _remove(folder: Path) -> None:
+    """Remove a folder of sockets.
+
+    Raises:
+        OSError: The folder holds a subfolder or belongs to another user.
+    """
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
             path.unlink()

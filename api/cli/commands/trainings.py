@@ -8,6 +8,7 @@ from api.cli.commands.clusters import ClusterId, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
 from api.cli.output import views, watch
+from api.cli.responses import Round, Training
 from api.cli.session import Session, failed, given, group, with_session
 from api.cli.training_options import with_training_options
 
@@ -33,28 +34,28 @@ def list_trainings(
     limit: Limit = None,
 ) -> None:
     """List trainings."""
-    session.show(session.client.items(api_path("trainings"), given(cluster_id=cluster_id), limit), views.trainings)
+    session.show(session.client.items(api_path("trainings"), Training, given(cluster_id=cluster_id), limit), views.trainings)
 
 
 @app.command("status")
 @with_session
 def show_status(session: Session, training_id: TrainingId) -> None:
     """Show one training."""
-    session.show(session.client.get(api_path("trainings", training_id)), views.training)
+    session.show(session.client.get(api_path("trainings", training_id), Training), views.training)
 
 
 @app.command("rounds")
 @with_session
 def rounds(session: Session, training_id: TrainingId, limit: Limit = None) -> None:
     """List a training's rounds with their metrics."""
-    session.show(session.client.items(api_path("trainings", training_id, "rounds"), limit=limit), views.rounds)
+    session.show(session.client.items(api_path("trainings", training_id, "rounds"), Round, limit=limit), views.rounds)
 
 
 @app.command("stop")
 @with_session
 def stop(session: Session, training_id: TrainingId) -> None:
     """Stop a training; its last model stays."""
-    session.show(session.client.post(api_path("trainings", training_id, "stop")), views.training)
+    session.show(session.client.post(api_path("trainings", training_id, "stop"), Training), views.training)
 
 
 @app.command("resume")
@@ -68,19 +69,20 @@ def resume(session: Session, training_id: TrainingId, wait: Wait = _START_WAIT_S
 @with_session
 def follow(session: Session, training_id: TrainingId) -> None:
     """Follow a training until it has ended; on a pipe, one event a line."""
-    if failed(watch.watch_training(session, training_id)):
+    if failed(watch.watch_training(session, training_id).status):
         raise typer.Exit(FAILURE)
 
 
 def _start(session: Session, path: str, body: dict[str, object] | None, wait: int) -> None:
     with session.busy("checking the workers' data"):
-        training = session.client.post(
+        training = session.client.post_and_poll(
             path,
+            Training,
             body,
             wait=wait,
-            pending=frozenset({"pending"}),
-            then=lambda answer: api_path("trainings", answer["training_id"]),
+            pending="pending",
+            location=lambda training: api_path("trainings", training.training_id),
         )
     session.show(training, views.training)
-    if failed(training):
+    if failed(training.status):
         raise typer.Exit(FAILURE)

@@ -1,4 +1,4 @@
-"""The folder of a stack."""
+"""The state folder of a stack."""
 
 import fcntl
 import os
@@ -78,7 +78,7 @@ def test_the_folder_of_a_living_stack_is_refused_at_once(tmp_path: Path) -> None
 
 
 def test_the_folder_of_a_killed_stack_is_taken_when_its_parts_are_gone(tmp_path: Path) -> None:
-    """Its supervisor's process is no more, but a child holds the lock that it inherited."""
+    """The process of its supervisor has ended, but a child holds the inherited lock."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""The supervisor over small real children."""
+"""The supervisor with small real child processes."""
 
 import os
 import signal
@@ -18,18 +18,18 @@ from api.embedded.supervisor import Supervisor
 
 @dataclass
 class Bench:
-    """A supervisor, what it said, and a way to make parts out of shell scripts."""
+    """A supervisor, its messages, and a way to make services from shell scripts."""
 
     folder: Path
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.lock = (self.folder / "lock").open("w")
-        self.supervisor = Supervisor(self.said.append, self.lock.fileno(), lambda: self.interrupted)
+        self.supervisor = Supervisor(self.messages.append, self.lock.fileno(), lambda: self.interrupted)
 
     def service(self, name: str, script: str, *, ready: str = "up", stop_timeout_s: float = 3.0) -> ServiceSpec:
-        """Ready once its log has the word, in its present life."""
+        """Return a service. It is ready once its current process has logged the text `ready`."""
         log = self.folder / f"{name}.log"
         return ServiceSpec(
             name,
@@ -43,26 +43,26 @@ class Bench:
     def until(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
         while not done():
-            assert time.monotonic() < end, self.said
+            assert time.monotonic() < end, self.messages
             time.sleep(0.02)
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.supervisor.stop()
-    made.lock.close()
+    bench = Bench(tmp_path)
+    yield bench
+    bench.supervisor.stop()
+    bench.lock.close()
 
 
 def test_what_dies_is_restarted_with_growing_pauses(bench: Bench) -> None:
     bench.supervisor.start(bench.service("flaky", "echo up; sleep 0.3; exit 3"))
     bench.supervisor.watch()
-    bench.until(lambda: sum("died" in line for line in bench.said) == 2)
+    bench.until(lambda: sum("died" in line for line in bench.messages) == 2)
     log = bench.folder / "flaky.log"
-    died = [line for line in bench.said if "died" in line]
+    died = [line for line in bench.messages if "died" in line]
     assert died == [f"flaky      died with exit code 3; restarting in {pause} s (log: {log})" for pause in ("0.5", "1.0")]
-    assert [line.split()[:2] for line in bench.said if "ready" in line] == [["flaky", "ready"]] * 2
+    assert [line.split()[:2] for line in bench.messages if "ready" in line] == [["flaky", "ready"]] * 2
 
 
 def test_a_killed_part_comes_back_and_the_others_stay(bench: Bench) -> None:
@@ -71,9 +71,9 @@ def test_a_killed_part_comes_back_and_the_others_stay(bench: Bench) -> None:
     bench.supervisor.watch()
     one, two = bench.supervisor.pid("one"), bench.supervisor.pid("two")
     bench.supervisor.kill("one")
-    bench.until(lambda: len(bench.said) == 4)
-    assert bench.said[2].startswith("one        died with exit code -9")
-    assert bench.said[3].startswith("one        ready")
+    bench.until(lambda: len(bench.messages) == 4)
+    assert bench.messages[2].startswith("one        died with exit code -9")
+    assert bench.messages[3].startswith("one        ready")
     assert bench.supervisor.pid("one") != one
     assert bench.supervisor.pid("two") == two
 
@@ -128,7 +128,7 @@ def test_an_interrupted_start(bench: Bench) -> None:
         bench.supervisor.start(bench.service("slow", "exec sleep 60"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent died")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children when their parent dies")
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, signal

@@ -1,4 +1,7 @@
-"""The command, run in this process, and a small HTTP server that answers as the API would and keeps what it was asked."""
+"""Run the command in this process, against a small HTTP server with the answers of the API.
+
+The server stores each request.
+"""
 
 import io
 import json
@@ -136,8 +139,8 @@ ANSWERS: dict[str, Any] = {
 
 
 @dataclass
-class Asked:
-    """One request, as it came."""
+class ApiRequest:
+    """One request as it arrived."""
 
     method: str
     path: str
@@ -151,20 +154,23 @@ class Asked:
 
 
 @dataclass
-class Api:
-    """What the server answers, by "METHOD /path": JSON, raw bytes, or (status, headers, bytes); and what it was asked."""
+class FakeApi:
+    """The answers of the server by "METHOD /path", and its requests.
+
+    An answer is JSON, raw bytes, (status, headers, bytes), or a function of the request.
+    """
 
     answers: dict[str, Any] = field(default_factory=lambda: dict(ANSWERS))
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ApiRequest] = field(default_factory=list)
     url: str = ""
 
     @property
-    def last(self) -> Asked:
-        return self.asked[-1]
+    def last(self) -> ApiRequest:
+        return self.requests[-1]
 
-    def answer(self, asked: Asked) -> tuple[int, dict[str, str], bytes]:
-        found = self.answers.get(f"{asked.method} {asked.path}")
-        if found is None:
+    def answer(self, request: ApiRequest) -> tuple[int, dict[str, str], bytes]:
+        answer = self.answers.get(f"{request.method} {request.path}")
+        if answer is None:
             problem = {
                 "type": "about:blank",
                 "title": "Not Found",
@@ -173,16 +179,16 @@ class Api:
                 "code": "not_found",
             }
             return 404, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode()
-        if callable(found):
-            found = found(asked)
-        if isinstance(found, tuple):
-            return found
-        if isinstance(found, bytes):
-            return 200, {"Content-Type": "application/octet-stream"}, found
-        return 200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+        if callable(answer):
+            answer = answer(request)
+        if isinstance(answer, tuple):
+            return answer
+        if isinstance(answer, bytes):
+            return 200, {"Content-Type": "application/octet-stream"}, answer
+        return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
 
-def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
+def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -193,11 +199,11 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
                 return
             parts = urlsplit(self.path)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), headers, self._content(headers))
-            api.asked.append(asked)
-            status, answered, body = api.answer(asked)
+            request = ApiRequest(self.command, parts.path, dict(parse_qsl(parts.query)), headers, self._content(headers))
+            api.requests.append(request)
+            status, extra, body = api.answer(request)
             self.send_response_only(status)
-            for name, value in {"Content-Length": str(len(body)), "Connection": "close", **answered}.items():
+            for name, value in {"Content-Length": str(len(body)), "Connection": "close", **extra}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -205,20 +211,20 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
         def _content(self, headers: dict[str, str]) -> bytes:
             if headers.get("transfer-encoding") != "chunked":
                 return self.rfile.read(int(headers.get("content-length", "0")))
-            found = b""
+            content = b""
             while size := int(self.rfile.readline(), 16):
-                found += self.rfile.read(size)
+                content += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
-            return found
+            return content
 
     return Handler
 
 
 @contextmanager
-def talking() -> Iterator[Api]:
-    """A server on a free port of loopback."""
-    api = Api()
+def serve_fake_api() -> Iterator[FakeApi]:
+    """Serve on a free port of the loopback address."""
+    api = FakeApi()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
     api.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -232,21 +238,21 @@ def talking() -> Iterator[Api]:
 
 
 def run(*words: str) -> int:
-    """The exit code of `flow-nexus <words>`."""
+    """Run `flow-nexus <words>` and return its exit code."""
     return main(list(words))
 
 
 def tar(*members: tuple[str, bytes | None]) -> bytes:
-    """A tar archive of files (name, content) and folders (name, None)."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    """Return a tar archive of files (name, content) and folders (name, None)."""
+    archive_bytes = io.BytesIO()
+    with tarfile.open(fileobj=archive_bytes, mode="w") as archive:
         for name, content in members:
             entry = tarfile.TarInfo(name)
             entry.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
             entry.mode = 0o755 if content is None else 0o644
             entry.size = len(content or b"")
             archive.addfile(entry, io.BytesIO(content or b""))
-    return made.getvalue()
+    return archive_bytes.getvalue()
 
 
 def without(*names: str) -> dict[str, str]:
