@@ -14,7 +14,7 @@ compile() {
 }
 
 compile pyproject.toml --output-file lock/api.txt
-compile pyproject.toml --extra embedded --extra agent --extra test --extra dev --constraint lock/api.txt --output-file lock/all.txt
+compile pyproject.toml --extra embedded --extra agent --group test --group dev --constraint lock/api.txt --output-file lock/all.txt
 if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
   echo "lock/all.txt holds CUDA packages: name them in lock/update.sh" >&2
   exit 1

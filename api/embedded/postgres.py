@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psycopg
 
-from api.embedded.child import Part, User
 from api.embedded.errors import StackError
-from api.embedded.home import Home
-from api.embedded.supervisor import Say
+from api.embedded.process import ServiceSpec, User
+from api.embedded.state_folder import StateFolder
+from api.embedded.supervisor import Reporter
 from api.embedded.unprivileged import let_through, owner_for
 
 _SUPERUSER = "flow_nexus"
@@ -20,19 +20,19 @@ _DATABASE = "flow_nexus"
 _INITDB_S = 120
 
 
-def prepare(home: Home, sockets: Path, environment: dict[str, str], say: Say) -> Part:
+def prepare(folder: StateFolder, sockets: Path, environment: dict[str, str], report: Reporter) -> ServiceSpec:
     """Initialise the data folder if it is new. The caller holds the home's lock: no server runs on it."""
     binaries = _binaries()
-    data = home.path / "postgres"
+    data = folder.path / "postgres"
     user = owner_for(data)
     if user:
         os.chown(sockets, user.uid, user.gid)
         for path in (data, sockets, binaries / "postgres"):
-            let_through(path, say)
+            let_through(path, report)
     environment = {**environment, "LC_ALL": "C"}
     if not (data / "PG_VERSION").exists():
-        say("postgres   makes a new data folder")
-        _initialise(home, binaries, data, user, environment)
+        report("postgres   makes a new data folder")
+        _initialise(folder, binaries, data, user, environment)
     # Left by a server that was killed; the process that has its number now is another one.
     (data / "postmaster.pid").unlink(missing_ok=True)
     options = {
@@ -43,12 +43,12 @@ def prepare(home: Home, sockets: Path, environment: dict[str, str], say: Say) ->
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
-    return Part(
+    return ServiceSpec(
         "postgres",
         [str(binaries / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in options.items())],
         environment,
-        home.log("postgres"),
-        lambda _: _answers(sockets),
+        folder.log_path("postgres"),
+        lambda _: _accepts_queries(sockets),
         user=user,
         # Fast shutdown: it ends sessions instead of waiting for them.
         stop_signal=signal.SIGINT,
@@ -61,7 +61,7 @@ def url(sockets: Path) -> str:
     return f"postgresql+psycopg://{_SUPERUSER}@/{_DATABASE}?host={sockets}"
 
 
-def _answers(sockets: Path) -> bool:
+def _accepts_queries(sockets: Path) -> bool:
     """Ready once it answers a query; the first time makes the database."""
     conninfo = f"host={sockets} user={_SUPERUSER} dbname=postgres connect_timeout=2"
     try:
@@ -83,7 +83,7 @@ def _binaries() -> Path:
     return found[0]
 
 
-def _initialise(home: Home, binaries: Path, data: Path, user: User | None, environment: dict[str, str]) -> None:
+def _initialise(folder: StateFolder, binaries: Path, data: Path, user: User | None, environment: dict[str, str]) -> None:
     """Make the data folder under another name first, so that an interrupted start leaves none that is half made."""
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -92,7 +92,7 @@ def _initialise(home: Home, binaries: Path, data: Path, user: User | None, envir
         os.chown(fresh, user.uid, user.gid)
     # Whoever reaches the socket's 0700 folder is its owner or root.
     argv = [str(binaries / "initdb"), "-D", str(fresh), "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C"]
-    with home.log("postgres").open("ab") as log:
+    with folder.log_path("postgres").open("ab") as log:
         done = subprocess.run(  # noqa: S603 - the argument vector is our own
             argv,
             stdin=subprocess.DEVNULL,
@@ -107,5 +107,5 @@ def _initialise(home: Home, binaries: Path, data: Path, user: User | None, envir
             extra_groups=[] if user else None,
         )
     if done.returncode != 0:
-        raise StackError(f"initdb failed; see {home.log('postgres')}")
+        raise StackError(f"initdb failed; see {folder.log_path('postgres')}")
     fresh.rename(data)

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from api.embedded.child import Child, Part
 from api.embedded.errors import StackError, StackInterruptedError
+from api.embedded.process import ServiceProcess, ServiceSpec
 
-Say = Callable[[str], None]
+Reporter = Callable[[str], None]
 _LOOK_EVERY_S = 0.05
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -19,12 +19,12 @@ _WHOLE_STOP_S = 9.0
 _RESERVE_S = 0.8
 
 
-class _SupervisedChild:
+class _SupervisedService:
     """A part, its present life, and when the next one may begin."""
 
-    def __init__(self, part: Part, child: Child) -> None:
-        self.part = part
-        self.child = child
+    def __init__(self, service: ServiceSpec, process: ServiceProcess) -> None:
+        self.service = service
+        self.process = process
         self.announced = True
         self.pause_s = _FIRST_PAUSE_S
         self.due: float | None = None
@@ -33,34 +33,34 @@ class _SupervisedChild:
 class Supervisor:
     """Use from one thread. `interrupted` is asked while a start waits; `keep_open` is a descriptor that children inherit."""
 
-    def __init__(self, say: Say, keep_open: int, interrupted: Callable[[], bool]) -> None:
-        self._say = say
+    def __init__(self, report: Reporter, keep_open: int, interrupted: Callable[[], bool]) -> None:
+        self._report = report
         self._keep_open = keep_open
         self._interrupted = interrupted
-        self._watched: dict[str, _SupervisedChild] = {}
+        self._watched: dict[str, _SupervisedService] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         # Every child is forked by one thread that ends after the last of them.
         self._forks = ThreadPoolExecutor(1, thread_name_prefix="forks")
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
-    def start(self, part: Part) -> None:
+    def start(self, service: ServiceSpec) -> None:
         """Start a part and wait until it is ready. StackError when it cannot be."""
         try:
-            child = self._fork(part)
+            process = self._fork(service)
         except OSError as error:
-            raise StackError(f"{part.name} cannot be started: {error}") from error
+            raise StackError(f"{service.name} cannot be started: {error}") from error
         with self._lock:
-            self._watched[part.name] = _SupervisedChild(part, child)
-        while not child.is_ready():
+            self._watched[service.name] = _SupervisedService(service, process)
+        while not process.is_ready():
             if self._interrupted():
                 raise StackInterruptedError
-            if child.exit_code is not None:
-                raise StackError(f"{part.name} ended with exit code {child.exit_code}; see {part.log}")
-            if child.age_s > part.ready_timeout_s:
-                raise StackError(f"{part.name} was not ready within {part.ready_timeout_s:.0f} s; see {part.log}")
+            if process.exit_code is not None:
+                raise StackError(f"{service.name} ended with exit code {process.exit_code}; see {service.log}")
+            if process.age_s > service.ready_timeout_s:
+                raise StackError(f"{service.name} was not ready within {service.ready_timeout_s:.0f} s; see {service.log}")
             time.sleep(_LOOK_EVERY_S)
-        self._say(f"{part.name:<10} ready     {child.age_s:5.1f} s")
+        self._report(f"{service.name:<10} ready     {process.age_s:5.1f} s")
 
     def watch(self) -> None:
         """From now on, restart what dies."""
@@ -68,12 +68,12 @@ class Supervisor:
 
     def pid(self, name: str) -> int:
         with self._lock:
-            return self._watched[name].child.pid
+            return self._watched[name].process.pid
 
     def kill(self, name: str) -> None:
         """SIGKILL a part, as an accident would; it is restarted."""
         with self._lock:
-            self._watched[name].child.kill()
+            self._watched[name].process.kill()
 
     def stop(self) -> None:
         """Stop every part, the last started first. All of it is over within 10 seconds."""
@@ -83,41 +83,41 @@ class Supervisor:
         end = time.monotonic() + _WHOLE_STOP_S
         for left in reversed(range(len(self._watched))):
             watched = list(self._watched.values())[left]
-            watched.child.stop(min(watched.part.stop_timeout_s, end - time.monotonic() - left * _RESERVE_S))
+            watched.process.stop(min(watched.service.stop_timeout_s, end - time.monotonic() - left * _RESERVE_S))
         self._watched.clear()
         self._forks.shutdown()
 
-    def _fork(self, part: Part) -> Child:
-        return self._forks.submit(Child, part, self._keep_open).result()
+    def _fork(self, service: ServiceSpec) -> ServiceProcess:
+        return self._forks.submit(ServiceProcess, service, self._keep_open).result()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
             for watched in self._watched.values():
-                if watched.child.exit_code is not None:
+                if watched.process.exit_code is not None:
                     self._revive(watched)
-                elif not watched.announced and watched.child.is_ready():
+                elif not watched.announced and watched.process.is_ready():
                     watched.announced = True
-                    self._say(f"{watched.part.name:<10} ready     {watched.child.age_s:5.1f} s")
+                    self._report(f"{watched.service.name:<10} ready     {watched.process.age_s:5.1f} s")
 
-    def _revive(self, watched: _SupervisedChild) -> None:
-        now, name = time.monotonic(), watched.part.name
+    def _revive(self, watched: _SupervisedService) -> None:
+        now, name = time.monotonic(), watched.service.name
         if watched.due is None:
-            if watched.child.age_s > _STEADY_S:
+            if watched.process.age_s > _STEADY_S:
                 watched.pause_s = _FIRST_PAUSE_S
             watched.due = now + watched.pause_s
-            why = f"died with exit code {watched.child.exit_code}"
+            why = f"died with exit code {watched.process.exit_code}"
         elif now >= watched.due:
-            watched.child.stop(0)
+            watched.process.stop(0)
             try:
-                child = self._fork(watched.part)
+                process = self._fork(watched.service)
             except OSError as error:
                 watched.due = now + watched.pause_s
                 why = f"cannot be started: {error}"
             else:
                 with self._lock:
-                    watched.child, watched.announced, watched.due = child, False, None
+                    watched.process, watched.announced, watched.due = process, False, None
                 return
         else:
             return
-        self._say(f"{name:<10} {why}; restarting in {watched.pause_s:.1f} s (log: {watched.part.log})")
+        self._report(f"{name:<10} {why}; restarting in {watched.pause_s:.1f} s (log: {watched.service.log})")
         watched.pause_s = min(_LONGEST_PAUSE_S, watched.pause_s * 2)

@@ -7,9 +7,9 @@ import stat
 import subprocess
 from pathlib import Path
 
-from api.embedded.child import User
 from api.embedded.errors import StackError
-from api.embedded.supervisor import Say
+from api.embedded.process import User
+from api.embedded.supervisor import Reporter
 
 _SYSTEM_USER = "flow-nexus-pg"
 
@@ -32,13 +32,13 @@ def owner_for(data: Path) -> User | None:
     raise StackError("Postgres cannot run as root, and there is no user nobody")
 
 
-def let_through(path: Path, say: Say) -> None:
+def let_through(path: Path, report: Reporter) -> None:
     """Let other users pass the folders above their own; they cannot list them."""
     for folder in path.parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
             folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-            say(f"postgres   may now pass through {folder} (chmod o+x), as it cannot run as root")
+            report(f"postgres   may now pass through {folder} (chmod o+x), as it cannot run as root")
 
 
 def _made(name: str) -> bool:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.services import clusters, spending
 from api.services.lookup import locked_cluster
 from api.store import events
@@ -27,7 +27,7 @@ def enforce(context: Context) -> None:
     with context.database.unit_of_work() as uow:
         ids = uow.session.scalars(
             select(ClusterRow.id).where(
-                ClusterRow.status.not_in(clusters.ENDED),
+                ClusterRow.status.not_in(CLOSED_CLUSTER),
                 select(NodeRow.id).where(NodeRow.cluster_id == ClusterRow.id, NodeRow.status.in_(LIVE_NODE)).exists(),
             )
         ).all()
@@ -39,9 +39,9 @@ def enforce(context: Context) -> None:
 def _enforce(context: Context, uow: UnitOfWork, cluster_id: str) -> None:
     cluster = locked_cluster(uow.session, cluster_id)
     now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
-    if cluster.status not in clusters.ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         _budget(uow, cluster, now)
-    if cluster.status not in clusters.ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         _idle(uow, cluster, now, context.settings.idle_timeout_minutes)
 
 

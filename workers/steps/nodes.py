@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.domain.steps import Step
 from api.services import nodes
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
@@ -87,7 +88,7 @@ def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
         if node.status == "terminating":
             # Its end was asked for while this step was on its way.
             leases.release(node, 0)
-            uow.enqueue("nodes.terminate", node.id)
+            uow.enqueue(Step.NODES_TERMINATE, node.id)
             return None
         if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
             leases.release(node, None)
@@ -176,11 +177,11 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
             node.agent_started_at = func.clock_timestamp()
         if node.status not in ("provisioning", "lost"):
             leases.release(node, 0)
-            uow.enqueue("nodes.terminate", node.id)
+            uow.enqueue(Step.NODES_TERMINATE, node.id)
             return
         if outcome.health is None:
             leases.release(node, 0)
-            uow.enqueue("nodes.advance", node.id)
+            uow.enqueue(Step.NODES_ADVANCE, node.id)
             return
         node.resources = {
             "cpu_cores": outcome.health.cpu_cores,
@@ -218,7 +219,7 @@ def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> Non
     events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
     leases.release(node, None)
     if node.role == "aggregator" and (training_id := elections.awaited(uow.session, node)) is not None:
-        uow.enqueue("trainings.advance", training_id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training_id)
     elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
@@ -263,7 +264,7 @@ def _terminate(context: Context, node_id: str, token: str) -> None:
         leases.release(node, None)
         if cluster.status == "terminating":
             leases.wake(cluster)
-            uow.enqueue("clusters.advance", cluster.id)
+            uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 async def _kill_all(context: Context, node_id: str, sandbox_id: str | None) -> None:
@@ -287,4 +288,4 @@ def mark_lost(context: Context, node_id: str, reason: str) -> None:
         own = _autonomy(cluster, node).allows(SELF_RESTART_LEVEL)
         node.agent_started_at = func.clock_timestamp() - (timedelta(0) if own else _RESTART_AFTER + timedelta(seconds=1))
         leases.wake(node)
-        uow.enqueue("nodes.advance", node.id)
+        uow.enqueue(Step.NODES_ADVANCE, node.id)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from api.domain import early_stopping, progress
 from api.domain.errors import DomainError, QuotaExceededError
 from api.domain.status import ACTIVE_TRAINING
+from api.domain.steps import Step
 from api.domain.stopping import Spent, StoppingRules, TrainingStop, stop_reason
 from api.services import progress as figures
 from api.services import quotas, searches, trainings
@@ -157,7 +158,7 @@ def _finish(
     leases.release(row, None)
     if cluster.status == "terminating":
         leases.wake(cluster)
-        uow.enqueue("clusters.advance", cluster.id)
+        uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 def _tell_of_end(session: Session, row: SearchRow, last: TrainingRow | None) -> None:

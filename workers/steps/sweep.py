@@ -10,8 +10,10 @@ from sqlalchemy import func, select, update
 
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
+from api.domain.steps import Step
 from api.store import leases
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.kinds import KINDS
+from api.store.tables import NodeRow
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared.deployment import metadata
@@ -32,18 +34,14 @@ class _Known:
 def ring_due(context: Context) -> None:
     """Ring for every row that is due and that nobody holds."""
     with context.database.unit_of_work() as uow:
-        for table, step in (
-            (TrainingRow, "trainings.advance"),
-            (PredictionRow, "predictions.advance"),
-            (ModelRow, "models.advance"),
-            (SearchRow, "searches.advance"),
-            (ClusterRow, "clusters.advance"),
-        ):
-            for row_id in leases.due(uow.session, table):
-                uow.enqueue(step, row_id)
+        for kind in KINDS:
+            if kind.table is NodeRow:
+                continue
+            for row_id in leases.due(uow.session, kind.table):
+                uow.enqueue(kind.advance, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
-            uow.enqueue("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
+            uow.enqueue(Step.NODES_TERMINATE if status == "terminating" else Step.NODES_ADVANCE, node_id)
 
 
 def reconcile(context: Context) -> None:

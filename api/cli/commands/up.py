@@ -34,21 +34,23 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: signals.put(caught))
     stack = EmbeddedStack(
-        home, host=host, port=port, concurrency=concurrency, say=_say, interrupted=lambda: not signals.empty()
+        home, host=host, port=port, concurrency=concurrency, report=_print_line, interrupted=lambda: not signals.empty()
     )
     try:
         with stack:
-            _say("")
-            _say(f"url        {stack.url}")
-            _say(f"key        {stack.api_key}")
-            _say(f"use it     set -a; . {shlex.quote(str(stack.home.path / 'env'))}; set +a; flow-nexus neural cluster list")
-            _say("stop it    Ctrl-C")
+            _print_line("")
+            _print_line(f"url        {stack.url}")
+            _print_line(f"key        {stack.api_key}")
+            _print_line(
+                f"use it     set -a; . {shlex.quote(str(stack.folder.path / 'env'))}; set +a; flow-nexus neural cluster list"
+            )
+            _print_line("stop it    Ctrl-C")
             signals.get()
-            _say("stopping")
+            _print_line("stopping")
     except StackInterruptedError:
         raise typer.Exit(_INTERRUPTED) from None
-    _say("stopped")
+    _print_line("stopped")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)

@@ -10,14 +10,13 @@ from rich.text import Text
 
 from api.cli.output.printing import cell, percent, plain, status, table, usd
 from api.cli.output.views import ended_early, why
+from api.domain.status import ENDED_TRAINING
 
 Json = dict[str, Any]
 
-ENDED = frozenset({"completed", "refused", "stopped", "failed"})
-
 
 def all_ended(answer: Json) -> bool:
-    return all(training.get("status") in ENDED for training in answer["training_sessions"])
+    return all(training.get("status") in ENDED_TRAINING for training in answer["training_sessions"])
 
 
 def picture(answer: Json, only: str | None = None, shown: int = 3) -> RenderableType:

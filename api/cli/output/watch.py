@@ -14,6 +14,7 @@ from api.cli.http import sse
 from api.cli.http.client import ApiClient, api_path
 from api.cli.output import live, printing, views
 from api.cli.session import Session
+from api.domain.status import ENDED_SEARCH, ENDED_TRAINING
 
 Json = dict[str, Any]
 
@@ -32,7 +33,7 @@ def watch_cluster(session: Session, cluster_id: str) -> Json:
 def watch_search(session: Session, search_id: str) -> Json:
     """Show a search every two seconds until it has ended; return the last one."""
     path = api_path("searches", search_id)
-    return _polled(session, path, views.search, lambda answer: answer["status"] in live.ENDED)
+    return _polled(session, path, views.search, lambda answer: answer["status"] in ENDED_SEARCH)
 
 
 def _polled(session: Session, path: str, picture: Callable[[Json], RenderableType], has_ended: Callable[[Json], bool]) -> Json:
@@ -82,13 +83,13 @@ def _follow(client: ApiClient, training_id: str, seen: Callable[[sse.Event | Non
                     seen(event)
                     if event is not None:
                         last_id = event.id or last_id
-                    if event is not None and event.event.removeprefix("training.") in live.ENDED:
+                    if event is not None and event.event.removeprefix("training.") in ENDED_TRAINING:
                         training = client.get(path)
                         # An old end, before a resume, is not the end.
                         if event.event == f"training.{training['status']}":
                             return training
             training = client.get(path)
-            if training["status"] in live.ENDED:
+            if training["status"] in ENDED_TRAINING:
                 return training
         except httpx.ReadTimeout:
             continue

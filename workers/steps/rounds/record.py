@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import progress
 from api.domain.specs import stopping_rules
+from api.domain.steps import Step
 from api.domain.stopping import stop_reason
 from api.services import progress as figures
 from api.services import searches
@@ -56,7 +57,7 @@ def record(context: Context, job: TrainingSnapshot, token: str, number: int, out
         # A hopeless round ends its training, under the same lease.
         if aggregate is None or not is_hopeless(aggregate):
             leases.release(training, 0)
-            uow.enqueue("trainings.advance", training.id)
+            uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
 
 
 def _record_nodes(

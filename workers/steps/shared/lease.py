@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.sandboxes import SandboxError
 from api.store import leases
+from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
 from workers.context import Context, draining
 
@@ -25,7 +26,7 @@ class _DrainingError(Exception):
     """This process was asked to end."""
 
 
-def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
+def under_lease(context: Context, table: type[LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
     """Claim the row and run `body(token)`. A failure gives the row back, due again after a growing pause."""
     if draining.is_set():
         return
@@ -49,14 +50,14 @@ def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, bo
 
 
 def act(
-    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
+    context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> T:
     """Run network work in an event loop of its own while the lease is renewed; LeaseLostError once it is gone."""
     return asyncio.run(_with_heartbeat(context, table, row_id, token, work))
 
 
 async def _with_heartbeat(
-    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
+    context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> T:
     task = asyncio.ensure_future(work())
     renew_at = time.monotonic() + context.settings.lease_s / 3
@@ -84,7 +85,7 @@ async def _with_heartbeat(
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _renew(context: Context, table: type[leases.LeasedRow], row_id: str, token: str) -> bool:
+def _renew(context: Context, table: type[LeasedRow], row_id: str, token: str) -> bool:
     with context.database.unit_of_work() as uow:
         return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
 

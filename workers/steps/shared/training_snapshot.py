@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress, sampling
+from api.domain.steps import Step
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -159,4 +160,4 @@ def end(context: Context, job: TrainingSnapshot, token: str, status: str, error:
             transitions.move(session, cluster, "connected")
         if cluster.status == "terminating":
             leases.wake(cluster)
-            uow.enqueue("clusters.advance", cluster.id)
+            uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)

@@ -1,0 +1,84 @@
+"""Build the wheel of this checkout and install it into an environment of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+_OFFLINE = ("--no-deps", "--no-index", "--no-cache-dir")
+_BUILD_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """An installed wheel. `python` runs in its environment, `work` is an empty folder to work in."""
+
+    wheel: Path
+    environment: Path
+    work: Path
+
+    @property
+    def python(self) -> Path:
+        return self.environment / "bin" / "python"
+
+    @property
+    def program(self) -> Path:
+        return self.environment / "bin" / "flow-nexus"
+
+    def run(self, *argv: str | Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Run a command in `work`, without any setting or path of the caller."""
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.work), "LANG": "C.UTF-8"}
+        return subprocess.run(
+            [str(part) for part in argv],
+            cwd=self.work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+def build_and_install(folder: Path) -> Install:
+    """Install the wheel below `folder`, beside copies of this environment's dependencies. Nothing is downloaded."""
+    wheel = _build_wheel(folder)
+    environment = folder / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=_BUILD_TIMEOUT_S)
+    _copy_dependencies(environment)
+    install = Install(wheel, environment, folder / "work")
+    install.work.mkdir()
+    command = [*_PIP, "--python", str(install.python), "install", *_OFFLINE, str(wheel)]
+    subprocess.run(command, check=True, timeout=_BUILD_TIMEOUT_S)
+    return install
+
+
+def _build_wheel(folder: Path) -> Path:
+    """Build from a copy of the checkout, as setuptools also packs what an earlier build left in `build`."""
+    source, wheels = folder / "source", folder / "wheels"
+    skipped = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
+    shutil.copytree(_ROOT, source, ignore=skipped)
+    command = [*_PIP, "wheel", "--no-build-isolation", *_OFFLINE, "--wheel-dir", str(wheels), str(source)]
+    subprocess.run(command, check=True, timeout=_BUILD_TIMEOUT_S)
+    (wheel,) = wheels.glob("*.whl")
+    return wheel
+
+
+def _copy_dependencies(environment: Path) -> None:
+    """Link every installed package but our own, as a sandbox sees only the folder of its environment."""
+    source = Path(sysconfig.get_path("purelib"))
+    target = environment / source.relative_to(sys.prefix)
+    shutil.rmtree(target)
+    skipped = shutil.ignore_patterns("__editable__*", "flow_nexus*", "pip", "pip-*")
+    shutil.copytree(source, target, ignore=skipped, copy_function=_link_or_copy(source, target.parent))
+
+
+def _link_or_copy(source: Path, target: Path) -> Callable[[str, str], object]:
+    """Hard links take no space, but only exist within one file system."""
+    return os.link if source.stat().st_dev == target.stat().st_dev else shutil.copy2

@@ -1,0 +1,68 @@
+"""The wheel, installed outside the checkout, runs the whole demo."""
+
+import json
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.install import Install, build_and_install
+from tests.workers.sandboxes.hosting import processes_marked
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads the processes from /proc"),
+    pytest.mark.timeout(900),
+]
+PACKAGES = ("api", "migrations", "workers")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def install() -> Iterator[Install]:
+    """Not below pytest's own folder, because root's Postgres runs as another user and must reach its files."""
+    with tempfile.TemporaryDirectory(prefix="flow-nexus-wheel-", ignore_cleanup_errors=True) as folder:
+        yield build_and_install(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def names(install: Install) -> list[str]:
+    with zipfile.ZipFile(install.wheel) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_what_the_packages_read(names: list[str]) -> None:
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    assert {"migrations/env.py", "migrations/script.py.mako"} <= set(names)
+    versions = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "migrations" / "versions").glob("*.py")}
+    assert versions
+    assert versions <= set(names)
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(names: list[str]) -> None:
+    modules = {str(path.relative_to(REPOSITORY)) for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")}
+    packed = {name for name in names if ".dist-info/" not in name}
+    others = {f"{package}/py.typed" for package in PACKAGES} | {"migrations/script.py.mako"}
+    assert packed == modules | others
+
+
+def test_our_packages_come_from_the_wheel(install: Install) -> None:
+    code = "import json, api, migrations, workers; print(json.dumps([api.__file__, migrations.__file__, workers.__file__]))"
+    done = install.run(install.python, "-c", code, timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    files = [Path(file) for file in json.loads(done.stdout)]
+    assert [file.parent.name for file in files] == list(PACKAGES)
+    assert all(file.is_relative_to(install.environment) for file in files)
+
+
+def test_the_demo_runs_and_leaves_nothing_running(install: Install) -> None:
+    """The demo begins only when /readyz answers, which compares the database with the installed migrations."""
+    assert not list(install.work.iterdir())
+    done = install.run(install.program, "demo", "--epochs", "1", "--samples", "50", timeout_s=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sandboxes still running: 0" in done.stdout
+    model = next((install.work / ".demo" / "model").iterdir())
+    assert list(model.iterdir())
+    assert processes_marked(str(install.environment.parent)) == []
