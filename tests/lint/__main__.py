@@ -8,7 +8,7 @@ from tests.lint import markdown, prose
 
 Rule = Callable[[Path], Iterator[tuple[int, str]]]
 
-ROOTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "api", "workers", "migrations")
+ROOTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "api", "workers", "migrations")
 RULES: dict[str, tuple[Rule, ...]] = {".py": (prose.breaches,), ".md": (markdown.breaches,)}
 
 

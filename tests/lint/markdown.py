@@ -13,7 +13,7 @@ MOST_CELL_CHARACTERS = 120
 MOST_README_LINES = 150
 _ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"\s*(```|~~~)")
-_ITEM = re.compile(r"\s*([-*]|\d+\.)\s+")
+_ITEM = re.compile(r"^\s*([-*]|\d+\.)\s+")
 _COMMENT = re.compile(r"<!--.*?-->")
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
 _NAMED_FILE = re.compile(r"`((?:api|deploy|docs|lock|migrations|tests|workers)/[^`\s<{…]*)`")
@@ -30,7 +30,7 @@ def breaches(path: Path) -> Iterator[Numbered]:
     yield from _long_cells(text)
     yield from _missing_files(path.parent, text)
     for line, paragraph in _paragraphs(text):
-        yield from long_sentences(line, _LINK.sub(r"\1", paragraph))
+        yield from long_sentences(line, _LINK.sub(r"\1", paragraph).replace("*", ""))
 
 
 def _outside_code(lines: list[str]) -> Iterator[Numbered]:

@@ -37,7 +37,9 @@ def test_short_sentences_in_code_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"{LONG}.\n", f"- {LONG}\n", f"{SHORT}\n{SHORT}\n"], ids=["paragraph", "item", "over two lines"]
+    "text",
+    [f"{LONG}.\n", f"- {LONG}\n", f"{SHORT}\n{SHORT}\n", f"{SHORT} - {SHORT}\n"],
+    ids=["paragraph", "item", "over two lines", "dash in a sentence"],
 )
 def test_a_long_sentence_in_markdown_is_found(tmp_path: Path, text: str) -> None:
     (what,) = markdown_breaches(tmp_path, text)
@@ -51,10 +53,11 @@ def test_a_long_sentence_in_markdown_is_found(tmp_path: Path, text: str) -> None
         f"# {LONG}\n",
         f"| {SHORT} | {SHORT} |\n",
         f"{SHORT}. {SHORT}.\n",
+        f"**{SHORT}.** {SHORT}.\n",
         f"`{LONG}`\n",
         f"- {SHORT}\n" * 2,
     ],
-    ids=["code block", "heading", "table", "two sentences", "inline code", "two items"],
+    ids=["code block", "heading", "table", "two sentences", "a bold sentence", "inline code", "two items"],
 )
 def test_what_is_no_long_sentence_is_not(tmp_path: Path, text: str) -> None:
     assert markdown_breaches(tmp_path, text) == []
