@@ -91,8 +91,8 @@ def _contradiction(pointer: str, message: str) -> InvalidError:
 
 def _always_sent(schema: dict[str, Any]) -> None:
     """An answer has every field, so none of them has a default."""
-    schema["required"] = list(schema["properties"])
-    for field in schema["properties"].values():
+    schema["required"] = list(schema["properties"])  # untyped: a JSON schema
+    for field in schema["properties"].values():  # untyped: a JSON schema
         field.pop("default", None)
 
 

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.lint import markdown, prose
+from tests.lint import keyed_reads, markdown, prose
 
 Rule = Callable[[Path], Iterator[tuple[int, str]]]
 
 ROOTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "api", "workers", "migrations")
-RULES: dict[str, tuple[Rule, ...]] = {".py": (prose.breaches,), ".md": (markdown.breaches,)}
+RULES: dict[str, tuple[Rule, ...]] = {".py": (prose.breaches, keyed_reads.breaches), ".md": (markdown.breaches,)}
 
 
 def main(roots: list[str]) -> int:
