@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from api.domain import ids, topology
 from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
+from api.domain.events import EventType
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.domain.steps import Step
@@ -76,7 +77,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     if cluster.status == "initializing":
         transitions.move(session, cluster, "connected", topology=cluster.topology)
     else:
-        events.emit(session, cluster.id, "cluster.connected", {"cluster_id": cluster.id, "topology": cluster.topology})
+        events.emit(session, cluster.id, EventType.CLUSTER_CONNECTED, {"cluster_id": cluster.id, "topology": cluster.topology})
     return cluster
 
 

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.domain.errors import ConflictError, NotFoundError
+from api.domain.events import EventType
 from api.domain.specs import NodeSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
 from api.domain.steps import Step
@@ -138,7 +139,9 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
     transitions.move(session, node, "provisioning", reason=reason)
     if had_files:
         detail = "What was uploaded to this node is gone with its sandbox; upload it again."
-        events.emit(session, node.cluster_id, "node.files_lost", {"node_id": node.id, "role": node.role, "detail": detail})
+        events.emit(
+            session, node.cluster_id, EventType.NODE_FILES_LOST, {"node_id": node.id, "role": node.role, "detail": detail}
+        )
     leases.wake(node)
     uow.enqueue(Step.NODES_ADVANCE, node.id)
 
@@ -155,7 +158,7 @@ def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:
         "last_reason": reason,
     }
     facts = {"node_id": node.id, "training_id": row.training_id, "round": row.number, "reason": reason, "count": count}
-    events.emit(session, node.cluster_id, "node.flagged", facts)
+    events.emit(session, node.cluster_id, EventType.NODE_FLAGGED, facts)
 
 
 def _refuse_second_aggregator(session: Session, cluster: ClusterRow) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from api.domain import status
+from api.domain.events import EventType
 from api.store import events
 from api.store.kinds import LeasedRow, kind_of
 from api.store.tables import ClusterRow, ModelRow, PredictionRow, RoundRow, TrainingRow
@@ -40,4 +41,5 @@ def _record(session: Session, row: LeasedRow, noun: str, data: dict[str, Any]) -
         data["training_id"] = row.training_id
     # A training's own stream ends with the training; what is later done with its model belongs to the cluster's.
     training_id = row.id if isinstance(row, TrainingRow) else None
-    events.emit(session, cluster_id, f"{noun}.{data['status']}", {f"{noun}_id": row.id, **data}, training_id=training_id)
+    event_type = EventType(f"{noun}.{data['status']}")
+    events.emit(session, cluster_id, event_type, {f"{noun}_id": row.id, **data}, training_id=training_id)
