@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
+from api.domain.events import as_markdown
 from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
 from api.http.deps import AppState, State
@@ -28,10 +29,22 @@ router = APIRouter(prefix="/v1", tags=["events"])
 _KEEP_ALIVE_S = 15.0
 _BATCH = 500
 _TIME = TypeAdapter(Timestamp)
-_DESCRIPTION = {
-    "description": "Server-sent events: `id` counts within the cluster, `event` is the type, `data` JSON",
+_STREAM = {
+    "description": "Server-sent events. `id` is a number that counts within the cluster. `event` is the type. `data` is JSON.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
+_CLUSTER_EVENTS = f"""Send every event of the cluster, the oldest first.
+
+The stream ends when the cluster is terminated or the key is closed. The data of every event also has `time` and
+`training_id`. A field that is not known is null or absent.
+
+{as_markdown()}
+"""
+_TRAINING_EVENTS = """Send every event of the training, the oldest first.
+
+The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
+`node.decision`. `stream_cluster_events` describes each of them.
+"""
 After = Annotated[int, Query(ge=0, le=2**62, description="only events after this id")]
 Follow = Annotated[bool, Query(description="false: what has happened so far, then end")]
 LastEventId = Annotated[
@@ -43,8 +56,9 @@ LastEventId = Annotated[
     "/clusters/{cluster_id}/events",
     operation_id="stream_cluster_events",
     summary="Follow everything in a cluster",
+    description=_CLUSTER_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _DESCRIPTION, **errors(404)},
+    responses={200: _STREAM, **errors(404)},
 )
 async def stream_cluster_events(
     cluster_id: ClusterId,
@@ -54,7 +68,6 @@ async def stream_cluster_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the cluster is terminated, or the key is closed."""
     row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
@@ -67,8 +80,9 @@ async def stream_cluster_events(
     "/trainings/{training_id}/events",
     operation_id="stream_training_events",
     summary="Follow a training",
+    description=_TRAINING_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _DESCRIPTION, **errors(404)},
+    responses={200: _STREAM, **errors(404)},
 )
 async def stream_training_events(
     training_id: TrainingId,
@@ -78,7 +92,6 @@ async def stream_training_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the training has ended, or the key is closed."""
     row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
