@@ -1,4 +1,7 @@
-"""Every error as application/problem+json (RFC 9457), without a stack trace, SQL or what the client sent."""
+"""Answer every error as application/problem+json (RFC 9457).
+
+An answer has no stack trace, no SQL and nothing of the request's body.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -74,7 +77,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     app.add_exception_handler(OperationalError, _database)
-    app.add_exception_handler(PoolTimeoutError, _database)
+    app.add_exception_handler(DatabaseTimeoutError, _database)
     app.add_exception_handler(DBAPIError, _database_error)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, _disconnected)
 

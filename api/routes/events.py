@@ -17,7 +17,7 @@ from api.http.deps import AppState, State
 from api.routes.clusters import ClusterId
 from api.routes.common import errors
 from api.routes.trainings import TrainingId
-from api.runtime.listener import rest
+from api.runtime.listener import wait_for_event
 from api.schemas.base import Timestamp
 from api.services import clusters, principals, trainings
 from api.services.principals import Principal
@@ -68,7 +68,7 @@ async def stream_cluster_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
+    row = await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
@@ -92,7 +92,7 @@ async def stream_training_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
+    row = await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
@@ -111,9 +111,9 @@ class _EventSource:
     ended: Callable[[UnitOfWork], bool]
 
     async def lines(self) -> AsyncIterator[str]:
-        async with self.state.listener.bell(self.cluster_id) as bell:
+        async with self.state.listener.subscribe(self.cluster_id) as notified:
             while True:
-                bell.clear()
+                notified.clear()
                 # Asked before reading: what ends the stream is itself an event that must still be sent.
                 last = not self.follow or await self._ends()
                 found = await self._read()
@@ -124,14 +124,14 @@ class _EventSource:
                     continue
                 if last:
                     return
-                if not found and not await rest(bell, _KEEP_ALIVE_S):
+                if not found and not await wait_for_event(notified, _KEEP_ALIVE_S):
                     yield ": still here\n\n"
 
     async def _ends(self) -> bool:
-        return await self.state.work(lambda uow: self.ended(uow) or not principals.opens(uow.session, self.caller.key_id))
+        return await self.state.run(lambda uow: self.ended(uow) or not principals.is_key_valid(uow.session, self.caller.key_id))
 
     async def _read(self) -> list[EventRow]:
-        return await self.state.work(
+        return await self.state.run(
             lambda uow: events.read(uow.session, self.cluster_id, self.after, training_id=self.training_id, limit=_BATCH)
         )
 
@@ -146,15 +146,15 @@ class _EventStream(StreamingResponse):
 
     def __init__(self, source: _EventSource) -> None:
         super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        self._streams = source.state.streams
+        self._limiter = source.state.stream_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._streams.acquire_on_behalf_of_nowait(self)
+            self._limiter.acquire_on_behalf_of_nowait(self)
         except anyio.WouldBlock:
             detail = "This server serves as many event streams as it can."
             raise UnavailableError("too_many_streams", detail, retry_after_s=10) from None
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._streams.release_on_behalf_of(self)
+            self._limiter.release_on_behalf_of(self)

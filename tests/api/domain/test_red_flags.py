@@ -83,7 +83,7 @@ def test_nodes_that_are_away_are_flagged_with_what_to_do() -> None:
     found = find([], rounds({"a": 0.4}), {"w1": "lost", "w2": "returning", "w3": "provisioning", "w4": "failed"}, 0.03)
     assert codes(found) == [("node_lost", name) for name in ("w1", "w2", "w3", "w4")]
     assert found[0].suggestion == "Redeploy node w1 (POST /v1/nodes/w1/redeploy) and upload its shard again."
-    assert found[1].suggestion == found[2].suggestion == "Nothing yet: it is being brought back."
+    assert found[1].suggestion == found[2].suggestion == "Do nothing yet: the control plane is restarting it."
     assert [flag.round for flag in found] == [1] * 4
     assert find([], [], {"w1": "lost"}, 0.03)[0].round is None
 

@@ -11,6 +11,7 @@ from api.domain.errors import ConflictError, DomainError, NotFoundError
 from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role, TrainingSpec
 from api.domain.steps import Step
 from api.services import clusters, models, nodes, predictions, progress, trainings
+from api.services.pages import PageRequest
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database, UnitOfWork
@@ -179,7 +180,7 @@ def test_another_project_sees_nothing(user: User, database: Database, settings: 
     with pytest.raises(NotFoundError), stranger.work() as uow:
         clusters.terminate(uow, stranger.project, cluster_id)
     with stranger.work() as uow:
-        assert clusters.page(uow.session, stranger.project, 10, None).items == []
+        assert clusters.page(uow.session, stranger.project, PageRequest(10)).items == []
 
 
 def test_pages_cover_every_row_once(user: User) -> None:
@@ -188,7 +189,7 @@ def test_pages_cover_every_row_once(user: User) -> None:
     after = None
     while True:
         with user.work() as uow:
-            page = clusters.page(uow.session, user.project, 3, after)
+            page = clusters.page(uow.session, user.project, PageRequest(3, after))
         seen += [row.id for row in page.items]
         after = page.next
         if after is None:
