@@ -1,4 +1,4 @@
-"""Write openapi.json: `python -m api.openapi_file`. With `--check`, compare the file with what would be written."""
+"""Write openapi.json: `python -m api.openapi_file`. With `--check`, only compare the file."""
 
 import json
 import sys

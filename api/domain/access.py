@@ -1,4 +1,5 @@
-"""Access to files and code in a sandbox. Training data stays in the sandboxes of workers and validators.
+"""Access to files and code in a sandbox. Training data stays in the sandboxes of workers and
+validators.
 
 The rules:
 
@@ -20,7 +21,8 @@ DATA = "/data"
 
 
 def check_access(act: Act, path: str | None, *, role: str, sealed: bool, owner: bool, scopes: Collection[str]) -> bool:
-    """Check that a key with these scopes may do `act`. Return True when only `data:export` allows it.
+    """Check that a key with these scopes may do `act`. Return True when only `data:export` allows
+    it.
 
     Raises:
         ForbiddenError: the key may not do it.

@@ -7,7 +7,9 @@ _CENT_FRACTION = Decimal("0.000001")
 
 
 def sandbox_cost(started_at: datetime | None, ended_at: datetime | None, now: datetime, per_minute: Decimal) -> Decimal:
-    """Return the USD of a sandbox from its start to its end, or to `now` while it runs. 0 before its start."""
+    """Return the USD of a sandbox from its start to its end, or to `now` while it runs. 0 before
+    its start.
+    """
     if started_at is None:
         return Decimal(0)
     return overlap_cost(started_at, ended_at or now, started_at, now, per_minute)
@@ -24,7 +26,10 @@ def per_epoch(total: Decimal, epochs: int) -> Decimal | None:
 
 
 def per_accuracy_point(total: Decimal, accuracy: float | None) -> Decimal | None:
-    """Return the USD per percentage point of validation accuracy. None without a measured accuracy."""
+    """Return the USD per percentage point of validation accuracy.
+
+    None without a measured accuracy.
+    """
     if not accuracy:
         return None
     return (total / Decimal(str(accuracy * 100))).quantize(_CENT_FRACTION, ROUND_HALF_UP)

@@ -40,7 +40,10 @@ def epoch(completed_rounds: int, total_epochs: int, local_epochs: int) -> int:
 
 
 def remaining_seconds(recent_round_seconds: Sequence[float], rounds_left: int) -> float | None:
-    """Return rounds left times the mean seconds of the last five rounds. None before the first round is done."""
+    """Return rounds left times the mean seconds of the last five rounds.
+
+    None before the first round is done.
+    """
     if rounds_left <= 0:
         return 0.0
     if not recent_round_seconds:
@@ -64,7 +67,10 @@ def convergence_rate(losses: Sequence[float]) -> float | None:
 
 
 def compression_ratio(bytes_received: int | None, updates: int, parameters: int | None) -> float | None:
-    """Return received bytes divided by the bytes of as many whole fp32 models. None before the first update."""
+    """Return received bytes divided by the bytes of as many whole fp32 models.
+
+    None before the first update.
+    """
     if not bytes_received or not updates or not parameters:
         return None
     return bytes_received / (updates * parameters * 4)

@@ -27,7 +27,9 @@ WINDOW: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class WorkerRound:
-    """One worker in one round: its state, its training loss (None without one) and the reason of the state."""
+    """One worker in one round: its state, its training loss (None without one) and the reason of
+    the state.
+    """
 
     state: str
     loss: float | None
@@ -74,8 +76,8 @@ def find(
 def outliers(losses: Mapping[str, float]) -> dict[str, float]:
     """Return the losses that are far from the others, by node.
 
-    A loss x is far when two conditions hold. The modified z-score 0.6745 |x - median| / MAD is above
-    3.5. And |x - median| is above a fifth of the median.
+    A loss x is far when two conditions hold. The modified z-score 0.6745 |x - median| / MAD is
+    above 3.5. And |x - median| is above a fifth of the median.
 
     MAD is the median absolute deviation. With it, one bad worker cannot hide itself. Fewer than
     three workers have no majority, so none of them is far.
@@ -92,7 +94,9 @@ def outliers(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _divergent(rounds: Sequence[RoundFacts]) -> list[Flag]:
-    """Flag workers whose loss was far off, on the same side, in both of the last two completed rounds."""
+    """Flag workers whose loss was far off, on the same side, in both of the last two completed
+    rounds.
+    """
     done = [facts for facts in rounds if facts.loss is not None][-_REPEATED:]
     if len(done) < _REPEATED:
         return []

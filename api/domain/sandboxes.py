@@ -89,7 +89,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file written into a sandbox. `size` (bytes) and `sha256` (hex) are those of the sent bytes."""
+    """A file written into a sandbox.
+
+    `size` (bytes) and `sha256` (hex) are those of the sent bytes.
+    """
 
     path: str
     size: int
@@ -139,7 +142,10 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """The provider's state. `isolation` names the mechanism; `warning` is set when it is too weak."""
+    """The provider's state.
+
+    `isolation` names the mechanism; `warning` is set when it is too weak.
+    """
 
     ok: bool
     kind: str
@@ -148,7 +154,10 @@ class ProviderStatus:
 
 
 class SandboxProvider(Protocol):
-    """Every method has its own timeout and raises `SandboxError` or a subclass. Paths are absolute inside the sandbox."""
+    """Every method has its own timeout and raises `SandboxError` or a subclass.
+
+    Paths are absolute inside the sandbox.
+    """
 
     async def create(self, spec: SandboxSpec) -> SandboxInfo: ...
     async def get(self, sandbox_id: str) -> SandboxInfo: ...

@@ -16,7 +16,10 @@ OWNER_SCOPES: Final[frozenset[str]] = frozenset({"clusters:read", "data:write", 
 
 
 def effective(scopes: Iterable[str]) -> frozenset[str]:
-    """Return all scopes that these scopes include. `admin` includes every scope except `data:export`."""
+    """Return all scopes that these scopes include.
+
+    `admin` includes every scope except `data:export`.
+    """
     held = frozenset(scopes)
     return held | (SCOPES - {EXPORT}) if ADMIN in held else held
 

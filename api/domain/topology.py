@@ -20,7 +20,10 @@ class Edge:
 
 
 def groups(workers: Sequence[str]) -> list[list[str]]:
-    """Split n workers into about sqrt(n) groups of nearly equal size. The first of each group is its head."""
+    """Split n workers into about sqrt(n) groups of nearly equal size.
+
+    The first of each group is its head.
+    """
     if not workers:
         return []
     count = max(1, isqrt(len(workers)))
@@ -58,8 +61,8 @@ def data_path(
 def matching(topology: Topology, workers: Sequence[str], seed: int, number: int) -> list[list[str]]:
     """Return the groups of workers that exchange models in round `number`.
 
-    The seed draws pairs along the topology's edges, until no edge has two free ends. Each worker that
-    is left over is a group of one. Every worker is in exactly one group.
+    The seed draws pairs along the topology's edges, until no edge has two free ends. Each worker
+    that is left over is a group of one. Every worker is in exactly one group.
     """
     shuffled = edges(topology, workers, None)
     random.Random(f"{seed}/{number}").shuffle(shuffled)  # noqa: S311 - every call must repeat the draw; it is no secret

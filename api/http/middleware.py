@@ -1,4 +1,6 @@
-"""Rules for every request: an id, limits on the body, security headers, metrics, and an answer to every error."""
+"""Rules for every request: an id, limits on the body, security headers, metrics, and an answer to
+every error.
+"""
 
 import asyncio
 import logging
@@ -11,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import response
+from api.http.problems import ProblemDetails, response
 
 log = logging.getLogger(__name__)
 # The time for a whole JSON body. An upload may take longer, but each chunk has the idle timeout.
@@ -70,11 +72,11 @@ class RequestMiddleware:
             await self._admit(scope, receive, send_with_headers)
         except Exception:
             log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
-            # The client must notice half an answer: the raised error makes the server close the connection.
+            # The client must notice half an answer: the raised error closes the connection.
             if answered:
                 raise
             detail = "Something went wrong here; the log has it under the request's id."
-            await response(Request(scope), 500, "internal", detail)(scope, receive, send_with_headers)
+            await response(Request(scope), ProblemDetails(500, "internal", detail))(scope, receive, send_with_headers)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
@@ -92,9 +94,9 @@ class RequestMiddleware:
         length = headers.get("content-length", "")
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         if has_body and not _is_json(headers.get("content-type", "")):
-            return response(Request(scope), 415, "unsupported_media_type", "Send the body as application/json.")
+            return response(Request(scope), ProblemDetails(415, "unsupported_media_type", "Send the body as application/json."))
         if length.isdecimal() and int(length) > self._max_body:
-            return response(Request(scope), 413, "body_too_large", "The JSON body is too large.")
+            return response(Request(scope), ProblemDetails(413, "body_too_large", "The JSON body is too large."))
         return None
 
     def _dress(self, scope: Scope, message: Message) -> None:
@@ -114,7 +116,7 @@ class RequestMiddleware:
 
 
 def _record(scope: Scope, status: int) -> None:
-    """Queue the answer for the audit log, unless the use case's transaction has written it already."""
+    """Queue the answer for the audit log, unless a transaction has written it already."""
     record = scope.get("audit")
     if record is None:
         return
@@ -144,7 +146,10 @@ def _bounded(receive: Receive, most: int) -> Receive:
 
 
 def _never_idle(receive: Receive) -> Receive:
-    """Limit the pause between two chunks of an upload to the idle timeout. Its size is not limited here."""
+    """Limit the pause between two chunks of an upload to the idle timeout.
+
+    Its size is not limited here.
+    """
     complete = False
 
     async def never_idle() -> Message:

@@ -1,7 +1,7 @@
 """Limit the requests of each key with a token bucket. All API processes share the buckets in Redis.
 
-A bucket has at most `quota` tokens. It is refilled evenly with `quota` tokens in `window_s` seconds.
-A request takes one token. Answers have the headers `RateLimit-Policy` and `RateLimit` of
+A bucket has at most `quota` tokens. It is refilled evenly with `quota` tokens in `window_s`
+seconds. A request takes one token. Answers have the headers `RateLimit-Policy` and `RateLimit` of
 draft-ietf-httpapi-ratelimit-headers (revision 10). Without Redis there is no limit.
 """
 
@@ -21,7 +21,7 @@ from api.domain.errors import RateLimitedError
 from api.settings import Settings
 
 log = logging.getLogger(__name__)
-# One request waits this long for a silent Redis. The next requests do not ask Redis for `_SILENT_S`.
+# One request waits this long for a silent Redis. Then nothing asks Redis for `_SILENT_S` seconds.
 _TIMEOUT_S = 0.2
 _SILENT_S = 2.0
 _WARN_EVERY_S = 60.0
@@ -47,8 +47,8 @@ return {taken, tostring(tokens)}
 class Allowance:
     """The state of a bucket.
 
-    `left` are the requests that are allowed now. `next_s` are the seconds until the next one, 0 while
-    `left` is positive.
+    `left` are the requests that are allowed now. `next_s` are the seconds until the next one, 0
+    while `left` is positive.
     """
 
     quota: int
@@ -66,8 +66,8 @@ class Allowance:
 class RateLimiter:
     """Count requests in Redis. Allow every request while Redis fails or is silent.
 
-    A silent Redis delays one request by at most 0.2 s. Then it is not asked for two seconds. The log
-    has a warning at most once a minute.
+    A silent Redis delays one request by at most 0.2 s. Then it is not asked for two seconds. The
+    log has a warning at most once a minute.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,7 +1,9 @@
-"""The API's HTTP server: uvicorn with limits on the request head. `python -m api.http.serve --port 8700`.
+"""The API's HTTP server: uvicorn with limits on the request head.
 
-uvicorn has no limit on the time or the size of a request head, and leaves this to a proxy. Here a head
-has ten seconds and 64 KiB.
+Start it with `python -m api.http.serve --port 8700`.
+
+uvicorn has no limit on the time or the size of a request head, and leaves this to a proxy. Here a
+head has ten seconds and 64 KiB.
 """
 
 import argparse
@@ -19,7 +21,10 @@ _DRAIN_S = 2
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Between requests, uvicorn's keep-alive timeout holds until the first byte arrives."""
+    """One connection.
+
+    Between requests, uvicorn's keep-alive timeout holds until the first byte arrives.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -54,7 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # The answer was sent before the whole body arrived. Nothing else limits the time of the rest.
+        # The answer was sent before the whole body arrived. Nothing else times the rest of it.
         if not self._in_head and self._timer is None:
             self._start_timer()
 

@@ -14,7 +14,10 @@ _BLOCK = 8 * 2**20
 
 
 class Upload:
-    """Reserve quota before bytes are forwarded. `settle` gives back the bytes that did not arrive."""
+    """Reserve quota before bytes are forwarded.
+
+    `settle` gives back the bytes that did not arrive.
+    """
 
     def __init__(self, use_cases: UseCaseRunner, settings: Settings, project_id: str, node_id: str, length: int | None) -> None:
         self._use_cases, self._settings = use_cases, settings

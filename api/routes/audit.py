@@ -36,9 +36,11 @@ async def list_audit(
     audit_filter: Filter,
     page_request: Pages,
 ) -> Page[AuditEntry]:
-    """Return the newest requests first: attempted changes, downloads, executions, readings of logs, and refusals.
+    """Return the newest requests first: attempted changes, downloads, executions, readings of logs,
+    and refusals.
 
-    Refusals are answers with status 401, 403, 404 or 429. Nobody can change the log, not even the service.
+    Refusals are answers with status 401, 403, 404 or 429. Nobody can change the log, not even the
+    service.
     """
     page = await state.run(lambda uow: audit.page(uow.session, caller.project_id, audit_filter, page_request))
     return to_page(page, AuditEntry.of)

@@ -45,10 +45,15 @@ _TRAINING_EVENTS = """Send every event of the training, the oldest first.
 The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
 `node.decision`. `stream_cluster_events` describes each of them.
 """
-After = Annotated[int, Query(ge=0, le=2**62, description="only events after this id")]
-Follow = Annotated[bool, Query(description="false: what has happened so far, then end")]
+After = Annotated[int, Query(ge=0, le=2**62, description="only events with a larger id")]
+Follow = Annotated[bool, Query(description="false: send the events so far, then end")]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="where a client that reconnects has got to", pattern=r"^\d{1,18}$")
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="the id of the last event that a reconnecting client has received",
+        pattern=r"^\d{1,18}$",
+    ),
 ]
 
 
@@ -102,6 +107,8 @@ async def stream_training_events(
 
 @dataclass(slots=True)
 class _EventSource:
+    """The events of one stream. `after` is the number of the last event that was sent."""
+
     state: AppState
     caller: Principal
     cluster_id: str
@@ -114,17 +121,17 @@ class _EventSource:
         async with self.state.listener.subscribe(self.cluster_id) as notified:
             while True:
                 notified.clear()
-                # Asked before reading: what ends the stream is itself an event that must still be sent.
-                last = not self.follow or await self._ends()
-                found = await self._read()
-                for event in found:
+                # Check the end before reading: the event that ends the stream must still be sent.
+                is_last_read = not self.follow or await self._ends()
+                new_events = await self._read()
+                for event in new_events:
                     self.after = event.seq
                     yield _format(event)
-                if len(found) == _BATCH:
+                if len(new_events) == _BATCH:
                     continue
-                if last:
+                if is_last_read:
                     return
-                if not found and not await wait_for_event(notified, _KEEP_ALIVE_S):
+                if not new_events and not await wait_for_event(notified, _KEEP_ALIVE_S):
                     yield ": still here\n\n"
 
     async def _ends(self) -> bool:
@@ -142,7 +149,7 @@ def _format(event: EventRow) -> str:
 
 
 class _EventStream(StreamingResponse):
-    """One of at most `max_streams` at once. Ends with its client: the server's news of that cancels the reading."""
+    """One of at most `max_streams` event streams. A disconnect of the client cancels it."""
 
     def __init__(self, source: _EventSource) -> None:
         super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -152,7 +159,7 @@ class _EventStream(StreamingResponse):
         try:
             self._limiter.acquire_on_behalf_of_nowait(self)
         except anyio.WouldBlock:
-            detail = "This server serves as many event streams as it can."
+            detail = "This server already serves the largest number of event streams."
             raise UnavailableError("too_many_streams", detail, retry_after_s=10) from None
         try:
             await super().__call__(scope, receive, send)

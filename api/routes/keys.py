@@ -25,10 +25,12 @@ KeyId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["ke
     responses={**answers(201, "The key, with its secret", LOCATION), **errors(404, 409, body=True)},
 )
 async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Creation, response: Response) -> NewKey:
-    """Create a key and show its secret. The secret is shown only now; the service keeps a keyed hash.
+    """Create a key and show its secret. The secret is shown only now; the service keeps a keyed
+    hash.
 
-    A repeated `Idempotency-Key` is a 409 that names the key. With `node_id` the key belongs to a data owner. It can
-    upload to that node's sandbox, run code there, read its status and logs, and nothing else.
+    A repeated `Idempotency-Key` is a 409 that names the key. With `node_id` the key belongs to a
+    data owner. It can upload to that node's sandbox, run code there, read its status and logs, and
+    nothing else.
     """
     expires_at = None if body.expires_in_s is None else datetime.now(UTC) + timedelta(seconds=body.expires_in_s)
     idempotency_key, fingerprint = creation.key, creation.fingerprint(body)
@@ -39,15 +41,8 @@ async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Cre
         ):
             detail = f"This request has already created {created_id} and shown its secret. Rotate the key to get a new one."
             raise ConflictError("key_made_before", detail)
-        issued = keys.issue(
-            uow.session,
-            state.settings,
-            caller,
-            name=body.name,
-            requested_scopes=body.scopes,
-            node_id=body.node_id,
-            expires_at=expires_at,
-        )
+        spec = keys.KeySpec(body.name, body.scopes, body.node_id, expires_at)
+        issued = keys.issue(uow.session, state.settings, caller, spec)
         if idempotency_key is not None:
             idempotency.store(uow, caller.project_id, idempotency_key, issued.id)
         return issued

@@ -35,7 +35,10 @@ async def deploy_node(
     creation: Creation,
     waiting: Waiting,
 ) -> Node:
-    """Start a sandbox for the node. With `Prefer: wait=120` the answer is held until the node's agent runs."""
+    """Start a sandbox for the node.
+
+    With `Prefer: wait=120` the answer is held until the node's agent runs.
+    """
 
     def deploy(uow: UnitOfWork) -> NodeRow:
         return nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec())
@@ -55,7 +58,10 @@ async def list_nodes(cluster_id: ClusterId, caller: ClusterReader, state: State,
 
 @router.get("/nodes/{node_id}", operation_id="get_node", summary="Get a node", responses=errors(404))
 async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node:
-    """Return the node. `resources` is null until its agent has measured them. `error` says why it failed or was lost."""
+    """Return the node.
+
+    `resources` is null until its agent has measured them. `error` says why it failed or was lost.
+    """
     return Node.of(await state.run(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
 
 
@@ -66,7 +72,10 @@ async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node
     responses=errors(404),
 )
 async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State) -> NodeRounds:
-    """Return the worker's own losses, samples and times. A data owner may see only this of a training."""
+    """Return the worker's own losses, samples and times.
+
+    A data owner may see only this of a training.
+    """
     rounds = await state.run(lambda uow: nodes.rounds(uow.session, caller, node_id, _MOST_ROUNDS))
     return NodeRounds(node_id=node_id, items=[NodeRound.of(row) for row in rounds])
 
@@ -81,8 +90,8 @@ async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State)
 async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, waiting: Waiting) -> Node:
     """Start a new sandbox for a node whose sandbox no longer exists.
 
-    The node keeps its id, its connections and its place in a running training. Upload its data again: then it joins
-    the next round. It is safe to repeat the call.
+    The node keeps its id, its connections and its place in a running training. Upload its data
+    again: then it joins the next round. It is safe to repeat the call.
     """
     row = await state.run(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
     row = await waiting.wait_until_settled(caller, row)

@@ -30,7 +30,10 @@ async def get_health() -> Health:
     responses={503: {"description": "Not ready; the body names the part", "model": Readiness}},
 )
 async def get_readiness(state: State, response: Response) -> Readiness:
-    """Check the database, the migrations, the broker and the sandbox provider. Only the first two are required."""
+    """Check the database, the migrations, the broker and the sandbox provider.
+
+    Only the first two are required.
+    """
     database, broker, provider = await asyncio.gather(_database(state), _broker(state), _provider(state))
     if not database.ok:
         response.status_code = 503
@@ -39,7 +42,8 @@ async def get_readiness(state: State, response: Response) -> Readiness:
 
 @router.get("/metrics", operation_id="get_metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def get_metrics(request: Request) -> Response:
-    """Return metrics in Prometheus's text format: the process, requests by operation, rows by status.
+    """Return metrics in Prometheus's text format: the process, requests by operation, rows by
+    status.
 
     No metric names a client or a resource.
     """

@@ -95,7 +95,9 @@ async def _ask(call: Awaitable[T]) -> T | SandboxError:
 async def upload_file(
     sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State, request: Request, response: Response
 ) -> File:
-    """Stream the raw body into a file of the sandbox. The file appears when the whole body has arrived, or not at all.
+    """Stream the raw body into a file of the sandbox.
+
+    The file appears when the whole body has arrived, or not at all.
 
     In a worker's sandbox, a key without the scope `data:export` can upload only below `/data`.
     """
@@ -130,8 +132,8 @@ def _file(path: str) -> str:
 async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
     """Stream a file, or pack a folder as a tar first. Names in the tar are relative to the folder.
 
-    In a worker's sandbox, only its data owner and keys with the scope `data:export` can download. The audit log
-    records each download.
+    In a worker's sandbox, only its data owner and keys with the scope `data:export` can download.
+    The audit log records each download.
     """
     target = check_path(path, "/path")
     node = await _authorize(state, caller, sandbox_id, "download", target)
@@ -150,7 +152,10 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
     responses=errors(404, 409, 502),
 )
 async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> None:
-    """Delete a file, or a folder with its content. Uploaded bytes stay counted against the quota."""
+    """Delete a file, or a folder with its content.
+
+    Uploaded bytes stay counted against the quota.
+    """
     target = _file(path)
     node = await _authorize(state, caller, sandbox_id, "delete", target)
     name = shlex.quote(target)
@@ -169,7 +174,9 @@ async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter,
     responses=errors(404, 409, 502, body=True),
 )
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
-    """Run code in the template's language, or in `language`. Time and output are limited; `limit` names the reached limit.
+    """Run code in the template's language, or in `language`.
+
+    Time and output are limited. `limit` names the limit that was reached.
 
     In a worker's sandbox, only its data owner and keys with the scope `data:export` can run code.
     """
@@ -195,7 +202,10 @@ async def get_logs(
         int, Query(ge=1, le=10_000, description="the largest number of lines; the newest lines are returned")
     ] = 100,
 ) -> Logs:
-    """Return the output of the sandbox's processes, each line with its time and stream. The provider can keep fewer lines."""
+    """Return the output of the sandbox's processes, each line with its time and stream.
+
+    The provider can keep fewer lines.
+    """
     node = await state.run(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id), caller)
     log_lines = await state.provider.logs(sandboxes.running_sandbox_id(node), lines)
     return Logs.of(node.sandbox_id or "", list(log_lines))

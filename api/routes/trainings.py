@@ -77,7 +77,10 @@ async def list_trainings(
 
 @router.get("/trainings/{training_id}", operation_id="get_training", summary="Get a training", responses=errors(404))
 async def get_training(training_id: TrainingId, caller: ClusterReader, state: State) -> Training:
-    """Return configuration, nodes and status. The rounds and the cluster's status have the figures."""
+    """Return configuration, nodes and status.
+
+    The rounds and the cluster's status have the figures.
+    """
     return Training.of(await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id)))
 
 

@@ -15,7 +15,10 @@ from api.store.tables import ClusterRow
 
 @dataclass(frozen=True, slots=True)
 class WaitingAnswer:
-    """The answer of an operation whose work a background step does. `wait_s` are 0 or more seconds."""
+    """The answer of an operation whose work a background step does.
+
+    `wait_s` are 0 or more seconds.
+    """
 
     state: AppState
     request: Request
@@ -49,7 +52,9 @@ class WaitingAnswer:
         )
 
     def set_location(self, path: str) -> None:
-        """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was honoured."""
+        """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was
+        honoured.
+        """
         set_location(self.response, path)
         if self.wait_s:
             self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"

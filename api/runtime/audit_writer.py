@@ -26,7 +26,8 @@ _USED_EVERY_S = 60.0
 
 
 class AuditWriter:
-    """Queue lines in memory and write them soon. While the database is away, keep them up to a limit.
+    """Queue lines in memory and write them soon. While the database is away, keep them up to a
+    limit.
 
     The transaction of a use case writes its own success. So no success depends on this queue.
     """

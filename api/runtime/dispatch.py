@@ -1,4 +1,7 @@
-"""Send a step to a Celery worker by the step's name. A message may be lost: the sweep finds its row."""
+"""Send a step to a Celery worker by the step's name.
+
+A message may be lost: the sweep finds its row.
+"""
 
 import logging
 import threading

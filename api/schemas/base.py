@@ -50,7 +50,7 @@ class RequestModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, fields: Any) -> Any:
-        """Refuse many fields at once: half a million unknown fields would take seconds one by one."""
+        """Refuse many fields at once. One by one, half a million would take seconds."""
         if isinstance(fields, dict) and len(fields) > _MOST_FIELDS:
             raise ValueError(f"must not have more than {_MOST_FIELDS} fields")
         return fields

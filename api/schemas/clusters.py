@@ -145,7 +145,10 @@ class WorkerProgress(ResponseModel):
 
 
 class RedFlag(ResponseModel):
-    """A current problem of a training. It disappears when it is over; its event `training.red_flag` stays."""
+    """A current problem of a training.
+
+    It disappears when it is over; its event `training.red_flag` stays.
+    """
 
     code: str = Field(
         description="divergent_worker: in two consecutive rounds, one worker's loss is far from the others. Far: modified"

@@ -1,4 +1,7 @@
-"""One example of each shape, as the documents show it. Tests hold every one of them against its schema."""
+"""One example of each model, for the OpenAPI document.
+
+Tests validate each one against its schema.
+"""
 
 from typing import Any, Final
 

@@ -14,7 +14,10 @@ _WEEK_S = 7 * 24 * 3600
 
 
 class KeyCreate(RequestModel):
-    """Give `scopes`, or give `node_id` for a data owner's key. Without `scopes`, that key gets all scopes of a data owner."""
+    """Give `scopes`, or give `node_id` for a data owner's key.
+
+    Without `scopes`, that key gets all scopes of a data owner.
+    """
 
     name: Name
     scopes: Annotated[list[Scope], Field(max_length=20)] | None = Field(

@@ -1,4 +1,5 @@
-"""The audit log: who sent which request, for which resource, when, from where, and with which result.
+"""The audit log: who sent which request, for which resource, when, from where, and with which
+result.
 
 Lines are only added, never changed.
 """

@@ -45,7 +45,10 @@ def page(session: Session, project_id: str, page_request: PageRequest) -> Result
 
 
 def connect(uow: UnitOfWork, project_id: str, cluster_id: str, new_topology: topology.Topology | None) -> ClusterRow:
-    """Connect the running nodes. A cluster can be connected again between trainings, with another topology."""
+    """Connect the running nodes.
+
+    A cluster can be connected again between trainings, with another topology.
+    """
     session = uow.session
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)

@@ -12,7 +12,8 @@ from api.store.tables import IdempotencyRow
 def find(uow: UnitOfWork, project_id: str, key: str, fingerprint: str) -> str | None:
     """Return the id of the resource that a request with this key created, or None.
 
-    The key stays locked until the transaction ends. So a second request with it waits for the first.
+    The key stays locked until the transaction ends. So a second request with it waits for the
+    first.
 
     Raises:
         ConflictError: the key came with another request before.

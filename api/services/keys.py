@@ -5,6 +5,7 @@ It belongs to a project and has scopes. A data owner's key also belongs to one n
 
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -33,54 +34,51 @@ class IssuedKey(NamedTuple):
         return self.row.id
 
 
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """A key to create.
+
+    `node_id` is the node of a data owner's key. None as `scopes` are all scopes of a data owner.
+    """
+
+    name: str
+    scopes: Iterable[str] | None
+    node_id: str | None = None
+    expires_at: datetime | None = None
+
+
 def new_plaintext() -> str:
     """Return a new secret of 256 random bits. Secret scanners recognise its prefix."""
     return f"fnx_{secrets.token_urlsafe(32)}"
 
 
-def create(
-    session: Session,
-    settings: Settings,
-    *,
-    project: str,
-    name: str,
-    scopes: Iterable[str],
-    expires_at: datetime | None = None,
-    plaintext: str | None = None,
-) -> IssuedKey:
+def create(session: Session, settings: Settings, project: str, spec: KeySpec, plaintext: str | None = None) -> IssuedKey:
     """Create a key, and its project when that is new."""
-    for field, value in (("project", project), ("name", name)):
+    for field, value in (("project", project), ("name", spec.name)):
         if not value.strip() or not value.isprintable():
             message = f"the {field} must be a line of text"
             raise InvalidError(f"invalid_{field}", message, errors=(FieldError(f"/{field}", message),))
-    return _add(session, settings, _project_id(session, project), name, checked(scopes), expires_at, plaintext=plaintext)
+    scopes = checked(spec.scopes or ())
+    return _add(session, settings, _project_id(session, project), replace(spec, scopes=scopes), plaintext)
 
 
-def issue(
-    session: Session,
-    settings: Settings,
-    principal: Principal,
-    *,
-    name: str,
-    requested_scopes: Iterable[str] | None,
-    node_id: str | None = None,
-    expires_at: datetime | None = None,
-) -> IssuedKey:
+def issue(session: Session, settings: Settings, principal: Principal, spec: KeySpec) -> IssuedKey:
     """Create a key in the caller's project. With `node_id`, create it for that node's data owner.
 
     The key gets no scope that the caller lacks.
     """
-    if node_id is not None:
-        _check_owner(session, principal.project_id, node_id)
-    allowed = checked(OWNER_SCOPES if requested_scopes is None else requested_scopes, for_owner=node_id is not None)
-    check_grant(principal.scopes, allowed)
-    return _add(session, settings, principal.project_id, name, allowed, expires_at, node_id=node_id)
+    if spec.node_id is not None:
+        _check_owner(session, principal.project_id, spec.node_id)
+    requested = OWNER_SCOPES if spec.scopes is None else spec.scopes
+    scopes = checked(requested, for_owner=spec.node_id is not None)
+    check_grant(principal.scopes, scopes)
+    return _add(session, settings, principal.project_id, replace(spec, scopes=scopes))
 
 
 def ensure(session: Session, settings: Settings, *, project: str, name: str, plaintext: str) -> None:
     """Create a key with this secret and all scopes, unless it exists already."""
     if session.scalar(select(ApiKeyRow.id).where(ApiKeyRow.digest == digest(settings, plaintext))) is None:
-        create(session, settings, project=project, name=name, scopes=SCOPES, plaintext=plaintext)
+        create(session, settings, project, KeySpec(name, SCOPES), plaintext)
 
 
 def page(session: Session, project_id: str, page_request: PageRequest) -> ResultPage[ApiKeyRow]:
@@ -96,7 +94,10 @@ def everything(session: Session, project: str | None = None) -> Sequence[tuple[A
 
 
 def get(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
-    """Return a key of the project. None as the project finds keys of every project, for the operator."""
+    """Return a key of the project.
+
+    None as the project finds keys of every project, for the operator.
+    """
     query = select(ApiKeyRow).where(ApiKeyRow.id == key_id)
     if project_id is not None:
         query = query.where(ApiKeyRow.project_id == project_id)
@@ -126,7 +127,8 @@ def rotate(
 ) -> IssuedKey:
     """Give a key a new secret. The previous secret stays valid for `overlap_s` seconds.
 
-    Older secrets stop at once. `caller` learns the new secret. So it must have all scopes of the key.
+    Older secrets stop at once. `caller` learns the new secret. So it must have all scopes of the
+    key.
     """
     row = _locked(session, project_id, key_id)
     if caller is not None:
@@ -145,27 +147,17 @@ def rotate(
     return IssuedKey(row, secret)
 
 
-def _add(
-    session: Session,
-    settings: Settings,
-    project_id: str,
-    name: str,
-    allowed: list[str],
-    expires_at: datetime | None,
-    *,
-    node_id: str | None = None,
-    plaintext: str | None = None,
-) -> IssuedKey:
+def _add(session: Session, settings: Settings, project_id: str, spec: KeySpec, plaintext: str | None = None) -> IssuedKey:
     secret = plaintext or new_plaintext()
     row = ApiKeyRow(
         id=ids.key_id(),
         project_id=project_id,
-        node_id=node_id,
-        name=name,
+        node_id=spec.node_id,
+        name=spec.name,
         prefix=secret[:PREFIX_LENGTH],
         digest=digest(settings, secret),
-        scopes=allowed,
-        expires_at=expires_at,
+        scopes=list(spec.scopes or ()),
+        expires_at=spec.expires_at,
     )
     session.add(row)
     session.flush()

@@ -18,7 +18,9 @@ from api.store.tables import ModelRow, TrainingRow
 
 
 def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> ModelRow:
-    """Export the newest global model to `/export/<name>` in the aggregator's sandbox, and keep a copy."""
+    """Export the newest global model to `/export/<name>` in the aggregator's sandbox, and keep a
+    copy.
+    """
     session = uow.session
     training = owned(session, TrainingRow, project_id, training_id)
     cluster = locked_cluster(session, training.cluster_id)

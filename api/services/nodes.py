@@ -61,7 +61,10 @@ def page(session: Session, project_id: str, cluster_id: str, page_request: PageR
 
 
 def rounds(session: Session, caller: Principal, node_id: str, limit: int) -> list[RoundNodeRow]:
-    """Return the node's newest rounds of all its trainings. A data owner finds only their own node."""
+    """Return the node's newest rounds of all its trainings.
+
+    A data owner finds only their own node.
+    """
     node = owned(session, NodeRow, caller.project_id, node_id)
     if caller.node_id not in (None, node.id):
         raise NotFoundError("node", node_id)
@@ -104,7 +107,10 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
 
 
 def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str) -> NodeRow:
-    """Start a new sandbox for a node that has failed or whose sandbox is gone. Its files must be uploaded again."""
+    """Start a new sandbox for a node that has failed or whose sandbox is gone.
+
+    Its files must be uploaded again.
+    """
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
     if node.status in ("lost", "failed"):

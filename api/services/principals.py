@@ -21,8 +21,8 @@ _USED_RESOLUTION = timedelta(minutes=1)
 class Principal:
     """The caller of a request.
 
-    `node_id` is set for a data owner: the one node with their data. `audit_record` is the line of the
-    request in the audit log.
+    `node_id` is set for a data owner: the one node with their data. `audit_record` is the line of
+    the request in the audit log.
     """
 
     project_id: str
@@ -42,7 +42,10 @@ def authenticate(session: Session, settings: Settings, plaintext: str) -> Princi
 
 
 def find_principal(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """Return the principal of a key, also of an expired or revoked one. `valid` tells them apart."""
+    """Return the principal of a key, also of an expired or revoked one.
+
+    `valid` tells them apart.
+    """
     key_digest = digest(settings, plaintext)
     fresh = ApiKeyRow.last_used_at > func.clock_timestamp() - _USED_RESOLUTION
     has_digest = or_(
@@ -70,7 +73,10 @@ def is_key_valid(session: Session, key_id: str) -> bool:
 
 
 def note_use(session: Session, key_ids: Iterable[str]) -> None:
-    """Record that these keys were used, to the minute. A key that another transaction locks is skipped."""
+    """Record that these keys were used, to the minute.
+
+    A key that another transaction locks is skipped.
+    """
     stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < func.clock_timestamp() - _USED_RESOLUTION)
     free = select(ApiKeyRow.id).where(ApiKeyRow.id.in_(list(key_ids)), stale).with_for_update(skip_locked=True)
     session.execute(

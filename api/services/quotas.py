@@ -1,4 +1,7 @@
-"""Quotas of a project: their limits and their use. The lock of the project's row orders the claims."""
+"""Quotas of a project: their limits and their use.
+
+The lock of the project's row orders the claims.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -19,7 +22,10 @@ Amount = int | float
 
 
 def limits(settings: Settings, project: ProjectRow) -> dict[str, Amount | None]:
-    """Return the project's own limits, and the deployment's defaults for the rest. None is no limit."""
+    """Return the project's own limits, and the deployment's defaults for the rest.
+
+    None is no limit.
+    """
     limits_by_name: dict[str, Amount | None] = {}
     for name in QUOTAS:
         default = getattr(settings, f"quota_{name}")
@@ -33,7 +39,8 @@ def use(session: Session, project_id: str, name: str) -> Amount:
 
 
 def claim(session: Session, settings: Settings, project_id: str, **amounts: Amount) -> None:
-    """Lock the project until the transaction ends, and check that it may use these amounts in addition.
+    """Lock the project until the transaction ends, and check that it may use these amounts in
+    addition.
 
     Money is spent by the second, so nobody can claim an amount before. Claim `spend_usd=0`: this is
     refused as soon as the limit is reached.
@@ -67,7 +74,10 @@ def view(session: Session, settings: Settings, project_id: str) -> tuple[Project
 
 
 def override(session: Session, project: str, changes: Mapping[str, Amount | str | None]) -> ProjectRow:
-    """Set limits of a project. A value is a number, None (no limit) or "default" (the deployment's limit)."""
+    """Set limits of a project.
+
+    A value is a number, None (no limit) or "default" (the deployment's limit).
+    """
     row = session.scalar(select(ProjectRow).where(ProjectRow.name == project).with_for_update(key_share=True))
     if row is None:
         raise NotFoundError("project", project)

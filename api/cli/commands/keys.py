@@ -58,7 +58,7 @@ def _create_as_operator(project: str, name: str, wanted: list[str], expires_days
 
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
     with unit_of_work() as (uow, settings):
-        made = keys.create(uow.session, settings, project=project, name=name, scopes=wanted, expires_at=expires_at)
+        made = keys.create(uow.session, settings, project, keys.KeySpec(name, wanted, expires_at=expires_at))
     return {"project": project, **_shown(made.row), "api_key": made.secret}
 
 

@@ -97,7 +97,7 @@ def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser
         name = project or f"project-{len(made)}"
 
         def issue(uow: UnitOfWork) -> tuple[str, str]:
-            row, secret = keys.create(uow.session, settings, project=name, name="tests", scopes=scopes)
+            row, secret = keys.create(uow.session, settings, name, keys.KeySpec("tests", scopes))
             return row.project_id, secret
 
         with rows.unit_of_work() as uow:

@@ -97,7 +97,7 @@ def test_without_its_database_it_says_so_and_recovers(
     settings: Settings = make_settings(url, tmp_path, database_statement_timeout_s=2)
     engine = create_engine(url)
     with Database(engine, lambda _step, _row_id: None).unit_of_work() as uow:
-        _, secret = keys.create(uow.session, settings, project="p", name="k", scopes=SCOPES)
+        _, secret = keys.create(uow.session, settings, "p", keys.KeySpec("k", SCOPES))
     engine.dispose()
     headers = {"Authorization": f"Bearer {secret}"}
     with serving(create_app(settings)) as base:
