@@ -1,14 +1,12 @@
 """Scopes of API keys."""
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from api.domain.errors import FieldError, ForbiddenError, InvalidError
 
 Scope = Literal["clusters:read", "clusters:write", "sandboxes:execute", "data:write", "data:export", "models:read", "admin"]
-SCOPES: Final[frozenset[str]] = frozenset(
-    {"clusters:read", "clusters:write", "sandboxes:execute", "data:write", "data:export", "models:read", "admin"}
-)
+SCOPES: Final[frozenset[str]] = frozenset(get_args(Scope))
 # `admin` does not include this scope. A key has it only when it is granted by name.
 EXPORT: Final = "data:export"
 ADMIN: Final = "admin"

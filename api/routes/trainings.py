@@ -2,7 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from api.domain.errors import ConflictError, DomainError, FieldError, InvalidError
+from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
@@ -14,6 +14,7 @@ from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
 from api.services import quotas, trainings
 from api.store.database import UnitOfWork
+from api.store.documents import FailureDocument
 from api.store.tables import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
@@ -55,10 +56,11 @@ async def start_training(
 
 
 def _refusal(row: TrainingRow) -> DomainError:
-    error = row.error or {}
-    kind = ConflictError if error.get("status") == 409 else InvalidError
-    fields = tuple(FieldError(item["pointer"], item["message"]) for item in error.get("errors", ()))
-    return kind(error.get("code", "refused"), error.get("detail", "The training was refused."), errors=fields)
+    if row.error is None:
+        return InvalidError("refused", "The training was refused.")
+    failure = FailureDocument.parse(row.error)
+    error_class = ConflictError if failure.status == 409 else InvalidError
+    return error_class(failure.code, failure.detail, errors=failure.errors)
 
 
 @router.get("/trainings", operation_id="list_trainings", summary="List trainings", responses=errors(404))

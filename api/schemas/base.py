@@ -5,6 +5,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from api.store.documents import FailureDocument
+
 T = TypeVar("T")
 _MOST_FIELDS = 100
 
@@ -91,4 +93,7 @@ class Failure(ResponseModel):
 
     @classmethod
     def of(cls, error: dict[str, Any] | None) -> "Failure | None":
-        return cls(code=error["code"], detail=error["detail"]) if error else None
+        if not error:
+            return None
+        failure = FailureDocument.parse(error)
+        return cls(code=failure.code, detail=failure.detail)

@@ -111,7 +111,7 @@ class Connections(ResponseModel):
         return cls(
             cluster_id=row.id,
             topology=row.topology,
-            connections=[Connection(**edge) for edge in row.connections],
+            connections=[Connection.model_validate(edge) for edge in row.connections],
             status=row.status,
         )
 

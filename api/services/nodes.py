@@ -17,6 +17,7 @@ from api.services.principals import Principal
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
+from api.store.documents import FormerSandbox
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, TrainingRow
 
 
@@ -137,7 +138,7 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
     session.flush()
     session.refresh(node)
     if node.started_at is not None and node.ended_at is not None:
-        former_sandbox = {
+        former_sandbox: FormerSandbox = {
             "sandbox_id": node.sandbox_id,
             "started_at": node.started_at.isoformat(),
             "ended_at": node.ended_at.isoformat(),
@@ -165,7 +166,7 @@ def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:
     Call this once for each round, while the cluster's row is locked.
     """
     node = session.get_one(NodeRow, row.node_id)
-    count = (node.rejected_updates or {}).get("count", 0) + 1
+    count = 1 if node.rejected_updates is None else node.rejected_updates["count"] + 1
     node.rejected_updates = {
         "count": count,
         "last_training_id": row.training_id,

@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api.domain import status
+from api.store.documents import ConnectionDocument, FormerSandbox, RejectedUpdatesDocument
 
 _JSON = JSONB(none_as_null=True)
 
@@ -139,7 +140,7 @@ class ClusterRow(Leased, Base):
     name: Mapped[str]
     topology: Mapped[str]
     config: Mapped[dict[str, Any]]
-    connections: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    connections: Mapped[list[ConnectionDocument]] = mapped_column(_JSON, server_default=text("'[]'"), default=list)
     members: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
     node_counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
@@ -177,10 +178,10 @@ class NodeRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
     sandbox_expires_at: Mapped[datetime | None]
-    former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    former_sandboxes: Mapped[list[FormerSandbox]] = mapped_column(_JSON, server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[dict[str, Any] | None]
-    rejected_updates: Mapped[dict[str, Any] | None]
+    rejected_updates: Mapped[RejectedUpdatesDocument | None] = mapped_column(_JSON)
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]

@@ -15,6 +15,7 @@ from api.services.pages import PageRequest
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database, UnitOfWork
+from api.store.documents import ConnectionDocument
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
@@ -64,7 +65,7 @@ class User:
                 transitions.move(uow.session, node, "running")
             return node.id
 
-    def connect(self, cluster_id: str) -> list[dict[str, str]]:
+    def connect(self, cluster_id: str) -> list[ConnectionDocument]:
         with self.work() as uow:
             return clusters.connect(uow, self.project, cluster_id, None).connections
 

@@ -49,9 +49,7 @@ def under_lease(context: Context, table: type[LeasedRow], row_id: str, body: Cal
         _give_back(context, table, row_id, token)
 
 
-def act(
-    context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
-) -> T:
+def act(context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run network work in an event loop of its own while the lease is renewed; LeaseLostError once it is gone."""
     return asyncio.run(_with_heartbeat(context, table, row_id, token, work))
 
