@@ -44,17 +44,17 @@ def data_path(
     if topology == "star":
         return "star", None
     if judges(consensus):
-        return "star", f"the consensus {consensus!r} judges every update by itself"
+        return "star", f"the consensus {consensus!r} checks every single update"
     if needs_single_updates(strategy):
-        return "star", f"the strategy {strategy!r} looks at every update by itself"
+        return "star", f"the strategy {strategy!r} needs every single update"
     if consensus == "gossip":
-        return ("gossip", None) if workers > 1 else ("star", "one worker has nobody to exchange with")
+        return ("gossip", None) if workers > 1 else ("star", "a single worker has no peer")
     if secure:
-        return "star", "secure aggregation: masked updates are added up at the aggregator"
+        return "star", "secure aggregation: the aggregator adds up masked updates"
     if partial:
-        return "star", "only a part of each model travels"
+        return "star", "only a part of each model is sent"
     if workers < 2:
-        return "star", "one worker has nobody to exchange with"
+        return "star", "a single worker has no peer"
     return topology, None
 
 

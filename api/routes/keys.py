@@ -49,7 +49,7 @@ async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Cre
 
     issued = await state.run(issue, caller)
     set_location(response, f"/v1/keys/{issued.row.id}")
-    return NewKey.made(issued.row, issued.secret)
+    return NewKey.with_secret(issued.row, issued.secret)
 
 
 @router.get("", operation_id="list_keys", summary="List the project's API keys", responses=errors())
@@ -85,4 +85,4 @@ async def rotate_key(key_id: KeyId, caller: Admin, state: State, body: Annotated
     issued = await state.run(
         lambda uow: keys.rotate(uow.session, state.settings, caller.project_id, key_id, body.overlap_s, caller), caller
     )
-    return NewKey.made(issued.row, issued.secret)
+    return NewKey.with_secret(issued.row, issued.secret)

@@ -70,7 +70,7 @@ class NewKey(Key):
     api_key: str = Field(description="send it as `Authorization: Bearer …`; it cannot be shown again")
 
     @classmethod
-    def made(cls, row: ApiKeyRow, secret: str) -> "NewKey":
+    def with_secret(cls, row: ApiKeyRow, secret: str) -> "NewKey":
         return cls(**_fields(row), api_key=secret)
 
 

@@ -72,7 +72,7 @@ def test_mesh_has_every_pair(names: list[str]) -> None:
 
 
 def count(topology: str, size: int, with_aggregator: bool) -> int:
-    """How many edges n workers have, by hand."""
+    """Return the number of edges of n workers, computed by hand."""
     ring = {1: 0, 2: 1}.get(size, size)
     mine = {"mesh": size * (size - 1) // 2, "ring": ring, "star": 0, "hierarchical": size - isqrt(size)}[topology]
     theirs = {"mesh": 1, "ring": 1, "star": size, "hierarchical": isqrt(size)}[topology]

@@ -1,4 +1,4 @@
-"""The document that SDKs are generated from: valid, complete, and true to what is served."""
+"""The OpenAPI document is valid and complete, and it describes what the API serves."""
 
 import re
 from pathlib import Path

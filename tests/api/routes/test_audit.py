@@ -1,4 +1,4 @@
-"""The audit log: a success is in it when it is answered, a refusal soon after, and nobody takes anything out of it."""
+"""The audit log has a success with its answer and a refusal soon after. Nobody can delete lines."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ from tests.workers.sandboxes.hosting import API_KEY, Host
 
 @pytest.fixture(scope="module")
 def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The provider is there, and knows none of the sandboxes that these tests write into rows."""
+    """The provider answers, but knows none of the sandboxes in the rows of these tests."""
     addresses = {"E2B_API_KEY": API_KEY, "E2B_API_URL": host.url, "E2B_SANDBOX_URL": host.url}
     return make_settings(postgres_url, tmp_path_factory.mktemp("models"), **addresses)
 
@@ -110,7 +110,7 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
 
 
 def test_what_is_let_into_a_sandbox_is_written_before_it_acts(user: User) -> None:
-    """The sandbox is gone: the entry stands, and a second one says how it ended."""
+    """The sandbox is gone. The first line stays, and a second one has the final status."""
     node_id = user.running(user.cluster())
     for method, path, operation, planned, options in (
         ("PUT", "files?path=/data/x", "upload_file", 201, {"content": b"x"}),

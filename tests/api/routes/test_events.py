@@ -1,4 +1,4 @@
-"""Event streams: every event once and in order, from where the client got to, until the end."""
+"""Event streams: every event once and in order, from the client's position to the end."""
 
 import json
 import threading
@@ -59,7 +59,7 @@ def everything(user: User, cluster_id: str, **params: Any) -> list[dict[str, str
 
 
 def listening(rows: Database) -> set[int]:
-    """Postgres's process ids of the connections that listen."""
+    """Return Postgres's process ids of the listening connections."""
     query = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = :name")
     with rows.unit_of_work() as uow:
         return set(uow.session.scalars(query, {"name": NAME}))
@@ -164,7 +164,7 @@ def test_a_silent_stream_shows_that_it_lives(user: User, monkeypatch: pytest.Mon
 
 
 def test_streams_are_counted_and_given_back(user: User, url: str) -> None:
-    """The server of these tests serves five at once."""
+    """The server of these tests allows five streams."""
     path = f"/v1/clusters/{user.cluster()}/events"
     for _ in range(3):
         answers = [user.http.stream("GET", path) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and documents; and what is said when the database is away."""
+"""Health, readiness, metrics and documents, also while the database is away."""
 
 import re
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_documents_can_be_switched_off(postgres_url: str, tmp_path: Path) -> Non
 
 
 def test_an_older_database_is_not_ready(postgres_server: Engine, tmp_path: Path) -> None:
-    """Migrated by another version: the revision in it is not ours."""
+    """Another version migrated the database, so its revision is unknown here."""
     with postgres_server.connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE older TEMPLATE flow_nexus_template")
     older = postgres_server.url.set(database="older").render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""Use cases in threads: bounded in number, and given up when the database is silent."""
+"""Use cases in threads: limited in number, and given up when the database is silent."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(runner
 
     found, seconds = asyncio.run(crowd())
     assert all(isinstance(item, DatabaseTimeoutError) for item in found)
-    assert seconds < 4.5  # none waited for a sleep, and the 18 that had no thread left the queue
+    assert seconds < 4.5  # nothing waited for a sleep, and the 18 without a thread left the queue
     with pytest.raises(DatabaseTimeoutError):
         runner.run_blocking(quick)
     time.sleep(5)

@@ -1,4 +1,4 @@
-"""Use cases on a real database: what is allowed when, and what is asked of the workers."""
+"""Use cases on a real database: what is allowed in which status, and which steps are enqueued."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,9 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
 
 
 class User:
-    """One project's use cases, each in a unit of work of its own; `rung` collects the bells."""
+    """The use cases of one project, each in its own unit of work. `rung` collects the enqueued
+    steps.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.rung: list[tuple[str, str]] = []

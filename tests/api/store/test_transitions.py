@@ -1,4 +1,7 @@
-"""A status changes by the table of legal moves, with an event, and the database refuses what must not be."""
+"""A status changes only by the table of legal moves, and with an event.
+
+The database refuses rows that break its constraints.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
