@@ -43,7 +43,12 @@ def conforms(expected: Any, actual: Any, where: str = "$", name: str = "") -> No
         assert actual, f"{where} is empty"
         for index, item in enumerate(actual):
             conforms(expected[0], item, f"{where}[{index}]")
-    elif isinstance(expected, bool):
+    else:
+        conforms_as_a_scalar(expected, actual, where, name)
+
+
+def conforms_as_a_scalar(expected: Any, actual: Any, where: str, name: str) -> None:
+    if isinstance(expected, bool):
         assert isinstance(actual, bool), f"{where} is not a boolean"
     elif isinstance(expected, int | float):
         assert isinstance(actual, int | float), f"{where} is not a number: {actual!r}"

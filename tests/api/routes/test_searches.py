@@ -1,4 +1,7 @@
-"""Searches as a client requests them. The tests write through the store what workers would write."""
+"""Searches as a client requests them.
+
+The tests write through the store what workers would write.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -163,7 +163,7 @@ def test_a_crowd_on_a_small_pool_is_all_served(user: User) -> None:
 
 
 def test_a_crowd_waits_longer_than_the_pool_would_let_it(user: User, postgres_url: str, tmp_path: Path) -> None:
-    """64 transactions of 0.2 s use two connections. The pool's own wait is at most three seconds."""
+    """64 transactions of 0.2 s use two connections. The pool waits at most three seconds."""
     with user.rows.unit_of_work() as uow:
         uow.session.execute(
             text(
