@@ -1,4 +1,4 @@
-"""One caller of the API, and the hands of the workers that it waits for."""
+"""One caller of the API. Its methods also do what workers would do."""
 
 import time
 from dataclasses import dataclass, replace
@@ -28,28 +28,31 @@ class User:
     secret: str
 
     def call(self, method: str, path: str, status: int, **options: Any) -> Any:
-        """The JSON of an answer that has this status."""
+        """Return the JSON of an answer and check its status."""
         answer = self.http.request(method, path, **options)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
         return answer.json()
 
     def refused(self, method: str, path: str, status: int, **options: Any) -> dict[str, Any]:
-        """The problem of an answer that has this status; checks what every problem has."""
+        """Return the problem of an answer, and check its status and its standard fields."""
         answer = self.http.request(method, path, **options)
         return problem(answer, status)
 
     def holding(self, secret: str) -> "User":
-        """The same project with another key."""
+        """Return the same project with another key."""
         http = httpx.Client(base_url=self.http.base_url, headers={"Authorization": f"Bearer {secret}"}, timeout=60)
         return replace(self, http=http, secret=secret)
 
     def key(self, **fields: Any) -> dict[str, Any]:
-        """A new key of the project, as the API shows it once."""
+        """Create a key of the project and return it with its secret."""
         made: dict[str, Any] = self.call("POST", "/v1/keys", 201, json={"name": "tests", **fields})
         return made
 
     def audited(self, count: int = 1, **filters: Any) -> list[dict[str, Any]]:
-        """The newest entries of the audit log that match, once there are `count`: refusals are written beside the requests."""
+        """Return the newest matching lines of the audit log, as soon as there are `count`.
+
+        Refusals are written beside the requests.
+        """
         end = time.monotonic() + 10
         while True:
             found: list[dict[str, Any]] = self.call("GET", "/v1/audit", 200, params={**filters, "limit": 100})["items"]
@@ -65,7 +68,7 @@ class User:
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/nodes", 202, json=fields)["node_id"])
 
     def node_runs(self, node_id: str) -> None:
-        """What a worker does once the node's agent answers."""
+        """Do what a worker does when the node's agent answers."""
         with self.rows.unit_of_work() as uow:
             row = uow.session.get_one(NodeRow, node_id)
             row.sandbox_id = f"sbx{node_id[-10:]}"
@@ -78,7 +81,7 @@ class User:
         return node_id
 
     def ready(self, **fields: Any) -> str:
-        """A connected cluster of one worker and an aggregator."""
+        """Create a connected cluster with one worker and an aggregator."""
         cluster_id = self.cluster(**fields)
         self.running(cluster_id)
         self.running(cluster_id, node_type="parameter_server")
@@ -86,15 +89,15 @@ class User:
         return cluster_id
 
     def training(self, cluster_id: str) -> str:
-        """A training that nobody has looked at yet."""
+        """Create a training that no step has advanced."""
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/trainings", 202, json=TRAINING)["training_id"])
 
     def search(self, cluster_id: str, **fields: Any) -> str:
-        """A search whose first training has not begun."""
+        """Create a search whose first training has not begun."""
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/searches", 202, json={**SEARCH, **fields})["search_id"])
 
     def nodes(self, cluster_id: str) -> list[str]:
-        """Ids of all nodes, over all pages."""
+        """Return the ids of all nodes, over all pages."""
         found: list[str] = []
         cursor: str | None = None
         while True:
@@ -107,7 +110,7 @@ class User:
                 return found
 
     def newest_training(self, cluster_id: str) -> str:
-        """The id of a training whose POST is still waiting for its check."""
+        """Return the id of a training whose POST still waits for its check."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
             sessions = self.call("GET", f"/v1/clusters/{cluster_id}/status", 200)["training_sessions"]
@@ -117,7 +120,7 @@ class User:
         raise AssertionError("no training was made")
 
     def cluster_ends(self, cluster_id: str) -> None:
-        """What a worker does once a terminating cluster's sandboxes are gone."""
+        """Do what a worker does when the sandboxes of a terminating cluster have ended."""
         with self.rows.unit_of_work() as uow:
             transitions.move(uow.session, uow.session.get_one(ClusterRow, cluster_id), "terminated")
 
@@ -128,7 +131,7 @@ class User:
             transitions.move(uow.session, row, status)
 
     def prediction_done(self, cluster_id: str, besides: str) -> None:
-        """What a worker does with the one prediction that is not `besides`."""
+        """Do what a worker does with the only prediction that is not `besides`."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
             with self.rows.unit_of_work() as uow:
@@ -168,7 +171,7 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def held_requests(url: str) -> int:
-    """How many answers and event streams the server holds, as it tells Prometheus."""
+    """Return the number of held answers and event streams, from the Prometheus metrics."""
     lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
     (value,) = [line.partition(" ")[2] for line in lines if line.startswith("flow_nexus_held_requests ")]
     return int(float(value))
