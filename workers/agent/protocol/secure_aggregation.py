@@ -36,13 +36,18 @@ class AdvertiseKeys(Message):
     samples: int = Field(ge=1)
 
 
-class RosterResult(Message):
+class PhaseResult(Message):
+    """An answer that is complete once its phase is closed."""
+
+    closed: bool
+
+
+class RosterResult(PhaseResult):
     """The keys of all workers in the sum.
 
     The phase closes when all keys have come, or at the round's deadline.
     """
 
-    closed: bool
     members: list[AdvertiseKeys] = Field([])
 
 
@@ -53,10 +58,9 @@ class ShareSecrets(Message):
     shares: dict[str, str] = Field(description="receiver -> encrypted share of the sender's seed and of its masking key")
 
 
-class SharesResult(Message):
+class SharesResult(PhaseResult):
     """The shares that the others have sent to this worker."""
 
-    closed: bool
     shares: dict[str, str] = Field({}, description="sender -> share that it encrypted for this worker")
 
 
@@ -66,10 +70,9 @@ class AskSurvivors(Message):
     node_id: str
 
 
-class SurvivorsResult(Message):
+class SurvivorsResult(PhaseResult):
     """The workers whose masked updates have arrived."""
 
-    closed: bool
     node_ids: list[str] = Field([])
 
 
