@@ -11,7 +11,7 @@ from tests.workers.agent.texts import LABELS, samples
 from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import freezing
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
-from workers.agent.privacy.per_example import PerExampleGradients, check
+from workers.agent.privacy.per_example import PerExampleGradients, require_support
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime.paths import SandboxRoot
 
@@ -108,9 +108,9 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_is_found_out(tmp_path: Path) -> None:
     made = network("cnn", tmp_path)
-    check(made)
+    require_support(made)
     dropout: Any = made.model.dropout
     looks_at_values = dropout.register_forward_hook(lambda _m, _i, output: output if output.sum() > 0 else -output)
     with pytest.raises(Exception, match="differential_privacy_unavailable"):
-        check(made)
+        require_support(made)
     looks_at_values.remove()
