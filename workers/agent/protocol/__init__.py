@@ -7,7 +7,7 @@ All other classes are parts of messages (`Peer`, `ModelSpec`, `Vote`).
 Only `AgentConfig` travels in a file, and `AgentHealth` answers a request without a body.
 
 Every request has the header `Authorization: Bearer <token>` (peers/tokens.py). The token names the
-caller. server.py decides which roles may call a route.
+caller. The server decides which roles may call a route.
 Errors are JSON `{"code": ..., "message": ...}` with a 4xx or 5xx status.
 A message never quotes data.
 
