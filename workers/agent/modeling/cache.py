@@ -55,7 +55,7 @@ class ModelCache:
         key = (*name, freeze_layers, hold_out)
         if self._shard is None or self._shard[0] != key:
             found = shards.read(self._root, dataset)
-            training, held_out = shards.split(found) if hold_out else (found, found.take([]))
+            training, held_out = shards.split(found) if hold_out else (found, found.select([]))
             network = self.network(spec)
             encoded = (network.encoded(samples.texts, samples.labels) for samples in (training, held_out))
             self._shard = (key, EncodedShard(*(self._above(network, part, freeze_layers) for part in encoded)))
