@@ -1,4 +1,7 @@
-"""The model card of an export: what was measured, round by round, and how to use the folder. No data."""
+"""The model card of an export: the metrics of each round, and how to use the folder.
+
+It has no data.
+"""
 
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.exports import ExportModel
@@ -14,7 +17,7 @@ _GRAPHS = (
 
 
 def card(request: ExportModel, temperature: float | None, int8: QuantizationResult | None) -> str:
-    """Markdown. `int8` is None where no ONNX graph was asked for."""
+    """Return the card as Markdown. `int8` is None when no ONNX graph was requested."""
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     facts: dict[str, object] = {**request.card, "temperature": temperature}
     if int8 is not None:

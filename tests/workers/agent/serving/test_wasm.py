@@ -1,7 +1,7 @@
 """An exported graph in WebAssembly gives the labels that torch gives.
 
-Needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache): without them it is skipped, under
-`make wasm`, which takes every architecture, it fails.
+Needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache): without them it
+is skipped, under `make wasm`, which takes every architecture, it fails.
 """
 
 import hashlib
