@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from tests.workers.agent.acting import Acting, key_of, passes_of
+from tests.workers.agent.acting import Acting, key_of, tokens_of
 from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Message, Peer
@@ -38,7 +38,7 @@ class Fleeting:
 
     def post(self, path: str, message: Message) -> dict[str, Any]:
         """As the control plane: peers go with this agent's passes at them."""
-        passes = passes_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
+        passes = tokens_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
         answer = self.http.post(path, content=with_tokens(message, passes).model_dump_json())
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()

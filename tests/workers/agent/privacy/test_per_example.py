@@ -1,4 +1,4 @@
-"""Sums of clipped gradients against one backward pass for each example."""
+"""Sums of clipped gradients, compared with one backward pass for each example."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ def encoded(network: Network) -> EncodedTexts:
 
 
 def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
-    """Each example's gradient by itself, scaled to at most _NORM; norms on both sides of it occur."""
+    """Compute each example's gradient alone, scaled to at most _NORM.
+
+    Some norms are above _NORM and some are below.
+    """
     total = {name: torch.zeros_like(p) for name, p in network.model.named_parameters() if p.requires_grad}
     norms = []
     for index in range(len(data)):

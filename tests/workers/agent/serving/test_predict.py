@@ -84,7 +84,8 @@ def test_each_way_combines_what_the_workers_say(trained: Federation, way: str, e
         MODEL.labels[index] for index in wanted.argmax(1).tolist()
     ]
     confidences = [prediction["confidence"] for prediction in answer["predictions"]]
-    # The range of 8-bit activations depends on the batch, and a part of the texts has other batches.
+    # The range of 8-bit activations depends on the batch, and a part of the texts has other
+    # batches.
     assert confidences == pytest.approx(wanted.max(1).values.tolist(), abs=1e-4 if engine == "torch" else 5e-3)
     assert set(answer["engines"].values()) == {"torch" if engine == "torch" else "onnx-int8"}
     assert (answer["nodes_used"], answer["lost"]) == (2, [])
