@@ -123,9 +123,9 @@ def with_activations(model: nn.Module, count: int, data: EncodedTexts, folder: P
             model(input_ids=ids, attention_mask=mask)
             if kept is None:
                 kept = _empty_activations(len(data.ids), recorder.seen.shape[2], folder)
-            found = recorder.seen[mask.bool()].numpy()
-            starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-            kept[starts] = found
+            outputs = recorder.seen[mask.bool()].numpy()
+            places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+            kept[places] = outputs
     return replace(data, activations=kept, frozen_layers=count)
 
 
@@ -147,8 +147,8 @@ def frozen_activations(data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Te
         raise ValueError("these texts have no kept activations")
     _, mask = data.batch(batch)
     hidden = np.zeros((*mask.shape, data.activations.shape[1]), np.float32)
-    starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-    hidden[mask.bool().numpy()] = data.activations[starts]
+    places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+    hidden[mask.bool().numpy()] = data.activations[places]
     return torch.from_numpy(hidden)
 
 

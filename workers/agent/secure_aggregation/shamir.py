@@ -49,4 +49,4 @@ def join(shares: Mapping[int, int]) -> bytes:
     try:
         return secret.to_bytes(SECRET_BYTES, "big")
     except OverflowError:
-        raise ValueError("these are no shares of one secret") from None
+        raise ValueError("these are not shares of one secret") from None

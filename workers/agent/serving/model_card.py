@@ -9,7 +9,7 @@ from workers.agent.serving.int8_graph import QuantizationResult
 
 _ORIGIN = "A text classifier trained by {} with Flow Nexus: {}."
 _FEDERATED = ("federated learning", "its training data never left the workers' sandboxes")
-_POOLED = ("synchronous data-parallel learning", "one pooled data set was shared out over the workers")
+_POOLED = ("synchronous data-parallel learning", "one pooled data set was divided among the workers")
 _GRAPHS = (
     "`model.onnx` takes `input_ids` and `attention_mask`, int64 of shape (texts, tokens), and gives `logits`, fp32 of shape"
     " (texts, classes). ONNX Runtime runs it, in browsers too (WASM)."

@@ -32,20 +32,20 @@ class AdaptiveOptimizer:
     tau: float
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
         """Return the next global model and the next optimizer state.
 
-        An empty `memory` starts a new state.
+        An empty `optimizer_state` starts a new state.
         """
         model: State = {}
-        next_memory: State = {}
+        next_state: State = {}
         for name, parameter in base.items():
             difference = mean[name] - parameter
-            first = memory.get(f"m/{name}", torch.zeros_like(parameter)) * self.beta_1 + difference * (1 - self.beta_1)
+            first = optimizer_state.get(f"m/{name}", torch.zeros_like(parameter)) * self.beta_1 + difference * (1 - self.beta_1)
             second = self.second(
-                memory.get(f"v/{name}", torch.full_like(parameter, self.tau**2)), difference.square(), self.beta_2
+                optimizer_state.get(f"v/{name}", torch.full_like(parameter, self.tau**2)), difference.square(), self.beta_2
             )
             model[name] = parameter + self.learning_rate * first / (second.sqrt() + self.tau)
-            next_memory[f"m/{name}"], next_memory[f"v/{name}"] = first, second
-        return model, next_memory
+            next_state[f"m/{name}"], next_state[f"v/{name}"] = first, second
+        return model, next_state

@@ -24,17 +24,17 @@ class OuterNesterov:
     momentum: float
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
         """Return the next global model and the next optimizer state.
 
-        An empty `memory` starts a new state.
+        An empty `optimizer_state` starts a new state.
         """
         model: State = {}
-        next_memory: State = {}
+        next_state: State = {}
         for name, parameter in base.items():
             outer = parameter - mean[name]
-            velocity = memory.get(f"v/{name}", torch.zeros_like(parameter)) * self.momentum + outer
+            velocity = optimizer_state.get(f"v/{name}", torch.zeros_like(parameter)) * self.momentum + outer
             model[name] = parameter - self.learning_rate * (outer + self.momentum * velocity)
-            next_memory[f"v/{name}"] = velocity
-        return model, next_memory
+            next_state[f"v/{name}"] = velocity
+        return model, next_state

@@ -30,11 +30,12 @@ class ServerOptimizer(Protocol):
     """A step of the server from the global model towards the combined model."""
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
         """Return the next global model and the next optimizer state.
 
-        `base` is the round's base, `mean` the combined model, `memory` the last optimizer state.
+        `base` is the round's base, `mean` the combined model, `optimizer_state` the last optimizer
+        state.
         """
 
 

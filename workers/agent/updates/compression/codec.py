@@ -14,7 +14,7 @@ from workers.agent.storage.tensors import State
 from workers.agent.updates.compression import quantize, sparsify
 
 _SCALES = ":scales"
-# So many neighbours share a scale in a sparse update. Neighbours mostly belong to one channel.
+# In a sparse update, 256 neighbouring values share a scale. They mostly belong to one channel.
 _BLOCK = 256
 
 
