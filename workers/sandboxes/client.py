@@ -207,7 +207,7 @@ class SandboxClient:
     async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
         """Return the endpoint of a port as another sandbox reaches it.
 
-        An isolated local sandbox has no network. It reaches other sandboxes through the host's gateway.
+        An isolated local sandbox has no network. It reaches others through the host's gateway.
         """
         endpoint = await self.endpoint(sandbox_id, port)
         if self._host is None:

@@ -35,7 +35,7 @@ class HostApp:
 
 
 class GatewayApp:
-    """The part of the host that sandboxes reach: the ports of their peers, with the peers' tokens."""
+    """The part of the host that sandboxes reach: the ports of peers, with the peers' tokens."""
 
     def __init__(self, manager: SandboxManager) -> None:
         self._proxy = SandboxProxy(manager, ports_only=True)

@@ -48,7 +48,7 @@ class Cgroups:
         return list(map(str, groups))
 
     def visible_inside(self, name: str) -> dict[str, str]:
-        """Map the path where a sandbox's programs read their limits to the folder to mount there."""
+        """Map the path where a sandbox's programs read their limits to the folder mounted there."""
         target = "/sys/fs/cgroup" if self.version == 2 else "/sys/fs/cgroup/memory"
         return {target: str(self.memory / name)}
 
@@ -61,7 +61,7 @@ class Cgroups:
         }
 
     def remove(self, name: str) -> None:
-        """Remove a sandbox's groups. The kernel frees a group shortly after its last process ends."""
+        """Remove a sandbox's groups. The kernel frees a group shortly after its last process."""
         for parent in self._parents:
             for _ in range(_REMOVE_TRIES):
                 try:
@@ -140,7 +140,7 @@ def _parent(controller: str, name: str) -> Path | None:
 
 
 def _version_2(name: str) -> Cgroups | None:
-    """Create the parent below the root or below our own group, where controllers can be delegated."""
+    """Create the parent below the root or our own group, where controllers can be delegated."""
     for above in (_ROOT, _ROOT / _own_paths().get("", "/").lstrip("/")):
         parent = above / name
         try:

@@ -46,7 +46,7 @@ class SandboxLaunch:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How this host isolates sandboxes. The folder `shared` holds the files that all of them see."""
+    """How this host isolates sandboxes. The folder `shared` holds files that all of them see."""
 
     kind: IsolationKind
     shared: Path
@@ -56,7 +56,7 @@ class Isolation:
         return self.kind != "none"
 
     def owner(self, number: int) -> int | None:
-        """Return the machine's user that sandbox `number` runs as, or None for the host's own user."""
+        """Return the machine's user that sandbox `number` runs as, or None for the host's user."""
         return _FIRST_OWNER + number if self.isolated and os.getuid() == 0 else None
 
     @property

@@ -64,7 +64,7 @@ class NamespacePlan(TypedDict):
 
 
 class LaunchPlan(TypedDict):
-    """The program's one argument. `parent` is the host's process id; `cgroups` are folders to join."""
+    """The program's one argument. `parent` is the host's process id. `cgroups` are folders."""
 
     parent: int
     isolated: bool
@@ -143,12 +143,12 @@ def _build_tree(plan: NamespacePlan) -> None:
     _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     for mount in plan["mounts"]:
         place = Path(str(scratch) + mount["target"])
-        # The sandbox may have put links below its own folders. Here they would still lead out of it.
+        # The sandbox may have put links below its own folders. Here they still lead out of it.
         if place.is_symlink() or not place.parent.resolve().is_relative_to(scratch.resolve()):
             sys.exit(f"a link is in the place of {mount['target']}")
         _mount_entry(mount, place)
     os.chdir(scratch)
-    # This stacks the old root on the new one, so it needs no folder of its own. Then it is unmounted.
+    # This stacks the old root on the new one, so it needs no folder. Then it is unmounted.
     if _libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."):
         _fail("pivot_root")
     if _libc.umount2(b".", _MNT_DETACH):
