@@ -153,7 +153,7 @@ class _ProxiedRequest:
                     await task
 
     async def _wait_for_disconnect(self) -> None:
-        """Wait until the client disconnects. The same channel carries the body, which comes first."""
+        """Wait until the client disconnects. The body uses the same channel, so it comes first."""
         await self._sent.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass

@@ -100,8 +100,8 @@ class LimitEnforcer:
             if self.reached_storage_limit != limit:
                 self._log.write("system", f"{limit} limit reached: every command was killed")
         self.reached_storage_limit, self._last = limit, use
-        # The agent, a service, hides so that no other process reads its token. Any process is hidden
-        # for a moment between its fork and its exec. It is killed only if it hides at two checks.
+        # The agent, a service, hides so that no other process reads its token. Others are hidden
+        # for a moment between fork and exec. So a process is killed only if it hides at two checks.
         use.hiding -= with_descendants(self._table.services())
         for pid in self._hiding & use.hiding:
             with contextlib.suppress(ProcessLookupError):
