@@ -32,7 +32,7 @@ def agent_requirements() -> list[str]:
 def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
     """Return the template's definition.
 
-    `torch_index` is the URL of a package index with CPU builds of torch. They have a tenth of the size.
+    `torch_index` is the URL of a package index with CPU builds of torch, a tenth of the size.
     """
     torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
     others = [requirement for requirement in agent_requirements() if requirement not in torch]

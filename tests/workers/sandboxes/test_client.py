@@ -1,4 +1,4 @@
-"""The provider's promises, kept by the real client against a real host."""
+"""The real client against a real host keeps what `SandboxProvider` promises."""
 
 import hashlib
 import io
