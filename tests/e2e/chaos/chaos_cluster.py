@@ -93,7 +93,7 @@ class ChaosCluster:
         self.walk = PatientWalk(stack.url, stack.api_key)
         self._epochs = epochs
         self._frozen_s = frozen_s
-        # The seconds of a round in an undisturbed training. A fault comes at a random moment of one.
+        # Seconds of a round, undisturbed. A fault comes at a random moment of a round.
         self._round_s = 1.0
         self.cluster_id, self.workers, self.aggregator = self.walk.cluster(WORKERS)
         for node_id in self.workers:

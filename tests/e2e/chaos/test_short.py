@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: one training with five faults, chosen anew in each run."""
+"""The short form of `make chaos`: one training with five faults, chosen at random in each run."""
 
 import random
 import tempfile

@@ -153,11 +153,11 @@ def parse_create_request(body: object, key: str | None, templates: TemplateNames
             for a feature that this host lacks.
     """
     fields = parse_body(_CreateBody, body)
-    for feature in fields.unsupported():
-        raise BadRequestError(f"this host does not support {feature}", 501)
+    if features := fields.unsupported():
+        raise BadRequestError(f"this host does not support {features[0]}", 501)
     network = fields.network or _NetworkBody()
-    for option in network.unsupported():
-        raise BadRequestError(f"this host does not support network.{option}: its sandboxes have no way out", 501)
+    if options := network.unsupported():
+        raise BadRequestError(f"this host does not support network.{options[0]}: its sandboxes have no way out", 501)
     if key is not None and not (0 < len(key) <= _MAX_KEY_LENGTH and key.replace("-", "").isalnum() and key.isascii()):
         raise BadRequestError("an idempotency key has 1 to 255 letters, digits and hyphens")
     return CreateRequest(

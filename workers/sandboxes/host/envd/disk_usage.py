@@ -40,11 +40,11 @@ class _OpenFolder:
         os.close(self.descriptor)
 
 
-def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsage | None = None) -> DiskUsage:
+def measure_disk(folders: Iterable[str], *, own_processes: bool, stop_above: DiskUsage | None = None) -> DiskUsage:
     """Measure all that lies below `folders`.
 
     What the host mounted below them is not the sandbox's own, for example Python. Stop as soon as
-    the count is above `enough`. With `own_processes`, /proc shows the sandbox's processes only.
+    the count is above `stop_above`. With `own_processes`, /proc shows only the sandbox's processes.
     Then removed files that they have open count too.
     """
     usage = DiskUsage()
@@ -59,8 +59,8 @@ def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsa
         except OSError:
             continue
         pending.append((None, folder, folder))
-    while pending and (enough is None or (usage.bytes <= enough.bytes and usage.files <= enough.files)):
-        base, path, whole = pending.pop()
+    while pending and (stop_above is None or (usage.bytes <= stop_above.bytes and usage.files <= stop_above.files)):
+        base, path, whole_path = pending.pop()
         try:
             opened = _OpenFolder(_open(base, path))
         except OSError:
@@ -73,11 +73,11 @@ def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsa
                 continue
             usage.files += 1
             usage.bytes += status.st_blocks * _BLOCK
-            below = None if whole is None else f"{whole}/{entry.name}"
-            if stat.S_ISDIR(status.st_mode) and below not in mounted:
-                if below is not None and not any(point.startswith(f"{below}/") for point in mounted):
-                    below = None
-                pending.append((opened, entry.name, below) if is_long else (base, f"{path}/{entry.name}", below))
+            entry_path = None if whole_path is None else f"{whole_path}/{entry.name}"
+            if stat.S_ISDIR(status.st_mode) and entry_path not in mounted:
+                if entry_path is not None and not any(point.startswith(f"{entry_path}/") for point in mounted):
+                    entry_path = None
+                pending.append((opened, entry.name, entry_path) if is_long else (base, f"{path}/{entry.name}", entry_path))
     if own_processes:
         _count_removed_files(usage, devices)
     return usage

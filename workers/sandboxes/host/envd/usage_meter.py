@@ -53,9 +53,9 @@ class UsageMeter:
             disk_total_bytes=self._settings.disk_bytes,
         )
 
-    def disk(self, enough: DiskUsage | None = None) -> DiskUsage:
-        """Measure the sandbox's folders. Stop as soon as the count is above `enough`."""
-        return measure_disk(self._folders, own_processes=self.own_processes, enough=enough)
+    def disk(self, stop_above: DiskUsage | None = None) -> DiskUsage:
+        """Measure the sandbox's folders. Stop as soon as the count is above `stop_above`."""
+        return measure_disk(self._folders, own_processes=self.own_processes, stop_above=stop_above)
 
     def free(self) -> tuple[int, int]:
         """Return the free bytes and the free number of files of the folders' file system."""

@@ -60,7 +60,7 @@ class UsageReport:
     """What a sandbox uses, as envd answers `GET /metrics`. Sizes are in bytes.
 
     `cpu_used_pct` is in percent of one core since the last measurement. It and `memory_used_bytes`
-    are None where the sandbox's processes cannot be told from the machine's.
+    are None where the sandbox's processes cannot be distinguished from the machine's.
     """
 
     cpu_count: int
