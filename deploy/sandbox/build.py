@@ -1,8 +1,11 @@
-"""Builds the sandbox templates at E2B (or another host of its protocol): `python deploy/sandbox/build.py`.
+"""Build the sandbox templates at E2B or another host of its protocol.
 
-Reads E2B_API_KEY, and E2B_DOMAIN or E2B_API_URL where it is not E2B's own cloud. What goes in: Python with the `agent`
-extra of pyproject.toml, node, tar, and the agent's code below /opt/flow-nexus. Both templates have the same content; the
-name tells the control plane which language `execute` takes.
+Run `python deploy/sandbox/build.py`. It reads E2B_API_KEY. For a host other than E2B's own cloud,
+it also reads E2B_DOMAIN or E2B_API_URL.
+
+A template contains Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
+below /opt/flow-nexus. Both templates have the same content. A template's name tells the control
+plane which language `execute` uses by default.
 """
 
 import argparse
@@ -16,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 AGENT_ROOT = "/opt/flow-nexus"
 FOLDERS = "/data /model /export"
 TEMPLATES = ("python", "nodejs")
-# Python runs it at every start, whoever starts it; a template's environment ends with its build.
+# Python reads this file at every start. Environment variables of a template end with its build.
 PATH_FILE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')/flow_nexus.pth"
 
 
@@ -27,7 +30,10 @@ def agent_requirements() -> list[str]:
 
 
 def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
-    """`torch_index` is the URL of a package index with CPU builds of torch, which are a tenth of the size."""
+    """Return the template's definition.
+
+    `torch_index` is the URL of a package index with CPU builds of torch, a tenth of the size.
+    """
     torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
     others = [requirement for requirement in agent_requirements() if requirement not in torch]
     index = f"--index-url '{torch_index}' " if torch_index else ""
@@ -56,17 +62,17 @@ def main() -> None:
     parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--torch-index", help="package index with CPU builds of torch; by default pip's own")
     parser.add_argument("--dry-run", action="store_true", help="print the Dockerfile and build nothing")
-    given = parser.parse_args()
-    template = make_template(given.python, given.torch_index)
-    if given.dry_run:
+    options = parser.parse_args()
+    template = make_template(options.python, options.torch_index)
+    if options.dry_run:
         print(Template.to_dockerfile(template))
         return
     for name in TEMPLATES:
         Template.build(
             template,
-            given.prefix + name,
-            cpu_count=given.cpus,
-            memory_mb=given.memory_mb,
+            options.prefix + name,
+            cpu_count=options.cpus,
+            memory_mb=options.memory_mb,
             on_build_logs=default_build_logger(),
         )
 
