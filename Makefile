@@ -7,19 +7,19 @@ SHELL := /bin/bash
 .PHONY: help demo up test test-fast wasm chaos-short chaos hostile check fuzz bench openapi lock clean
 
 help:
-	@echo "make demo     the whole job on this machine, then nothing left running (DATA=folder EPOCHS=n)"
+	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
 	@echo "make test-fast  the unit tests: no stack, no torch"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
-	@echo "make chaos    trainings that are killed at random moments (KILLS=50 SEED=n)"
-	@echo "make chaos-short  one training that five things happen to"
-	@echo "make hostile  hostile code in the sandboxes, the long attacks too"
+	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
+	@echo "make chaos-short  one training with five faults"
+	@echo "make hostile  run hostile code in the sandboxes, also the long attacks"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
 	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
-	@echo "make bench    the benchmarks that README quotes, into tests/benchmarks/RESULTS.md"
-	@echo "make openapi  write openapi.json anew"
-	@echo "make lock     resolve the dependencies anew (needs uv)"
+	@echo "make bench    the benchmarks of docs/figures.md, into tests/benchmarks/RESULTS.md"
+	@echo "make openapi  write openapi.json again"
+	@echo "make lock     resolve the dependencies again (needs uv)"
 	@echo "make clean    remove .venv, caches and demo state"
 
 $(INSTALLED):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +32,7 @@ from api.routes import (
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.listener import Listener
+from api.runtime.log_setup import set_up_logging
 from api.runtime.transactions import UseCaseRunner
 from api.settings import Settings
 from api.store.database import Database, make_engine
@@ -109,6 +109,5 @@ def create_app(settings: Settings) -> FastAPI:
 
 def create_app_from_env() -> FastAPI:
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    set_up_logging(settings.log_level)
     return create_app(settings)

@@ -11,20 +11,20 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
-from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
 from workers.agent.protocol.admin import AgentHealth
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
-from workers.agent.protocol.common import Stopped
-from workers.agent.protocol.consensus import Ballot, VoteResult
-from workers.agent.protocol.exports import Export, Exported
-from workers.agent.protocol.inference import Evaluate, Evaluation, Predict, Predictions
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
+from workers.agent.protocol.common import StopResult
+from workers.agent.protocol.consensus import RequestVote, VoteResult
+from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.inference import EvaluateModel, EvaluationResult, PredictionResult, PredictTexts
 from workers.agent.protocol.training import (
-    ReplicaStored,
+    CheckShard,
+    InitTraining,
+    InitTrainingResult,
     ReplicateModel,
-    ShardCheck,
+    ReplicateResult,
     ShardReport,
-    TrainingInit,
-    TrainingReady,
     TrainReport,
     TrainRound,
 )
@@ -62,7 +62,7 @@ class ClusterKeys:
     def key(self, node_id: str) -> str:
         return hmac.digest(self._secret, f"{self._cluster_id}/{node_id}".encode(), "sha256").hex()
 
-    def pass_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+    def token_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
         return issue(self.key(node_id), caller)
 
 
@@ -78,10 +78,10 @@ class AgentClient:
     def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
         """`agent` as its peers shall know it."""
         self.node_id = agent.node_id
-        self._pass_at = partial(keys.pass_at, caller=agent)
+        self._token_at = partial(keys.token_at, caller=agent)
         self._client = httpx.AsyncClient(
             base_url=endpoint.url,
-            headers={**endpoint.headers, "Authorization": f"Bearer {keys.pass_at(self.node_id)}"},
+            headers={**endpoint.headers, "Authorization": f"Bearer {keys.token_at(self.node_id)}"},
             transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
             timeout=httpx.Timeout(30, connect=_CONNECT_S),
         )
@@ -97,11 +97,11 @@ class AgentClient:
     async def health(self) -> AgentHealth:
         return await self._call("GET", "/health", AgentHealth, timeout_s=5)
 
-    async def check_shard(self, request: ShardCheck) -> ShardReport:
+    async def check_shard(self, request: CheckShard) -> ShardReport:
         return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
 
-    async def init_training(self, request: TrainingInit) -> TrainingReady:
-        return await self._call("POST", "/trainings", TrainingReady, request, timeout_s=300)
+    async def init_training(self, request: InitTraining) -> InitTrainingResult:
+        return await self._call("POST", "/trainings", InitTrainingResult, request, timeout_s=300)
 
     async def aggregate(self, request: AggregateRound) -> AggregateReport:
         return await self._call("POST", "/rounds/aggregate", AggregateReport, request)
@@ -127,26 +127,26 @@ class AgentClient:
 
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
         return await self._call(
-            "POST", f"/trainings/{training_id}/rounds/{number}/drop", AggregateReport, Drop(node_ids=node_ids)
+            "POST", f"/trainings/{training_id}/rounds/{number}/drop", AggregateReport, DropWorkers(node_ids=node_ids)
         )
 
-    async def stop(self, training_id: str) -> Stopped:
-        return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
+    async def stop(self, training_id: str) -> StopResult:
+        return await self._call("POST", f"/trainings/{training_id}/stop", StopResult)
 
-    async def replicate_model(self, request: ReplicateModel) -> ReplicaStored:
-        return await self._call("POST", "/models", ReplicaStored, request, timeout_s=120)
+    async def replicate_model(self, request: ReplicateModel) -> ReplicateResult:
+        return await self._call("POST", "/models", ReplicateResult, request, timeout_s=120)
 
-    async def evaluate(self, request: Evaluate) -> Evaluation:
-        return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
+    async def evaluate(self, request: EvaluateModel) -> EvaluationResult:
+        return await self._call("POST", "/evaluations", EvaluationResult, request, timeout_s=600)
 
-    async def vote(self, request: Ballot) -> VoteResult:
+    async def vote(self, request: RequestVote) -> VoteResult:
         return await self._call("POST", "/ballots", VoteResult, request, timeout_s=10)
 
-    async def predict(self, request: Predict) -> Predictions:
-        return await self._call("POST", "/predictions", Predictions, request, timeout_s=600)
+    async def predict(self, request: PredictTexts) -> PredictionResult:
+        return await self._call("POST", "/predictions", PredictionResult, request, timeout_s=600)
 
-    async def export(self, request: Export) -> Exported:
-        return await self._call("POST", "/exports", Exported, request, timeout_s=600)
+    async def export(self, request: ExportModel) -> ExportResult:
+        return await self._call("POST", "/exports", ExportResult, request, timeout_s=600)
 
     async def _call(
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
@@ -157,7 +157,7 @@ class AgentClient:
                 response = await self._client.request(
                     method,
                     path,
-                    content=introduced(body, self._pass_at).model_dump_json() if body else None,
+                    content=with_tokens(body, self._token_at).model_dump_json() if body else None,
                     headers={"Content-Type": "application/json"} if body else None,
                     timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
                 )

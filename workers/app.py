@@ -1,10 +1,9 @@
-"""The Celery app: transport only. What is to be done stands in the rows; a message says which row to look at."""
-
-from typing import Any
+"""The Celery app is transport only. The work is described in rows; a message names the row to read."""
 
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from api.domain.steps import QUEUE, PeriodicStep, task_name
 from api.settings import Settings
 from workers.context import draining
 
@@ -27,26 +26,26 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 10,
     },
-    task_default_queue="flow_nexus",
+    task_default_queue=QUEUE,
     timezone="UTC",
     beat_schedule={
         "sweep": {
-            "task": "flow_nexus.sweep",
+            "task": task_name(PeriodicStep.SWEEP),
             "schedule": settings.sweep_interval_s,
             "options": {"expires": settings.sweep_interval_s},
         },
         "limits": {
-            "task": "flow_nexus.limits",
+            "task": task_name(PeriodicStep.LIMITS),
             "schedule": settings.limits_interval_s,
             "options": {"expires": settings.limits_interval_s},
         },
         "retention": {
-            "task": "flow_nexus.retention",
+            "task": task_name(PeriodicStep.RETENTION),
             "schedule": settings.retention_interval_s,
             "options": {"expires": settings.retention_interval_s},
         },
         "reconcile": {
-            "task": "flow_nexus.reconcile",
+            "task": task_name(PeriodicStep.RECONCILE),
             "schedule": settings.reconcile_interval_s,
             "options": {"expires": settings.reconcile_interval_s},
         },
@@ -55,5 +54,5 @@ app.conf.update(
 
 
 @worker_shutting_down.connect
-def _drain(**_: Any) -> None:
+def _start_draining(**_: object) -> None:
     draining.set()

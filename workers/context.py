@@ -1,16 +1,16 @@
-"""What every step needs, made once per worker process."""
+"""What every step needs. Each worker process builds it once."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
 from api.runtime.dispatch import CeleryDispatcher
+from api.runtime.log_setup import set_up_logging
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from workers.sandboxes.client import SandboxClient
 
-# Set when this process is asked to end: steps then give their rows back at once, for another worker to go on with.
+# Set when this process is asked to end. Steps then release their rows at once for another worker.
 draining = threading.Event()
 
 
@@ -26,8 +26,8 @@ def make_context(settings: Settings) -> Context:
 
 
 @lru_cache(maxsize=1)
-def current() -> Context:
+def current_context() -> Context:
+    """Return this process's context; the first call also sets up logging."""
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    set_up_logging(settings.log_level)
     return make_context(settings)

@@ -1,4 +1,7 @@
-"""Where the API is and which key opens it: flags, environment, the user's file, the folder's embedded stack, in that order."""
+"""The URL of the API and the API key.
+
+The sources, in this order: flags, environment, the user's file, the embedded stack of the folder.
+"""
 
 import os
 import shlex
@@ -30,15 +33,19 @@ class _ConfigSource:
 
 
 def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str], folder: Path) -> Target:
-    """Choose URL and key, each from the first place that names it.
+    """Choose the URL and the key, each from the first source that has it.
 
-    A key from a file goes nowhere but to that file's own URL (or, if the file names none, to the URL of the flag, the
-    environment or the default), so a folder's settings can never draw out a key that was meant for another server.
+    A key from a file is sent only to the URL of the same file. If that file has no
+    URL, the URL of the flag, the environment or the default gets the key. So the settings of a
+    folder can never send a key to another server.
+
+    Raises:
+        UsageError: The URL, the key or a file is not valid.
     """
     sources = [*_user_file(environment), *_stack_file(folder)]
-    asked = url or environment.get(URL_VARIABLE)
-    from_file = None if asked else next((source.url for source in sources if source.url), None)
-    chosen = _checked(asked or from_file or DEFAULT_URL)
+    explicit = url or environment.get(URL_VARIABLE)
+    from_file = None if explicit else next((source.url for source in sources if source.url), None)
+    chosen = _checked(explicit or from_file or DEFAULT_URL)
     keys = [api_key, environment.get(KEY_VARIABLE)]
     keys += [source.api_key for source in sources if (_checked(source.url) == chosen if source.url else not from_file)]
     key = next((key for key in keys if key), None)
@@ -50,8 +57,10 @@ def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str]
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        named = parts.hostname and url.isprintable() and " " not in url
-        usable = named and parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0) and _resolvable(parts)
+        has_host = parts.hostname and url.isprintable() and " " not in url
+        usable = (
+            has_host and parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0) and _resolvable(parts)
+        )
     except ValueError:
         usable = False
     if not usable:
@@ -62,7 +71,11 @@ def _checked(url: str) -> str:
 
 
 def _resolvable(parts: SplitResult) -> bool:
-    """ValueError for a host's name that no resolver takes, such as "a..b"."""
+    """Return whether there is a host name.
+
+    Raises:
+        ValueError: No resolver accepts the name, such as "a..b".
+    """
     return bool((parts.hostname or "").encode("idna"))
 
 
@@ -74,7 +87,7 @@ def _user_file(environment: Mapping[str, str]) -> Iterator[_ConfigSource]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        # The parser's message may quote the line, and the line may hold the key.
+        # The message of the parser may quote the line, and the line may have the key.
         raise UsageError(f"{path} is not valid TOML") from None
     values = {name: content.get(name) for name in ("url", "api_key")}
     for name, value in values.items():
@@ -84,7 +97,10 @@ def _user_file(environment: Mapping[str, str]) -> Iterator[_ConfigSource]:
 
 
 def _stack_file(folder: Path) -> Iterator[_ConfigSource]:
-    """The file that `flow-nexus up` writes. It must be the user's alone: a folder from elsewhere chooses no server."""
+    """Yield the settings that `flow-nexus up` wrote, if only the user can read and write the file.
+
+    So a folder of another person cannot choose the server.
+    """
     path = folder / STACK_FILE
     if (text := _read(path)) is None:
         return

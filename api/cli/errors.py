@@ -1,4 +1,4 @@
-"""How a command fails: a line for people on stderr and an exit code for scripts."""
+"""Errors of a command: one line for people on stderr, and an exit code for scripts."""
 
 from typing import Final
 
@@ -7,9 +7,10 @@ FAILURE: Final = 1
 
 
 class CliError(Exception):
-    """Ends the command with one line.
+    """The command ends with one line.
 
-    Exit code 2: the request was wrong (flags, or a 4xx of the API). 1: the server, the network or the work itself failed.
+    Exit code 2: the request is wrong (flags, or a 4xx of the API).
+    Exit code 1: the server, the network or the work itself failed.
     """
 
     def __init__(self, message: str, *, exit_code: int = FAILURE) -> None:
@@ -19,7 +20,7 @@ class CliError(Exception):
 
 
 class UsageError(CliError):
-    """The command was given something that cannot work."""
+    """The command has an argument that cannot work."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=USAGE)

@@ -1,4 +1,4 @@
-"""Commands whose modules are imported when they run, not when their names are shown."""
+"""Commands that import their module when they run, not when `--help` lists them."""
 
 import importlib
 from typing import Any
@@ -10,7 +10,10 @@ from api.cli.errors import CliError
 
 
 class LazyCommand(TyperCommand):
-    """Stands for the typer application, or the function, `attribute` of `module` until somebody calls it."""
+    """A command that loads `attribute` of `module` at its first call.
+
+    The attribute is a Typer application or a function.
+    """
 
     def __init__(self, name: str, module: str, attribute: str, summary: str) -> None:
         super().__init__(name, help=summary)

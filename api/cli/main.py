@@ -1,6 +1,11 @@
-"""The `flow-nexus` command: a client of the HTTP API, in the words of the walkthrough.
+"""The `flow-nexus` command: a client of the HTTP API.
 
-Exit codes: 0 done; 1 the server, the network or the work failed; 2 bad usage or refused by the API; 130 interrupted.
+Exit codes:
+
+- 0: success
+- 1: the server, the network or the work failed
+- 2: wrong usage, or the API refused the request
+- 130: interrupted
 """
 
 import sys
@@ -18,12 +23,12 @@ from api.embedded.errors import StackError
 _INTERRUPTED = 130
 _COMMANDS = (
     LazyCommand("up", "api.cli.commands.up", "up", "Start the whole service on this machine."),
-    LazyCommand("demo", "api.cli.commands.demo", "demo", "Run the walkthrough from start to end."),
+    LazyCommand("demo", "api.cli.commands.demo", "demo", "Train, predict and export once, then stop everything."),
     LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
     LazyCommand("sandbox", "api.cli.commands.sandboxes", "app", "Sandboxes: files, commands, logs."),
-    LazyCommand("data", "api.cli.commands.data", "app", "Example data to train on."),
-    LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: make, list, rotate, revoke."),
-    LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas and their use."),
+    LazyCommand("data", "api.cli.commands.data", "app", "Example data for trainings."),
+    LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: create, list, rotate, revoke."),
+    LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas of a project, and their use."),
 )
 
 
@@ -44,21 +49,21 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; what goes wrong is a line on stderr, not a traceback."""
+    """Run one command and return its exit code. An error is one line on stderr, not a traceback."""
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="flow-nexus", standalone_mode=False)
     except CliError as error:
-        return _complain(error.exit_code, error.message)
+        return _report_error(error.exit_code, error.message)
     except StackError as error:
-        return _complain(USAGE, str(error))
+        return _report_error(USAGE, str(error))
     except typer.TyperException as error:
-        return _complain(error.exit_code, error.format_message())
+        return _report_error(error.exit_code, error.format_message())
     except typer.Abort:
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
-def _complain(exit_code: int, message: str) -> int:
+def _report_error(exit_code: int, message: str) -> int:
     if message:
         print(f"error: {plain(message)}", file=sys.stderr)
     return exit_code

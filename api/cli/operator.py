@@ -1,4 +1,4 @@
-"""The deployment's own database, for whoever runs the service: it needs no API key, and no API."""
+"""Direct access to the database, for the operator. It needs no API and no API key."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,12 @@ from api.store.database import Database, UnitOfWork, make_engine
 
 @contextmanager
 def unit_of_work() -> Iterator[tuple[UnitOfWork, Settings]]:
-    """One transaction in the database that FLOW_NEXUS_DATABASE_URL names."""
+    """Yield one transaction in the database of FLOW_NEXUS_DATABASE_URL.
+
+    Raises:
+        UsageError: A setting is missing or wrong, or the request is refused.
+        CliError: The database cannot be used.
+    """
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,43 +1,52 @@
-"""What every command has: the options --format, --url and --api-key, an API client, and a way to show the answer."""
+"""The common part of every command: the connection options, the client and the output."""
 
 import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
 from api.cli import config
-from api.cli.errors import CliError
 from api.cli.output import printing
 from api.cli.output.printing import Format
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from api.cli.http.answer import Answer
     from api.cli.http.client import ApiClient
 
+T = TypeVar("T")
 _PANEL = "Connection and output"
 FormatOption = Annotated[
-    Format | None, typer.Option("--format", help="Default: table on a terminal, json elsewhere.", rich_help_panel=_PANEL)
+    Format | None,
+    typer.Option("--format", help="The output format. Default: table on a terminal, json elsewhere.", rich_help_panel=_PANEL),
 ]
-UrlOption = Annotated[str | None, typer.Option("--url", help=f"Of the API; or {config.URL_VARIABLE}.", rich_help_panel=_PANEL)]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help=f"The URL of the API. The variable {config.URL_VARIABLE} sets it too.", rich_help_panel=_PANEL),
+]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--api-key", help=f"Better in {config.KEY_VARIABLE}, which no process list shows.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--api-key",
+        help=f"The API key. Prefer the variable {config.KEY_VARIABLE}: process lists show arguments.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 
 @dataclass
 class Session:
-    """The options in force for one run of one command."""
+    """The common options of one run of one command."""
 
     output_format: Format | None = None
     url: str | None = None
@@ -45,7 +54,7 @@ class Session:
 
     @functools.cached_property
     def client(self) -> "ApiClient":
-        # httpx takes longer to import than --help may take.
+        # httpx takes longer to import than --help should take.
         from api.cli.http.client import ApiClient
 
         return ApiClient(config.resolve(self.url, self.api_key, os.environ, Path.cwd()))
@@ -54,29 +63,29 @@ class Session:
     def json(self) -> bool:
         return printing.wants_json(self.output_format)
 
-    def show(self, payload: Any, view: Callable[[Any], "RenderableType"]) -> None:
-        """Print the API's answer as it is, or through `view` for people."""
+    def show(self, answer: "Answer[T]", view: Callable[[T], "RenderableType"]) -> None:
+        """Print the JSON of the answer unchanged, or the output of `view` for people."""
+        self.show_local(answer.json, lambda: view(answer.value))
+
+    def show_local(self, payload: object, view: Callable[[], "RenderableType"]) -> None:
+        """Print a result that this command made: as JSON, or the output of `view` for people."""
         if self.json:
             printing.write_json(payload)
-            return
-        try:
-            picture = view(payload)
-        except (LookupError, TypeError, AttributeError, ValueError):
-            raise CliError("the API's answer is not shaped as expected; --format json shows it") from None
-        printing.console().print(picture)
+        else:
+            printing.console().print(view())
 
     @contextmanager
-    def busy(self, doing: str) -> Iterator[None]:
-        """A sign of life on stderr while something slow runs."""
+    def busy(self, work: str) -> Iterator[None]:
+        """Show a spinner on stderr during slow work."""
         if self.json or not sys.stderr.isatty():
             yield
             return
-        with printing.notes().status(Text(doing, style="dim"), spinner="dots"):
+        with printing.notes().status(Text(work, style="dim"), spinner="dots"):
             yield
 
     @contextmanager
     def progress(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar on stderr for bytes on their way; yields what is to be told how many have passed."""
+        """Show a progress bar on stderr. Yield a callback that takes the number of bytes so far."""
         if self.json or not sys.stderr.isatty():
             yield lambda _bytes: None
             return
@@ -92,23 +101,26 @@ def common_options(
     url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:
-    """The callback of every group, so that the options may also stand before the subcommand."""
+    """Store the common options. This callback of every group accepts them before the subcommand."""
     context.obj = {**(context.obj or {}), **given(output_format=output_format, url=url, api_key=api_key)}
 
 
 def with_session(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a typer command of a function whose first parameter is a Session: the common options are added to its own."""
-    _, *own = inspect.signature(function, eval_str=True).parameters.values()
+    """Make a Typer command from a function whose first parameter is a Session.
+
+    The command has the options of the function and the common options.
+    """
+    _, *options = inspect.signature(function, eval_str=True).parameters.values()
     _, *common = inspect.signature(common_options, eval_str=True).parameters.values()
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     names = [parameter.name for parameter in common]
 
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
-        chosen = given(**{name: values.pop(name) for name in names})
-        function(Session(**{**(context.obj or {}), **chosen}), **values)
+        common_values = given(**{name: values.pop(name) for name in names})
+        function(Session(**{**(context.obj or {}), **common_values}), **values)
 
-    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *common)]
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*options, *common)]
     signature = inspect.Signature([context, *keyword_only])
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
@@ -117,7 +129,7 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def given(**fields: Any) -> dict[str, Any]:
-    """Only what was given: the API keeps its own defaults."""
+    """Return the fields that are not None. The API has its own defaults for the others."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -126,9 +138,10 @@ def group(help: str) -> typer.Typer:  # noqa: A002
 
 
 def truth(flag: str | None) -> bool | None:
-    """The value of a `--flag true|false`."""
+    """Return the value of a `--flag true|false`; None without the flag."""
     return None if flag is None else flag == "true"
 
 
-def failed(resource: Mapping[str, Any]) -> bool:
-    return resource.get("status") in ("failed", "refused")
+def failed(status: str | None) -> bool:
+    """Return whether this final status of a resource means a failure."""
+    return status in ("failed", "refused")

@@ -60,9 +60,9 @@ def loser(
     if not better(metric, middle, top):
         return None
     return TrainingStop(
-        "early_stopped",
-        f"Its best {metric} until epoch {reached} is {top:.4g}; the median of {len(averages)} earlier trainings' averages until"
-        f" then is {middle:.4g}.",
+        code="early_stopped",
+        detail=f"Its best {metric} until epoch {reached} is {top:.4g}; "
+        f"the median of {len(averages)} earlier trainings' averages until then is {middle:.4g}.",
     )
 
 

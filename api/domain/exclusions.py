@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.domain.errors import FieldError, InvalidError
-from api.domain.specs import TrainingSpec
 from api.domain.strategies import needs_single_updates
+from api.domain.training_spec import TrainingSpec
 
 
 @dataclass(frozen=True, slots=True)

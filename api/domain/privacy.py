@@ -1,38 +1,47 @@
-"""Differential privacy of a training: what was asked for, each worker's plan, and what its rounds have spent.
+"""Differential privacy of a training: the request, each worker's plan, and what its rounds have
+spent.
 
-The unit is one record of one worker's shard. A plan fixes everything that the accountant counts before the first step; a
-worker that would have to leave it (another shard) trains nothing.
+The unit is one record of one worker's shard. A plan fixes everything that the accountant counts,
+before the first step. A worker that cannot keep its plan (its shard has changed) does not train.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from api.domain.accountant import DpSgdSteps, noise_for
 from api.domain.errors import FieldError, InvalidError
+from api.domain.records import Record
+from api.domain.training_options import PrivacyOptions
 
-# Delta where none is given: that of the largest shard, a tenth of a record.
+# Delta where the client gives none: a tenth of one record of the largest shard.
 _DELTA_RECORDS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class PrivacySpec:
-    """One of `target_epsilon` and `noise_multiplier`; `delta` None is 1 / (10 n), n the records of the largest shard."""
-
-    max_grad_norm: float
-    target_epsilon: float | None = None
-    noise_multiplier: float | None = None
-    delta: float | None = None
+class PrivacySpec(PrivacyOptions, Record):
+    """The request. `delta` None means 1 / (10 n), n the records of the largest shard."""
 
     def check(self) -> None:
+        """Check that it has exactly one of `target_epsilon` and `noise_multiplier`.
+
+        Raises:
+            InvalidError: `invalid_request`.
+        """
         if (self.target_epsilon is None) == (self.noise_multiplier is None):
             message = "give one of target_epsilon and noise_multiplier"
             raise InvalidError("invalid_request", message, errors=(FieldError("/differential_privacy", message),))
 
+    def delta_for(self, samples: Iterable[int]) -> float:
+        """Delta for shards of so many records each."""
+        return self.delta if self.delta is not None else 1 / (_DELTA_RECORDS * max(samples))
+
 
 @dataclass(frozen=True, slots=True)
 class PrivacyPlan:
-    """How one worker trains: `samples` records, each in a step's batch with probability `sampling_rate`."""
+    """How one worker trains.
+
+    Each of its `samples` records is in a step's batch with probability `sampling_rate`.
+    """
 
     samples: int
     sampling_rate: float
@@ -43,25 +52,36 @@ class PrivacyPlan:
         return DpSgdSteps(self.sampling_rate, self.noise_multiplier, self.steps_per_epoch * epochs)
 
 
-def wanted(config: Mapping[str, Any]) -> PrivacySpec | None:
-    """What a training's config asks for."""
-    found = config.get("differential_privacy")
-    return PrivacySpec(**found) if found else None
+class TrainingPrivacyRecord(Record):
+    """A training's plans and what it has spent, by node id."""
+
+    delta: float
+    plans: dict[str, PrivacyPlan]
+    epsilon: dict[str, float]
+
+    @property
+    def spent_epsilon(self) -> float:
+        """The epsilon of the worker that has spent most: the unit is one record of one worker."""
+        return max(self.epsilon.values(), default=0.0)
+
+    def with_epsilon(self, node_id: str, epsilon: float) -> "TrainingPrivacyRecord":
+        return TrainingPrivacyRecord(delta=self.delta, plans=self.plans, epsilon={**self.epsilon, node_id: epsilon})
 
 
-def epsilon_of(spent: Mapping[str, float]) -> float:
-    """Of a training: its unit is one record of one worker, so it is that of the worker that has spent most."""
-    return max(spent.values(), default=0.0)
+class RoundPrivacyRecord(Record):
+    """What one worker has spent in one round. `epsilon` is that of all rounds up to this one."""
 
-
-def delta_for(asked: PrivacySpec, samples: Iterable[int]) -> float:
-    return asked.delta if asked.delta is not None else 1 / (_DELTA_RECORDS * max(samples))
+    parts: tuple[DpSgdSteps, ...]
+    epsilon: float
 
 
 def plan(
     asked: PrivacySpec, delta: float, samples: int, batch_size: int, epochs: int, spent: Iterable[DpSgdSteps] = ()
 ) -> PrivacyPlan | None:
-    """The plan of a worker with `samples` records that trains `epochs` more; None where its target cannot be met any more."""
+    """Return the plan of a worker with `samples` records that trains `epochs` more.
+
+    None where the target cannot be met any more.
+    """
     rate, per_epoch = min(1.0, batch_size / samples), max(1, round(samples / batch_size))
     noise = asked.noise_multiplier
     if asked.target_epsilon is not None:

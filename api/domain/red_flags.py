@@ -7,6 +7,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from api.domain.records import Record
+
 # A modified z-score above this is an outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), ...
 _OUTLIER: Final = 3.5
 # ... whose scale makes the median absolute deviation that of a normal distribution's standard deviation.
@@ -50,6 +52,17 @@ class Flag:
     suggestion: str
     node_id: str | None
     round: int | None
+
+
+class RaisedFlag(Record):
+    """A flag as its training keeps it. `since` is the time at which it was raised, in ISO 8601."""
+
+    code: str
+    message: str
+    suggestion: str
+    node_id: str | None
+    round: int | None
+    since: str
 
 
 def find(

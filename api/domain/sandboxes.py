@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from api.domain.records import Record
+
 AGENT_PORT = 8000
 SandboxState = Literal["running", "paused"]
 
@@ -35,6 +37,14 @@ class SandboxUnsupportedError(SandboxError):
 
 class SandboxFullError(SandboxError):
     """The sandbox has no room left for what was written."""
+
+
+class NodeResources(Record):
+    """What a node's sandbox has. `memory_gb` is in GiB. A null could not be measured, or is not there."""
+
+    cpu_cores: int | None
+    memory_gb: float | None
+    gpu: str | None
 
 
 @dataclass(frozen=True, slots=True)

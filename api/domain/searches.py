@@ -9,8 +9,10 @@ from typing import Any, Final, Literal
 
 from api.domain import exclusions
 from api.domain.consensus import Consensus
+from api.domain.early_stopping import Metric
 from api.domain.errors import DomainError, FieldError, InvalidError
-from api.domain.specs import TrainingSpec
+from api.domain.records import Record
+from api.domain.training_spec import TrainingSpec
 
 Method = Literal["grid", "random"]
 EarlyStopping = Literal["none", "median"]
@@ -43,20 +45,39 @@ class Trial:
     training: TrainingSpec
 
 
-@dataclass(frozen=True, slots=True)
-class SearchSpec:
-    """`space` is shown as it was asked for. `budget_usd` and `max_minutes` are of the whole search; None is no limit."""
+class SearchPlan(Record):
+    """How a search goes through its space. `space` is as the client wrote it.
+
+    `budget_usd` and `max_minutes` limit the whole search. None means no limit.
+    """
 
     method: Method
     space: dict[str, Any]
-    metric: str
+    metric: Metric
     early_stopping: EarlyStopping
     grace_epochs: int
     grace_trainings: int
     seed: int
-    trials: tuple[Trial, ...]
     budget_usd: float | None
     max_minutes: float | None
+
+
+class PlannedTrial(Record):
+    """One training of a search as its row keeps it.
+
+    `config` holds the fields of its `TrainingSpec` that differ between the trials.
+    """
+
+    options: Options
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpec:
+    """A search that a client asked for: its plan, and its trainings in their order."""
+
+    plan: SearchPlan
+    trials: tuple[Trial, ...]
 
     def check_workers(self, workers: int, consensus: Consensus = "none") -> None:
         """InvalidError where one of its trainings could not be made with so many workers."""

@@ -55,14 +55,20 @@ SEARCH_MOVES: Final[Mapping[str, frozenset[str]]] = {
 
 ACTIVE_SEARCH: Final = frozenset({"pending", "running", "stopping"})
 ACTIVE_TRAINING: Final = frozenset({"pending", "training", "stopping"})
+ENDED_SEARCH: Final = frozenset({"completed", "stopped", "failed"})
+ENDED_TRAINING: Final = frozenset({"completed", "refused", "stopped", "failed"})
 LIVE_NODE: Final = frozenset({"provisioning", "running", "lost", "failed"})
+ENDED_NODE: Final = frozenset({"terminated"})
+ENDED_CLUSTER: Final = frozenset({"terminated"})
+# A cluster in one of these accepts no more work.
+CLOSED_CLUSTER: Final = frozenset({"terminating", "terminated"})
 SETTLED: Final[Mapping[str, frozenset[str]]] = {
     "node": frozenset({"running", "failed", "lost", "terminated"}),
-    "training": frozenset({"training", "completed", "refused", "stopped", "failed"}),
+    "training": frozenset({"training"}) | ENDED_TRAINING,
     "prediction": frozenset({"completed", "failed"}),
     "model": frozenset({"completed", "failed", "expired"}),
-    "search": frozenset({"completed", "stopped", "failed"}),
-    "cluster": frozenset({"terminated"}),
+    "search": ENDED_SEARCH,
+    "cluster": ENDED_CLUSTER,
 }
 
 

@@ -1,13 +1,21 @@
-"""When a training ends by itself before its last epoch. Decided between two rounds; the first round always runs."""
+"""When a training ends by itself before its last epoch.
+
+Decided between two rounds; the first round always runs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from api.domain.records import Record
+
 
 @dataclass(frozen=True, slots=True)
 class StoppingRules:
-    """None switches a rule off. `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time."""
+    """None switches a rule off.
+
+    `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time.
+    """
 
     target_accuracy: float | None = None
     patience: int | None = None
@@ -24,8 +32,9 @@ class Spent:
     usd_per_second: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingStop:
+class TrainingStop(Record):
+    """Why a training or a search ended early."""
+
     code: str
     detail: str
 
@@ -33,33 +42,36 @@ class TrainingStop:
 def stop_reason(
     rules: StoppingRules, accuracies: Sequence[float | None], spent: Spent, last_round_seconds: float | None
 ) -> TrainingStop | None:
-    """Why no further round is to run; None when one is. `accuracies` are the completed rounds' validation accuracies.
+    """Why no further round is to run; None when one is. `accuracies` are the completed rounds'
+    validation accuracies.
 
-    Time and money are kept, not just noticed: the training ends before a round that would overrun them if it took as long
-    as the last one.
+    Time and money are kept, not just noticed: the training ends before a round that would overrun
+    them if it took as long as the last one.
     """
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if rules.target_accuracy is not None and known and known[-1] >= rules.target_accuracy:
         return TrainingStop(
-            "target_reached", f"The validation accuracy is {known[-1]:.4g}; the target was {rules.target_accuracy:g}."
+            code="target_reached",
+            detail=f"The validation accuracy is {known[-1]:.4g}. The target was {rules.target_accuracy:g}.",
         )
     if rules.patience is not None and len(known) > rules.patience:
         best = max(known[: -rules.patience])
         if max(known[-rules.patience :]) <= best:
             return TrainingStop(
-                "no_progress", f"No validation accuracy above {best:.4g} in the last {_rounds(rules.patience)}."
+                code="no_progress", detail=f"No validation accuracy above {best:.4g} in the last {_rounds(rules.patience)}."
             )
     next_seconds = last_round_seconds or 0.0
     next_usd = spent.usd_per_second * Decimal(str(next_seconds))
     if rules.budget_usd is not None and spent.usd + next_usd > Decimal(str(rules.budget_usd)):
         return TrainingStop(
-            "budget_spent",
-            f"{spent.usd:.6f} USD are spent and another round costs about {next_usd:.6f}; the budget is {rules.budget_usd:g}.",
+            code="budget_spent",
+            detail=f"{spent.usd:.6f} USD are spent and another round costs about {next_usd:.6f}. "
+            f"The budget is {rules.budget_usd:g}.",
         )
     if rules.max_minutes is not None and spent.seconds + next_seconds > rules.max_minutes * 60:
         return TrainingStop(
-            "time_over",
-            f"{spent.seconds:.1f} s have passed and another round takes about {next_seconds:.1f} s;"
+            code="time_over",
+            detail=f"{spent.seconds:.1f} s have passed and another round takes about {next_seconds:.1f} s;"
             f" {rules.max_minutes:g} minutes are allowed.",
         )
     return None

@@ -1,1 +1,1 @@
-"""The embedded stack: every part of the service as a child process, its state under one folder."""
+"""The embedded stack: every service is a child process, and one folder holds all state."""

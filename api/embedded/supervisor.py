@@ -1,123 +1,132 @@
-"""Keeps parts running: starts them in order, restarts what dies, stops them in reverse."""
+"""Keep services running: start them in order, restart dead ones, stop them in reverse order."""
 
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from api.embedded.child import Child, Part
 from api.embedded.errors import StackError, StackInterruptedError
+from api.embedded.process import ServiceProcess, ServiceSpec
 
-Say = Callable[[str], None]
-_LOOK_EVERY_S = 0.05
+Reporter = Callable[[str], None]
+_POLL_S = 0.05
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-# A part that lived so long starts again with the first pause.
+# A service that ran this long gets the first pause again.
 _STEADY_S = 30.0
+# The time for stopping all services together.
 _WHOLE_STOP_S = 9.0
-# What is kept back for each part that is still to be stopped.
+# The share of that time that is reserved for each service that still runs.
 _RESERVE_S = 0.8
 
 
-class _SupervisedChild:
-    """A part, its present life, and when the next one may begin."""
+class _SupervisedService:
+    """A service, its current process, and the time of its next start."""
 
-    def __init__(self, part: Part, child: Child) -> None:
-        self.part = part
-        self.child = child
-        self.announced = True
+    def __init__(self, service: ServiceSpec, process: ServiceProcess) -> None:
+        self.service = service
+        self.process = process
+        self.reported_ready = True
         self.pause_s = _FIRST_PAUSE_S
-        self.due: float | None = None
+        self.restart_at: float | None = None
 
 
 class Supervisor:
-    """Use from one thread. `interrupted` is asked while a start waits; `keep_open` is a descriptor that children inherit."""
+    """Use it from one thread.
 
-    def __init__(self, say: Say, keep_open: int, interrupted: Callable[[], bool]) -> None:
-        self._say = say
+    A start that waits calls `interrupted` repeatedly.
+    Child processes inherit the descriptor `keep_open`.
+    """
+
+    def __init__(self, report: Reporter, keep_open: int, interrupted: Callable[[], bool]) -> None:
+        self._report = report
         self._keep_open = keep_open
         self._interrupted = interrupted
-        self._watched: dict[str, _SupervisedChild] = {}
+        self._watched: dict[str, _SupervisedService] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        # Every child is forked by one thread that ends after the last of them.
+        # One thread forks every child process. It ends after the last of them.
         self._forks = ThreadPoolExecutor(1, thread_name_prefix="forks")
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
-    def start(self, part: Part) -> None:
-        """Start a part and wait until it is ready. StackError when it cannot be."""
+    def start(self, service: ServiceSpec) -> None:
+        """Start a service and wait until it is ready.
+
+        Raises:
+            StackError: The service cannot be started or does not become ready.
+            StackInterruptedError: `interrupted` returned true during the wait.
+        """
         try:
-            child = self._fork(part)
+            process = self._fork(service)
         except OSError as error:
-            raise StackError(f"{part.name} cannot be started: {error}") from error
+            raise StackError(f"{service.name} cannot be started: {error}") from error
         with self._lock:
-            self._watched[part.name] = _SupervisedChild(part, child)
-        while not child.is_ready():
+            self._watched[service.name] = _SupervisedService(service, process)
+        while not process.is_ready():
             if self._interrupted():
                 raise StackInterruptedError
-            if child.exit_code is not None:
-                raise StackError(f"{part.name} ended with exit code {child.exit_code}; see {part.log}")
-            if child.age_s > part.ready_timeout_s:
-                raise StackError(f"{part.name} was not ready within {part.ready_timeout_s:.0f} s; see {part.log}")
-            time.sleep(_LOOK_EVERY_S)
-        self._say(f"{part.name:<10} ready     {child.age_s:5.1f} s")
+            if process.exit_code is not None:
+                raise StackError(f"{service.name} ended with exit code {process.exit_code}; see {service.log}")
+            if process.age_s > service.ready_timeout_s:
+                raise StackError(f"{service.name} was not ready within {service.ready_timeout_s:.0f} s; see {service.log}")
+            time.sleep(_POLL_S)
+        self._report(f"{service.name:<10} ready     {process.age_s:5.1f} s")
 
     def watch(self) -> None:
-        """From now on, restart what dies."""
+        """Restart each service that dies, from now on."""
         self._watcher.start()
 
     def pid(self, name: str) -> int:
         with self._lock:
-            return self._watched[name].child.pid
+            return self._watched[name].process.pid
 
     def kill(self, name: str) -> None:
-        """SIGKILL a part, as an accident would; it is restarted."""
+        """Send SIGKILL to a service. It is restarted."""
         with self._lock:
-            self._watched[name].child.kill()
+            self._watched[name].process.kill()
 
     def stop(self) -> None:
-        """Stop every part, the last started first. All of it is over within 10 seconds."""
+        """Stop every service within 10 seconds, the last started first."""
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        end = time.monotonic() + _WHOLE_STOP_S
-        for left in reversed(range(len(self._watched))):
-            watched = list(self._watched.values())[left]
-            watched.child.stop(min(watched.part.stop_timeout_s, end - time.monotonic() - left * _RESERVE_S))
+        deadline = time.monotonic() + _WHOLE_STOP_S
+        for remaining, watched in reversed(list(enumerate(self._watched.values()))):
+            time_left = deadline - time.monotonic() - remaining * _RESERVE_S
+            watched.process.stop(min(watched.service.stop_timeout_s, time_left))
         self._watched.clear()
         self._forks.shutdown()
 
-    def _fork(self, part: Part) -> Child:
-        return self._forks.submit(Child, part, self._keep_open).result()
+    def _fork(self, service: ServiceSpec) -> ServiceProcess:
+        return self._forks.submit(ServiceProcess, service, self._keep_open).result()
 
     def _watch(self) -> None:
-        while not self._stopping.wait(_LOOK_EVERY_S):
+        while not self._stopping.wait(_POLL_S):
             for watched in self._watched.values():
-                if watched.child.exit_code is not None:
-                    self._revive(watched)
-                elif not watched.announced and watched.child.is_ready():
-                    watched.announced = True
-                    self._say(f"{watched.part.name:<10} ready     {watched.child.age_s:5.1f} s")
+                if watched.process.exit_code is not None:
+                    self._restart(watched)
+                elif not watched.reported_ready and watched.process.is_ready():
+                    watched.reported_ready = True
+                    self._report(f"{watched.service.name:<10} ready     {watched.process.age_s:5.1f} s")
 
-    def _revive(self, watched: _SupervisedChild) -> None:
-        now, name = time.monotonic(), watched.part.name
-        if watched.due is None:
-            if watched.child.age_s > _STEADY_S:
+    def _restart(self, watched: _SupervisedService) -> None:
+        """Start a dead service again once its pause is over."""
+        if watched.restart_at is None:
+            if watched.process.age_s > _STEADY_S:
                 watched.pause_s = _FIRST_PAUSE_S
-            watched.due = now + watched.pause_s
-            why = f"died with exit code {watched.child.exit_code}"
-        elif now >= watched.due:
-            watched.child.stop(0)
+            self._schedule_restart(watched, f"died with exit code {watched.process.exit_code}")
+        elif time.monotonic() >= watched.restart_at:
+            watched.process.stop(0)
             try:
-                child = self._fork(watched.part)
+                process = self._fork(watched.service)
             except OSError as error:
-                watched.due = now + watched.pause_s
-                why = f"cannot be started: {error}"
-            else:
-                with self._lock:
-                    watched.child, watched.announced, watched.due = child, False, None
+                self._schedule_restart(watched, f"cannot be started: {error}")
                 return
-        else:
-            return
-        self._say(f"{name:<10} {why}; restarting in {watched.pause_s:.1f} s (log: {watched.part.log})")
-        watched.pause_s = min(_LONGEST_PAUSE_S, watched.pause_s * 2)
+            with self._lock:
+                watched.process, watched.reported_ready, watched.restart_at = process, False, None
+
+    def _schedule_restart(self, watched: _SupervisedService, reason: str) -> None:
+        service, pause_s = watched.service, watched.pause_s
+        watched.restart_at = time.monotonic() + pause_s
+        self._report(f"{service.name:<10} {reason}; restarting in {pause_s:.1f} s (log: {service.log})")
+        watched.pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)

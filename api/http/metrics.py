@@ -11,15 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.runtime.listener import Listener
 from api.runtime.transactions import UseCaseRunner
 from api.store.database import UnitOfWork
-from api.store.tables import ClusterRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.kinds import KINDS
+from api.store.tables import ModelRow
 
-_TABLES: dict[str, type[ClusterRow] | type[NodeRow] | type[TrainingRow] | type[PredictionRow] | type[SearchRow]] = {
-    "clusters": ClusterRow,
-    "nodes": NodeRow,
-    "trainings": TrainingRow,
-    "predictions": PredictionRow,
-    "searches": SearchRow,
-}
+# Exported models have no metric.
+_COUNTED = tuple(kind for kind in KINDS if kind.table is not ModelRow)
 
 
 class RowCollector(Collector):
@@ -47,15 +43,15 @@ class RowCollector(Collector):
 
 def _counted(uow: UnitOfWork) -> list[GaugeMetricFamily]:
     families = []
-    for noun, table in _TABLES.items():
-        family = GaugeMetricFamily(f"flow_nexus_{noun}", f"{noun.capitalize()} by status", labels=["status"])
-        for status, count in uow.session.execute(select(table.status, func.count()).group_by(table.status)):
+    for kind in _COUNTED:
+        family = GaugeMetricFamily(f"flow_nexus_{kind.plural}", f"{kind.plural.capitalize()} by status", labels=["status"])
+        for status, count in uow.session.execute(select(kind.table.status, func.count()).group_by(kind.table.status)):
             family.add_metric([status], count)
         families.append(family)
     late = GaugeMetricFamily("flow_nexus_due_seconds", "Seconds that the oldest due row has waited", labels=["noun"])
-    for noun, table in _TABLES.items():
-        oldest = select(func.extract("epoch", func.clock_timestamp() - func.min(table.due_at)))
-        late.add_metric([noun], max(0.0, float(uow.session.scalar(oldest) or 0)))
+    for kind in _COUNTED:
+        oldest = select(func.extract("epoch", func.clock_timestamp() - func.min(kind.table.due_at)))
+        late.add_metric([kind.plural], max(0.0, float(uow.session.scalar(oldest) or 0)))
     return [*families, late]
 
 

@@ -2,30 +2,21 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api.domain.status import SETTLED
 from api.http.deps import AppState
 from api.http.problems import MEDIA_TYPE
 from api.services import idempotency
 from api.services.principals import Principal
 from api.store.database import UnitOfWork
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.kinds import LeasedRowT, kind_of
+from api.store.tables import ClusterRow
 
-Row = TypeVar("Row", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
-Loader = Callable[[Session, str, str], Row]
-_NOUN: dict[type, str] = {
-    ClusterRow: "cluster",
-    NodeRow: "node",
-    TrainingRow: "training",
-    PredictionRow: "prediction",
-    ModelRow: "model",
-    SearchRow: "search",
-}
+Loader = Callable[[Session, str, str], LeasedRowT]
 _DESCRIPTIONS = {
     400: "The body is not valid JSON",
     401: "No valid API key",
@@ -66,13 +57,13 @@ async def create_idempotent(
     request: Request,
     key: str | None,
     body: BaseModel | None,
-    create: Callable[[UnitOfWork], Row],
-    load: Loader[Row],
-) -> Row:
+    create: Callable[[UnitOfWork], LeasedRowT],
+    load: Loader[LeasedRowT],
+) -> LeasedRowT:
     """Make a resource, or find the one that this Idempotency-Key has made before."""
     asked = fingerprint(request, body)
 
-    def use_case(uow: UnitOfWork) -> Row:
+    def use_case(uow: UnitOfWork) -> LeasedRowT:
         if key is None:
             return create(uow)
         found = idempotency.find(uow, principal.project_id, key, asked)
@@ -95,21 +86,21 @@ async def wait_until_settled(
     state: AppState,
     principal: Principal,
     request: Request,
-    row: Row,
-    load: Loader[Row],
+    row: LeasedRowT,
+    load: Loader[LeasedRowT],
     seconds: float,
     statuses: frozenset[str] | None = None,
-) -> Row:
+) -> LeasedRowT:
     """Wait for the row to reach one of `statuses` (by default those in which its noun rests), or for the client to leave.
 
     Holds neither a thread nor a session while it waits.
     """
-    rests = statuses or SETTLED[_NOUN[type(row)]]
+    rests = statuses or kind_of(type(row)).settled
     if seconds <= 0 or row.status in rests:
         return row
     cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
 
-    async def look() -> Row:
+    async def look() -> LeasedRowT:
         return await state.work(lambda uow: load(uow.session, principal.project_id, row.id))
 
     return await state.listener.until(cluster_id, look, lambda found: found.status in rests, seconds, request.is_disconnected)

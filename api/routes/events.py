@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
+from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
 from api.http.deps import AppState, State
 from api.routes.clusters import ClusterId
@@ -27,7 +28,6 @@ router = APIRouter(prefix="/v1", tags=["events"])
 _KEEP_ALIVE_S = 15.0
 _BATCH = 500
 _TIME = TypeAdapter(Timestamp)
-_ENDED_TRAINING = frozenset({"completed", "refused", "stopped", "failed"})
 _DESCRIPTION = {
     "description": "Server-sent events: `id` counts within the cluster, `event` is the type, `data` JSON",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -58,7 +58,7 @@ async def stream_cluster_events(
     row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
-        return clusters.get(uow.session, caller.project_id, cluster_id).status == "terminated"
+        return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
 
     return _EventStream(_EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended))
 
@@ -82,7 +82,7 @@ async def stream_training_events(
     row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
-        return trainings.get(uow.session, caller.project_id, training_id).status in _ENDED_TRAINING
+        return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
 
     return _EventStream(_EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
 

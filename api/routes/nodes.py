@@ -2,6 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from api.domain.status import ENDED_NODE
 from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
@@ -102,6 +103,6 @@ async def remove_node(
 ) -> Node:
     """Refused while a training uses the node. Safe to ask twice."""
     row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
-    row = await wait_until_settled(state, caller, request, row, nodes.get, wait, frozenset({"terminated"}))
+    row = await wait_until_settled(state, caller, request, row, nodes.get, wait, ENDED_NODE)
     set_location(response, f"/v1/nodes/{row.id}", wait)
     return Node.of(row)

@@ -1,8 +1,11 @@
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.domain.errors import ConflictError, DomainError, FieldError, InvalidError
+from api.domain.errors import ConflictError, DomainError, InvalidError
+from api.domain.records import FailureReason
+from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import IdempotencyKey, Pages, State, Wait
 from api.routes.clusters import ClusterId
@@ -15,7 +18,6 @@ from api.store.tables import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
 TrainingId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["train_fed_gh789"])]
-_STOPPED = frozenset({"stopped", "completed", "failed", "refused"})
 
 
 @router.post(
@@ -54,10 +56,9 @@ async def start_training(
 
 
 def _refusal(row: TrainingRow) -> DomainError:
-    error = row.error or {}
-    kind = ConflictError if error.get("status") == 409 else InvalidError
-    fields = tuple(FieldError(item["pointer"], item["message"]) for item in error.get("errors", ()))
-    return kind(error.get("code", "refused"), error.get("detail", "The training was refused."), errors=fields)
+    reason = row.error or FailureReason(code="refused", detail="The training was refused.")
+    kind = ConflictError if reason.status == HTTPStatus.CONFLICT else InvalidError
+    return kind(reason.code, reason.detail, errors=reason.errors)
 
 
 @router.get("/trainings", operation_id="list_trainings", summary="List trainings", responses=errors(404))
@@ -109,7 +110,7 @@ async def stop_training(
 ) -> Training:
     """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
     row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
-    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, _STOPPED)
+    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, ENDED_TRAINING)
     set_location(response, f"/v1/trainings/{row.id}", wait)
     return Training.of(row)
 

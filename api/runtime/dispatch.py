@@ -6,6 +6,7 @@ import time
 
 from celery import Celery
 
+from api.domain.steps import QUEUE, Step, task_name
 from api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ class CeleryDispatcher:
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("flow_nexus_bell", broker=settings.redis_url, set_as_current=False)
         self._app.conf.update(
-            task_default_queue="flow_nexus",
+            task_default_queue=QUEUE,
             task_ignore_result=True,
             broker_connection_retry=False,
             broker_connection_timeout=_TIMEOUT_S,
@@ -33,13 +34,13 @@ class CeleryDispatcher:
         self._lock = threading.Lock()
         self._silent_until = 0.0
 
-    def __call__(self, step: str, row_id: str) -> None:
+    def __call__(self, step: Step, row_id: str) -> None:
         # One at a time: a crowd that meets a silent broker waits for the first to find out, not each for itself.
         if not self._lock.acquire(timeout=_TIMEOUT_S):
             return
         try:
             if time.monotonic() >= self._silent_until:
-                self._app.send_task(f"flow_nexus.{step}", args=[row_id], retry=False, ignore_result=True)
+                self._app.send_task(task_name(step), args=[row_id], retry=False, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - whatever the broker's trouble is, the row is committed and will be found
             self._silent_until = time.monotonic() + _SILENT_S
             log.warning("the broker did not take %s: %s; the sweep will find it", step, type(error).__name__)

@@ -1,1 +1,4 @@
-"""Synthetic customer feedback for demonstrations: seeded, labelled, and hard enough that word order matters."""
+"""Synthetic customer feedback for demonstrations: seeded and labelled.
+
+It is hard enough that word order matters.
+"""

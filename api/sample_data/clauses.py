@@ -1,4 +1,4 @@
-"""Clauses with one known opinion each: about an aspect, about the whole product, or none at all."""
+"""Clauses with one known opinion each: about an aspect, about the product, or none."""
 
 from typing import Literal
 
@@ -22,12 +22,15 @@ def article(word: str) -> str:
 
 
 def described(word: str, aspect: Aspect) -> str:
-    """The aspect with an adjective and the article that it needs: "a sharp camera", "rich coffee", "soft straps"."""
+    """Return the aspect with an adjective and the article it needs.
+
+    Examples: "a sharp camera", "rich coffee", "soft straps".
+    """
     return f"{word if aspect.plural or aspect.mass else article(word)} {aspect.noun}"
 
 
 def adjective(draw: SeededRandom, polarity: Polarity, aspect: Aspect | None = None) -> str:
-    """A word of praise or blame; half of the time one that belongs to the aspect."""
+    """Return a word of praise or blame; with probability 0.5 one that belongs to the aspect."""
     if aspect and draw.chance(0.5):
         return draw.pick(aspect.good if polarity == 1 else aspect.bad)
     return draw.pick(words.GOOD if polarity == 1 else words.BAD)
@@ -39,7 +42,10 @@ def choose_aspect(draw: SeededRandom, product: Product, besides: Aspect | None =
 
 
 def quality(draw: SeededRandom, polarity: Polarity, aspect: Aspect | None) -> str:
-    """What follows "is": plain, strengthened, or the opposite word negated ("not bad at all")."""
+    """Return what follows "is": a plain word, a strengthened one, or a negated opposite.
+
+    An example of the last form is "not bad at all".
+    """
     form = draw.weighted({"plain": 5, "strong": 3, "negated": 1.2})
     if form == "plain":
         return adjective(draw, polarity, aspect)
@@ -50,7 +56,10 @@ def quality(draw: SeededRandom, polarity: Polarity, aspect: Aspect | None) -> st
 
 
 def opinion(draw: SeededRandom, polarity: Polarity, aspect: Aspect, *, with_verb: bool = False) -> str:
-    """A clause that praises (1) or blames (-1) the aspect; `with_verb` where "great screen" alone would not do."""
+    """Return a clause that praises (1) or blames (-1) the aspect.
+
+    `with_verb` excludes clauses without a verb, such as "great screen".
+    """
     clipped = 0.0 if with_verb else 1.0
     fated = 0.0 if aspect in words.SERVICE else 1.0
     form = draw.weighted({"is": 6.0, "feel": 2.0, "noun": 2.0 * clipped, "idiom": 1.5 * clipped, "fate": fated})
@@ -73,7 +82,7 @@ def opinion(draw: SeededRandom, polarity: Polarity, aspect: Aspect, *, with_verb
 
 
 def verdict(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
-    """A clause that praises or blames the whole product."""
+    """Return a clause that praises (1) or blames (-1) the whole product."""
     subject = f"the {product.noun}" if product.plural or draw.chance(0.6) else "it"
     form = draw.weighted({"is": 5, "act": 3, "worth": 2})
     if form == "is":
@@ -86,7 +95,7 @@ def verdict(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
 
 
 def plain(draw: SeededRandom, product: Product) -> str:
-    """A clause without an opinion: a fact, or a shrug."""
+    """Return a clause without an opinion: a fact or an indifferent remark."""
     aspect = choose_aspect(draw, product)
     the, verb = f"the {aspect.noun}", be(aspect.plural)
     it, pronoun_verb = ("they", "were") if product.plural else ("it", "was")

@@ -1,6 +1,7 @@
 """Random choices that give the same sequence on every platform and Python version.
 
-Python promises that only of `Random.random()`; `choice` and `shuffle` have changed between versions, so they are not used.
+Python guarantees this only for `Random.random()`.
+Its `choice` and `shuffle` have changed between versions, so this module does not use them.
 """
 
 import random
@@ -24,7 +25,7 @@ class SeededRandom:
         return options[self.below(len(options))]
 
     def weighted(self, weights: Mapping[T, float]) -> T:
-        """One key, with a probability in proportion to its weight."""
+        """Return one key, with a probability in proportion to its weight."""
         left = self._random.random() * sum(weights.values())
         for option, weight in weights.items():
             left -= weight
@@ -33,7 +34,7 @@ class SeededRandom:
         return option
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """A copy in random order (Fisher-Yates)."""
+        """Return a copy in random order (Fisher-Yates)."""
         result = list(items)
         for last in range(len(result) - 1, 0, -1):
             other = self.below(last + 1)

@@ -1,4 +1,7 @@
-"""Data sets of customer feedback: shards to train on, a validation and a test file, no text in two of them."""
+"""Data sets of customer feedback: training shards, a validation set and a test set.
+
+No text is in two of them.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +18,17 @@ _TRIES = 2000
 
 
 class ExhaustedError(ValueError):
-    """So many different sentences cannot be made."""
+    """The grammar cannot make that many different sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`samples` are per shard. `label_noise` is the share of training samples with a wrong label; validation and test have
-    none. `typo_rate` is the chance of a slip in each word of four letters or more."""
+    """How many samples to make, and how noisy they are.
+
+    `samples` counts the samples of one shard. `label_noise` is the share of training samples with a
+    wrong label; validation and test samples have none. `typo_rate` is the probability of a typing
+    error in each word of four letters or more.
+    """
 
     shards: int = 4
     samples: int = 2500
@@ -39,7 +46,7 @@ class Sample:
 
 
 def compose(draw: SeededRandom, label: str, typo_rate: float) -> str:
-    """One piece of feedback that means `label`."""
+    """Return one piece of feedback that has the label `label`."""
     product = draw.pick(words.PRODUCTS)
     if label == "neutral":
         text = indifferent(draw, product)
@@ -72,10 +79,13 @@ def _mislabelled(draw: SeededRandom, sample: Sample, noise: float) -> Sample:
 
 
 def generate(recipe: Recipe) -> Iterator[tuple[str, list[Sample]]]:
-    """Yield ("test", …), ("validation", …), ("shard_1", …) and so on. The same recipe gives the same samples everywhere.
+    """Yield ("test", samples), ("validation", samples), ("shard_1", samples) and so on.
 
-    Test and validation come first and depend on the seed alone, so runs with more or smaller shards share them.
-    Raises ExhaustedError when the grammar cannot make that many different sentences.
+    The same recipe gives the same samples on every machine. Test and validation come first and
+    depend only on the seed. So runs with more or smaller shards have the same ones.
+
+    Raises:
+        ExhaustedError: The grammar cannot make that many different sentences.
     """
     seen: set[str] = set()
     held_out = SeededRandom(recipe.seed)

@@ -1,7 +1,14 @@
-"""Sentences whose label follows from how their clauses are put together, not from the words alone.
+"""Sentences whose label depends on the order of their clauses, not only on the words.
 
-The main clause decides: what stands after "but", outside "although", is said of now rather than of then, of this product
-rather than of another, by the writer rather than by somebody else. Swap two clauses and the same words mean the opposite.
+The main clause decides the label. It is the clause:
+
+- after "but",
+- outside "although",
+- about the present, not the past,
+- about this product, not another one,
+- by the writer, not by another person.
+
+With two clauses swapped, the same words mean the opposite.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +40,7 @@ def with_fact(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
 
 
 def contrast(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
-    """The clause after "but" is what the writer is left with."""
+    """The clause after "but" has the label."""
     first = choose_aspect(draw, product)
     second = choose_aspect(draw, product, first)
     left = opinion(draw, opposite(polarity), first)
@@ -42,7 +49,7 @@ def contrast(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
 
 
 def concession(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
-    """What stands under "although" is given away; the other clause holds."""
+    """The clause after "although" does not count; the other clause has the label."""
     first = choose_aspect(draw, product)
     second = choose_aspect(draw, product, first)
     given = opinion(draw, opposite(polarity), first, with_verb=True)
@@ -98,28 +105,28 @@ def hearsay(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
 
 
 def regret(draw: SeededRandom, polarity: Polarity, product: Product) -> str:
-    """What would have been, and was not."""
+    """The sentence names a wish or a fear that did not come true."""
     aspect = choose_aspect(draw, product)
-    wanted, the, verb = adjective(draw, opposite(polarity), aspect), f"the {aspect.noun}", be(aspect.plural)
+    other, the, verb = adjective(draw, opposite(polarity), aspect), f"the {aspect.noun}", be(aspect.plural)
     if polarity == -1:
         return draw.pick(
             (
-                f"I wish {the} were {wanted}",
-                f"I hoped for {described(wanted, aspect)} in vain",
-                f"if only {the} were {wanted}",
+                f"I wish {the} were {other}",
+                f"I hoped for {described(other, aspect)} in vain",
+                f"if only {the} were {other}",
             )
         )
     return draw.pick(
         (
-            f"I feared {described(wanted, aspect)} without reason",
-            f"I was wrong to think {the} {verb} {wanted}",
-            f"whoever says {the} {verb} {wanted} is wrong",
+            f"I feared {described(other, aspect)} without reason",
+            f"I was wrong to think {the} {verb} {other}",
+            f"whoever says {the} {verb} {other} is wrong",
         )
     )
 
 
 def indifferent(draw: SeededRandom, product: Product) -> str:
-    """Neutral: no opinion, a shrug, or two opinions that cancel out by the writer's own word."""
+    """Return a neutral sentence: no opinion, an indifferent remark, or two balanced opinions."""
     form = draw.weighted({"plain": 6, "neither": 1.5, "balance": 1.5, "mixed": 1})
     if form == "plain":
         return plain(draw, product) if draw.chance(0.5) else f"{plain(draw, product)}. {plain(draw, product)}"

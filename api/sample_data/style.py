@@ -1,4 +1,4 @@
-"""How people type: contractions, lower case, missing or many full stops, and slips of the finger."""
+"""How people type: contractions, lower case, missing or many full stops, and typing errors."""
 
 import re
 
@@ -22,25 +22,28 @@ _NEIGHBOURS = {
 _WORD = re.compile(r"[a-z]{4,}")
 
 
-def slip(draw: SeededRandom, word: str) -> str:
-    """One typing error: two letters swapped, one lost, one doubled, or a neighbouring key."""
-    at = 1 + draw.below(len(word) - 2)
-    kind = draw.below(4)
-    if kind == 0:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    if kind == 1:
-        return word[:at] + word[at + 1 :]
-    if kind == 2:
-        return word[:at] + word[at] + word[at:]
-    return word[:at] + draw.pick(_NEIGHBOURS[word[at]]) + word[at + 1 :]
+def add_typo(draw: SeededRandom, word: str) -> str:
+    """Make one typing error: two letters swapped, one lost, one doubled, or a neighbouring key."""
+    place = 1 + draw.below(len(word) - 2)
+    error = draw.below(4)
+    if error == 0:
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+    if error == 1:
+        return word[:place] + word[place + 1 :]
+    if error == 2:
+        return word[:place] + word[place] + word[place:]
+    return word[:place] + draw.pick(_NEIGHBOURS[word[place]]) + word[place + 1 :]
 
 
 def typed(draw: SeededRandom, text: str, typo_rate: float) -> str:
-    """The sentence as it might have been typed; `typo_rate` is the chance of a slip in each word of four letters or more."""
+    """Return the sentence as a person might type it.
+
+    `typo_rate` is the probability of a typing error in each word of four letters or more.
+    """
     if draw.chance(0.5):
         for full, short in _CONTRACTIONS.items():
             text = re.sub(rf"\b{full}\b", short, text)
     sentences = [part[0].upper() + part[1:] for part in text.split(". ")]
     text = ". ".join(sentences) + draw.weighted({".": 6.0, "": 2.5, "!": 1.0, "...": 0.5})
-    text = _WORD.sub(lambda match: slip(draw, match[0]) if draw.chance(typo_rate) else match[0], text)
+    text = _WORD.sub(lambda match: add_typo(draw, match[0]) if draw.chance(typo_rate) else match[0], text)
     return text.lower() if draw.chance(0.2) else text

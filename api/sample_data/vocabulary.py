@@ -1,11 +1,11 @@
-"""The words: products, what people say about their parts, and the small talk of a review."""
+"""The vocabulary: products, the words for their parts, and the usual phrases of a review."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Aspect:
-    """A part of a product, with what it is called when it pleases and when it does not. `mass` nouns take no "a"."""
+    """A part of a product, with its words of praise and of blame. `mass` nouns take no "a"."""
 
     noun: str
     good: tuple[str, ...]

@@ -1,4 +1,7 @@
-"""Data sets as files: one JSON array each, a sample a line, the same bytes on every platform."""
+"""Write data sets as files: one JSON array each, with one sample on a line.
+
+The bytes are the same on every platform.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +13,10 @@ PREFIX = "customer_feedback"
 
 
 def write(folder: Path, parts: Iterable[tuple[str, Sequence[Sample]]], prefix: str = PREFIX) -> dict[str, Path]:
-    """Write each part that has samples to `<prefix>_<name>.json`, whole or not at all; return the paths by name."""
+    """Write each part that has samples to `<prefix>_<name>.json`, and return the paths by name.
+
+    A crash leaves no incomplete file under that name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
     for name, samples in parts:

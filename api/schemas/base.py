@@ -5,6 +5,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from api.domain.records import FailureReason
+from api.domain.stopping import TrainingStop
+
 T = TypeVar("T")
 _MOST_FIELDS = 100
 
@@ -79,8 +82,8 @@ class StopReason(ResponseModel):
     detail: str
 
     @classmethod
-    def of(cls, reason: dict[str, Any] | None) -> "StopReason | None":
-        return cls(**reason) if reason else None
+    def of(cls, reason: TrainingStop | None) -> "StopReason | None":
+        return cls(code=reason.code, detail=reason.detail) if reason else None
 
 
 class Failure(ResponseModel):
@@ -90,5 +93,5 @@ class Failure(ResponseModel):
     detail: str
 
     @classmethod
-    def of(cls, error: dict[str, Any] | None) -> "Failure | None":
-        return cls(code=error["code"], detail=error["detail"]) if error else None
+    def of(cls, error: FailureReason | None) -> "Failure | None":
+        return cls(code=error.code, detail=error.detail) if error else None

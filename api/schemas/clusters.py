@@ -84,7 +84,7 @@ class Cluster(ResponseModel):
             topology=row.topology,
             status=row.status,
             created_at=row.created_at,
-            config=ClusterConfig(**row.config),
+            config=ClusterConfig(**row.config.model_dump()),
             idle_timeout_minutes=row.idle_timeout_minutes,
             budget_usd=_usd(row.budget_usd),
         )
@@ -199,7 +199,7 @@ class TrainingSession(ResponseModel):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
-            red_flags=[RedFlag(**flag) for flag in view.training.red_flags],
+            red_flags=[RedFlag(**flag.model_dump()) for flag in view.training.red_flags],
             privacy=TrainingPrivacy.of(view.training),
             stop_reason=StopReason.of(view.training.stop_reason),
             error=Failure.of(view.training.error),

@@ -112,7 +112,7 @@ class Node(ResponseModel):
             acts_as_aggregator=row.acts_as_aggregator,
             capabilities=row.capabilities,
             autonomy_level=row.autonomy,
-            resources=Resources(**row.resources) if row.resources else None,
+            resources=Resources(**row.resources.model_dump()) if row.resources else None,
             node_type=row.node_type,
             model=row.model,
             template=row.template,

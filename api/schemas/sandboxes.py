@@ -79,7 +79,7 @@ class Sandbox(ResponseModel):
             template=row.template,
             status=row.status,
             health=health,
-            resources=Resources(**row.resources) if row.resources else None,
+            resources=Resources(**row.resources.model_dump()) if row.resources else None,
             uptime_seconds=(end - row.started_at).total_seconds() if row.started_at else None,
             started_at=row.started_at,
             ended_at=row.ended_at,

@@ -12,6 +12,7 @@ from api.domain.searches import (
     Method,
     Options,
     Range,
+    SearchPlan,
     SearchSpec,
     Space,
     Trial,
@@ -20,7 +21,7 @@ from api.domain.searches import (
     placed,
     size,
 )
-from api.domain.specs import TrainingSpec
+from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, ResponseModel, StopReason, Timestamp
 from api.schemas.options import SEARCHED
 from api.schemas.space import Choice, OptionName, invalid, read
@@ -95,7 +96,7 @@ class SearchCreate(TrainingCreate):
         for name in ("grace_epochs", "grace_trainings"):
             if getattr(self, name) is not None and not early:
                 raise invalid([FieldError(f"/{name}", "nothing is stopped early without early_stopping 'median'")])
-        return SearchSpec(
+        plan = SearchPlan(
             method=self.method,
             space=self.space,
             metric=self.metric,
@@ -103,10 +104,11 @@ class SearchCreate(TrainingCreate):
             grace_epochs=self.grace_epochs or _GRACE_EPOCHS,
             grace_trainings=self.grace_trainings or _GRACE_TRAININGS,
             seed=self.seed,
-            trials=tuple(Trial(options, self._training(options)) for options in self._combinations(space)),
             budget_usd=self.budget_usd,
             max_minutes=self.max_minutes,
         )
+        trials = tuple(Trial(options, self._training(options)) for options in self._combinations(space))
+        return SearchSpec(plan, trials)
 
     def _space(self) -> Space:
         space: dict[str, list[Any] | Range] = {}
@@ -205,7 +207,7 @@ class Search(ResponseModel):
             search_id=row.id,
             cluster_id=row.cluster_id,
             status=row.status,
-            **row.plan,
+            **row.plan.model_dump(),
             config={name: value for name, value in row.config.items() if name not in _OF_THE_SEARCH},
             trials=[SearchTrial.of(trial, ended=ended) for trial in view.trials],
             best_training_id=best.training.id if best is not None and best.training is not None else None,

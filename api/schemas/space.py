@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, get_args
 
 from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
 
 from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import MOST_TRAININGS, Range, Scale
@@ -83,7 +84,7 @@ def _range(name: str, pointer: str, choice: dict[str, Any], *, ranges: bool) -> 
     return Range(asked.min, asked.max, asked.scale, is_whole(name))
 
 
-def _of_range(pointer: str, item: Any) -> FieldError:
+def _of_range(pointer: str, item: ErrorDetails) -> FieldError:
     field = item["loc"][0] if item["loc"] else ""
     return FieldError(f"{pointer}/{field}" if field in SearchRange.model_fields else pointer, item["msg"])
 

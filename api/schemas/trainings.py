@@ -1,137 +1,34 @@
 """Shapes of trainings and rounds."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from api.domain import privacy as domain_privacy
 from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
-from api.domain.specs import Compression, Optimizer, Schedule, TrainingSpec
-from api.domain.strategies import Strategy
+from api.domain.privacy import RoundPrivacyRecord
+from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, RequestedOptions
+from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
-DEFAULT_RATIO: Final = 0.05
-DEFAULT_RANK: Final = 8
+_OPTIONS = RequestedOptions.model_fields
 
 
-class DifferentialPrivacyCreate(RequestModel):
-    """DP-SGD at every worker: each record's gradient is clipped and Gaussian noise is added before anything leaves. Give one
-    of `target_epsilon` and `noise_multiplier`."""
+class DifferentialPrivacyCreate(RequestModel, PrivacyOptions):
+    """DP-SGD at every worker: each record's gradient is clipped, and Gaussian noise is added.
 
-    target_epsilon: float | None = Field(None, gt=0, le=1000, description="noise is chosen so that all epochs end there")
-    noise_multiplier: float | None = Field(
-        None, ge=0.1, le=1000, description="standard deviation of the noise over max_grad_norm"
-    )
-    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Euclidean norm that each record's gradient is clipped to")
-    delta: float | None = Field(
-        None, gt=0, lt=1, description="null: 1 / (10 n), n the records of the largest shard as the training begins"
-    )
+    Give one of `target_epsilon` and `noise_multiplier`.
+    """
 
 
-class TrainingCreate(RequestModel):
-    dataset: str = Field(
-        description="path or glob inside each worker's sandbox; with federated false inside the aggregator's",
-        examples=["/data/train_*.json"],
-    )
-    epochs: int = Field(ge=1, le=10_000)
-    batch_size: int = Field(32, ge=1, le=4096)
-    learning_rate: float = Field(0.001, gt=0, le=10)
-    schedule: Schedule = Field("cosine", description="how the learning rate goes from round to round: cosine, or constant")
-    optimizer: Optimizer = "adam"
-    federated: bool = Field(
-        True,
-        description="false: synchronous data-parallel training on one pooled data set in the aggregator's sandbox. Its samples "
-        "(as token ids and classes) leave that sandbox for the workers' sandboxes, in equal shares, kept in memory only; each "
-        "step, gradients are averaged over the cluster's topology. Data in the workers' own sandboxes is not used. Needs "
-        "consensus none, strategy fedavg, no compression and no frozen layers",
-    )
-    local_epochs: int = Field(1, ge=1, le=1000, description="epochs that a worker trains between two averages")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    strategy: Strategy = Field(
-        "fedavg",
-        description="how updates become the next global model; median, trimmed_mean, krum, multi_krum and bulyan bear with "
-        "malicious workers, diloco trains with adamw",
-    )
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    max_length: int = Field(128, ge=8, le=512, description="tokens of a text that count; longer texts are cut")
-    validation: str = Field(
-        "/data/validation*.json",
-        description="path or glob in the aggregator's and the validators' sandboxes; used if it exists",
-    )
-    hold_out: bool = Field(
-        True,
-        description="keep a tenth of each worker's samples out of training: validation where there is no validation file, "
-        "temperatures, weights and committee votes are measured on them. false trains on all, as differential privacy does; "
-        "what is measured then, is measured on the validation file, or null",
-    )
-
-    server_learning_rate: float | None = Field(
-        None, gt=0, le=10, description="fedavgm (1), fedadam, fedyogi, fedadagrad (0.01), diloco (0.7): the server's step"
-    )
-    server_momentum: float | None = Field(None, ge=0, lt=1, description="fedavgm, diloco (0.9): the server's momentum")
-    server_beta_1: float | None = Field(None, ge=0, lt=1, description="fedadam, fedyogi (0.9), fedadagrad (0)")
-    server_beta_2: float | None = Field(None, ge=0, lt=1, description="fedadam, fedyogi (0.99)")
-    server_tau: float | None = Field(None, gt=0, le=1, description="fedadam, fedyogi, fedadagrad (0.001): adaptivity")
-    proximal_mu: float | None = Field(None, ge=0, le=100, description="fedprox (0.01): weight of the proximal term")
-    trim_fraction: float | None = Field(
-        None, gt=0, lt=0.5, description="trimmed_mean (0.25): share of the values that is left out at each end"
-    )
-    byzantine_count: int | None = Field(
-        None,
-        ge=1,
-        le=1000,
-        description="krum, multi_krum (n >= 2f+3), bulyan (n >= 4f+3): malicious workers f (1)",
-    )
-
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the workers that is drawn for each round, by the seed")
-    min_workers: int = Field(1, ge=1, le=10_000, description="fewest workers that are drawn for a round")
-    round_deadline_s: float | None = Field(
-        None, ge=1, le=86_400, description="a round ends by then with the updates that have come; null: the deployment's"
-    )
-    quorum: float | None = Field(
-        None, gt=0, le=1, description="share of a round's workers whose updates make the round; null: the deployment's"
-    )
-
-    target_accuracy: float | None = Field(
-        None, gt=0, le=1, description="end after a round whose validation_accuracy is at least this"
-    )
-    patience: int | None = Field(
-        None, ge=1, le=10_000, description="end after so many rounds without a better validation_accuracy"
-    )
-    budget_usd: float | None = Field(
-        None, gt=0, le=1e9, description="end before a round that would cost more than this, judged by the last round"
-    )
-    max_minutes: float | None = Field(
-        None, gt=0, le=1e6, description="end before a round that would take longer than this, judged by the last round"
-    )
-
-    mixed_precision: bool = Field(
-        False, description="train in bf16 where a node's hardware has it; a node without says so in its `decisions`"
-    )
-    freeze_layers: int = Field(
-        0, ge=0, le=1000, description="keep the embeddings and so many encoder layers as they are; 0 trains everything"
-    )
-    compression: Compression | None = Field(
-        None,
-        description="how updates shrink on their way to the aggregator: fp16, int8 (stochastic rounding), topk (the largest"
-        " values; the rest is made up for later), topk+fp16, topk+int8, lora (only low-rank adapters are trained and sent),"
-        " lora+fp16, lora+int8. Models travel back to the workers in fp32",
-    )
-    compression_ratio: float | None = Field(
-        None, gt=0, le=1, description=f"topk: the share of values that are sent; {DEFAULT_RATIO} where absent"
-    )
-    lora_rank: int | None = Field(None, ge=1, le=256, description=f"lora: rank of the adapters; {DEFAULT_RANK} where absent")
+class TrainingCreate(RequestModel, RequestedOptions):
     differential_privacy: DifferentialPrivacyCreate | None = Field(
-        None, description="hide whether any one record was in a worker's shard; `privacy` says what was spent"
+        None, description=_OPTIONS["differential_privacy"].description
     )
-    secure_aggregation: bool = Field(
-        False, description="the aggregator sees the sum of the workers' updates and none by itself; from 3 workers on"
-    )
-    gradient_compression: bool | None = Field(None, description="true without `compression` is `topk`, false is `none`")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -149,18 +46,22 @@ class TrainingCreate(RequestModel):
     )
 
     def spec(self) -> TrainingSpec:
-        fields = self.model_dump(exclude={"gradient_compression"})
-        fields |= self._compression()
+        """The training that is asked for, with defaults filled in.
+
+        Raises:
+            InvalidError: options contradict each other, or a path is not usable.
+        """
+        fields = self.model_dump(exclude={"gradient_compression"}) | self._compression()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
         given = {name: fields[name] for name in strategies.PARAMETERS if fields[name] is not None}
         fields.update(strategies.parameters(self.strategy, given))
         if self.strategy == "diloco":
             fields["optimizer"] = self._inner_optimizer()
-        if self.differential_privacy is not None:
-            fields["differential_privacy"] = domain_privacy.PrivacySpec(**self.differential_privacy.model_dump())
-            fields["differential_privacy"].check()
-        return TrainingSpec(**fields)
+        spec = TrainingSpec.model_validate(fields)
+        if spec.differential_privacy is not None:
+            spec.differential_privacy.check()
+        return spec
 
     def _inner_optimizer(self) -> Optimizer:
         if "optimizer" in self.model_fields_set and self.optimizer != "adamw":
@@ -188,11 +89,15 @@ def _contradiction(pointer: str, message: str) -> InvalidError:
     return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
 
 
-class DifferentialPrivacy(ResponseModel):
-    target_epsilon: float | None
-    noise_multiplier: float | None
-    max_grad_norm: float
-    delta: float | None
+def _always_sent(schema: dict[str, Any]) -> None:
+    """An answer has every field, so none of them has a default."""
+    schema["required"] = list(schema["properties"])  # untyped: a JSON schema
+    for field in schema["properties"].values():  # untyped: a JSON schema
+        field.pop("default", None)
+
+
+class DifferentialPrivacy(ResponseModel, PrivacyOptions):
+    model_config = ConfigDict(json_schema_extra=_always_sent)
 
 
 class WorkerPrivacy(ResponseModel):
@@ -215,55 +120,21 @@ class TrainingPrivacy(ResponseModel):
     def of(cls, row: TrainingRow) -> "TrainingPrivacy | None":
         if row.privacy is None:
             return None
-        spent: dict[str, float] = row.privacy["epsilon"]
-        plans: dict[str, dict[str, Any]] = row.privacy["plans"]
-        workers = {node_id: WorkerPrivacy(epsilon=spent.get(node_id), **plan) for node_id, plan in plans.items()}
-        return cls(epsilon=domain_privacy.epsilon_of(spent), delta=row.privacy["delta"], workers=workers)
+        record = row.privacy
+        workers = {
+            node_id: WorkerPrivacy(epsilon=record.epsilon.get(node_id), **asdict(plan))
+            for node_id, plan in record.plans.items()
+        }
+        return cls(epsilon=record.spent_epsilon, delta=record.delta, workers=workers)
 
 
-class TrainingConfig(ResponseModel):
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: Schedule
-    optimizer: Optimizer
-    federated: bool
-    dataset: str
-    local_epochs: int
-    seed: int
-    strategy: Strategy
-    weight_decay: float
-    max_length: int
-    validation: str
-    hold_out: bool
+class TrainingConfig(ResponseModel, TrainingSpec):
+    """The options that the training has, with defaults filled in."""
 
-    server_learning_rate: float | None = Field(None, description="this and what follows: null where the strategy has no such")
-    server_momentum: float | None = None
-    server_beta_1: float | None = None
-    server_beta_2: float | None = None
-    server_tau: float | None = None
-    proximal_mu: float | None = None
-    trim_fraction: float | None = None
-    byzantine_count: int | None = None
-
-    fraction: float = 1.0
-    min_workers: int = 1
-    round_deadline_s: float | None = None
-    quorum: float | None = None
-
-    target_accuracy: float | None = None
-    patience: int | None = None
-    budget_usd: float | None = None
-    max_minutes: float | None = None
-
-    mixed_precision: bool
-    freeze_layers: int
-    compression: Compression
-    compression_ratio: float | None
-    lora_rank: int = Field(description="0: no adapters")
-
-    differential_privacy: DifferentialPrivacy | None = None
-    secure_aggregation: bool = False
+    differential_privacy: DifferentialPrivacy | None = Field(  # type: ignore[assignment]
+        None, description=_OPTIONS["differential_privacy"].description
+    )
+    model_config = ConfigDict(json_schema_extra=_always_sent)
 
 
 class Training(ResponseModel):
@@ -293,7 +164,7 @@ class Training(ResponseModel):
             cluster_id=row.cluster_id,
             search_id=row.search_id,
             status=row.status,
-            config=TrainingConfig(**row.config),
+            config=TrainingConfig.model_validate(row.config.model_dump()),
             workers=row.workers,
             aggregator=row.aggregator_id,
             term=row.term,
@@ -320,15 +191,15 @@ class RoundPrivacy(ResponseModel):
     noise_multiplier: float
 
     @classmethod
-    def of(cls, record: dict[str, Any] | None) -> "RoundPrivacy | None":
+    def of(cls, record: RoundPrivacyRecord | None) -> "RoundPrivacy | None":
         if record is None:
             return None
-        last = record["parts"][-1]
+        last = record.parts[-1]
         return cls(
-            epsilon=record["epsilon"],
-            steps=sum(part["steps"] for part in record["parts"]),
-            sampling_rate=last["sampling_rate"],
-            noise_multiplier=last["noise_multiplier"],
+            epsilon=record.epsilon,
+            steps=sum(part.steps for part in record.parts),
+            sampling_rate=last.sampling_rate,
+            noise_multiplier=last.noise_multiplier,
         )
 
 

@@ -7,7 +7,8 @@ from api.domain import ids, topology
 from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
 from api.domain.specs import ClusterSpec
-from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
+from api.domain.steps import Step
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import Cursor, RowPage, fetch
@@ -15,8 +16,6 @@ from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, SearchRow, TrainingRow
-
-ENDED = ("terminating", "terminated")
 
 
 def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSpec) -> ClusterRow:
@@ -27,7 +26,7 @@ def create(uow: UnitOfWork, settings: Settings, project_id: str, spec: ClusterSp
         project_id=project_id,
         name=spec.name,
         topology=spec.topology,
-        config=spec.config(),
+        config=spec.settings,
         status="initializing",
         idle_timeout_minutes=spec.idle_timeout_minutes,
         budget_usd=spec.budget_usd,
@@ -67,7 +66,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
     aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if wanted:
-        check_topology(cluster.config["consensus"], wanted)
+        check_topology(cluster.config.consensus, wanted)
         cluster.topology = wanted
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
         raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
@@ -84,7 +83,7 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
 def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
     """Stop everything that costs. Safe to ask twice."""
     cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
-    if cluster.status not in ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         end(uow, cluster, "asked to terminate")
     return cluster
 
@@ -97,7 +96,7 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if search.status != "stopping":
             transitions.move(session, search, "stopping", reason="the cluster is being terminated")
         leases.wake(search)
-        uow.enqueue("searches.advance", search.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, search.id)
     active = session.scalars(
         select(TrainingRow).where(TrainingRow.cluster_id == cluster.id, TrainingRow.status.in_(ACTIVE_TRAINING))
     ).all()
@@ -105,19 +104,19 @@ def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
         if training.status != "stopping":
             transitions.move(session, training, "stopping", reason="the cluster is being terminated")
         leases.wake(training)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
     transitions.move(session, cluster, "terminating", reason=reason)
     nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))).all()
     for node in nodes:
         transitions.move(session, node, "terminating")
         leases.wake(node)
-        uow.enqueue("nodes.terminate", node.id)
+        uow.enqueue(Step.NODES_TERMINATE, node.id)
     leases.wake(cluster)
-    uow.enqueue("clusters.advance", cluster.id)
+    uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 def refuse_ended(cluster: ClusterRow) -> None:
-    if cluster.status in ENDED:
+    if cluster.status in CLOSED_CLUSTER:
         raise ConflictError("cluster_terminated", f"The cluster is {cluster.status}.")
 
 

@@ -1,29 +1,17 @@
 """Rows by id within a project: what belongs to another project does not exist."""
 
-from typing import TypeVar
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import NotFoundError
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
-
-T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
-
-_NOUN = {
-    ClusterRow: "cluster",
-    NodeRow: "node",
-    TrainingRow: "training",
-    PredictionRow: "prediction",
-    ModelRow: "model",
-    SearchRow: "search",
-}
+from api.store.kinds import LeasedRowT, kind_of
+from api.store.tables import ClusterRow
 
 
-def owned(session: Session, table: type[T], project_id: str, row_id: str) -> T:
+def owned(session: Session, table: type[LeasedRowT], project_id: str, row_id: str) -> LeasedRowT:
     row = session.scalar(select(table).where(table.id == row_id, table.project_id == project_id))
     if row is None:
-        raise NotFoundError(_NOUN[table], row_id)
+        raise NotFoundError(kind_of(table).noun, row_id)
     return row
 
 

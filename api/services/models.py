@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.domain.errors import ConflictError
+from api.domain.steps import Step
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned
 from api.services.pages import Cursor, RowPage, fetch
@@ -43,7 +44,7 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row, name=name)
-    uow.enqueue("models.advance", row.id)
+    uow.enqueue(Step.MODELS_ADVANCE, row.id)
     return row
 
 

@@ -7,6 +7,7 @@ from api.domain import ids
 from api.domain.errors import ConflictError, NotFoundError
 from api.domain.specs import NodeSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
+from api.domain.steps import Step
 from api.services import quotas
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
@@ -45,7 +46,7 @@ def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, node, role=node.role)
-    uow.enqueue("nodes.advance", node.id)
+    uow.enqueue(Step.NODES_ADVANCE, node.id)
     return node
 
 
@@ -93,7 +94,7 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
     cluster.connections = [edge for edge in cluster.connections if node.id not in (edge["from"], edge["to"])]
     cluster.members = [member for member in cluster.members if member != node.id]
     leases.wake(node)
-    uow.enqueue("nodes.terminate", node.id)
+    uow.enqueue(Step.NODES_TERMINATE, node.id)
     return node
 
 
@@ -139,7 +140,7 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
         detail = "What was uploaded to this node is gone with its sandbox; upload it again."
         events.emit(session, node.cluster_id, "node.files_lost", {"node_id": node.id, "role": node.role, "detail": detail})
     leases.wake(node)
-    uow.enqueue("nodes.advance", node.id)
+    uow.enqueue(Step.NODES_ADVANCE, node.id)
 
 
 def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:

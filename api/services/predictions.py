@@ -1,14 +1,13 @@
 """Use cases of a prediction: the last global model of a training, asked by all nodes together."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import ids, privacy
+from api.domain import ids
 from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
+from api.domain.steps import Step
+from api.domain.training_spec import TrainingSpec
 from api.services.clusters import refuse_ended
 from api.services.lookup import owned, owned_locked_cluster
 from api.store import transitions
@@ -30,22 +29,22 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
         training_id=training.id,
         status="pending",
         aggregation=spec.aggregation,
-        request={"inputs": list(spec.inputs)} if spec.inputs is not None else {"input_data": spec.input_data},
+        request=spec.input,
         due_at=func.clock_timestamp(),
     )
     transitions.created(session, row)
-    uow.enqueue("predictions.advance", row.id)
+    uow.enqueue(Step.PREDICTIONS_ADVANCE, row.id)
     return row
 
 
-def _check_weights(config: Mapping[str, Any]) -> None:
+def _check_weights(spec: TrainingSpec) -> None:
     """InvalidError where a training's workers have no accuracies to weigh by."""
     code = "options_exclude_each_other"
-    if privacy.wanted(config):
+    if spec.differential_privacy is not None:
         message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
-    elif not config["hold_out"]:
+    elif not spec.hold_out:
         message = "'weighted' weighs by accuracies on held-out samples, and this training held none out"
-    elif not config.get("federated", True):
+    elif not spec.federated:
         code = "federated_only"
         message = "the workers have no data of their own to weigh by: this training was not federated; take another aggregation"
     else:

@@ -71,8 +71,8 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
     rounds = session.scalars(
         select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.status == "completed").order_by(RoundRow.number)
     ).all()
-    epochs, local = training.config["epochs"], training.config["local_epochs"]
-    epoch = progress.epoch(len(rounds), epochs, local)
+    spec = training.config
+    epoch = spec.epochs_after(len(rounds))
     last = rounds[-1] if rounds else None
     metrics = {
         "global_loss": last.global_loss if last else None,
@@ -81,7 +81,7 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
         "convergence_rate": progress.convergence_rate([row.global_loss for row in rounds if row.global_loss is not None]),
     }
     spent = _training_cost(training, nodes, now)
-    left = progress.total_rounds(epochs, local) - len(rounds)
+    left = spec.total_rounds - len(rounds)
     remaining = None
     if training.status in ACTIVE_TRAINING:
         remaining = progress.remaining_seconds([row.seconds for row in rounds if row.seconds is not None], left)
@@ -90,7 +90,7 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
     return SessionView(
         training=training,
         epoch=epoch,
-        total_epochs=epochs,
+        total_epochs=spec.epochs,
         metrics=metrics,
         workers=_workers(session, training),
         elapsed_seconds=_elapsed(training, now),

@@ -13,7 +13,6 @@ from api.services.principals import Principal
 from api.settings import Settings
 from api.store.tables import ClusterRow, NodeRow
 
-STATUSES = ("running", "lost", "terminating", "terminated", "failed", "provisioning")
 _NOTE_EVERY = timedelta(seconds=10)
 
 

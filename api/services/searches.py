@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import early_stopping, ids, progress
-from api.domain.searches import SearchSpec
-from api.domain.specs import TrainingSpec, common_model
+from api.domain import early_stopping, ids
+from api.domain.searches import PlannedTrial, SearchSpec, Trial
+from api.domain.specs import common_model
 from api.domain.status import ACTIVE_SEARCH
+from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
+from api.domain.training_spec import TrainingSpec
 from api.services import progress as figures
 from api.services import trainings
 from api.services.clusters import refuse_ended
@@ -21,6 +23,9 @@ from api.services.pages import Cursor, RowPage, fetch
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
+
+# The first round always runs, so that a training whose limit is reached already ends after it.
+_LEAST_LIMIT: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +63,41 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
     trainings.refuse_busy(session, cluster)
     workers, aggregator = trainings.members(session, cluster)
     common_model([worker.model for worker in workers], aggregator.model)
-    spec.check_workers(len(workers), cluster.config["consensus"])
-    shared, differing = _split([trial.training.config() for trial in spec.trials])
+    spec.check_workers(len(workers), cluster.config.consensus)
+    shared, trials = _split(spec.trials)
     row = SearchRow(
         id=ids.search_id(),
         project_id=project_id,
         cluster_id=cluster.id,
         status="pending",
-        plan={
-            "method": spec.method,
-            "space": spec.space,
-            "metric": spec.metric,
-            "early_stopping": spec.early_stopping,
-            "grace_epochs": spec.grace_epochs,
-            "grace_trainings": spec.grace_trainings,
-            "seed": spec.seed,
-            "budget_usd": spec.budget_usd,
-            "max_minutes": spec.max_minutes,
-        },
+        plan=spec.plan,
         config=shared,
-        trials=[{"options": trial.options, "config": config} for trial, config in zip(spec.trials, differing, strict=True)],
+        trials=trials,
         due_at=func.clock_timestamp(),
     )
-    transitions.created(session, row, trials=len(spec.trials), metric=spec.metric)
-    uow.enqueue("searches.advance", row.id)
+    transitions.created(session, row, trials=len(spec.trials), metric=spec.plan.metric)
+    uow.enqueue(Step.SEARCHES_ADVANCE, row.id)
     return row
 
 
-def _split(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What all have in common, and what each has besides."""
-    first = configs[0]
-    shared = {name: value for name, value in first.items() if all(config[name] == value for config in configs)}
-    return shared, [{name: value for name, value in config.items() if name not in shared} for config in configs]
+def _split(trials: Sequence[Trial]) -> tuple[dict[str, Any], list[PlannedTrial]]:
+    """Return the fields that all trainings have in common, and each trial with the others."""
+    configs = [trial.training.model_dump(mode="json") for trial in trials]
+    shared = {name: value for name, value in configs[0].items() if all(config[name] == value for config in configs)}
+    planned = [
+        PlannedTrial(options=trial.options, config={name: value for name, value in config.items() if name not in shared})
+        for trial, config in zip(trials, configs, strict=True)
+    ]
+    return shared, planned
 
 
 def next_spec(row: SearchRow, *, budget_usd: float | None, max_minutes: float | None) -> TrainingSpec:
-    """What the next trial trains with, within what is left of the search's limits."""
-    config = {**row.config, **row.trials[len(row.training_ids)]["config"]}
-    return TrainingSpec(**{**config, "budget_usd": budget_usd, "max_minutes": max_minutes})
+    """The next trial's training, within what is left of the search's limits."""
+    limits = {
+        name: None if left is None else max(left, _LEAST_LIMIT)
+        for name, left in (("budget_usd", budget_usd), ("max_minutes", max_minutes))
+    }
+    return TrainingSpec.model_validate({**row.config, **row.trials[len(row.training_ids)].config, **limits})
 
 
 def get(session: Session, project_id: str, search_id: str) -> SearchRow:
@@ -121,10 +123,10 @@ def view(session: Session, row: SearchRow) -> SearchView:
         training.id: training for training in session.scalars(select(TrainingRow).where(TrainingRow.id.in_(row.training_ids)))
     }
     begun = [found[training_id] for training_id in row.training_ids]
-    measured = curves(session, begun, row.plan["metric"])
+    measured = curves(session, begun, row.plan.metric)
     trials = [
         TrialView(
-            options=planned["options"],
+            options=planned.options,
             training=begun[position] if position < len(begun) else None,
             curve=measured[begun[position].id] if position < len(begun) else (),
         )
@@ -134,7 +136,7 @@ def view(session: Session, row: SearchRow) -> SearchView:
         trial.metric if trial.training is not None and trial.training.status in ("completed", "stopped") else None
         for trial in trials
     ]
-    chosen = early_stopping.best(row.plan["metric"], ended)
+    chosen = early_stopping.best(row.plan.metric, ended)
     cost = sum((figures.spent(session, training).usd for training in begun), Decimal(0))
     return SearchView(row, trials, None if chosen is None else trials[chosen], cost)
 
@@ -142,15 +144,14 @@ def view(session: Session, row: SearchRow) -> SearchView:
 def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.MetricCurve]:
     """The metric of each training over the epochs that it has trained, by its completed rounds."""
     result: dict[str, list[tuple[int, float | None]]] = {training.id: [] for training in found}
-    configs = {training.id: training.config for training in found}
+    specs = {training.id: training.config for training in found}
     rounds = session.execute(
         select(RoundRow.training_id, RoundRow.number, getattr(RoundRow, metric))
         .where(RoundRow.training_id.in_(result), RoundRow.status == "completed")
         .order_by(RoundRow.number)
     )
     for training_id, number, value in rounds:
-        config = configs[training_id]
-        result[training_id].append((progress.epoch(number, config["epochs"], config["local_epochs"]), value))
+        result[training_id].append((specs[training_id].epochs_after(number), value))
     return dict(result)
 
 
@@ -163,10 +164,10 @@ def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
     if row.status in ("pending", "running"):
         transitions.move(session, row, "stopping", reason="asked to stop")
         if row.training_ids:
-            why = TrainingStop("search_stopped", "Its search was asked to stop.")
+            why = TrainingStop(code="search_stopped", detail="Its search was asked to stop.")
             trainings.halt(uow, session.get_one(TrainingRow, row.training_ids[-1]), why.detail, why)
         leases.wake(row)
-        uow.enqueue("searches.advance", row.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, row.id)
     return row
 
 
@@ -175,4 +176,4 @@ def wake_search(uow: UnitOfWork, training: TrainingRow) -> None:
     row = None if training.search_id is None else uow.session.get_one(SearchRow, training.search_id, populate_existing=True)
     if row is not None and row.status in ACTIVE_SEARCH:
         leases.wake(row)
-        uow.enqueue("searches.advance", row.id)
+        uow.enqueue(Step.SEARCHES_ADVANCE, row.id)

@@ -1,16 +1,17 @@
 """Use cases of a training."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
-from api.domain.specs import TrainingSpec, common_model
+from api.domain.specs import common_model
 from api.domain.status import ACTIVE_TRAINING
+from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
+from api.domain.training_spec import TrainingSpec
 from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import Cursor, RowPage, fetch
@@ -37,23 +38,23 @@ def begin(
     search_id: str | None = None,
 ) -> TrainingRow:
     """A new training in a locked cluster that is free for it, alone or as one of a search."""
-    spec.check_mode(cluster.config["consensus"])
-    exclusions.check(spec, cluster.config["consensus"])
-    spec.check_workers(len(workers), cluster.config["consensus"])
+    spec.check_mode(cluster.config.consensus)
+    exclusions.check(spec, cluster.config.consensus)
+    spec.check_workers(len(workers), cluster.config.consensus)
     row = TrainingRow(
         id=ids.training_id(spec.federated),
         project_id=cluster.project_id,
         cluster_id=cluster.id,
         search_id=search_id,
         status="pending",
-        config=spec.config(),
+        config=spec,
         model=common_model([worker.model for worker in workers], aggregator.model),
         workers=[worker.id for worker in workers],
         aggregator_id=aggregator.id,
         due_at=func.clock_timestamp(),
     )
     transitions.created(uow.session, row, workers=row.workers, aggregator=row.aggregator_id)
-    uow.enqueue("trainings.advance", row.id)
+    uow.enqueue(Step.TRAININGS_ADVANCE, row.id)
     return row
 
 
@@ -102,11 +103,11 @@ def stop(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
 def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop | None = None) -> None:
     """Stop a training of a locked cluster, unless it stops already or has ended; `why` is kept as its `stop_reason`."""
     if training.status in ("pending", "training"):
-        training.stop_reason = None if why is None else asdict(why)
+        training.stop_reason = why
         transitions.move(uow.session, training, "stopping", reason=reason)
         leases.wake(training)
-        uow.enqueue("trainings.interrupt", training.id)
-        uow.enqueue("trainings.advance", training.id)
+        uow.enqueue(Step.TRAININGS_INTERRUPT, training.id)
+        uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
 
 
 def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
@@ -132,7 +133,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     training.finished_at = None
     transitions.move(session, training, "pending", reason="resumed")
     leases.wake(training)
-    uow.enqueue("trainings.advance", training.id)
+    uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
     return training
 
 

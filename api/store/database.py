@@ -7,13 +7,14 @@ from typing import Protocol
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.domain.steps import Step
 from api.settings import Settings
 
 
 class Dispatcher(Protocol):
     """Tells a worker that a row wants a step. May be lost: the sweep finds what nobody was told of."""
 
-    def __call__(self, step: str, row_id: str) -> None: ...
+    def __call__(self, step: Step, row_id: str) -> None: ...
 
 
 class UnitOfWork:
@@ -21,14 +22,14 @@ class UnitOfWork:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._queued: list[tuple[str, str]] = []
+        self._queued: list[tuple[Step, str]] = []
 
-    def enqueue(self, step: str, row_id: str) -> None:
+    def enqueue(self, step: Step, row_id: str) -> None:
         """Ask for a step on a row, once for each transaction."""
         if (step, row_id) not in self._queued:
             self._queued.append((step, row_id))
 
-    def queued(self) -> list[tuple[str, str]]:
+    def queued(self) -> list[tuple[Step, str]]:
         return list(self._queued)
 
 

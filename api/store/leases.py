@@ -3,15 +3,11 @@
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
-
-LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
-T = TypeVar("T", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
+from api.store.kinds import LeasedRow, LeasedRowT
 
 
 class LeaseLostError(Exception):
@@ -34,7 +30,7 @@ def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float)
     return token if taken else None
 
 
-def held(session: Session, table: type[T], row_id: str, token: str) -> T:
+def held(session: Session, table: type[LeasedRowT], row_id: str, token: str) -> LeasedRowT:
     """Lock and return the row, if `token` still holds it; else LeaseLostError."""
     row = session.scalar(select(table).where(table.id == row_id).with_for_update().execution_options(populate_existing=True))
     if row is None or row.lease_token != token:

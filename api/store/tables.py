@@ -25,6 +25,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api.domain import status
+from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
+from api.domain.records import FailureReason
+from api.domain.red_flags import RaisedFlag
+from api.domain.sandboxes import NodeResources
+from api.domain.searches import PlannedTrial, SearchPlan
+from api.domain.specs import ClusterSettings, PredictionInput
+from api.domain.stopping import TrainingStop
+from api.domain.training_spec import TrainingSpec
+from api.store.columns import Typed
 
 _JSON = JSONB(none_as_null=True)
 
@@ -130,7 +139,7 @@ class ClusterRow(Leased, Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str]
     topology: Mapped[str]
-    config: Mapped[dict[str, Any]]
+    config: Mapped[ClusterSettings] = mapped_column(Typed(ClusterSettings))
     connections: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     members: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
@@ -168,13 +177,13 @@ class NodeRow(Leased, Base):
     sandbox_expires_at: Mapped[datetime | None]
     former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
-    resources: Mapped[dict[str, Any] | None]
+    resources: Mapped[NodeResources | None] = mapped_column(Typed(NodeResources))
     rejected_updates: Mapped[dict[str, Any] | None]
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]
     uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
-    error: Mapped[dict[str, Any] | None]
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -205,12 +214,12 @@ class SearchRow(Leased, Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
     status: Mapped[str] = mapped_column(_states(status.SEARCH_MOVES, "search_status"))
-    plan: Mapped[dict[str, Any]]
+    plan: Mapped[SearchPlan] = mapped_column(Typed(SearchPlan))
     config: Mapped[dict[str, Any]]
-    trials: Mapped[list[Any]]
+    trials: Mapped[list[PlannedTrial]] = mapped_column(Typed(list[PlannedTrial]))
     training_ids: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
-    stop_reason: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]
+    stop_reason: Mapped[TrainingStop | None] = mapped_column(Typed(TrainingStop))
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -234,7 +243,7 @@ class TrainingRow(Leased, Base):
     cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
     search_id: Mapped[str | None] = mapped_column(ForeignKey("searches.id"))
     status: Mapped[str] = mapped_column(_states(status.TRAINING_MOVES, "training_status"))
-    config: Mapped[dict[str, Any]]
+    config: Mapped[TrainingSpec] = mapped_column(Typed(TrainingSpec))
     model: Mapped[str]
     workers: Mapped[list[str]]
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
@@ -244,10 +253,10 @@ class TrainingRow(Leased, Base):
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
-    privacy: Mapped[dict[str, Any] | None]
-    stop_reason: Mapped[dict[str, Any] | None]
-    red_flags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
-    error: Mapped[dict[str, Any] | None]
+    privacy: Mapped[TrainingPrivacyRecord | None] = mapped_column(Typed(TrainingPrivacyRecord))
+    stop_reason: Mapped[TrainingStop | None] = mapped_column(Typed(TrainingStop))
+    red_flags: Mapped[list[RaisedFlag]] = mapped_column(Typed(list[RaisedFlag]), server_default=text("'[]'"), default=list)
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -295,7 +304,7 @@ class RoundRow(Base):
     links: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     notices: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     copies: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
-    error: Mapped[dict[str, Any] | None]
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 
@@ -318,7 +327,7 @@ class RoundNodeRow(Base):
     bytes_sent: Mapped[int | None] = mapped_column(BigInteger)
     reason: Mapped[str | None]
     commitment: Mapped[dict[str, Any] | None]
-    privacy: Mapped[dict[str, Any] | None]
+    privacy: Mapped[RoundPrivacyRecord | None] = mapped_column(Typed(RoundPrivacyRecord))
     decisions: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
 
 
@@ -330,11 +339,11 @@ class PredictionRow(Leased, Base):
     training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id"))
     status: Mapped[str] = mapped_column(_states(status.PREDICTION_MOVES, "prediction_status"))
     aggregation: Mapped[str]
-    request: Mapped[dict[str, Any]]
+    request: Mapped[PredictionInput] = mapped_column(Typed(PredictionInput))
     results: Mapped[dict[str, Any] | None]
     seconds: Mapped[float | None]
     nodes_used: Mapped[int | None]
-    error: Mapped[dict[str, Any] | None]
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 
@@ -359,7 +368,7 @@ class ModelRow(Leased, Base):
     size: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None]
     files: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
-    error: Mapped[dict[str, Any] | None]
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 

@@ -17,11 +17,11 @@ import httpx
 import uvicorn
 
 from tests.workers.agent.acting import Acting, key_of, passes_of
-from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Message, Peer
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server import Agent
 
 PATIENCE_S = 300.0
@@ -39,7 +39,7 @@ class Fleeting:
     def post(self, path: str, message: Message) -> dict[str, Any]:
         """As the control plane: peers go with this agent's passes at them."""
         passes = passes_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
-        answer = self.http.post(path, content=introduced(message, passes).model_dump_json())
+        answer = self.http.post(path, content=with_tokens(message, passes).model_dump_json())
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
@@ -59,7 +59,7 @@ def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
     # An agent's log goes to standard output, where the table shall be.
     with open(os.devnull, "w") as sys.stdout:
         config = AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
-        app = Agent(config, Root(root), Log(node_id)).app()
+        app = Agent(config, SandboxRoot(root), Log(node_id)).app()
         uvicorn.run(app, uds=socket, log_config=None, access_log=False, lifespan="off")
 
 

@@ -17,27 +17,27 @@ import torch
 
 from tests.benchmarks.rows import row
 from workers.agent.datasets import shards
-from workers.agent.datasets.batches import Encoded, Shard
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts
 from workers.agent.modeling import freezing
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import Autonomy, ModelSpec
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 _REPEATS = 2
 
 
-def epoch_seconds(network: Network, samples: Encoded, *, bf16: bool, frozen: int, number: int) -> float:
+def epoch_seconds(network: Network, samples: EncodedTexts, *, bf16: bool, frozen: int, number: int) -> float:
     wanted = Hyperparameters(batch_size=32, learning_rate=1e-4, optimizer="adamw", mixed_precision=bf16, freeze_layers=frozen)
     job = LocalTrainingTask(
         number, wanted, Autonomy(), "0" * 64, commit=False, stop=threading.Event(), progress=lambda _part: None
     )
-    return train(network, Shard(samples, samples), job).seconds
+    return train(network, EncodedShard(samples, samples), job).seconds
 
 
-def measure(network: Network, samples: Encoded) -> None:
+def measure(network: Network, samples: EncodedTexts) -> None:
     config: Any = network.model.config
     count, layers = len(samples), int(config.num_hidden_layers)
     whole = sum(parameter.numel() for parameter in network.model.parameters())
@@ -47,7 +47,7 @@ def measure(network: Network, samples: Encoded) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frozen in (layers // 2, layers - 1):
             started = time.perf_counter()
-            cached[frozen] = freezing.with_trunk(network.model, frozen, samples, Path(folder))
+            cached[frozen] = freezing.with_activations(network.model, frozen, samples, Path(folder))
             print(f"the first {frozen} layers' part of every sample, once: {time.perf_counter() - started:.1f} s")
         for number in range(1, _REPEATS + 2):
             for bf16 in (False, True):
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    root = Root(given.data)
+    root = SandboxRoot(given.data)
     found = shards.read(root, "/train_shard_1.json").take(range(given.samples))
     labels = sorted({label for label in found.labels if label})
     network = build(ModelSpec(architecture="transformer", model=given.model, labels=labels), root)

@@ -36,12 +36,12 @@ from api.sample_data.generator import Recipe, generate
 from tests.benchmarks.agent_accuracy import SHARED
 from tests.benchmarks.fleet import PATIENCE_S, Fleeting, fleet
 from tests.benchmarks.rows import row
-from workers.agent.proof_of_learning.commitment import Chain, root_of, seed_word
+from workers.agent.proof_of_learning.commitment import CommitmentChain, batch_seed, chain_root
 from workers.agent.proof_of_learning.trace import trace_of
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.inference import Evaluate
-from workers.agent.protocol.training import Commitment, Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.inference import EvaluateModel
+from workers.agent.protocol.training import Commitment, Hyperparameters, InitTraining, ReplicateModel, TrainReport, TrainRound
 from workers.agent.storage import tensors
 from workers.agent.training.local_round import LOCAL_MODEL
 
@@ -95,7 +95,7 @@ class Cluster:
     def run(self, attack: str | None, mode: str, rounds: int) -> Result:
         """A whole training."""
         training_id = f"t{secrets.token_hex(4)}"
-        base = self.aggregator.post("/trainings", TrainingInit(training_id=training_id, model=MODEL))["digest"]
+        base = self.aggregator.post("/trainings", InitTraining(training_id=training_id, model=MODEL))["digest"]
         found = Result(float("nan"))
         for number in range(1, rounds + 1):
             started = time.perf_counter()
@@ -109,7 +109,7 @@ class Cluster:
                 found.problem = f"round {number}: {report['problem']['message']}"
                 return found
             base = report["digest"]
-        evaluation = Evaluate(
+        evaluation = EvaluateModel(
             training_id=training_id,
             model=MODEL,
             digest=base,
@@ -181,14 +181,14 @@ class Cluster:
             if trained["commitment"] is not None:
                 own = Commitment(**trained["commitment"])
                 own = own.model_copy(update={"segments": [*own.segments[:-1], tensors.state_digest(states[0])]})
-                commitment = own.model_copy(update={"root": root_of(base, own)})
+                commitment = own.model_copy(update={"root": chain_root(base, own)})
         else:
             size = 0.05 if attack == "scaled noise" else 1e-4
             states = [
                 {name: tensor + size * torch.randn_like(tensor) for name, tensor in start.items()} for _ in range(_SEGMENTS)
             ]
         if commitment is None:
-            chain = Chain(base, seed_word(_SEED, number))
+            chain = CommitmentChain(base, batch_seed(_SEED, number))
             for state in states:
                 chain.add(tensors.state_digest(state), 0.4, 10, trace_of(secrets.token_hex(32) for _ in range(10)))
             commitment = chain.commitment

@@ -32,13 +32,13 @@ from api.embedded.stack import EmbeddedStack
 from tests.benchmarks.agent_accuracy import SHARED, Data, generated, given, rows
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk
-from workers.agent.datasets.batches import Shard, by_length
+from workers.agent.datasets.batches import EncodedShard, by_length
 from workers.agent.modeling.network import build
 from workers.agent.protocol.common import Autonomy, ModelSpec
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import int8_graph, onnx_graph
-from workers.agent.serving.onnx_graph import Graph
+from workers.agent.serving.onnx_graph import OnnxGraph
 from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 _BATCH = 32
@@ -49,13 +49,13 @@ _WAYS = ("global", "ensemble", "majority", "weighted", "mean")
 def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) -> None:
     """Print samples per second by engine."""
     labels = sorted({sample.sentiment for sample in data["test"]})
-    network = build(ModelSpec(architecture="transformer", model=model, labels=labels), Root(folder))
+    network = build(ModelSpec(architecture="transformer", model=model, labels=labels), SandboxRoot(folder))
     shard = data["shard_1"][: 2500 if model == "base" else 500]
     training = network.encoded([sample.text for sample in shard], [sample.sentiment for sample in shard])
     rate = 1e-3 if model == "base" else 1e-4
     wanted = Hyperparameters(local_epochs=1, batch_size=32, learning_rate=rate, optimizer="adamw", mixed_precision=True)
     job = LocalTrainingTask(1, wanted, Autonomy(), "", commit=False, stop=threading.Event(), progress=lambda _part: None)
-    train(network, Shard(training, training), job)
+    train(network, EncodedShard(training, training), job)
     tested = network.encoded([sample.text for sample in data["test"][:texts]])
     whole, small = folder / f"{model}.onnx", folder / f"{model}.int8.onnx"
     onnx_graph.write(network, whole)
@@ -67,16 +67,16 @@ def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) 
             for ids, mask in batches:
                 network.logits(ids, mask)
 
-    def over(graph: Graph) -> Callable[[], None]:
+    def over(graph: OnnxGraph) -> Callable[[], None]:
         def run() -> None:
             for ids, mask in batches:
                 graph.run(ids.numpy(), mask.numpy())
 
         return run
 
-    engines = {"torch": eager, "onnx-fp32": over(Graph(whole, torch.get_num_threads()))}
+    engines = {"torch": eager, "onnx-fp32": over(OnnxGraph(whole, torch.get_num_threads()))}
     if verdict.kept:
-        engines["onnx-int8"] = over(Graph(small, torch.get_num_threads()))
+        engines["onnx-int8"] = over(OnnxGraph(small, torch.get_num_threads()))
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for repeat in range(repeats + 1):
         for name, run in engines.items():

@@ -28,7 +28,7 @@ from tests.benchmarks.rows import row
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainRound
+from workers.agent.protocol.training import Hyperparameters, InitTraining, TrainRound
 
 _MODEL = ModelSpec(architecture="transformer", model="/models/small", labels=["negative", "positive"], max_length=16)
 _WORDS = ("great", "love", "sturdy", "broken", "awful", "slow", "the", "lamp", "is")
@@ -120,7 +120,7 @@ def _round(
 
 def measure(kind: str, rounds: int, aggregator: Fleeting, workers: Sequence[Fleeting]) -> _Row:
     """One round to warm up, then `rounds` measured ones."""
-    ready = aggregator.post("/trainings", TrainingInit(training_id=kind, model=_MODEL))
+    ready = aggregator.post("/trainings", InitTraining(training_id=kind, model=_MODEL))
     base, seconds, worker_memory, aggregator_memory = ready["digest"], list[float](), 0, 0
     for number in range(1, rounds + 2):
         before = {}

@@ -34,7 +34,7 @@ class Recorded(Walk):
 
 
 def settings_of(stack: EmbeddedStack) -> dict[str, str]:
-    lines = (stack.home.path / "operator.env").read_text().splitlines()
+    lines = (stack.folder.path / "operator.env").read_text().splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line)
     return {name.removeprefix("export ").strip(): value.strip().strip("'\"") for name, _, value in pairs}
 
@@ -140,7 +140,7 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
         plant(stack, engine, redis)
         planted = {where.split()[0] for where, content in (*rows(engine), *keys(redis)) if canary.found_in(content)}
         assert planted == {"table", "redis"}, "the search sees what is planted in a row and a key"
-        logs = [where for where, content in files(stack.home.path / "logs") if canary.found_in(content)]
+        logs = [where for where, content in files(stack.folder.path / "logs") if canary.found_in(content)]
         assert logs == ["planted.log"], "the search sees what is planted in a log"
     finally:
         uproot(stack, engine, redis)
@@ -152,7 +152,7 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     left += [(where, found) for where, content in answers if (found := canary.found_in(content))]
     assert not left
     assert len(answers) > 40
-    places = {where for where, content in files(stack.home.path) if canary.found_in(content) and not was_planted(content)}
+    places = {where for where, content in files(stack.folder.path) if canary.found_in(content) and not was_planted(content)}
     at_home = {where for where in places if "/data/" in where and where.startswith("sandboxes")}
     assert places == at_home, f"marked sentences lie in {sorted(places - at_home)}"
     assert len(at_home) >= 5, "they are found where they were uploaded"
@@ -166,14 +166,14 @@ def plant(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
         connection.execute(text("CREATE TABLE planted (word text)"))
         connection.execute(text("INSERT INTO planted VALUES (:word)"), {"word": PLANTED})
     redis.set("planted", PLANTED)
-    (stack.home.path / "logs" / "planted.log").write_text(PLANTED)
+    (stack.folder.path / "logs" / "planted.log").write_text(PLANTED)
 
 
 def uproot(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS planted"))
     redis.delete("planted")
-    (stack.home.path / "logs" / "planted.log").unlink(missing_ok=True)
+    (stack.folder.path / "logs" / "planted.log").unlink(missing_ok=True)
 
 
 def was_planted(content: bytes) -> bool:

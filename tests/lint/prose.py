@@ -19,12 +19,13 @@ def breaches(path: Path) -> Iterator[tuple[int, str]]:
     """The line and the words of each sentence that is too long."""
     source = path.read_text()
     for line, text in _docstrings(ast.parse(source)):
-        yield from _long(line, text)
+        yield from long_sentences(line, text)
     for line, text in _comments(source):
-        yield from _long(line, text)
+        yield from long_sentences(line, text)
 
 
-def _long(line: int, text: str) -> Iterator[tuple[int, str]]:
+def long_sentences(line: int, text: str) -> Iterator[tuple[int, str]]:
+    """Yield `line` and the start of each sentence of `text` that has more than 20 words."""
     for sentence in _ENDS.split(text):
         # A table or an indented block is no sentence.
         if re.search(r"\S {2,}\S", sentence) or sentence.startswith((">>>", "    ")):

@@ -21,28 +21,28 @@ from starlette.types import ASGIApp
 from workers.agent.aggregator.rounds import Aggregator
 from workers.agent.datasets import shards
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.peers.auth import AuthMiddleware, refusal, require_role, require_self
+from workers.agent.peers.auth import AuthMiddleware, error_response, require_role, require_self
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.admin import AgentConfig, AgentHealth
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop, ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Decision, Receipt, Stopped
-from workers.agent.protocol.consensus import Audit, Ballot, Score
-from workers.agent.protocol.exchange import Fallback
-from workers.agent.protocol.exports import Export, Exported
-from workers.agent.protocol.inference import Evaluate, Infer, Predict, Predictions
-from workers.agent.protocol.training import ReplicateModel, ShardCheck, ShardReport, TrainingInit, TrainRound
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers, ExchangeResult
+from workers.agent.protocol.common import AgentProblem, Decision, StopResult, UploadResult
+from workers.agent.protocol.consensus import AuditSegment, RequestVote, ScoreUpdates
+from workers.agent.protocol.exchange import FallBackToStar
+from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.inference import EvaluateModel, InferTexts, PredictionResult, PredictTexts
+from workers.agent.protocol.secure_aggregation import REQUEST_OF_PHASE, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
+from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
-from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, SealedShares, Unmasking
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.export import export
-from workers.agent.serving.graph_cache import Graphs
+from workers.agent.serving.graph_cache import GraphCache
 from workers.agent.serving.infer import InferenceWorker
 from workers.agent.serving.predict import Predictor
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.coordinator import SyncCoordinator
 from workers.agent.synchronous.routes import SynchronousRoutes
 from workers.agent.synchronous.worker import SyncWorker
@@ -66,13 +66,13 @@ class _ModelFile(FileResponse):
 class Agent:
     """The parts of one agent, and the endpoints over them."""
 
-    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[Decision] = ()) -> None:
+    def __init__(self, config: AgentConfig, root: SandboxRoot, log: Log, decisions: Sequence[Decision] = ()) -> None:
         """`decisions` are those that led to this process: its next round's report tells them."""
         self._config = config
         self._root = root
         self._log = log
         self._started = time.monotonic()
-        self._store = Store(root.models)
+        self._store = ModelStore(root.models)
         self._cache = ModelCache(root)
         exchange = PeerClient(config.key)
         self._model_fetcher = ModelFetcher(config.node_id, exchange, self._store, log)
@@ -91,7 +91,7 @@ class Agent:
         )
         self._calibrator = Calibrator(exchange, self._store, self._cache)
         self._predictor = Predictor(exchange, root, self._store, self._calibrator)
-        self._inference_worker = InferenceWorker(config.node_id, self._store, self._cache, Graphs(), self._model_fetcher)
+        self._inference_worker = InferenceWorker(config.node_id, self._store, self._cache, GraphCache(), self._model_fetcher)
 
     def app(self) -> ASGIApp:
         synchronous_routes = SynchronousRoutes(self._sync_worker, self._coordinator)
@@ -115,26 +115,26 @@ class Agent:
     def _for_the_control_plane(self) -> list[Route]:
         return [
             Route("/health", self._health),
-            Route("/shards/check", _posted(ShardCheck, self._check), methods=["POST"]),
-            Route("/trainings", _posted(TrainingInit, self._aggregator.init), methods=["POST"]),
+            Route("/shards/check", _posted(CheckShard, self._check), methods=["POST"]),
+            Route("/trainings", _posted(InitTraining, self._aggregator.init), methods=["POST"]),
             Route("/rounds/aggregate", _posted(AggregateRound, self._aggregate), methods=["POST"]),
             Route("/rounds/train", _posted(TrainRound, self._worker.start), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}", self._report),
             Route("/trainings/{training_id}/rounds/{number:int}/drop", self._drop, methods=["POST"]),
             Route("/models", _posted(ReplicateModel, self._model_fetcher.replicate_model), methods=["POST"]),
-            Route("/evaluations", _posted(Evaluate, self._evaluator.evaluate), methods=["POST"]),
-            Route("/ballots", _posted(Ballot, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
-            Route("/predictions", _posted(Predict, self._predict), methods=["POST"]),
-            Route("/exports", _posted(Export, self._export), methods=["POST"]),
+            Route("/evaluations", _posted(EvaluateModel, self._evaluator.evaluate), methods=["POST"]),
+            Route("/ballots", _posted(RequestVote, Voter(self._config.node_id, self._store).vote), methods=["POST"]),
+            Route("/predictions", _posted(PredictTexts, self._predict), methods=["POST"]),
+            Route("/exports", _posted(ExportModel, self._export), methods=["POST"]),
         ]
 
     def _for_the_aggregator(self) -> list[Route]:
         return [
             Route("/trainings/{training_id}/rounds/{number:int}/fallback", self._fallback, methods=["POST"]),
-            Route("/scores", _posted(Score, self._evaluator.judge), methods=["POST"]),
-            Route("/audits", _posted(Audit, self._replayer.audit), methods=["POST"]),
+            Route("/scores", _posted(ScoreUpdates, self._evaluator.judge), methods=["POST"]),
+            Route("/audits", _posted(AuditSegment, self._replayer.audit), methods=["POST"]),
             Route("/trainings/{training_id}/rounds/{number:int}/evidence/{name}", self._evidence),
-            Route("/inferences", _posted(Infer, self._inference_worker.infer), methods=["POST"]),
+            Route("/inferences", _posted(InferTexts, self._inference_worker.infer), methods=["POST"]),
         ]
 
     def _for_authors(self) -> list[Route]:
@@ -162,10 +162,10 @@ class Agent:
             )
         )
 
-    async def _check(self, body: ShardCheck) -> ShardReport:
+    async def _check(self, body: CheckShard) -> ShardReport:
         return await asyncio.to_thread(shards.check, self._root, body, self._config.node_id)
 
-    async def _predict(self, body: Predict) -> Predictions:
+    async def _predict(self, body: PredictTexts) -> PredictionResult:
         # Predictions echo their texts, and a worker's data is not for the control plane.
         if body.input_data is not None and self._config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
@@ -190,7 +190,7 @@ class Agent:
         return _json(await self._worker.report(training_id, number, wait_s))
 
     async def _drop(self, request: Request) -> Response:
-        body = Drop.model_validate_json(await request.body())
+        body = DropWorkers.model_validate_json(await request.body())
         training_id, number = request.path_params["training_id"], request.path_params["number"]
         if self._coordinator.knows(training_id, number):
             return _json(self._coordinator.drop(body.node_ids))
@@ -200,14 +200,14 @@ class Agent:
         training_id = request.path_params["training_id"]
         parts = (self._worker, self._aggregator, self._sync_worker, self._coordinator)
         stopped = [part.stop(training_id) for part in parts]
-        return _json(Stopped(stopped=any(stopped)))
+        return _json(StopResult(stopped=any(stopped)))
 
     async def _update(self, request: Request) -> Response:
         training_id, number, node_id = (request.path_params[name] for name in ("training_id", "number", "node_id"))
         require_self(request, node_id)
         if not self._aggregator.expects(training_id, number, node_id):
             problem = AgentProblem(code="not_expected", message="no update of this node is waited for")
-            return _json(Receipt(accepted=False, bytes=0, problem=problem))
+            return _json(UploadResult(accepted=False, bytes=0, problem=problem))
         folder = self._store.updates(training_id)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as private:
@@ -222,7 +222,7 @@ class Agent:
             return _json(await self._aggregator.receive(training_id, number, node_id, path, time.perf_counter() - started))
 
     async def _model(self, request: Request) -> Response:
-        path = await self._store.awaited(request.path_params["digest"], _wait(request))
+        path = await self._store.wait_for(request.path_params["digest"], _wait(request))
         return _ModelFile(path, media_type="application/octet-stream")
 
     async def _part(self, request: Request) -> Response:
@@ -243,33 +243,33 @@ class Agent:
     async def _secure(self, request: Request) -> Response:
         found = self._aggregator.secure(request.path_params["training_id"], request.path_params["number"])
         wait_s, phase = _wait(request), request.path_params["phase"]
-        if phase not in PHASES:
+        if phase not in REQUEST_OF_PHASE:
             raise AgentError("unknown_route", "a secure sum has no such phase", 404)
-        message = PHASES[phase].model_validate_json(await request.body())
+        message = REQUEST_OF_PHASE[phase].model_validate_json(await request.body())
         require_self(request, message.node_id)
         match message:
-            case MaskKeys():
-                return _json(await found.take_keys(message, wait_s))
-            case SealedShares():
-                return _json(await found.take_shares(message, wait_s))
-            case Asking():
-                return _json(await found.tell_survivors(message, wait_s))
-            case Unmasking():
-                return _json(await found.take_unmasking(message, wait_s))
+            case AdvertiseKeys():
+                return _json(await found.add_keys(message, wait_s))
+            case ShareSecrets():
+                return _json(await found.add_shares(message, wait_s))
+            case AskSurvivors():
+                return _json(await found.report_survivors(message, wait_s))
+            case RevealShares():
+                return _json(await found.add_revealed_shares(message, wait_s))
 
     async def _fallback(self, request: Request) -> Response:
-        body = Fallback.model_validate_json(await request.body())
+        body = FallBackToStar.model_validate_json(await request.body())
         self._log("fallback", round=request.path_params["number"], reason=body.reason)
         fallen = self._worker.fall_back(request.path_params["training_id"], request.path_params["number"])
-        return _json(Stopped(stopped=fallen))
+        return _json(StopResult(stopped=fallen))
 
-    async def _export(self, body: Export) -> Exported:
+    async def _export(self, body: ExportModel) -> ExportResult:
         temperature = await self._calibrator.temperature(body)
         return await asyncio.to_thread(export, self._root, self._store, self._cache, body, temperature)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
-        return refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+        return error_response(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
 
 
 def _wait(request: Request) -> float:
@@ -293,17 +293,17 @@ async def _answer(kind: type[T], use: Callable[[T], Awaitable[BaseModel]], reque
 
 
 async def _refused(_: Request, error: AgentError) -> Response:
-    return refusal(error)
+    return error_response(error)
 
 
 async def _invalid(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
-    return refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+    return error_response(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
 
 
 async def _unknown(_: Request, error: HTTPException) -> Response:
-    return refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
+    return error_response(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _left(_: Request, __: ClientDisconnect) -> Response:
-    return refusal(AgentError("disconnected", "the sender went away", 400))
+    return error_response(AgentError("disconnected", "the sender went away", 400))

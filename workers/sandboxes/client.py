@@ -1,6 +1,8 @@
-"""The sandbox provider by way of the E2B SDK: E2B itself, our local host, or any other host that speaks its protocol.
+"""The sandbox provider, called through the E2B SDK.
 
-Only this package knows the SDK. Its connections live in a runtime of their own, so one client serves every event loop.
+The provider is E2B itself, our local host, or any other host that speaks E2B's protocol.
+Only this package imports the SDK. The SDK's connections live in a runtime of their own.
+Therefore one client serves every event loop.
 """
 
 import asyncio
@@ -35,13 +37,13 @@ from api.domain.sandboxes import (
 from api.settings import Settings
 from workers.sandboxes import transfer
 from workers.sandboxes.commands import run_command, start_command
-from workers.sandboxes.errors import translated
-from workers.sandboxes.local import LocalHost
+from workers.sandboxes.local_host import LocalHostClient
+from workers.sandboxes.sdk_errors import translate_sdk_errors
 
 _REQUEST_S = 30.0
 _CREATE_S = 120.0
 _HEALTH_S = 3.0
-# Connecting extends a sandbox that would end sooner; it never shortens one.
+# Connecting extends a sandbox that would end sooner. It never shortens one.
 _CONNECT_TIMEOUT_S = 15
 _PAGE = 100
 _MAX_CONNECTED = 1000
@@ -72,16 +74,16 @@ class SandboxClient:
             "http_version": settings.e2b_http_version or ("1.1" if self._sandbox_url else None),
             "request_timeout": _REQUEST_S,
         }
-        self._host = LocalHost(self._sandbox_url, settings.e2b_api_key.get_secret_value()) if self._sandbox_url else None
+        self._host = LocalHostClient(self._sandbox_url, settings.e2b_api_key.get_secret_value()) if self._sandbox_url else None
         self._connected: dict[str, AsyncSandbox] = {}
         self._templates: dict[str, str] = {}
         self._interpreters: set[tuple[str, str]] = set()
         self._gateway: tuple[str | None] | None = None
 
     async def create(self, spec: SandboxSpec) -> SandboxInfo:
-        """Start a sandbox that nobody reaches without its tokens."""
+        """Start a sandbox whose ports can only be reached with its tokens."""
         options: ApiParams = {**self._options, "request_timeout": _CREATE_S}
-        with translated("start a sandbox"):
+        with translate_sdk_errors("start a sandbox"):
             sandbox = await AsyncSandbox.create(
                 self._prefix + spec.template,
                 timeout=spec.timeout_s,
@@ -93,34 +95,34 @@ class SandboxClient:
         return await self.get(self._remember(sandbox).sandbox_id)
 
     async def get(self, sandbox_id: str) -> SandboxInfo:
-        with translated("describe the sandbox"):
+        with translate_sdk_errors("describe the sandbox"):
             return self._info(await AsyncSandbox.get_info(sandbox_id, **self._options))
 
     async def list(self, metadata: Mapping[str, str]) -> Sequence[SandboxInfo]:
         query = e2b.SandboxQuery(metadata=dict(metadata))
-        found: list[SandboxInfo] = []
-        with translated("list sandboxes"):
+        sandboxes: list[SandboxInfo] = []
+        with translate_sdk_errors("list sandboxes"):
             pages = AsyncSandbox.list(query=query, limit=_PAGE, **self._options)
             while pages.has_next:
-                found += [self._info(info) for info in await pages.next_items()]
-        return found
+                sandboxes += [self._info(info) for info in await pages.next_items()]
+        return sandboxes
 
     async def extend(self, sandbox_id: str, timeout_s: int) -> None:
-        with translated("extend the sandbox"):
+        with translate_sdk_errors("extend the sandbox"):
             await AsyncSandbox.set_timeout(sandbox_id, timeout_s, **self._options)
 
     async def kill(self, sandbox_id: str) -> bool:
-        """End a sandbox; False if there was none."""
+        """End a sandbox. Return False if there was none."""
         self._forget(sandbox_id)
-        with translated("end the sandbox"):
+        with translate_sdk_errors("end the sandbox"):
             return bool(await AsyncSandbox.kill(sandbox_id, **self._options))
 
     async def metrics(self, sandbox_id: str) -> SandboxMetrics | None:
-        with translated("measure the sandbox"):
-            measured = await AsyncSandbox.get_metrics(sandbox_id, **self._options)
-        if not measured:
+        with translate_sdk_errors("measure the sandbox"):
+            measurements = await AsyncSandbox.get_metrics(sandbox_id, **self._options)
+        if not measurements:
             return None
-        last = measured[-1]
+        last = measurements[-1]
         return SandboxMetrics(
             time=last.timestamp,
             cpu_count=last.cpu_count,
@@ -132,12 +134,15 @@ class SandboxClient:
         )
 
     async def limit_hits(self, sandbox_id: str) -> Sequence[ResourceLimitHit] | None:
-        """The limits that the sandbox ran into, the latest first; None where the provider does not tell, as E2B."""
+        """Return the limits that the sandbox reached, the latest first.
+
+        Return None if the provider keeps no such record. E2B does not.
+        """
         return await self._host.limit_hits(sandbox_id) if self._host is not None else None
 
     async def logs(self, sandbox_id: str, lines: int) -> Sequence[LogLine]:
-        """The last lines, oldest first; at most 1,000."""
-        with translated("read the sandbox's log"):
+        """Return the last lines, oldest first, at most 1,000."""
+        with translate_sdk_errors("read the sandbox's log"):
             answer = await read_logs.asyncio_detailed(
                 sandbox_id,
                 client=get_api_client(ConnectionConfig(**self._options)),
@@ -151,16 +156,16 @@ class SandboxClient:
         return [_log_line(entry) for entry in reversed(answer.parsed.logs)]
 
     async def start(self, sandbox_id: str, command: str) -> int:
-        """Start a service in the sandbox; what it prints goes to the sandbox's log."""
+        """Start a service in the sandbox and return its process id. Its output goes to the log."""
         sandbox = await self._sandbox(sandbox_id)
-        with self._forgetting(sandbox_id), translated("start the command"):
+        with self._forgetting(sandbox_id), translate_sdk_errors("start the command"):
             return await start_command(sandbox, command)
 
     async def run(
         self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
     ) -> CommandResult:
         sandbox = await self._sandbox(sandbox_id)
-        with self._forgetting(sandbox_id), translated("run the command"):
+        with self._forgetting(sandbox_id), translate_sdk_errors("run the command"):
             result = await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
         if result.limit is not None and self._host is not None:
             await self._host.note_limit(sandbox_id, result.limit)
@@ -169,11 +174,13 @@ class SandboxClient:
     async def execute(
         self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
     ) -> CommandResult:
-        """Run code in `language` (python, nodejs, javascript, bash), by default the template's."""
+        """Run code in `language`: python, nodejs, javascript or bash. The default is the template's language."""
         language = language or await self._template(sandbox_id)
         command = _INTERPRETERS.get(language)
         if command is None:
-            raise SandboxUnsupportedError(f"code in '{language[:50]}' cannot be executed; known are {', '.join(_INTERPRETERS)}")
+            raise SandboxUnsupportedError(
+                f"code in '{language[:50]}' cannot be executed; supported: {', '.join(_INTERPRETERS)}"
+            )
         await self._check_interpreter(sandbox_id, command.split()[0])
         return await self.run(sandbox_id, command, timeout_s=timeout_s, max_output=max_output, stdin=code)
 
@@ -195,19 +202,22 @@ class SandboxClient:
         return Endpoint(self._sandbox_url, {_ROUTE_ID: sandbox_id, _ROUTE_PORT: str(port), **headers})
 
     async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
-        """The same port as another sandbox reaches it: an isolated local one has no network, but the host's gateway."""
-        seen = await self.endpoint(sandbox_id, port)
+        """Return the endpoint of a port as another sandbox reaches it.
+
+        An isolated local sandbox has no network. It reaches other sandboxes through the host's gateway.
+        """
+        endpoint = await self.endpoint(sandbox_id, port)
         if self._host is None:
-            return seen
+            return endpoint
         gateway = await self._gateway_socket()
-        return Endpoint(_PEER_URL, seen.headers, gateway) if gateway else seen
+        return Endpoint(_PEER_URL, endpoint.headers, gateway) if gateway else endpoint
 
     async def status(self) -> ProviderStatus:
-        """Whether the provider answers, and how it isolates where it says so."""
+        """Return whether the provider answers, and how it isolates sandboxes if it reports that."""
         try:
             if (health := await self._host.health() if self._host else None) is not None:
-                return ProviderStatus(True, "local", health["isolation"], health.get("warning"))
-            with translated("list sandboxes"):
+                return ProviderStatus(True, "local", health.isolation, health.warning)
+            with translate_sdk_errors("list sandboxes"):
                 async with asyncio.timeout(_HEALTH_S):
                     await AsyncSandbox.list(limit=1, **self._options).next_items()
         except SandboxError as error:
@@ -215,13 +225,13 @@ class SandboxClient:
         return ProviderStatus(True, "e2b", "microVM")
 
     async def aclose(self) -> None:
-        """Drop what is remembered; the SDK keeps its connections for the whole process."""
+        """Forget all sandboxes. The SDK keeps its connections for the whole process."""
         self._connected.clear()
 
     async def _sandbox(self, sandbox_id: str) -> AsyncSandbox:
         sandbox = self._connected.get(sandbox_id)
         if sandbox is None:
-            with translated("connect to the sandbox"):
+            with translate_sdk_errors("connect to the sandbox"):
                 sandbox = await AsyncSandbox.connect(sandbox_id, timeout=_CONNECT_TIMEOUT_S, **self._options)
             self._remember(sandbox)
         return sandbox
@@ -239,7 +249,7 @@ class SandboxClient:
 
     @contextmanager
     def _forgetting(self, sandbox_id: str) -> Iterator[None]:
-        """Forget a sandbox that turns out to be gone."""
+        """Forget the sandbox if a call finds that it does not exist."""
         try:
             yield
         except SandboxNotFoundError:
@@ -267,15 +277,15 @@ class SandboxClient:
     async def _check_interpreter(self, sandbox_id: str, program: str) -> None:
         if (sandbox_id, program) in self._interpreters:
             return
-        found = await self.run(sandbox_id, f"command -v {program}", timeout_s=_REQUEST_S, max_output=1000)
-        if found.exit_code != 0:
-            raise SandboxUnsupportedError(f"this sandbox cannot execute that language: '{program}' is not installed in it")
+        result = await self.run(sandbox_id, f"command -v {program}", timeout_s=_REQUEST_S, max_output=1000)
+        if result.exit_code != 0:
+            raise SandboxUnsupportedError(f"this sandbox cannot execute that language: '{program}' is not installed")
         self._interpreters.add((sandbox_id, program))
 
     async def _gateway_socket(self) -> str | None:
         if self._gateway is None:
             health = await self._host.health() if self._host else None
-            self._gateway = (health.get("gateway") if health else None,)
+            self._gateway = (health.gateway if health else None,)
         return self._gateway[0]
 
 

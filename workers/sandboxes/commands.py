@@ -1,4 +1,4 @@
-"""Commands inside a sandbox, held to a time and an amount of output."""
+"""Commands inside a sandbox, with limits on their time and output."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from api.domain.sandboxes import CommandResult
 
 _OPEN_S = 30.0
 _KILL_S = 10.0
-# The sandbox kills the command itself by then, should this process be gone.
+# If this process ends, the sandbox itself kills the command after this extra time.
 _GRACE_S = 15.0
 _STDIN_CHUNK = 256 << 10
 
 
-class _Capped:
-    """Keeps the first bytes of a stream, and tells when there are more."""
+class _CappedOutput:
+    """The first `room` bytes of a stream. Sets `full` when there are more."""
 
     def __init__(self, room: int, full: asyncio.Event) -> None:
         self._parts: list[bytes] = []
@@ -39,10 +39,13 @@ class _Capped:
 async def run_command(
     sandbox: AsyncSandbox, command: str, *, timeout_s: float, max_output: int, stdin: str | None
 ) -> CommandResult:
-    """Run a shell command; `max_output` bounds stdout and stderr each, in bytes. A command that reaches a limit is killed
-    with its process group, and has no exit code. Raise the SDK's errors when the sandbox fails."""
+    """Run a shell command. `max_output` limits stdout and stderr each, in bytes.
+
+    A command that reaches a limit is killed with its process group. It then has no exit code.
+    If the sandbox fails, the SDK's errors are raised.
+    """
     full = asyncio.Event()
-    out, err = _Capped(max_output, full), _Capped(max_output, full)
+    out, err = _CappedOutput(max_output, full), _CappedOutput(max_output, full)
     started = time.monotonic()
     handle = await sandbox.commands.run(
         command,
@@ -75,7 +78,7 @@ async def run_command(
 
 
 async def start_command(sandbox: AsyncSandbox, command: str) -> int:
-    """Start a command that goes on by itself; return its process id inside the sandbox."""
+    """Start a command in the background. Return its process id inside the sandbox."""
     handle = await sandbox.commands.run(command, background=True, timeout=0, request_timeout=_OPEN_S, retain_output=False)
     pid: int = handle.pid
     await handle.disconnect()
@@ -90,7 +93,7 @@ async def _exit_code(handle: "AsyncCommandHandle[None]") -> int:
 
 
 async def _feed(sandbox: AsyncSandbox, pid: int, stdin: str | None) -> None:
-    """Write all of stdin and close it; a command that ends early or closes its stdin needs no more."""
+    """Write all of stdin and close it. Stop quietly if the command ends early or closes its stdin."""
     if stdin is None:
         return
     data = stdin.encode()
@@ -101,7 +104,7 @@ async def _feed(sandbox: AsyncSandbox, pid: int, stdin: str | None) -> None:
 
 
 async def _kill(handle: "AsyncCommandHandle[None]") -> None:
-    """Kill a command and stop listening to it; one that ended meanwhile is fine, and so is a sandbox that is gone."""
+    """Kill a command and stop reading its output. A command or sandbox that has ended is no error."""
     with contextlib.suppress(SandboxException, OSError, TimeoutError):
         async with asyncio.timeout(_KILL_S):
             await handle.kill()

@@ -1,4 +1,4 @@
-"""Files into and out of a sandbox, streamed."""
+"""Stream files into and out of a sandbox."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,8 @@ from api.domain.sandboxes import (
     StoredFile,
 )
 from workers.sandboxes.commands import run_command
-from workers.sandboxes.errors import translated
-from workers.sandboxes.tar import checked_tar
+from workers.sandboxes.sdk_errors import translate_sdk_errors
+from workers.sandboxes.tar_check import checked_tar
 
 _STALL_S = 60.0
 _SHORT_S = 30.0
@@ -27,8 +27,8 @@ _TAR_S = 600.0
 _MESSAGE_BYTES = 10_000
 
 
-class _CountedStream:
-    """Chunks on their way through: their number of bytes and SHA-256. Each one that passes puts the deadline off."""
+class _MeasuredStream:
+    """A stream of chunks, measured in bytes and SHA-256. Each chunk extends the deadline."""
 
     def __init__(self, chunks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> None:
         self.size = 0
@@ -50,69 +50,87 @@ class _CountedStream:
 
 
 def checked_path(path: str) -> PurePosixPath:
-    """Raise SandboxPathError unless the path is absolute and names something below the root without `..`."""
-    plain = PurePosixPath(path)
-    if not plain.is_absolute() or ".." in plain.parts or "\0" in path or not plain.name:
+    """Return the parsed path.
+
+    Raises:
+        SandboxPathError: the path is not absolute, contains `..` or a NUL, or is the root.
+    """
+    parsed = PurePosixPath(path)
+    if not parsed.is_absolute() or ".." in parsed.parts or "\0" in path or not parsed.name:
         raise SandboxPathError("the path must be absolute and without '..'")
-    return plain
+    return parsed
 
 
 async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes], mode: int | None) -> StoredFile:
-    """Write a file under a temporary name beside its place and rename it at the end, so that a cut upload leaves nothing."""
-    place = checked_path(path)
-    partial = str(place.parent / f".{secrets.token_hex(8)}.upload")
+    """Write a file under a temporary name in its folder, then rename it.
+
+    An upload that breaks off therefore leaves nothing behind.
+    """
+    target = checked_path(path)
+    partial = str(target.parent / f".{secrets.token_hex(8)}.upload")
     try:
         measured = await _write(sandbox, partial, chunks)
-        with translated("put the file in its place"):
+        with translate_sdk_errors("move the file to its path"):
             if mode is not None:
                 await _shell(sandbox, f"chmod {mode:o} {_quoted(partial)}", "set the file's mode")
-            await sandbox.files.rename(partial, str(place), request_timeout=_SHORT_S)
+            await sandbox.files.rename(partial, str(target), request_timeout=_SHORT_S)
     except BaseException:
         await asyncio.shield(_remove(sandbox, partial))
         raise
-    return StoredFile(str(place), measured.size, measured.sha256.hexdigest())
+    return StoredFile(str(target), measured.size, measured.sha256.hexdigest())
 
 
-async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _CountedStream:
+async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _MeasuredStream:
     async with asyncio.timeout(_STALL_S) as deadline:
-        measured = _CountedStream(chunks, deadline)
+        measured = _MeasuredStream(chunks, deadline)
         try:
-            with translated("write the file"):
+            with translate_sdk_errors("write the file"):
                 await sandbox.files.write(path, measured)
         finally:
-            # What broke the source of the bytes is the caller's to know, not what the SDK made of it.
+            # The caller needs the error of its own byte source, not the SDK's error that follows from it.
             if measured.failure is not None:
                 raise measured.failure
     return measured
 
 
 async def download(sandbox: AsyncSandbox, path: str) -> Download:
-    """A file as it is, a folder as a tar with names relative to the folder above it; one with links out of it is refused."""
-    place = checked_path(path)
-    with translated("read the file"):
-        info = await sandbox.files.get_info(str(place), request_timeout=_SHORT_S)
+    """Return a file's content, or a folder's content as a tar.
+
+    Names in the tar are relative to the folder's parent. A folder with a link that leads out of it
+    is refused while it is streamed.
+    """
+    source = checked_path(path)
+    with translate_sdk_errors("read the file"):
+        info = await sandbox.files.get_info(str(source), request_timeout=_SHORT_S)
         if info.type == FileType.DIR:
             packed = f"/tmp/.{secrets.token_hex(8)}.tar"  # noqa: S108 (the sandbox's own)
-            await _pack(sandbox, place, packed)
+            await _pack(sandbox, source, packed)
             size = (await sandbox.files.get_info(packed, request_timeout=_SHORT_S)).size
-            chunks = checked_tar(_chunks(sandbox, packed, size, remove=True), place.name)
-            return Download(chunks, f"{place.name}.tar", "application/x-tar", size)
-        known = info.size if info.type == FileType.FILE else None
-        return Download(_chunks(sandbox, str(place), known, remove=False), place.name, "application/octet-stream", known)
+            chunks = checked_tar(_chunks(sandbox, packed, size, remove=True), source.name)
+            return Download(chunks, f"{source.name}.tar", "application/x-tar", size)
+        file_size = info.size if info.type == FileType.FILE else None
+        chunks = _chunks(sandbox, str(source), file_size, remove=False)
+        return Download(chunks, source.name, "application/octet-stream", file_size)
 
 
 async def _chunks(sandbox: AsyncSandbox, path: str, size: int | None, *, remove: bool) -> AsyncIterator[bytes]:
-    """Exactly `size` bytes where it is known: a file that grows meanwhile is cut there, one that shrinks is an error."""
-    left = size
+    """Yield exactly `size` bytes if the size is known.
+
+    A file that grows meanwhile is cut at that size.
+
+    Raises:
+        SandboxUnavailableError: the file shrank while it was read.
+    """
+    left_bytes = size
     try:
-        with translated("read the file"):
+        with translate_sdk_errors("read the file"):
             async with await sandbox.files.read(path, format="stream") as reader:
                 async for chunk in reader:
-                    piece = chunk if left is None else chunk[:left]
+                    piece = chunk if left_bytes is None else chunk[:left_bytes]
                     yield piece
-                    if left is not None and (left := left - len(piece)) == 0:
+                    if left_bytes is not None and (left_bytes := left_bytes - len(piece)) == 0:
                         break
-        if left:
+        if left_bytes:
             raise SandboxUnavailableError("the file changed while it was read")
     finally:
         if remove:
@@ -122,23 +140,26 @@ async def _chunks(sandbox: AsyncSandbox, path: str, size: int | None, *, remove:
 async def _pack(sandbox: AsyncSandbox, folder: PurePosixPath, packed: str) -> None:
     command = f"tar -C {_quoted(str(folder.parent))} -cf {_quoted(packed)} -- {shlex.quote(folder.name)}"
     result = await run_command(sandbox, command, timeout_s=_TAR_S, max_output=_MESSAGE_BYTES, stdin=None)
-    # 1 means that a file changed while it was read: the archive is whole.
+    # Exit code 1 means that a file changed while it was read. The archive is still complete.
     if result.exit_code not in (0, 1):
         await _remove(sandbox, packed)
         raise SandboxError("the sandbox could not pack the folder")
 
 
-async def _shell(sandbox: AsyncSandbox, command: str, what: str) -> None:
+async def _shell(sandbox: AsyncSandbox, command: str, action: str) -> None:
     result = await run_command(sandbox, command, timeout_s=_SHORT_S, max_output=_MESSAGE_BYTES, stdin=None)
     if result.exit_code != 0:
-        raise SandboxError(f"the sandbox could not {what}")
+        raise SandboxError(f"the sandbox could not {action}")
 
 
 def _quoted(path: str) -> str:
-    """For the shell. SANDBOX_ROOT is set only where nothing isolates the sandbox and its root lies somewhere else."""
+    """Quote a path for the shell, below SANDBOX_ROOT.
+
+    SANDBOX_ROOT is set only for a sandbox without isolation, whose root lies in another folder.
+    """
     return '"${SANDBOX_ROOT-}"' + shlex.quote(path)
 
 
 async def _remove(sandbox: AsyncSandbox, path: str) -> None:
-    with contextlib.suppress(SandboxError), translated("remove a temporary file"):
+    with contextlib.suppress(SandboxError), translate_sdk_errors("remove a temporary file"):
         await sandbox.files.remove(path, request_timeout=_SHORT_S)

@@ -1,4 +1,4 @@
-"""A cluster ends when all that it ran has ended."""
+"""A cluster ends when its nodes, its search and its trainings have ended."""
 
 from functools import partial
 
@@ -12,11 +12,11 @@ from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from workers.context import Context
 from workers.steps.shared.lease import under_lease
 
-_LOOK_AGAIN_S = 5.0
+_RETRY_S = 5.0
 
 
 def advance(context: Context, cluster_id: str) -> None:
-    """Move a terminating cluster to `terminated` once its sandboxes are gone and its search and trainings over."""
+    """Move a terminating cluster to `terminated` once everything in it has ended."""
     under_lease(context, ClusterRow, cluster_id, partial(_advance, context, cluster_id))
 
 
@@ -36,7 +36,7 @@ def _advance(context: Context, cluster_id: str, token: str) -> None:
             .where(TrainingRow.cluster_id == cluster_id, TrainingRow.status.in_(ACTIVE_TRAINING))
         )
         if nodes or trainings or active_search(uow.session, cluster) is not None:
-            leases.release(cluster, _LOOK_AGAIN_S)
+            leases.release(cluster, _RETRY_S)
             return
         cluster.terminated_at = func.clock_timestamp()
         transitions.move(uow.session, cluster, "terminated")

@@ -1,4 +1,4 @@
-"""Clusters that cost and do nothing, and clusters that have spent what they may: warned first, then ended."""
+"""Idle clusters and clusters whose budget is spent. They are warned first, then ended."""
 
 import logging
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, LIVE_NODE
+from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.services import clusters, spending
 from api.services.lookup import locked_cluster
 from api.store import events
@@ -17,17 +17,20 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 _BUDGET_WARNING = Decimal("0.8")
-# How long before its end an idle cluster is warned: five minutes, or a fifth of a short timeout.
+# An idle cluster is warned five minutes before its end, or a fifth of a short timeout.
 _LONGEST_NOTICE = timedelta(minutes=5)
 _NOTICE_SHARE = 5
 
 
 def enforce(context: Context) -> None:
-    """Look at every cluster that has sandboxes. Safe to run twice and side by side: each is looked at under its lock."""
+    """Check every cluster that has sandboxes.
+
+    It may run twice, also at once: each check holds the cluster's lock.
+    """
     with context.database.unit_of_work() as uow:
         ids = uow.session.scalars(
             select(ClusterRow.id).where(
-                ClusterRow.status.not_in(clusters.ENDED),
+                ClusterRow.status.not_in(CLOSED_CLUSTER),
                 select(NodeRow.id).where(NodeRow.cluster_id == ClusterRow.id, NodeRow.status.in_(LIVE_NODE)).exists(),
             )
         ).all()
@@ -39,9 +42,9 @@ def enforce(context: Context) -> None:
 def _enforce(context: Context, uow: UnitOfWork, cluster_id: str) -> None:
     cluster = locked_cluster(uow.session, cluster_id)
     now: datetime = uow.session.execute(select(func.clock_timestamp())).scalar_one()
-    if cluster.status not in clusters.ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         _budget(uow, cluster, now)
-    if cluster.status not in clusters.ENDED:
+    if cluster.status not in CLOSED_CLUSTER:
         _idle(uow, cluster, now, context.settings.idle_timeout_minutes)
 
 
@@ -79,7 +82,7 @@ def _idle(uow: UnitOfWork, cluster: ClusterRow, now: datetime, default_minutes: 
 
 
 def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
-    """When the cluster last did something; None while it does."""
+    """When the cluster was last used. None while it is in use."""
     for table, busy in (
         (TrainingRow, ACTIVE_TRAINING),
         (SearchRow, ACTIVE_SEARCH),

@@ -1,4 +1,6 @@
-"""A node's life: create its sandbox, start its agent, see that it answers; bring it back when lost; end it at the provider."""
+"""A node: create its sandbox, start its agent, check that it answers, bring it back when lost, end
+it.
+"""
 
 import asyncio
 import logging
@@ -7,11 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 from sqlalchemy import func, select
 
-from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.domain.records import FailureReason
+from api.domain.sandboxes import NodeResources, SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.domain.steps import Step
 from api.services import nodes
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
@@ -32,7 +35,7 @@ _AGENT_COMMAND = f"exec python -m workers.agent --config {_CONFIG_PATH}"
 _HEALTH_WAIT_S = 15.0
 _HEALTH_EVERY_S = 0.2
 _RESTART_AFTER = timedelta(seconds=45)
-# A model that its sandbox cannot hold would otherwise be given one after the other for ever.
+# An aggregator whose model does not fit into a sandbox would otherwise get new sandboxes for ever.
 _MOST_REPLACEMENTS = 5
 
 
@@ -58,7 +61,7 @@ class _StartResult:
 
 
 def advance(context: Context, node_id: str) -> None:
-    """Bring a provisioning or lost node to `running`, or say why it cannot."""
+    """Bring a provisioning or lost node to `running`, or record why it cannot run."""
     under_lease(context, NodeRow, node_id, partial(_advance, context, node_id))
 
 
@@ -85,9 +88,9 @@ def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
     with context.database.unit_of_work() as uow:
         node = leases.held(uow.session, NodeRow, node_id, token)
         if node.status == "terminating":
-            # Its end was asked for while this step was on its way.
+            # A client asked to terminate it after this step was enqueued.
             leases.release(node, 0)
-            uow.enqueue("nodes.terminate", node.id)
+            uow.enqueue(Step.NODES_TERMINATE, node.id)
             return None
         if node.status not in ("provisioning", "lost") or (node.status == "lost" and node.ended_at is not None):
             leases.release(node, None)
@@ -121,43 +124,46 @@ async def _bring_up(context: Context, plan: _NodePlan) -> _StartResult:
         )
     else:
         info = await context.provider.get(plan.sandbox_id)
-    member = NodeSnapshot(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
-    health = None if plan.sandbox_id is None else await _health(context, member, 0.0)
+    node = NodeSnapshot(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
+    health = None if plan.sandbox_id is None else await _health(context, node, 0.0)
     start = health is None and plan.start_agent
     if start:
-        await _start_agent(context, member, plan.autonomy)
-    return _StartResult(info, start, health or await _health(context, member, _HEALTH_WAIT_S))
+        await _start_agent(context, node, plan.autonomy)
+    return _StartResult(info, start, health or await _health(context, node, _HEALTH_WAIT_S))
 
 
 def _key(plan: _NodePlan) -> str:
-    """Names this sandbox of the node: a provider may remember the keys of those before it."""
+    """Name this sandbox of the node.
+
+    A provider may remember the keys of the node's earlier sandboxes.
+    """
     return plan.node_id.replace("_", "-") + (f"-{plan.generation}" if plan.generation else "")
 
 
 def _autonomy(cluster: ClusterRow, node: NodeRow) -> Autonomy:
-    return Autonomy(enabled=cluster.config["daa_enabled"], level=node.autonomy)
+    return Autonomy(enabled=cluster.config.daa_enabled, level=node.autonomy)
 
 
-async def _start_agent(context: Context, member: NodeSnapshot, autonomy: Autonomy) -> None:
+async def _start_agent(context: Context, node: NodeSnapshot, autonomy: Autonomy) -> None:
     config = AgentConfig(
-        node_id=member.node_id,
-        role=member.role,
-        key=ClusterKeys(context.settings.secret_key, member.cluster_id).key(member.node_id),
+        node_id=node.node_id,
+        role=node.role,
+        key=ClusterKeys(context.settings.secret_key, node.cluster_id).key(node.node_id),
         autonomy=autonomy,
     )
-    await context.provider.upload(member.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
-    await context.provider.start(member.sandbox_id, _AGENT_COMMAND)
+    await context.provider.upload(node.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
+    await context.provider.start(node.sandbox_id, _AGENT_COMMAND)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _health(context: Context, member: NodeSnapshot, wait_s: float) -> AgentHealth | None:
+async def _health(context: Context, node: NodeSnapshot, wait_s: float) -> AgentHealth | None:
     end = time.monotonic() + wait_s
     while True:
         try:
-            async with agent_of(context, member) as agent:
+            async with agent_of(context, node) as agent:
                 return await agent.health()
         except AgentCallError:
             if time.monotonic() >= end:
@@ -176,23 +182,20 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
             node.agent_started_at = func.clock_timestamp()
         if node.status not in ("provisioning", "lost"):
             leases.release(node, 0)
-            uow.enqueue("nodes.terminate", node.id)
+            uow.enqueue(Step.NODES_TERMINATE, node.id)
             return
         if outcome.health is None:
             leases.release(node, 0)
-            uow.enqueue("nodes.advance", node.id)
+            uow.enqueue(Step.NODES_ADVANCE, node.id)
             return
-        node.resources = {
-            "cpu_cores": outcome.health.cpu_cores,
-            "memory_gb": outcome.health.memory_gb,
-            "gpu": outcome.health.gpu,
-        }
+        health = outcome.health
+        node.resources = NodeResources(cpu_cores=health.cpu_cores, memory_gb=health.memory_gb, gpu=health.gpu)
         transitions.move(uow.session, node, "running", role=node.role, sandbox_id=node.sandbox_id)
         leases.release(node, None)
 
 
 def _gone(context: Context, plan: _NodePlan, token: str) -> None:
-    """The provider no longer has the sandbox: what it cost ends now, and its node is lost for good."""
+    """The provider no longer has the sandbox. Its cost ends now, and its data is lost."""
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
@@ -200,49 +203,53 @@ def _gone(context: Context, plan: _NodePlan, token: str) -> None:
         detail = "The node's sandbox no longer exists at its provider."
         if node.role != "aggregator":
             detail += " Redeploy the node and upload its data again to have it back."
-        error = {"code": "sandbox_gone", "detail": detail}
+        error = FailureReason(code="sandbox_gone", detail=detail)
         node.error = error
         if node.status == "terminating":
             leases.release(node, 0)
         elif node.status == "provisioning":
-            transitions.move(uow.session, node, "failed", error=error)
+            transitions.move(uow.session, node, "failed", error=error.facts())
             leases.release(node, None)
         else:
             _lost_for_good(uow, node, error)
 
 
-def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: dict[str, Any]) -> None:
-    """An aggregator holds nothing that its workers do not have: it gets a new sandbox at once. A worker's data is its owner's
-    to upload: the training goes on with the others, and the event says what would bring it back. Under `raft` a running
-    training elects another aggregator instead."""
-    events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error})
+def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: FailureReason) -> None:
+    """Replace an aggregator's sandbox, or report that a worker's is gone.
+
+    An aggregator holds nothing that its workers do not have, so it gets a new sandbox at once.
+    Only its owner can upload a worker's data again, so the training continues with the others.
+    Under `raft` a running training elects another aggregator instead.
+    """
+    events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error.facts()})
     leases.release(node, None)
-    if node.role == "aggregator" and (training_id := elections.awaited(uow.session, node)) is not None:
-        uow.enqueue("trainings.advance", training_id)
+    if node.role == "aggregator" and (training_id := elections.training_that_elects(uow.session, node)) is not None:
+        uow.enqueue(Step.TRAININGS_ADVANCE, training_id)
     elif node.role == "aggregator" and len(node.former_sandboxes) < _MOST_REPLACEMENTS:
         nodes.give_new_sandbox(uow, node, "its sandbox is gone; the newest model comes from a worker")
 
 
 def _fail(context: Context, plan: _NodePlan, token: str, code: str, detail: str) -> None:
-    """Give up a node. Its sandbox is ended first, so that nothing goes on costing."""
+    """Give up a node. Its sandbox is ended first, so that it costs nothing more."""
     log.warning("%s: %s: %s", plan.node_id, code, detail)
     asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
-        node.error = {"code": code, "detail": detail}
+        error = FailureReason(code=code, detail=detail)
+        node.error = error
         node.ended_at = func.clock_timestamp() if node.started_at is not None else None
         if node.status == "terminating":
             leases.release(node, 0)
         elif node.status == "provisioning":
-            transitions.move(uow.session, node, "failed", error=node.error)
+            transitions.move(uow.session, node, "failed", error=error.facts())
             leases.release(node, None)
         else:
-            _lost_for_good(uow, node, {"code": code, "detail": detail})
+            _lost_for_good(uow, node, error)
 
 
 def terminate(context: Context, node_id: str) -> None:
-    """End a node's sandbox at its provider, then say so."""
+    """End a node's sandbox at its provider, then record it."""
     under_lease(context, NodeRow, node_id, partial(_terminate, context, node_id))
 
 
@@ -263,18 +270,23 @@ def _terminate(context: Context, node_id: str, token: str) -> None:
         leases.release(node, None)
         if cluster.status == "terminating":
             leases.wake(cluster)
-            uow.enqueue("clusters.advance", cluster.id)
+            uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 async def _kill_all(context: Context, node_id: str, sandbox_id: str | None) -> None:
-    """Kill the node's sandbox, and any other that carries its name: a creation whose answer never reached us."""
+    """Kill the node's sandbox, and any other with its name.
+
+    The answer to a create request may have been lost while its sandbox runs.
+    """
     found = await context.provider.list(metadata(context.settings, node_id=node_id))
     for known in {info.sandbox_id for info in found} | ({sandbox_id} if sandbox_id else set()):
         await context.provider.kill(known)
 
 
 def mark_lost(context: Context, node_id: str, reason: str) -> None:
-    """A running node that stopped answering: say so, and have its step look whether it can come back."""
+    """Mark a running node that stopped answering, and let its step find out whether it can come
+    back.
+    """
     with context.database.unit_of_work() as uow:
         cluster_id = uow.session.execute(select(NodeRow.cluster_id).where(NodeRow.id == node_id)).scalar_one()
         cluster = locked_cluster(uow.session, cluster_id)
@@ -282,9 +294,11 @@ def mark_lost(context: Context, node_id: str, reason: str) -> None:
         if node.status != "running":
             return
         transitions.move(uow.session, node, "lost", reason=reason)
-        # The agent is restarted at once, or first by its own watchdog where it has one, and given up when it has not come back
-        # within the start timeout.
-        own = _autonomy(cluster, node).allows(SELF_RESTART_LEVEL)
-        node.agent_started_at = func.clock_timestamp() - (timedelta(0) if own else _RESTART_AFTER + timedelta(seconds=1))
+        # Its own watchdog restarts the agent, where the node has one. Else the step does so at
+        # once.
+        restarts_itself = _autonomy(cluster, node).allows(SELF_RESTART_LEVEL)
+        node.agent_started_at = func.clock_timestamp() - (
+            timedelta(0) if restarts_itself else _RESTART_AFTER + timedelta(seconds=1)
+        )
         leases.wake(node)
-        uow.enqueue("nodes.advance", node.id)
+        uow.enqueue(Step.NODES_ADVANCE, node.id)

@@ -1,33 +1,35 @@
-"""A prediction: the aggregator's agent splits the texts over the workers and combines what they answer."""
+"""A prediction: the aggregator's agent splits the texts over the workers and combines their
+answers.
+"""
 
 from functools import partial
-from typing import Any
 
 from sqlalchemy import func
 
-from api.domain.specs import holds_out
+from api.domain.records import FailureReason
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
+from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
-from workers.agent.protocol.inference import Predict, Predictions
+from workers.agent.protocol.inference import PredictionResult, PredictTexts
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
+from workers.steps.shared.agent_messages import model_spec
 from workers.steps.shared.lease import act, under_lease
-from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, peers_of, returns, running
+from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
-from workers.steps.shared.training_snapshot import model_spec
 
 _RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
-_TRIES = 3
+_MOST_ATTEMPTS = 3
 _NO_WORKER = "nodes_unreachable"
-_LOOK_AGAIN_S = 1.0
+_RETRY_S = 1.0
 
 
 class _RefusedError(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
-        self.error = {"code": code, "detail": detail}
+        self.reason = FailureReason(code=code, detail=detail)
 
 
 def advance(context: Context, prediction_id: str) -> None:
@@ -41,43 +43,46 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         if row.status != "pending":
             leases.release(row, None)
             return
-        if returns(uow.session, row.cluster_id, "aggregator") or returns(uow.session, row.cluster_id, "worker"):
-            leases.release(row, _LOOK_AGAIN_S, waits=True)
+        if is_recovering(uow.session, row.cluster_id, "aggregator") or is_recovering(uow.session, row.cluster_id, "worker"):
+            leases.release(row, _RETRY_S, waits=True)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
-        members = running(uow.session, row.cluster_id)
+        running_nodes = running(uow.session, row.cluster_id)
     try:
-        workers, aggregator = _parts(members, row)
+        workers, aggregator = _parts(running_nodes, row)
         answer = act(
             context, PredictionRow, prediction_id, token, lambda: _predict(context, row, training, cluster, workers, aggregator)
         )
     except AgentRefusedError as error:
-        if error.code == _NO_WORKER and row.attempts < _TRIES:
+        if error.code == _NO_WORKER and row.attempts < _MOST_ATTEMPTS:
             _mark_lost(context, workers)
             raise
-        _finish(context, row, token, None, {"code": error.code, "detail": error.message})
+        _fail(context, row, token, FailureReason(code=error.code, detail=error.message))
     except _RefusedError as error:
-        _finish(context, row, token, None, error.error)
+        _fail(context, row, token, error.reason)
     except Exception as error:
         if isinstance(error, AgentUnreachableError):
             _mark_lost(context, [aggregator])
-        if row.attempts < _TRIES:
+        if row.attempts < _MOST_ATTEMPTS:
             raise
-        _finish(context, row, token, None, {"code": _NO_WORKER, "detail": "The nodes did not answer."})
+        _fail(context, row, token, FailureReason(code=_NO_WORKER, detail="The nodes did not answer."))
     else:
-        _finish(context, row, token, answer, None)
+        _complete(context, row, token, answer)
 
 
-def _mark_lost(context: Context, members: list[NodeSnapshot]) -> None:
-    """Nobody else may be looking at these nodes: their steps bring them back, and the prediction waits for that."""
-    for member in members:
-        nodes.mark_lost(context, member.node_id, "its agent did not answer a prediction")
+def _mark_lost(context: Context, running_nodes: list[NodeSnapshot]) -> None:
+    """Mark nodes that did not answer.
+
+    Their steps bring them back, and the prediction waits for that.
+    """
+    for node in running_nodes:
+        nodes.mark_lost(context, node.node_id, "its agent did not answer a prediction")
 
 
-def _parts(members: list[NodeSnapshot], row: PredictionRow) -> tuple[list[NodeSnapshot], NodeSnapshot]:
-    workers = [member for member in members if member.role == "worker" and "inference" in member.capabilities]
-    aggregator = aggregator_among(members)
+def _parts(running_nodes: list[NodeSnapshot], row: PredictionRow) -> tuple[list[NodeSnapshot], NodeSnapshot]:
+    workers = [node for node in running_nodes if node.role == "worker" and "inference" in node.capabilities]
+    aggregator = aggregator_among(running_nodes)
     if not workers:
         raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
     if aggregator is None:
@@ -92,22 +97,22 @@ async def _predict(
     cluster: ClusterRow,
     workers: list[NodeSnapshot],
     aggregator: NodeSnapshot,
-) -> Predictions:
+) -> PredictionResult:
     peers = await peers_of(context, [*workers, aggregator])
     if aggregator.node_id not in peers:
         raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
-    request = Predict(
+    request = PredictTexts(
         training_id=training.id,
-        dataset=training.config["dataset"] if holds_out(training.config) else None,
-        validation=training.config["validation"],
-        model=model_spec(cluster.config["architecture"], training.model, training.config, training.labels or []),
+        dataset=training.config.dataset if training.config.holds_out else None,
+        validation=training.config.validation,
+        model=model_spec(cluster.config.architecture, training.model, training.config, training.labels or []),
         digest=training.digest or "",
         aggregation=row.aggregation,
-        workers=[peers[member.node_id] for member in workers if member.node_id in peers],
+        workers=[peers[node.node_id] for node in workers if node.node_id in peers],
         self_peer=peers[aggregator.node_id],
-        inputs=row.request.get("inputs"),
-        input_data=row.request.get("input_data"),
-        engine="onnx" if cluster.config["wasm_optimization"] else "torch",
+        inputs=row.request.inputs,
+        input_data=row.request.input_data,
+        engine="onnx" if cluster.config.wasm_optimization else "torch",
     )
     async with agent_of(context, aggregator) as agent:
         try:
@@ -119,21 +124,28 @@ async def _predict(
         return await agent.predict(request)
 
 
-def _finish(
-    context: Context, loaded: PredictionRow, token: str, answer: Predictions | None, error: dict[str, Any] | None
-) -> None:
+def _complete(context: Context, loaded: PredictionRow, token: str, result: PredictionResult) -> None:
     with context.database.unit_of_work() as uow:
-        locked_cluster(uow.session, loaded.cluster_id)
-        row = leases.held(uow.session, PredictionRow, loaded.id, token)
-        row.finished_at = func.clock_timestamp()
-        row.error = error
-        if answer is not None:
-            results = answer.model_dump(include=_RESULTS)
-            row.results = {key: value for key, value in results.items() if value is not None}
-            row.seconds, row.nodes_used = answer.seconds, answer.nodes_used
-            # The texts stand in the results; the request's copy of them has done its work.
-            row.request = {key: value for key, value in row.request.items() if key != "inputs"}
-            transitions.move(uow.session, row, "completed", nodes_used=answer.nodes_used, seconds=answer.seconds)
-        else:
-            transitions.move(uow.session, row, "failed", error=error)
-        leases.release(row, None)
+        row = _ended(uow, loaded, token)
+        results = result.model_dump(include=_RESULTS)
+        row.results = {name: value for name, value in results.items() if value is not None}
+        row.seconds, row.nodes_used = result.seconds, result.nodes_used
+        # The results have the texts, so the request keeps no copy.
+        row.request = row.request.model_copy(update={"inputs": None})
+        transitions.move(uow.session, row, "completed", nodes_used=result.nodes_used, seconds=result.seconds)
+
+
+def _fail(context: Context, loaded: PredictionRow, token: str, reason: FailureReason) -> None:
+    with context.database.unit_of_work() as uow:
+        row = _ended(uow, loaded, token)
+        row.error = reason
+        transitions.move(uow.session, row, "failed", error=reason.facts())
+
+
+def _ended(uow: UnitOfWork, loaded: PredictionRow, token: str) -> PredictionRow:
+    """The row that this step holds, with its end written down. Its lease is released."""
+    locked_cluster(uow.session, loaded.cluster_id)
+    row = leases.held(uow.session, PredictionRow, loaded.id, token)
+    row.finished_at = func.clock_timestamp()
+    leases.release(row, None)
+    return row

@@ -1,4 +1,6 @@
-"""What is old goes: events, idempotency keys, exported models and log files, each after its own time."""
+"""Old data is deleted: events, idempotency keys, exported models and log files, each after its own
+time.
+"""
 
 import logging
 import shutil
@@ -19,7 +21,7 @@ _LARGEST_LOG = 16 << 20
 
 
 def apply(context: Context) -> None:
-    """Safe to run twice. A time of None keeps for ever."""
+    """Delete what is too old. It may run twice. A time of None means never."""
     settings = context.settings
     if settings.retention_events_days is not None:
         _forget_events(context, timedelta(days=settings.retention_events_days))
@@ -31,7 +33,10 @@ def apply(context: Context) -> None:
 
 
 def _forget_events(context: Context, age: timedelta) -> None:
-    """In batches, so that no statement holds the table for long. Numbers of events are never used again."""
+    """Delete old events in batches, so that no statement locks the table for long.
+
+    The numbers of events are never used again.
+    """
     removed = _BATCH
     while removed >= _BATCH:
         with context.database.unit_of_work() as uow:
@@ -59,7 +64,7 @@ def _expire_models(context: Context, age: timedelta) -> None:
 
 
 def _remove_archives(context: Context) -> None:
-    """Files come after rows: a row that says `completed` always has its file."""
+    """Delete the files of expired models. A row that is `completed` always has its file."""
     with context.database.unit_of_work() as uow:
         expired = uow.session.scalars(select(ModelRow).where(ModelRow.status == "expired")).all()
     for row in expired:
@@ -67,7 +72,10 @@ def _remove_archives(context: Context) -> None:
 
 
 def _rotate_logs(folder: Path, age: timedelta) -> None:
-    """Large logs are set aside; writers have them open for appending, so that they go on in the emptied file."""
+    """Copy large logs aside and empty them.
+
+    Their writers append, so they continue in the emptied file.
+    """
     now = datetime.now(UTC)
     for path in folder.glob("*.log"):
         if path.stat().st_size > _LARGEST_LOG:

@@ -1,20 +1,22 @@
-"""A search: one training after the other, losers stopped early, until all are done or the limits are reached.
+"""A search: one training after the other, until all are done or a limit is reached.
 
-A step only looks at rows, so it is one transaction: what has become of the training in hand, and what follows from it. The
-training tells its search of every round and of its end; a step that is lost is made up for by the sweep.
+A step reads and writes rows only, so it is one transaction. It checks the current training and
+decides what is next. Every round and the end of a training enqueue this step. The sweep enqueues a
+step that was lost.
 """
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from api.domain import early_stopping, progress
+from api.domain import early_stopping
 from api.domain.errors import DomainError, QuotaExceededError
+from api.domain.records import FailureReason
 from api.domain.status import ACTIVE_TRAINING
+from api.domain.steps import Step
 from api.domain.stopping import Spent, StoppingRules, TrainingStop, stop_reason
 from api.services import progress as figures
 from api.services import quotas, searches, trainings
@@ -25,13 +27,22 @@ from api.store.tables import ClusterRow, NodeRow, RoundRow, SearchRow, TrainingR
 from workers.context import Context
 from workers.steps.shared.lease import under_lease
 
-_LOOK_AGAIN_S = 10.0
+_RETRY_S = 10.0
 _WAIT_FOR_NODES_S = 2.0
-_OF_THE_LIMITS = ("budget_spent", "time_over")
+_LIMIT_CODES = ("budget_spent", "time_over")
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a search ends: its status, and why it ended early or failed."""
+
+    status: str
+    stop_reason: TrainingStop | None = None
+    error: FailureReason | None = None
 
 
 def advance(context: Context, search_id: str) -> None:
-    """Do whatever the search wants next."""
+    """Do the search's next step."""
     under_lease(context, SearchRow, search_id, partial(_advance, context, search_id))
 
 
@@ -46,9 +57,9 @@ def _advance(context: Context, search_id: str, token: str) -> None:
         if current is not None and current.status in ACTIVE_TRAINING:
             if row.status == "running" and current.status == "training":
                 _stop_loser(uow, row, current)
-            leases.release(row, _LOOK_AGAIN_S, waits=True)
+            leases.release(row, _RETRY_S, waits=True)
         elif row.status == "stopping":
-            _finish(uow, cluster, row, current, "stopped")
+            _finish(uow, cluster, row, current, _End("stopped"))
         elif row.status not in ("pending", "running"):
             leases.release(row, None)
         else:
@@ -56,7 +67,10 @@ def _advance(context: Context, search_id: str, token: str) -> None:
 
 
 def _quota(context: Context, session: Session, search_id: str) -> QuotaExceededError | None:
-    """Whether the project may spend on. Asked before the cluster is locked, as requests do: one lock order, no deadlock."""
+    """Whether the project's quota is used up.
+
+    It is checked before the cluster is locked, as requests do. One lock order avoids deadlocks.
+    """
     row = session.get_one(SearchRow, search_id)
     active = session.scalar(
         select(TrainingRow.id).where(TrainingRow.id.in_(row.training_ids), TrainingRow.status.in_(ACTIVE_TRAINING))
@@ -70,16 +84,16 @@ def _quota(context: Context, session: Session, search_id: str) -> QuotaExceededE
 
 
 def _stop_loser(uow: UnitOfWork, row: SearchRow, current: TrainingRow) -> None:
-    total = progress.total_rounds(current.config["epochs"], current.config["local_epochs"])
-    if row.plan["early_stopping"] == "none" or current.stop_reason or current.completed_rounds >= total:
+    total = current.config.total_rounds
+    if row.plan.early_stopping == "none" or current.stop_reason or current.completed_rounds >= total:
         return
     *others, own = [trial.curve for trial in searches.view(uow.session, row).trials if trial.training is not None]
     why = early_stopping.loser(
-        row.plan["metric"],
+        row.plan.metric,
         own,
         others,
-        grace_epochs=row.plan["grace_epochs"],
-        grace_trainings=row.plan["grace_trainings"],
+        grace_epochs=row.plan.grace_epochs,
+        grace_trainings=row.plan.grace_trainings,
     )
     if why is not None:
         trainings.halt(uow, current, why.detail, why)
@@ -88,21 +102,21 @@ def _stop_loser(uow: UnitOfWork, row: SearchRow, current: TrainingRow) -> None:
 def _next(
     uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingRow | None, exceeded: QuotaExceededError | None
 ) -> None:
-    """Begin the next training, or end the search and say why."""
+    """Begin the next training, or end the search with the reason."""
     session = uow.session
-    if last is not None and last.status == "refused" and _of_the_data(last.error or {}):
-        _finish(uow, cluster, row, last, "failed", error=last.error)
-    elif last is not None and last.stop_reason is not None and last.stop_reason["code"] in _OF_THE_LIMITS:
-        # A training has no limits but what was left of the search's.
-        _finish(uow, cluster, row, last, "completed", last.stop_reason)
+    if last is not None and last.status == "refused" and last.error is not None and _concerns_the_data(last.error):
+        _finish(uow, cluster, row, last, _End("failed", error=last.error))
+    elif last is not None and last.stop_reason is not None and last.stop_reason.code in _LIMIT_CODES:
+        # A training's limits are what was left of the search's.
+        _finish(uow, cluster, row, last, _End("completed", last.stop_reason))
     elif len(row.training_ids) == len(row.trials):
         measured = any(trial.metric is not None for trial in searches.view(session, row).trials)
-        error = {"code": "nothing_measured", "detail": f"No training of the search has a {row.plan['metric']}."}
-        _finish(uow, cluster, row, last, *(("completed",) if measured else ("failed", None, error)))
+        error = FailureReason(code="nothing_measured", detail=f"No training of the search has a {row.plan.metric}.")
+        _finish(uow, cluster, row, last, _End("completed") if measured else _End("failed", error=error))
     elif (why := _limit(session, row, last)) is not None:
-        _finish(uow, cluster, row, last, "completed", asdict(why))
+        _finish(uow, cluster, row, last, _End("completed", why))
     elif exceeded is not None:
-        _finish(uow, cluster, row, last, "completed", {"code": exceeded.code, "detail": exceeded.detail})
+        _finish(uow, cluster, row, last, _End("completed", TrainingStop(code=exceeded.code, detail=exceeded.detail)))
     elif _nodes_return(session, cluster):
         leases.release(row, _WAIT_FOR_NODES_S, waits=True)
     else:
@@ -112,7 +126,7 @@ def _next(
 def _begin(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingRow | None) -> None:
     session = uow.session
     spent = _spent(session, row)
-    budget, minutes = row.plan["budget_usd"], row.plan["max_minutes"]
+    budget, minutes = row.plan.budget_usd, row.plan.max_minutes
     spec = searches.next_spec(
         row,
         budget_usd=None if budget is None else budget - float(spent.usd),
@@ -121,46 +135,41 @@ def _begin(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingR
     try:
         training = trainings.begin(uow, cluster, spec, *trainings.members(session, cluster, newcomers=False), row.id)
     except DomainError as error:
-        _finish(uow, cluster, row, last, "failed", error={"code": error.code, "detail": error.detail})
+        _finish(uow, cluster, row, last, _End("failed", error=FailureReason.of(error)))
         return
-    _tell_of_end(session, row, last)
+    _emit_trial_ended(session, row, last)
     row.training_ids = [*row.training_ids, training.id]
     if row.status == "pending":
         row.started_at = func.clock_timestamp()
         transitions.move(session, row, "running")
     number = len(row.training_ids)
-    options = row.trials[number - 1]["options"]
+    options = row.trials[number - 1].options
     _emit(session, row, "search.trial_started", {"trial": number, "training_id": training.id, "options": options})
-    leases.release(row, _LOOK_AGAIN_S, waits=True)
+    leases.release(row, _RETRY_S, waits=True)
 
 
-def _finish(
-    uow: UnitOfWork,
-    cluster: ClusterRow,
-    row: SearchRow,
-    last: TrainingRow | None,
-    status: str,
-    why: dict[str, Any] | None = None,
-    error: dict[str, Any] | None = None,
-) -> None:
-    _tell_of_end(uow.session, row, last)
+def _finish(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingRow | None, end: _End) -> None:
+    _emit_trial_ended(uow.session, row, last)
     row.finished_at = func.clock_timestamp()
-    row.stop_reason, row.error = why, error
+    row.stop_reason, row.error = end.stop_reason, end.error
     best = searches.view(uow.session, row).best
-    facts = {
+    facts: dict[str, object] = {
         "best_training_id": best.training.id if best is not None and best.training is not None else None,
         "trained": len(row.training_ids),
         "trials": len(row.trials),
-        **{name: value for name, value in (("stop_reason", why), ("error", error)) if value},
     }
-    transitions.move(uow.session, row, status, **facts)
+    if end.stop_reason is not None:
+        facts["stop_reason"] = end.stop_reason.model_dump()
+    if end.error is not None:
+        facts["error"] = end.error.facts()
+    transitions.move(uow.session, row, end.status, **facts)
     leases.release(row, None)
     if cluster.status == "terminating":
         leases.wake(cluster)
-        uow.enqueue("clusters.advance", cluster.id)
+        uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
-def _tell_of_end(session: Session, row: SearchRow, last: TrainingRow | None) -> None:
+def _emit_trial_ended(session: Session, row: SearchRow, last: TrainingRow | None) -> None:
     if last is None:
         return
     number = len(row.training_ids)
@@ -169,32 +178,34 @@ def _tell_of_end(session: Session, row: SearchRow, last: TrainingRow | None) -> 
     _emit(session, row, "search.trial_ended", facts)
 
 
-def _emit(session: Session, row: SearchRow, kind: str, facts: dict[str, Any]) -> None:
-    events.emit(session, row.cluster_id, kind, {"search_id": row.id, **facts})
+def _emit(session: Session, row: SearchRow, event_type: str, facts: dict[str, object]) -> None:
+    events.emit(session, row.cluster_id, event_type, {"search_id": row.id, **facts})
 
 
-def _of_the_data(error: dict[str, Any]) -> bool:
-    """Whether a training was refused for what all trainings of the search share."""
-    return any(item.get("pointer") == "/dataset" for item in error.get("errors", ()))
+def _concerns_the_data(error: FailureReason) -> bool:
+    """Whether a training was refused for its data, which all trainings of the search share."""
+    return any(field.pointer == "/dataset" for field in error.errors)
 
 
 def _spent(session: Session, row: SearchRow) -> Spent:
-    """What all trainings of the search have used, and what its nodes cost in a second."""
-    begun = session.scalars(select(TrainingRow).where(TrainingRow.id.in_(row.training_ids))).all()
-    each = {training.id: figures.spent(session, training) for training in begun}
+    """What all trainings of the search have used, and what its nodes cost in one second."""
+    trainings_begun = session.scalars(select(TrainingRow).where(TrainingRow.id.in_(row.training_ids))).all()
+    spent = {training.id: figures.spent(session, training) for training in trainings_begun}
     seconds = 0.0
     if row.started_at is not None:
         now = session.execute(select(func.clock_timestamp())).scalar_one()
         seconds = (now - row.started_at).total_seconds()
-    rate = each[row.training_ids[-1]].usd_per_second if each else Decimal(0)
-    return Spent(seconds, sum((one.usd for one in each.values()), Decimal(0)), rate)
+    rate = spent[row.training_ids[-1]].usd_per_second if spent else Decimal(0)
+    return Spent(seconds, sum((used.usd for used in spent.values()), Decimal(0)), rate)
 
 
 def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> TrainingStop | None:
-    """Why no further training is to begin: a round like the last one would overrun the search's limits."""
+    """Why no further training begins: a round like the last one would exceed the search's
+    limits.
+    """
     if last is None:
         return None
-    rules = StoppingRules(budget_usd=row.plan["budget_usd"], max_minutes=row.plan["max_minutes"])
+    rules = StoppingRules(budget_usd=row.plan.budget_usd, max_minutes=row.plan.max_minutes)
     seconds = session.scalar(
         select(RoundRow.seconds).where(RoundRow.training_id == last.id, RoundRow.number == last.completed_rounds)
     )
@@ -202,7 +213,10 @@ def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> Traini
 
 
 def _nodes_return(session: Session, cluster: ClusterRow) -> bool:
-    """Whether a node of the cluster is about to be back: trainings of fewer workers would not compare with the others."""
+    """Whether a node of the cluster is about to be back.
+
+    Trainings with fewer workers could not be compared with the others.
+    """
     found = session.scalar(
         select(NodeRow.id)
         .where(

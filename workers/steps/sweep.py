@@ -1,4 +1,4 @@
-"""What the bell missed, and what rows and provider do not agree on."""
+"""The sweep finds steps whose message was lost, and differences between rows and provider."""
 
 import asyncio
 import logging
@@ -10,48 +10,46 @@ from sqlalchemy import func, select, update
 
 from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError
 from api.domain.status import LIVE_NODE
+from api.domain.steps import Step
 from api.store import leases
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.kinds import KINDS
+from api.store.tables import NodeRow
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared.deployment import metadata
 
 log = logging.getLogger(__name__)
-# A sandbox younger than this may belong to a row whose transaction is still on its way. With the interval between two looks
-# it is less than a minute.
+# The transaction that names a younger sandbox may not be committed yet.
+# Together with the interval of the sweep it is less than a minute.
 ORPHAN_AGE = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownSandbox:
     node_id: str
     status: str
     expires_at: datetime | None
 
 
-def ring_due(context: Context) -> None:
-    """Ring for every row that is due and that nobody holds."""
+def enqueue_due(context: Context) -> None:
+    """Enqueue the step of every row that is due and not leased."""
     with context.database.unit_of_work() as uow:
-        for table, step in (
-            (TrainingRow, "trainings.advance"),
-            (PredictionRow, "predictions.advance"),
-            (ModelRow, "models.advance"),
-            (SearchRow, "searches.advance"),
-            (ClusterRow, "clusters.advance"),
-        ):
-            for row_id in leases.due(uow.session, table):
-                uow.enqueue(step, row_id)
+        for kind in KINDS:
+            if kind.table is NodeRow:
+                continue
+            for row_id in leases.due(uow.session, kind.table):
+                uow.enqueue(kind.advance, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
-            uow.enqueue("nodes.terminate" if status == "terminating" else "nodes.advance", node_id)
+            uow.enqueue(Step.NODES_TERMINATE if status == "terminating" else Step.NODES_ADVANCE, node_id)
 
 
 def reconcile(context: Context) -> None:
-    """Extend what is in use, end what nobody knows, and mark lost what the provider no longer has."""
+    """Extend sandboxes in use, end unknown ones, and mark nodes lost whose sandbox is gone."""
     with context.database.unit_of_work() as uow:
         now = uow.session.execute(select(func.clock_timestamp())).scalar_one()
         known = {
-            row.sandbox_id: _Known(row.id, row.status, row.sandbox_expires_at)
+            row.sandbox_id: _KnownSandbox(row.id, row.status, row.sandbox_expires_at)
             for row in uow.session.scalars(
                 select(NodeRow).where(NodeRow.sandbox_id.is_not(None), NodeRow.status.in_((*LIVE_NODE, "terminating")))
             )
@@ -59,17 +57,17 @@ def reconcile(context: Context) -> None:
         }
         starting = set(uow.session.scalars(select(NodeRow.id).where(NodeRow.status == "provisioning")))
     try:
-        found = asyncio.run(_list(context))
+        infos = asyncio.run(_list(context))
     except SandboxError as error:
         log.warning("the provider's sandboxes could not be listed: %s", error)
         return
-    present = {info.sandbox_id for info in found}
+    present = {info.sandbox_id for info in infos}
     for sandbox_id, node in known.items():
         if sandbox_id not in present and node.status == "running":
             nodes.mark_lost(context, node.node_id, "its sandbox no longer exists at the provider")
     orphans = [
         info
-        for info in found
+        for info in infos
         if info.sandbox_id not in known and info.metadata.get("node_id") not in starting and now - info.started_at > ORPHAN_AGE
     ]
     renew_before = now + timedelta(seconds=context.settings.sandbox_timeout_s * 2 / 3)
@@ -86,8 +84,8 @@ def reconcile(context: Context) -> None:
 
 
 async def _list(context: Context) -> Sequence[SandboxInfo]:
-    found: Sequence[SandboxInfo] = await context.provider.list(metadata(context.settings))
-    return found
+    infos: Sequence[SandboxInfo] = await context.provider.list(metadata(context.settings))
+    return infos
 
 
 async def _act(context: Context, orphans: list[SandboxInfo], expiring: list[str]) -> list[tuple[str, datetime]]:

@@ -1,5 +1,6 @@
 """`flow-nexus neural export` and `flow-nexus neural models`."""
 
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -11,32 +12,34 @@ from api.cli.errors import FAILURE, CliError
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import views
+from api.cli.responses import Model
 from api.cli.session import Session, failed, group, with_session
 
 app = group("Exported models: list, download.")
 
 _EXPORT_WAIT_S = 120
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that stands there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists already.")]
 
 
 @with_session
 def export(
     session: Session,
     training_id: TrainingId,
-    name: Annotated[str, typer.Option(help="Of the model, such as sentiment_model_v1.0")],
+    name: Annotated[str, typer.Option(help="The name of the model: sentiment_model_v1.0")],
     wait: Wait = _EXPORT_WAIT_S,
 ) -> None:
-    """Export a training's model, and wait until it can be downloaded."""
+    """Export the model of a training, and wait until it can be downloaded."""
     with session.busy("exporting the model"):
-        model = session.client.post(
+        model = session.client.post_and_poll(
             api_path("trainings", training_id, "exports"),
+            Model,
             {"name": name},
             wait=wait,
-            pending=frozenset({"pending"}),
-            then=lambda answer: api_path("models", answer["model_id"]),
+            pending="pending",
+            location=lambda model: api_path("models", model.model_id),
         )
     session.show(model, views.model)
-    if failed(model):
+    if failed(model.status):
         raise typer.Exit(FAILURE)
 
 
@@ -44,22 +47,22 @@ def export(
 @with_session
 def list_models(session: Session, limit: Limit = None) -> None:
     """List exported models."""
-    session.show(session.client.items(api_path("models"), limit=limit), views.models)
+    session.show(session.client.items(api_path("models"), Model, limit=limit), views.models)
 
 
 @app.command("download")
 @with_session
 def download(
     session: Session,
-    model_id: Annotated[str, typer.Option(help="mdl_…", metavar="ID")],
-    local_path: Annotated[Path | None, typer.Option(help="Folder to make; the model's name by default.")] = None,
+    model_id: Annotated[str, typer.Option(help="The model: mdl_…", metavar="ID")],
+    local_path: Annotated[Path | None, typer.Option(help="The folder to create. Default: the name of the model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Download an exported model into a folder."""
     path = api_path("models", model_id)
-    name = PurePosixPath(session.client.get(path)["name"]).name
+    name = PurePosixPath(session.client.get(path, Model).value.name or "").name
     if name in ("", ".."):
         raise CliError("the model has no usable name")
-    with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as moved:
-        saved = save(response, name, local_path or Path(name), overwrite=overwrite, moved=moved)
-    session.show({"model_id": model_id, **saved}, views.stored)
+    with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as on_progress:
+        saved = save(response, name, local_path or Path(name), overwrite=overwrite, on_progress=on_progress)
+    session.show_local({"model_id": model_id, **asdict(saved)}, lambda: views.transferred(saved.local_path, saved.size))

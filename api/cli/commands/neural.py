@@ -1,4 +1,4 @@
-"""`flow-nexus neural`: everything about clusters, nodes, trainings, searches, predictions and models."""
+"""`flow-nexus neural`: clusters, nodes, trainings, searches, predictions and models."""
 
 from api.cli.commands import clusters, models, nodes, predictions, searches, trainings
 from api.cli.session import group

@@ -6,85 +6,78 @@ import typer
 
 from api.cli.commands.clusters import ClusterId, Flag, Limit, Wait
 from api.cli.errors import FAILURE
+from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
 from api.cli.output import views
+from api.cli.responses import JsonObject, Node
+from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, truth, with_session
 
 app = group("Nodes: deploy, list, redeploy, remove.")
 
+NodeId = Annotated[str, typer.Option("--node-id", help="The node: node_…", metavar="ID")]
 _DEPLOY_WAIT_S = 180
 _REMOVE_WAIT_S = 60
 
 
-@app.command("deploy")
+@app.command("deploy", cls=schema_command("nodes.NodeDeploy"))
 @with_session
-def deploy(
+def deploy(  # noqa: PLR0913 - Typer makes an option of each parameter
     session: Session,
     cluster_id: ClusterId,
-    node_type: Annotated[str | None, typer.Option(metavar="worker|parameter_server|validator")] = None,
-    role: Annotated[str | None, typer.Option(metavar="worker|aggregator|validator")] = None,
-    model: Annotated[str | None, typer.Option(help="base, large, minilm, a Hugging Face id, or a path.")] = None,
-    template: Annotated[str | None, typer.Option(metavar="python|nodejs")] = None,
-    autonomy: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    capabilities: Annotated[str | None, typer.Option(help="With commas: training,inference", metavar="A,B")] = None,
-    data_owner: Annotated[Flag | None, typer.Option(help="Close it to all but its data owner's key.")] = None,
+    node_type: str | None = None,
+    role: str | None = None,
+    model: str | None = None,
+    template: str | None = None,
+    autonomy: float | None = None,
+    capabilities: Annotated[
+        str | None, typer.Option(help="A list with commas: training,inference. Default: those of the role.", metavar="A,B")
+    ] = None,
+    data_owner: Flag | None = None,
     wait: Wait = _DEPLOY_WAIT_S,
 ) -> None:
-    """Start a node in a sandbox of its own, and wait until it runs."""
-    abilities = None if capabilities is None else [word for part in capabilities.split(",") if (word := part.strip())]
+    """Start a node in its own sandbox, and wait until it runs."""
+    names = None if capabilities is None else [name for part in capabilities.split(",") if (name := part.strip())]
     body = given(
         node_type=node_type,
         role=role,
         model=model,
         template=template,
         autonomy=autonomy,
-        capabilities=abilities,
+        capabilities=names,
         data_owner=truth(data_owner),
     )
-    with session.busy("starting the sandbox"):
-        node = session.client.post(
-            api_path("clusters", cluster_id, "nodes"),
-            body,
-            wait=wait,
-            pending=frozenset({"provisioning"}),
-            then=lambda answer: api_path("nodes", answer["node_id"]),
-        )
-    session.show(node, views.node)
-    if failed(node):
-        raise typer.Exit(FAILURE)
+    _start(session, api_path("clusters", cluster_id, "nodes"), body, wait)
 
 
 @app.command("list")
 @with_session
 def list_nodes(session: Session, cluster_id: ClusterId, limit: Limit = None) -> None:
-    """List a cluster's nodes."""
-    session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), limit=limit), views.nodes)
+    """List the nodes of a cluster."""
+    session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), Node, limit=limit), views.nodes)
 
 
 @app.command("redeploy")
 @with_session
-def redeploy(
-    session: Session, node_id: Annotated[str, typer.Option(help="node_…", metavar="ID")], wait: Wait = _DEPLOY_WAIT_S
-) -> None:
-    """Give a node whose sandbox is gone a new one; its data must be uploaded again."""
-    with session.busy("starting the sandbox"):
-        node = session.client.post(
-            api_path("nodes", node_id, "redeploy"),
-            wait=wait,
-            pending=frozenset({"provisioning"}),
-            then=lambda _: api_path("nodes", node_id),
-        )
-    session.show(node, views.node)
-    if failed(node):
-        raise typer.Exit(FAILURE)
+def redeploy(session: Session, node_id: NodeId, wait: Wait = _DEPLOY_WAIT_S) -> None:
+    """Give a node that lost its sandbox a new one. Upload its data again afterwards."""
+    _start(session, api_path("nodes", node_id, "redeploy"), None, wait)
 
 
 @app.command("remove")
 @with_session
-def remove(
-    session: Session, node_id: Annotated[str, typer.Option(help="node_…", metavar="ID")], wait: Wait = _REMOVE_WAIT_S
-) -> None:
+def remove(session: Session, node_id: NodeId, wait: Wait = _REMOVE_WAIT_S) -> None:
     """End a node and its sandbox."""
     with session.busy("ending the sandbox"):
-        answer = session.client.delete(api_path("nodes", node_id), wait=wait)
-    session.show(answer or {"node_id": node_id, "status": "terminated"}, views.mapping)
+        answer = session.client.delete(api_path("nodes", node_id), JsonObject, wait=wait)
+    session.show(answer or Answer({"node_id": node_id, "status": "terminated"}, JsonObject), views.mapping)
+
+
+def _start(session: Session, path: str, body: JsonObject | None, wait: int) -> None:
+    with session.busy("starting the sandbox"):
+        node = session.client.post_and_poll(
+            path, Node, body, wait=wait, pending="provisioning", location=lambda node: api_path("nodes", node.node_id)
+        )
+    session.show(node, views.node)
+    if failed(node.status):
+        raise typer.Exit(FAILURE)

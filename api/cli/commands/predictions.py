@@ -8,34 +8,37 @@ from api.cli.commands.clusters import ClusterId, Wait
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
 from api.cli.output import views
+from api.cli.responses import Prediction
+from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, with_session
 
-app = group("Predictions with a cluster's trained model.")
+app = group("Predictions with the trained model of a cluster.")
 
 _WAIT_S = 120
 
 
-@app.command("distributed")
+@app.command("distributed", cls=schema_command("predictions.PredictionCreate"))
 @with_session
 def distributed(
     session: Session,
     cluster_id: ClusterId,
-    input_data: Annotated[str | None, typer.Option(help="Path in the aggregator's sandbox: /data/test.json")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="A text to classify; may be repeated.")] = None,
-    aggregation: Annotated[str | None, typer.Option(metavar="ensemble|majority|weighted|mean|global")] = None,
+    input_data: Annotated[str | None, typer.Option(help="A path in the aggregator's sandbox: /data/test.json")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text to classify (repeatable).")] = None,
+    aggregation: str | None = None,
     wait: Wait = _WAIT_S,
 ) -> None:
     """Classify texts on all workers of a cluster, and wait for the result."""
     if (input_data is None) == (not text):
         raise UsageError("give the texts with either --input-data or --text")
     with session.busy("predicting"):
-        prediction = session.client.post(
+        prediction = session.client.post_and_poll(
             api_path("clusters", cluster_id, "predictions"),
+            Prediction,
             given(input_data=input_data, inputs=text or None, aggregation=aggregation),
             wait=wait,
-            pending=frozenset({"pending"}),
-            then=lambda answer: api_path("predictions", answer["prediction_id"]),
+            pending="pending",
+            location=lambda prediction: api_path("predictions", prediction.prediction_id),
         )
     session.show(prediction, views.prediction)
-    if failed(prediction):
+    if failed(prediction.status):
         raise typer.Exit(FAILURE)

@@ -1,6 +1,7 @@
 """`flow-nexus sandbox`."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -13,11 +14,13 @@ from api.cli.http import transfer
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import printing, views
+from api.cli.responses import Execution, JsonObject, Logs, Sandbox
+from api.cli.schema_help import schema_command
 from api.cli.session import Session, given, group, with_session
 
 app = group("Sandboxes: files, commands, logs.")
 
-SandboxId = Annotated[str, typer.Option("--sandbox-id", help="sbx_… or node_…", metavar="ID")]
+SandboxId = Annotated[str, typer.Option("--sandbox-id", help="The sandbox: sbx_… or node_…", metavar="ID")]
 _EXECUTE_WAIT_S = 60.0
 
 
@@ -25,18 +28,18 @@ _EXECUTE_WAIT_S = 60.0
 @with_session
 def list_sandboxes(
     session: Session,
-    status: Annotated[str | None, typer.Option(help="Only these: running, lost, terminated, …")] = None,
+    status: Annotated[str | None, typer.Option(help="Only sandboxes with this status: running, lost, terminated, …")] = None,
     limit: Limit = None,
 ) -> None:
     """List sandboxes."""
-    session.show(session.client.items(api_path("sandboxes"), given(status=status), limit), views.sandboxes)
+    session.show(session.client.items(api_path("sandboxes"), Sandbox, given(status=status), limit), views.sandboxes)
 
 
 @app.command("status")
 @with_session
 def show_status(session: Session, sandbox_id: SandboxId) -> None:
-    """Show a sandbox's health and resources."""
-    session.show(session.client.get(api_path("sandboxes", sandbox_id)), views.mapping)
+    """Show the health and the resources of a sandbox."""
+    session.show(session.client.get(api_path("sandboxes", sandbox_id), JsonObject), views.mapping)
 
 
 @app.command("upload")
@@ -44,13 +47,16 @@ def show_status(session: Session, sandbox_id: SandboxId) -> None:
 def upload(
     session: Session,
     sandbox_id: SandboxId,
-    file_path: Annotated[str, typer.Option(help="Where to, in the sandbox: /data/train.json")],
-    content: Annotated[str | None, typer.Option(help="The text itself, @FILE, or - for stdin.", metavar="TEXT")] = None,
+    file_path: Annotated[str, typer.Option(help="The path in the sandbox: /data/train.json")],
+    content: Annotated[str | None, typer.Option(help="The text, @FILE, or - for stdin.", metavar="TEXT")] = None,
     file: Annotated[Path | None, typer.Option(help="A local file.")] = None,
 ) -> None:
-    """Write a file into a sandbox. A shell argument ends at 128 KiB; @FILE, - and --file do not."""
+    """Write a file into a sandbox.
+
+    A shell argument has at most 128 KiB. @FILE, - and --file have no such limit.
+    """
     source = transfer.content(content, file)
-    with session.progress(PurePosixPath(file_path).name, source.size) as source.moved:
+    with session.progress(PurePosixPath(file_path).name, source.size) as source.on_progress:
         answer = session.client.upload(
             api_path("sandboxes", sandbox_id, "files"),
             {"path": file_path},
@@ -58,8 +64,8 @@ def upload(
             source.size,
             repeatable=source.repeatable,
         )
-    transfer.check_arrival(source, answer)
-    session.show(answer, views.stored)
+    transfer.check_upload(source, answer.value)
+    session.show(answer, views.uploaded)
 
 
 @app.command("download")
@@ -68,45 +74,48 @@ def download(
     session: Session,
     sandbox_id: SandboxId,
     remote_path: Annotated[str, typer.Option(help="A file or a folder in the sandbox.")],
-    local_path: Annotated[Path, typer.Option(help="Where to. Nothing is written unless all of it arrives.")],
+    local_path: Annotated[Path, typer.Option(help="The local path. Nothing is written if the download is incomplete.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Fetch a file or a folder from a sandbox."""
+    """Download a file or a folder from a sandbox."""
     name = PurePosixPath(remote_path).name
     if name in ("", ".."):
         raise UsageError("--remote-path must name a file or a folder")
     path = api_path("sandboxes", sandbox_id, "files")
     with (
         session.client.download(path, {"path": remote_path}) as response,
-        session.progress(name, size_of(response)) as moved,
+        session.progress(name, size_of(response)) as on_progress,
     ):
-        saved = save(response, name, local_path, overwrite=overwrite, moved=moved)
-    session.show({"remote_path": remote_path, **saved}, views.stored)
+        saved = save(response, name, local_path, overwrite=overwrite, on_progress=on_progress)
+    session.show_local({"remote_path": remote_path, **asdict(saved)}, lambda: views.transferred(saved.local_path, saved.size))
 
 
-@app.command("execute")
+@app.command("execute", cls=schema_command("sandboxes.Execute", timeout="timeout_s"))
 @with_session
 def execute(
     session: Session,
     sandbox_id: SandboxId,
-    code: Annotated[str, typer.Option(help="The code itself, @FILE, or - for stdin.", metavar="TEXT")],
-    language: Annotated[str | None, typer.Option(help="python, javascript, bash; the template's by default.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds; the server's limit by default.")] = None,
+    code: Annotated[str, typer.Option(help="The code, @FILE, or - for stdin.", metavar="TEXT")],
+    language: str | None = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS")] = None,
 ) -> None:
-    """Run code in a sandbox. Exit code 1 when it fails there; the JSON has its own exit_code."""
+    """Run code in a sandbox.
+
+    The exit code is 1 when the code fails. The JSON output has the exit code of the code itself.
+    """
     body = given(code=transfer.content(code).read_text(), language=language, timeout_s=timeout)
     with session.busy("running"):
         path = api_path("sandboxes", sandbox_id, "execute")
-        answer = session.client.post(path, body, hold_s=timeout or _EXECUTE_WAIT_S)
+        answer = session.client.post(path, Execution, body, hold_s=timeout or _EXECUTE_WAIT_S)
     if session.json:
-        printing.write_json(answer)
+        printing.write_json(answer.json)
     else:
-        sys.stdout.write(answer["stdout"])
+        sys.stdout.write(answer.value.stdout)
         sys.stdout.flush()
-        sys.stderr.write(answer["stderr"])
-    if answer["exit_code"] != 0:
+        sys.stderr.write(answer.value.stderr)
+    if answer.value.exit_code != 0:
         if not session.json:
-            printing.note(f"exit code {answer['exit_code']} after {answer['duration_ms']} ms")
+            printing.note(f"exit code {answer.value.exit_code} after {answer.value.duration_ms} ms")
         raise typer.Exit(FAILURE)
 
 
@@ -115,8 +124,8 @@ def execute(
 def logs(
     session: Session,
     sandbox_id: SandboxId,
-    lines: Annotated[int | None, typer.Option(min=1, help="The last so many.")] = None,
+    lines: Annotated[int | None, typer.Option(min=1, help="The number of lines, counted from the end.")] = None,
 ) -> None:
-    """Show a sandbox's last log lines."""
+    """Show the last log lines of a sandbox."""
     params = {} if lines is None else {"lines": str(lines)}
-    session.show(session.client.get(api_path("sandboxes", sandbox_id, "logs"), params), views.logs)
+    session.show(session.client.get(api_path("sandboxes", sandbox_id, "logs"), Logs, params), views.logs)

@@ -1,4 +1,7 @@
-"""Server-sent events, parsed as the HTML standard says (section 9.2.6, "Interpreting an event stream")."""
+"""A parser of server-sent events.
+
+It follows the HTML standard, section 9.2.6, "Interpreting an event stream".
+"""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`id` is the last identifier that the stream has named so far, None before the first."""
+    """One event. `id` is the last identifier in the stream so far, or None before the first."""
 
     id: str | None
     event: str
@@ -15,7 +18,7 @@ class Event:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines that end in CR, LF or CRLF and nothing else; str.splitlines would also cut JSON at U+2028."""
+    """Yield lines that end in CR, LF or CRLF. (str.splitlines would also split JSON at U+2028.)"""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     buffer = ""
     for chunk in chunks:
@@ -28,7 +31,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def parse(chunks: Iterable[bytes]) -> Iterator[Event | None]:
-    """Yield each event as it is complete, and None for a comment (a heartbeat)."""
+    """Yield each complete event, and None for a comment (a heartbeat)."""
     identifier: str | None = None
     name, data = "message", list[str]()
     for line in _lines(chunks):

@@ -1,4 +1,4 @@
-"""Content for an upload: streamed from where it lies, counted and hashed on the way."""
+"""Content for an upload: streamed from its source, counted and hashed on the way."""
 
 import hashlib
 import io
@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from api.cli.errors import CliError, UsageError
+from api.cli.responses import StoredFile
 
 _CHUNK = 256 * 1024
 
 
 @dataclass
 class Content:
-    """Bytes from the command line, from a file, or from stdin, which alone cannot be sent a second time."""
+    """Bytes from the command line, from a file or from stdin.
+
+    Only those from stdin cannot be sent a second time.
+    """
 
     text: bytes | None = None
     path: Path | None = None
-    moved: Callable[[int], None] = lambda _bytes: None
+    on_progress: Callable[[int], None] = lambda _bytes: None
     sent: int = 0
     digest: str = field(default="", repr=False)
 
@@ -36,18 +40,25 @@ class Content:
         return self.size is not None
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes from the start; afterwards `sent` and `digest` (SHA-256) describe what went out."""
+        """Yield the bytes from the start.
+
+        Afterwards `sent` is their number and `digest` their SHA-256.
+        """
         digest, self.sent = hashlib.sha256(), 0
         with self._open() as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
                 self.sent += len(chunk)
-                self.moved(self.sent)
+                self.on_progress(self.sent)
                 yield chunk
         self.digest = digest.hexdigest()
 
     def read_text(self) -> str:
-        """All of it as text, for what travels in JSON."""
+        """Return the whole content as text, for a JSON field.
+
+        Raises:
+            UsageError: It is not UTF-8.
+        """
         with self._open() as stream:
             content = stream.read()
         try:
@@ -64,13 +75,17 @@ class Content:
 
 
 def content(text: str | None, file: Path | None = None) -> Content:
-    """From TEXT, @file or - (stdin), or from `--file`; exactly one must be given."""
+    """Return the content of TEXT, @FILE or - (stdin), or of the option `--file`.
+
+    Raises:
+        UsageError: Not exactly one is given, or the file cannot be read.
+    """
     if (text is None) == (file is None):
         raise UsageError("give the content with either --content or --file")
     if text == "-":
         return Content()
     if text is not None and not text.startswith("@"):
-        # The shell's own bytes, also where they are not valid text.
+        # The bytes of the shell, also if they are not valid text.
         return Content(text=os.fsencode(text))
     path = file or Path(str(text)[1:])
     if not path.is_file():
@@ -80,7 +95,11 @@ def content(text: str | None, file: Path | None = None) -> Content:
     return Content(path=path)
 
 
-def check_arrival(sent: Content, answer: dict[str, Any]) -> None:
-    """Compare what arrived with what was sent. Raises CliError when they differ."""
-    if (answer.get("size"), answer.get("sha256")) != (sent.sent, sent.digest):
-        raise CliError(f"{answer.get('path')} did not arrive as it was sent: size or checksum differ")
+def check_upload(sent: Content, stored: StoredFile) -> None:
+    """Compare the stored file with the sent content.
+
+    Raises:
+        CliError: The size or the checksum differs.
+    """
+    if (stored.size, stored.sha256) != (sent.sent, sent.digest):
+        raise CliError(f"{stored.path} did not arrive as it was sent: size or checksum differ")

@@ -1,11 +1,11 @@
-"""What is printed: JSON for programs on stdout, tables for people, notes for people on stderr."""
+"""Output: JSON for programs on stdout, tables for people, notes for people on stderr."""
 
 import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -37,25 +37,25 @@ def notes() -> Console:
 
 
 def note(text: str) -> None:
-    """A line for people."""
+    """Print one line for people on stderr."""
     print(plain(text), file=sys.stderr)
 
 
 def write_json(payload: object, *, line: bool = False) -> None:
-    """Print JSON in UTF-8 whatever the locale; `line` puts it on one line."""
+    """Print JSON in UTF-8 with any locale; `line` puts it on one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Lone surrogates are all that UTF-8 cannot encode, and their backslash form is JSON's own.
+        # UTF-8 cannot encode lone surrogates. Their backslash form is valid JSON.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     print(json.dumps(payload, ensure_ascii=False, indent=None if line else 2), flush=True)
 
 
 def plain(value: object) -> str:
-    """Text that cannot steer the terminal: control characters become a visible mark."""
+    """Return text that cannot control the terminal: a visible mark replaces control characters."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
 
 
 def cell(value: object, style: str = "") -> Text:
-    """A value for a table; what is not known is a dash."""
+    """Return a value for a table. An unknown value is a dash."""
     if value is None or value == "":
         return Text("–", style="dim")
     if isinstance(value, bool):
@@ -71,20 +71,20 @@ def status(value: object) -> Text:
     return cell(value, _STATUS_STYLES.get(str(value), ""))
 
 
-def percent(value: Any) -> Text:
+def percent(value: float | None) -> Text:
     return cell(None if value is None else f"{value:.1%}")
 
 
-def usd(value: Any) -> Text:
-    return cell(None if value is None else f"${float(value):.4f}")
+def usd(value: float | None) -> Text:
+    return cell(None if value is None else f"${value:.4f}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, right: Iterable[str] = ()) -> Table:
-    """A table; the columns named in `right` hold numbers."""
+    """Return a table. The columns in `right` hold numbers."""
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     numbers = set(right)
     for position, name in enumerate(columns):
-        # The first column is an identifier, which must stay whole to be copied.
+        # The first column is an identifier. It stays on one line, so that people can copy it.
         grid.add_column(name, justify="right" if name in numbers else "left", no_wrap=position == 0)
     for row in rows:
         grid.add_row(*row)
@@ -94,7 +94,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, r
 
 
 def facts(pairs: Iterable[tuple[str, RenderableType]]) -> Table:
-    """One thing, a line for each of its facts."""
+    """Return the facts of one thing, one on a line."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")

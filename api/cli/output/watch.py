@@ -1,9 +1,12 @@
-"""Following a cluster or a training until it has ended: a live picture for people, a line of JSON per change for programs."""
+"""Follow a cluster, a search or a training until it has ended.
+
+People see a live picture. Programs get one line of JSON for each change.
+"""
 
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import httpx
 from rich.console import RenderableType
@@ -11,91 +14,108 @@ from rich.live import Live
 
 from api.cli.errors import FAILURE, CliError
 from api.cli.http import sse
+from api.cli.http.answer import Answer
 from api.cli.http.client import ApiClient, api_path
 from api.cli.output import live, printing, views
+from api.cli.responses import ClusterStatus, Search, Training
 from api.cli.session import Session
+from api.domain.status import ENDED_SEARCH, ENDED_TRAINING
 
-Json = dict[str, Any]
+T = TypeVar("T")
 
 POLL_S = 2.0
-# Longer than the pause between two of the server's heartbeats.
+# Longer than the pause between two heartbeats of the server.
 QUIET_S = 30.0
 _RECONNECT_S = 1.0
 _RECONNECTS = 10
 
 
-def watch_cluster(session: Session, cluster_id: str) -> Json:
-    """Show the cluster's status every two seconds until none of its trainings runs; return the last one."""
-    return _polled(session, api_path("clusters", cluster_id, "status"), live.picture, live.all_ended)
+def watch_cluster(session: Session, cluster_id: str) -> ClusterStatus:
+    """Show the cluster's status every two seconds while a training runs; return the last status."""
+
+    def get() -> Answer[ClusterStatus]:
+        return session.client.get(api_path("clusters", cluster_id, "status"), ClusterStatus)
+
+    return _poll(session, get, live.picture, live.all_ended).value
 
 
-def watch_search(session: Session, search_id: str) -> Json:
-    """Show a search every two seconds until it has ended; return the last one."""
-    path = api_path("searches", search_id)
-    return _polled(session, path, views.search, lambda answer: answer["status"] in live.ENDED)
+def watch_search(session: Session, search_id: str) -> Search:
+    """Show a search every two seconds until it has ended; return its last state."""
+
+    def get() -> Answer[Search]:
+        return session.client.get(api_path("searches", search_id), Search)
+
+    return _poll(session, get, views.search, lambda search: search.status in ENDED_SEARCH).value
 
 
-def _polled(session: Session, path: str, picture: Callable[[Json], RenderableType], has_ended: Callable[[Json], bool]) -> Json:
-    answer = session.client.get(path)
+def _poll(
+    session: Session,
+    get: Callable[[], Answer[T]],
+    picture: Callable[[T], RenderableType],
+    has_ended: Callable[[T], bool],
+) -> Answer[T]:
+    answer = get()
     if session.json:
-        shown = None
-        while True:
-            if answer != shown:
-                printing.write_json(answer, line=True)
-                shown = answer
-            if has_ended(answer):
-                return answer
+        printing.write_json(answer.json, line=True)
+        while not has_ended(answer.value):
             time.sleep(POLL_S)
-            answer = session.client.get(path)
-    with Live(picture(answer), console=printing.console(), refresh_per_second=4) as screen:
-        while not has_ended(answer):
+            previous, answer = answer, get()
+            if answer.json != previous.json:
+                printing.write_json(answer.json, line=True)
+        return answer
+    with Live(picture(answer.value), console=printing.console(), refresh_per_second=4) as screen:
+        while not has_ended(answer.value):
             time.sleep(POLL_S)
-            answer = session.client.get(path)
-            screen.update(picture(answer))
+            answer = get()
+            screen.update(picture(answer.value))
     return answer
 
 
-def watch_training(session: Session, training_id: str) -> Json:
+def watch_training(session: Session, training_id: str) -> Training:
     """Follow a training's events until it has ended; return the training."""
-    training = session.client.get(api_path("trainings", training_id))
+    training = session.client.get(api_path("trainings", training_id), Training)
     if session.json:
-        return _follow(session.client, training_id, _print)
-    path = api_path("clusters", training["cluster_id"], "status")
-    with Live(live.picture(session.client.get(path), training_id), console=printing.console(), refresh_per_second=4) as screen:
+        return _follow(session.client, training_id, _print).value
+    path = api_path("clusters", training.value.cluster_id or "", "status")
 
-        def refresh(_event: sse.Event | None) -> None:
-            screen.update(live.picture(session.client.get(path), training_id))
+    def picture() -> RenderableType:
+        return live.picture(session.client.get(path, ClusterStatus).value, training_id)
 
-        training = _follow(session.client, training_id, refresh)
-        screen.update(live.picture(session.client.get(path), training_id))
-    return training
+    with Live(picture(), console=printing.console(), refresh_per_second=4) as screen:
+        training = _follow(session.client, training_id, lambda _event: screen.update(picture()))
+        screen.update(picture())
+    return training.value
 
 
-def _follow(client: ApiClient, training_id: str, seen: Callable[[sse.Event | None], None]) -> Json:
-    """Pass on each event (None for a heartbeat), across broken connections, until the training has ended."""
+def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event | None], None]) -> Answer[Training]:
+    """Pass on each event, and None for a heartbeat, until the training has ended.
+
+    A broken connection is opened again.
+    """
     path, last_id, failures = api_path("trainings", training_id), None, 0
     while True:
         try:
             with client.events(f"{path}/events", last_id, QUIET_S) as chunks:
                 for event in sse.parse(chunks):
                     failures = 0
-                    seen(event)
-                    if event is not None:
-                        last_id = event.id or last_id
-                    if event is not None and event.event.removeprefix("training.") in live.ENDED:
-                        training = client.get(path)
-                        # An old end, before a resume, is not the end.
-                        if event.event == f"training.{training['status']}":
+                    on_event(event)
+                    if event is None:
+                        continue
+                    last_id = event.id or last_id
+                    if event.event.removeprefix("training.") in ENDED_TRAINING:
+                        training = client.get(path, Training)
+                        # An event from before a resume is not the end.
+                        if event.event == f"training.{training.status}":
                             return training
-            training = client.get(path)
-            if training["status"] in live.ENDED:
+            training = client.get(path, Training)
+            if training.status in ENDED_TRAINING:
                 return training
         except httpx.ReadTimeout:
             continue
         except (httpx.HTTPError, CliError) as error:
             failures += 1
             if failures == _RECONNECTS or (isinstance(error, CliError) and error.exit_code != FAILURE):
-                raise error if isinstance(error, CliError) else CliError("the event stream broke off again and again") from None
+                raise error if isinstance(error, CliError) else CliError("the event stream broke off repeatedly") from None
         time.sleep(_RECONNECT_S)
 
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.cli.talking import KEY, Api, talking
+from tests.api.cli.fake_api import KEY, FakeApi, serve_fake_api
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, an empty home, and nothing of the caller's settings."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to an empty folder with an empty home, without the settings of the caller."""
     for name in ("FLOW_NEXUS_URL", "FLOW_NEXUS_API_KEY", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -19,9 +19,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def api(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    """A server that the environment names, with a key."""
-    with talking() as found:
-        monkeypatch.setenv("FLOW_NEXUS_URL", found.url)
+def api(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    """Serve the fake API. The environment has its URL and a key."""
+    with serve_fake_api() as api:
+        monkeypatch.setenv("FLOW_NEXUS_URL", api.url)
         monkeypatch.setenv("FLOW_NEXUS_API_KEY", KEY)
-        yield found
+        yield api

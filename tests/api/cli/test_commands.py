@@ -1,4 +1,4 @@
-"""Every command of the walkthrough, with the walkthrough's own words and flags, and what it asks the API."""
+"""Every command of the walkthrough, with its words and flags, and its request to the API."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.cli.talking import ANSWERS, KEY, Api, run
+from tests.api.cli.fake_api import ANSWERS, KEY, FakeApi, run
 
 WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
     (
@@ -95,7 +95,7 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
     ("sandbox logs --sandbox-id sbx_1 --lines 100", "GET /v1/sandboxes/sbx_1/logs", None),
     ("neural cluster terminate --cluster-id cls_1", "POST /v1/clusters/cls_1/terminate", None),
     ("sandbox list --status running", "GET /v1/sandboxes", None),
-    # Not in the walkthrough, but in the contract's map.
+    # These are not in the walkthrough, but in the map of the contract.
     ("neural cluster list", "GET /v1/clusters", None),
     ("neural node list --cluster-id cls_1", "GET /v1/clusters/cls_1/nodes", None),
     ("neural node remove --node-id node_1", "DELETE /v1/nodes/node_1", None),
@@ -147,7 +147,7 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
 
 @pytest.mark.parametrize(("words", "request_line", "body"), WALKTHROUGH)
 def test_a_command_asks_what_it_says_and_prints_the_apis_json(
-    api: Api, capsys: pytest.CaptureFixture[str], words: str, request_line: str, body: dict[str, Any] | None
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: str, request_line: str, body: dict[str, Any] | None
 ) -> None:
     assert run(*shlex.split(words), "--format", "json") == 0
     out, err = capsys.readouterr()
@@ -162,7 +162,7 @@ def test_a_command_asks_what_it_says_and_prints_the_apis_json(
 
 @pytest.mark.parametrize(("words", "request_line", "_body"), WALKTHROUGH)
 def test_a_table_shows_the_same_to_people(
-    api: Api, capsys: pytest.CaptureFixture[str], words: str, request_line: str, _body: object
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: str, request_line: str, _body: object
 ) -> None:
     assert run(*shlex.split(words), "--format", "table") == 0
     out = capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_a_table_shows_the_same_to_people(
     assert (expected or first) in out
 
 
-def test_a_search_is_a_table_of_its_trainings(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_is_a_table_of_its_trainings(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--format", "table", "neural", "search", "status", "--search-id", "search_1") == 0
     out = capsys.readouterr().out
     for words in ("learning rate", "0.001", "75.0%", "early_stopped", "waiting", "train_1"):
@@ -182,12 +182,14 @@ def test_a_search_is_a_table_of_its_trainings(api: Api, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["items"][0]["search_id"] == "search_1"
 
 
-def test_a_search_is_watched_to_its_end(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_is_watched_to_its_end(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("api.cli.output.watch.POLL_S", 0.01)
     search = ANSWERS["GET /v1/searches/search_1"]
     for shown in ("json", "table"):
         states = iter(["running", "running", "failed"])
-        api.answers["GET /v1/searches/search_1"] = lambda _asked, states=states: {**search, "status": next(states)}
+        api.answers["GET /v1/searches/search_1"] = lambda _request, states=states: {**search, "status": next(states)}
         words = ("neural", "search", "--cluster", "cls_1", "--dataset", "/d", "--epochs", "1", "--grid", "seed=1,2", "--watch")
         assert run(*words, "--format", shown) == 1
         out = capsys.readouterr().out
@@ -205,13 +207,13 @@ def test_a_search_is_watched_to_its_end(api: Api, capsys: pytest.CaptureFixture[
         ("--cluster cls_1 --dataset /d --epochs 1 --random 3 --range seed=1", "MIN:MAX"),
     ],
 )
-def test_what_a_search_lacks_is_said(api: Api, capsys: pytest.CaptureFixture[str], words: str, complaint: str) -> None:
+def test_what_a_search_lacks_is_said(api: FakeApi, capsys: pytest.CaptureFixture[str], words: str, complaint: str) -> None:
     assert run("neural", "search", *shlex.split(words)) == 2
     assert complaint in capsys.readouterr().err
-    assert api.asked == []
+    assert api.requests == []
 
 
-def test_red_flags_are_shown_with_what_to_do(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_red_flags_are_shown_with_what_to_do(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     status = ANSWERS["GET /v1/clusters/cls_1/status"]
     flag = {"code": "node_lost", "message": "w1 is lost.", "suggestion": "Redeploy it.", "node_id": "w1", "round": 1}
     session = {**status["training_sessions"][0], "red_flags": [flag]}
@@ -222,7 +224,7 @@ def test_red_flags_are_shown_with_what_to_do(api: Api, capsys: pytest.CaptureFix
     assert "Redeploy it." in out
 
 
-def test_query_parameters_and_waits_travel(api: Api) -> None:
+def test_query_parameters_and_waits_travel(api: FakeApi) -> None:
     run("sandbox", "list", "--status", "running", "--limit", "7")
     assert api.last.query == {"status": "running", "limit": "7"}
     run("sandbox", "logs", "--sandbox-id", "sbx_1", "--lines", "100")
@@ -234,16 +236,16 @@ def test_query_parameters_and_waits_travel(api: Api) -> None:
     assert api.last.json == {}, "what was not given is the API's to choose"
 
 
-def test_the_format_may_stand_before_the_subcommand(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_format_may_stand_before_the_subcommand(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--format", "table", "neural", "cluster", "list") == 0
     assert "cls_1" in capsys.readouterr().out
     assert run("--format", "table", "neural", "cluster", "list", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["items"]
 
 
-def test_a_list_is_all_its_pages(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    def page(asked: Any) -> dict[str, Any]:
-        number = int(asked.query.get("cursor", "0"))
+def test_a_list_is_all_its_pages(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    def page(request: Any) -> dict[str, Any]:
+        number = int(request.query.get("cursor", "0"))
         return {"items": [{"sandbox_id": f"sbx_{number}"}], "next_cursor": str(number + 1) if number < 3 else None}
 
     api.answers["GET /v1/sandboxes"] = page
@@ -253,18 +255,18 @@ def test_a_list_is_all_its_pages(api: Api, capsys: pytest.CaptureFixture[str]) -
     assert len(json.loads(capsys.readouterr().out)["items"]) == 2
 
 
-def test_slow_work_is_polled_until_it_is_done(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slow_work_is_polled_until_it_is_done(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     pending = {**ANSWERS["POST /v1/clusters/cls_1/nodes"], "status": "provisioning"}
     states = iter(["provisioning", "running"])
     api.answers["POST /v1/clusters/cls_1/nodes"] = pending
-    api.answers["GET /v1/nodes/node_1"] = lambda _asked: {**pending, "status": next(states)}
+    api.answers["GET /v1/nodes/node_1"] = lambda _request: {**pending, "status": next(states)}
     assert run("neural", "node", "deploy", "--cluster-id", "cls_1") == 0
     assert json.loads(capsys.readouterr().out)["status"] == "running"
-    assert len(api.asked) == 3
+    assert len(api.requests) == 3
 
 
 @pytest.mark.parametrize("status", ["failed", "refused"])
-def test_work_that_fails_shows_why_and_exits_with_1(api: Api, capsys: pytest.CaptureFixture[str], status: str) -> None:
+def test_work_that_fails_shows_why_and_exits_with_1(api: FakeApi, capsys: pytest.CaptureFixture[str], status: str) -> None:
     error = {"code": "no_match", "detail": "no file matches"}
     api.answers["POST /v1/clusters/cls_1/trainings"] = {
         **ANSWERS["GET /v1/trainings/train_1"],
@@ -278,7 +280,7 @@ def test_work_that_fails_shows_why_and_exits_with_1(api: Api, capsys: pytest.Cap
     assert "no file matches (no_match)" in capsys.readouterr().out
 
 
-def test_code_that_fails_in_a_sandbox_exits_with_1(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_that_fails_in_a_sandbox_exits_with_1(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.answers["POST /v1/sandboxes/sbx_1/execute"] = {"stdout": "a\n", "stderr": "b\n", "exit_code": 3, "duration_ms": 7}
     words = ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "x", "--language", "bash", "--timeout", "2.5")
     assert run(*words, "--format", "table") == 1
@@ -289,8 +291,8 @@ def test_code_that_fails_in_a_sandbox_exits_with_1(api: Api, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["exit_code"] == 3
 
 
-def test_the_program_itself_in_a_pipe(api: Api) -> None:
-    """What a script sees: JSON on stdout, nothing else, and the exit code."""
+def test_the_program_itself_in_a_pipe(api: FakeApi) -> None:
+    """A script sees only JSON on stdout, and the exit code."""
     done = subprocess.run(
         [sys.executable, "-m", "api.cli.main", "neural", "cluster", "list"], capture_output=True, text=True, timeout=60
     )
@@ -299,13 +301,13 @@ def test_the_program_itself_in_a_pipe(api: Api) -> None:
 
 
 def test_a_status_is_followed_until_no_training_runs(
-    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.cli.output.watch.POLL_S", 0.01)
     answer = ANSWERS["GET /v1/clusters/cls_1/status"]
     running = answer["training_sessions"][0]
     sessions = iter([running, running, {**running, "epoch": 50, "status": "completed"}])
-    api.answers["GET /v1/clusters/cls_1/status"] = lambda _asked: {**answer, "training_sessions": [next(sessions)]}
+    api.answers["GET /v1/clusters/cls_1/status"] = lambda _request: {**answer, "training_sessions": [next(sessions)]}
     assert run("neural", "cluster", "status", "--cluster-id", "cls_1", "--watch") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["training_sessions"][0]["epoch"] for line in lines] == [10, 50], "one line for each change"

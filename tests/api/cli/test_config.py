@@ -1,4 +1,7 @@
-"""Which API a command talks to, and with which key: flags, then environment, then the user's file, then the folder's stack."""
+"""The URL and the key of a command.
+
+The sources, in this order: flags, environment, the user's file, the stack of the folder.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import pytest
 from api.cli import config
 from api.cli.config import DEFAULT_URL, Target
 from api.cli.errors import UsageError
-from tests.api.cli.talking import Api, run
+from tests.api.cli.fake_api import FakeApi, run
 
 FLAG, VARIABLE, USER, STACK = (f"http://{name}:1" for name in ("flag", "variable", "user", "stack"))
 
@@ -35,43 +38,45 @@ def everything(folder: Path) -> dict[str, str]:
     return {"FLOW_NEXUS_URL": VARIABLE, "FLOW_NEXUS_API_KEY": "variable-key"}
 
 
-def test_flags_come_before_the_environment_before_the_files(alone: Path) -> None:
-    environment = everything(alone)
-    assert resolved(alone, FLAG, "flag-key", **environment) == Target(FLAG, "flag-key")
-    assert resolved(alone, **environment) == Target(VARIABLE, "variable-key")
-    assert resolved(alone) == Target(USER, "user-key")
+def test_flags_come_before_the_environment_before_the_files(empty_folder: Path) -> None:
+    environment = everything(empty_folder)
+    assert resolved(empty_folder, FLAG, "flag-key", **environment) == Target(FLAG, "flag-key")
+    assert resolved(empty_folder, **environment) == Target(VARIABLE, "variable-key")
+    assert resolved(empty_folder) == Target(USER, "user-key")
     (Path.home() / ".config/flow-nexus/config.toml").unlink()
-    assert resolved(alone) == Target(STACK, "stack-key")
-    (alone / ".flow-nexus/env").unlink()
-    assert resolved(alone) == Target(DEFAULT_URL, None)
+    assert resolved(empty_folder) == Target(STACK, "stack-key")
+    (empty_folder / ".flow-nexus/env").unlink()
+    assert resolved(empty_folder) == Target(DEFAULT_URL, None)
 
 
-def test_a_key_of_a_file_goes_to_that_files_server_alone(alone: Path) -> None:
-    """A folder from elsewhere must not draw out the user's key, nor a flag the stack's."""
-    everything(alone)
-    assert resolved(alone, FLAG) == Target(FLAG, None)
-    assert resolved(alone, STACK) == Target(STACK, "stack-key")
-    assert resolved(alone, f"{USER}/") == Target(USER, "user-key")
+def test_a_key_of_a_file_goes_to_that_files_server_alone(empty_folder: Path) -> None:
+    """Neither a folder from another person nor a flag gets a key that belongs to another URL."""
+    everything(empty_folder)
+    assert resolved(empty_folder, FLAG) == Target(FLAG, None)
+    assert resolved(empty_folder, STACK) == Target(STACK, "stack-key")
+    assert resolved(empty_folder, f"{USER}/") == Target(USER, "user-key")
     user_file('api_key = "user-key"\n')
-    assert resolved(alone) == Target(STACK, "stack-key"), "the user's key is for no server that a folder names"
-    (alone / ".flow-nexus/env").unlink()
-    assert resolved(alone, FLAG) == Target(FLAG, "user-key")
+    assert resolved(empty_folder) == Target(STACK, "stack-key"), "the user's key is for no server that a folder names"
+    (empty_folder / ".flow-nexus/env").unlink()
+    assert resolved(empty_folder, FLAG) == Target(FLAG, "user-key")
 
 
-def test_the_environment_may_name_the_users_folder(alone: Path, tmp_path: Path) -> None:
+def test_the_environment_may_name_the_users_folder(empty_folder: Path, tmp_path: Path) -> None:
     user_file(f'url = "{USER}"', tmp_path / "xdg")
-    assert resolved(alone, XDG_CONFIG_HOME=str(tmp_path / "xdg")).url == USER
+    assert resolved(empty_folder, XDG_CONFIG_HOME=str(tmp_path / "xdg")).url == USER
 
 
-def test_a_stacks_file_may_be_one_that_a_shell_would_read(alone: Path) -> None:
-    stack_file(alone, f"# made by up\nexport FLOW_NEXUS_URL='{STACK}'\n\nFLOW_NEXUS_API_KEY=\"stack-key\"\nOTHER=1\n")
-    assert resolved(alone) == Target(STACK, "stack-key")
+def test_a_stacks_file_may_be_one_that_a_shell_would_read(empty_folder: Path) -> None:
+    stack_file(empty_folder, f"# made by up\nexport FLOW_NEXUS_URL='{STACK}'\n\nFLOW_NEXUS_API_KEY=\"stack-key\"\nOTHER=1\n")
+    assert resolved(empty_folder) == Target(STACK, "stack-key")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
-def test_a_stacks_file_that_others_may_touch_is_ignored(alone: Path, capsys: pytest.CaptureFixture[str], mode: int) -> None:
-    stack_file(alone, f"FLOW_NEXUS_URL={STACK}\n", mode)
-    assert resolved(alone).url == DEFAULT_URL
+def test_a_stacks_file_that_others_may_touch_is_ignored(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    stack_file(empty_folder, f"FLOW_NEXUS_URL={STACK}\n", mode)
+    assert resolved(empty_folder).url == DEFAULT_URL
     assert "is ignored" in capsys.readouterr().err
 
 
@@ -95,58 +100,58 @@ def test_a_stacks_file_that_others_may_touch_is_ignored(alone: Path, capsys: pyt
         "http://host#secret",
     ],
 )
-def test_a_url_that_is_none_is_refused_without_quoting_it(alone: Path, url: str) -> None:
+def test_a_url_that_is_none_is_refused_without_quoting_it(empty_folder: Path, url: str) -> None:
     if not url:
         user_file('url = "host"')
     with pytest.raises(UsageError) as caught:
-        resolved(alone, url or None)
+        resolved(empty_folder, url or None)
     assert "secret" not in caught.value.message
 
 
 @pytest.mark.parametrize(
     "url", ["http://host", "https://host:8443", "http://127.0.0.1:8700", "http://[::1]:8700", "http://ä.example"]
 )
-def test_a_url_that_is_one_is_taken(alone: Path, url: str) -> None:
-    assert resolved(alone, url).url == url
-    assert resolved(alone, f"{url}/").url == url
+def test_a_url_that_is_one_is_taken(empty_folder: Path, url: str) -> None:
+    assert resolved(empty_folder, url).url == url
+    assert resolved(empty_folder, f"{url}/").url == url
 
 
 @pytest.mark.parametrize(
     "text", ["url = secret", 'url = "http://x"\napi_key = "secret', "url = 3", "api_key = ['secret']", "\0"]
 )
-def test_a_users_file_that_is_broken_is_named_and_not_quoted(alone: Path, text: str) -> None:
+def test_a_users_file_that_is_broken_is_named_and_not_quoted(empty_folder: Path, text: str) -> None:
     user_file(text)
     with pytest.raises(UsageError) as caught:
-        resolved(alone)
+        resolved(empty_folder)
     assert "config.toml" in caught.value.message
     assert "secret" not in caught.value.message
 
 
-def test_files_that_cannot_be_read_are_named(alone: Path) -> None:
-    stack_file(alone, "FLOW_NEXUS_API_KEY='secret\n")
+def test_files_that_cannot_be_read_are_named(empty_folder: Path) -> None:
+    stack_file(empty_folder, "FLOW_NEXUS_API_KEY='secret\n")
     with pytest.raises(UsageError, match="quote is not closed") as caught:
-        resolved(alone)
+        resolved(empty_folder)
     assert "secret" not in caught.value.message
-    (alone / ".flow-nexus/env").write_bytes(b"\xff")
+    (empty_folder / ".flow-nexus/env").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8"):
-        resolved(alone)
-    (alone / ".flow-nexus/env").unlink()
-    (alone / ".flow-nexus/env").mkdir()
+        resolved(empty_folder)
+    (empty_folder / ".flow-nexus/env").unlink()
+    (empty_folder / ".flow-nexus/env").mkdir()
     with pytest.raises(UsageError, match="cannot be read"):
-        resolved(alone)
+        resolved(empty_folder)
 
 
 @pytest.mark.parametrize("key", ["two words", "ä", "a\nb", "\0"])
-def test_a_key_that_no_header_can_carry_is_refused(alone: Path, key: str) -> None:
+def test_a_key_that_no_header_can_carry_is_refused(empty_folder: Path, key: str) -> None:
     with pytest.raises(UsageError, match="characters that no key has"):
-        resolved(alone, None, key)
+        resolved(empty_folder, None, key)
 
 
 def test_a_target_does_not_show_its_key() -> None:
     assert "secret" not in repr(Target("http://x", "secret"))
 
 
-def test_a_command_takes_them_in_that_order(api: Api, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_takes_them_in_that_order(api: FakeApi, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLOW_NEXUS_URL")
     monkeypatch.delenv("FLOW_NEXUS_API_KEY")
     user_file(f'url = "{api.url}"\napi_key = "user-key"\n')

@@ -1,4 +1,4 @@
-"""How a command fails: one line on stderr, nothing on stdout, no traceback, and an exit code that a script can use."""
+"""A failed command has one line on stderr, nothing on stdout, no traceback, and an exit code."""
 
 import json
 import os
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.api.cli.talking import ANSWERS, KEY, Api, Asked, run, without
+from tests.api.cli.fake_api import ANSWERS, KEY, ApiRequest, FakeApi, run, without
 
 TRAIN = ("neural", "train", "distributed", "--cluster-id", "cls_1", "--dataset", "/d")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """Exit code and the one line."""
+    """Return the exit code and the one line on stderr."""
     code = run(*words)
     out, err = capsys.readouterr()
     assert out == ""
@@ -75,20 +75,22 @@ def problem(status: int, code: str, detail: str = "No.", **fields: object) -> tu
     ],
 )
 def test_wrong_words_are_one_line_and_exit_code_2_and_ask_nothing(
-    api: Api, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert failed(capsys, *words)[0] == 2
-    assert api.asked == []
+    assert api.requests == []
 
 
 @pytest.mark.parametrize("words", [("neural",), ("neural", "cluster"), ("sandbox",), ("data",), ()])
-def test_a_group_without_a_command_shows_its_help(api: Api, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+def test_a_group_without_a_command_shows_its_help(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     assert run(*words) in (0, 2)
     assert "Usage:" in "".join(capsys.readouterr())
-    assert api.asked == []
+    assert api.requests == []
 
 
-def test_help_needs_no_server(alone: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_needs_no_server(empty_folder: object, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ((), ("neural",), ("neural", "train", "distributed"), ("sandbox", "upload"), ("keys", "create"), ("up",)):
         assert run(*words, "--help") == 0
         assert "Usage:" in capsys.readouterr().out
@@ -96,7 +98,7 @@ def test_help_needs_no_server(alone: object, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("words", [("neural", "cluster", "list"), ("neural", "cluster", "init", "--name", "x"), TRAIN])
 def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(
-    alone: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    empty_folder: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("api.cli.http.client._PAUSES_S", (0.01, 0.01))
     code, line = failed(capsys, "--url", "http://127.0.0.1:9", "--api-key", KEY, *words)
@@ -115,13 +117,15 @@ def test_the_program_itself_shows_no_traceback() -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 2), (409, 2), (422, 2), (500, 1), (502, 1)])
-def test_the_apis_problem_is_its_detail_and_code(api: Api, capsys: pytest.CaptureFixture[str], status: int, code: int) -> None:
+def test_the_apis_problem_is_its_detail_and_code(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], status: int, code: int
+) -> None:
     api.answers["GET /v1/clusters"] = problem(status, "some_code", "Cannot be done.")
     assert failed(capsys, "neural", "cluster", "list") == (code, "error: Cannot be done. (some_code)\n")
-    assert len(api.asked) == 1
+    assert len(api.requests) == 1
 
 
-def test_every_wrong_field_is_named_in_the_one_line(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_wrong_field_is_named_in_the_one_line(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     errors = [{"pointer": "/epochs", "message": "must be at least 1"}, {"pointer": "/dataset", "message": "is no path"}]
     api.answers["POST /v1/clusters/cls_1/trainings"] = problem(422, "validation_error", errors=errors)
     assert run(*TRAIN) == 2
@@ -129,7 +133,7 @@ def test_every_wrong_field_is_named_in_the_one_line(api: Api, capsys: pytest.Cap
 
 
 def test_without_a_key_the_way_to_one_is_told(
-    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FLOW_NEXUS_API_KEY")
     api.answers["GET /v1/clusters"] = problem(401, "unauthorized")
@@ -137,7 +141,7 @@ def test_without_a_key_the_way_to_one_is_told(
     assert "authorization" not in api.last.headers
 
 
-def test_what_the_server_says_cannot_steer_the_terminal(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_server_says_cannot_steer_the_terminal(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.answers["GET /v1/clusters"] = problem(404, "x", "\x1b[2J\x07 evil \u202e line\nbreak")
     _, line = failed(capsys, "neural", "cluster", "list")
     assert not any(mark in line for mark in "\x1b\x07\u202e")
@@ -162,7 +166,7 @@ def test_what_the_server_says_cannot_steer_the_terminal(api: Api, capsys: pytest
         (500, {}, b'{"detail": "x"}'),
     ],
 )
-def test_an_answer_that_is_not_the_apis_is_one_line(api: Api, capsys: pytest.CaptureFixture[str], answer: Any) -> None:
+def test_an_answer_that_is_not_the_apis_is_one_line(api: FakeApi, capsys: pytest.CaptureFixture[str], answer: Any) -> None:
     api.answers["GET /v1/clusters"] = answer
     code, line = failed(capsys, "neural", "cluster", "list")
     assert code == 1
@@ -186,34 +190,34 @@ def test_an_answer_that_is_not_the_apis_is_one_line(api: Api, capsys: pytest.Cap
     ],
 )
 def test_an_answer_that_lacks_a_field_is_one_line(
-    api: Api, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], request_line: str
+    api: FakeApi, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], request_line: str
 ) -> None:
     api.answers[request_line] = {"status": "pending" if "trainings" in request_line else "provisioning"}
     assert failed(capsys, *words)[0] == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_asked_again_with_the_same_idempotency_key(api: Api, status: int) -> None:
+def test_a_busy_server_is_asked_again_with_the_same_idempotency_key(api: FakeApi, status: int) -> None:
     answers: list[Any] = [problem(status, "busy"), problem(status, "busy"), ANSWERS["POST /v1/clusters"]]
 
-    def answer(_asked: Asked) -> Any:
-        found = answers.pop(0)
-        return (found[0], {**found[1], "Retry-After": "0"}, found[2]) if isinstance(found, tuple) else found
+    def answer(_request: ApiRequest) -> Any:
+        answer = answers.pop(0)
+        return (answer[0], {**answer[1], "Retry-After": "0"}, answer[2]) if isinstance(answer, tuple) else answer
 
     api.answers["POST /v1/clusters"] = answer
     assert run("neural", "cluster", "init", "--name", "x") == 0
-    assert len(api.asked) == 3
-    assert len({asked.headers["idempotency-key"] for asked in api.asked}) == 1
-    assert len({asked.body for asked in api.asked}) == 1
+    assert len(api.requests) == 3
+    assert len({request.headers["idempotency-key"] for request in api.requests}) == 1
+    assert len({request.body for request in api.requests}) == 1
 
 
-def test_a_server_that_asks_for_too_much_patience_is_not_waited_for(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_asks_for_too_much_patience_is_not_waited_for(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     status, headers, body = problem(503, "unavailable", "Later.")
     api.answers["GET /v1/clusters"] = (status, {**headers, "Retry-After": "3600"}, body)
     assert failed(capsys, "neural", "cluster", "list") == (1, "error: Later. (unavailable)\n")
 
 
-def test_a_reader_that_goes_away_is_no_error(api: Api) -> None:
+def test_a_reader_that_goes_away_is_no_error(api: FakeApi) -> None:
     api.answers["GET /v1/clusters"] = {"items": [{"cluster_id": "x" * 100}] * 5000, "next_cursor": None}
     reading, writing = os.pipe()
     os.close(reading)

@@ -1,4 +1,4 @@
-"""`flow-nexus keys` and `projects`: through the API for a project's admin, in the database for whoever runs the service."""
+"""`flow-nexus keys` and `projects`: the API for an admin, the database for the operator."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,12 +31,12 @@ def url(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; gives its JSON, or its exit code and complaint when it fails."""
+    """Return a function that runs a command and returns its JSON, or its stderr if it fails."""
 
     def play(*arguments: str, code: int = 0) -> Any:
-        found = main(arguments)
+        exit_code = main(arguments)
         output = capsys.readouterr()
-        assert found == code, output
+        assert exit_code == code, output
         return json.loads(output.out) if code == 0 else output.err
 
     return play
@@ -44,17 +44,17 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def admin(database: Database, settings: Settings, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment of a project's admin; returns the key."""
+    """Set the environment of a project's admin; return the key."""
     with database.unit_of_work() as uow:
-        made = keys.create(uow.session, settings, project="acme", name="admin", scopes=["admin"])
+        issued = keys.create(uow.session, settings, project="acme", name="admin", scopes=["admin"])
     monkeypatch.setenv("FLOW_NEXUS_URL", url)
-    monkeypatch.setenv("FLOW_NEXUS_API_KEY", made.secret)
-    return made.secret
+    monkeypatch.setenv("FLOW_NEXUS_API_KEY", issued.secret)
+    return issued.secret
 
 
 @pytest.fixture
 def operator(postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of `<home>/operator.env`."""
+    """Set the environment of `<home>/operator.env`."""
     for name, value in (
         ("DATABASE_URL", postgres_url),
         ("SECRET_KEY", settings.secret_key.get_secret_value()),
@@ -70,18 +70,18 @@ def status(url: str, secret: str) -> int:
 
 
 def test_a_keys_life_through_the_api(run: Run, admin: str, url: str) -> None:
-    made = run("keys", "create", "--name", "ci", "--scopes", "clusters:read, models:read", "--expires-days", "3")
-    assert made["scopes"] == ["clusters:read", "models:read"]
-    assert made["expires_at"] is not None
-    assert status(url, made["api_key"]) == 200
-    turned = run("keys", "rotate", "--key-id", made["key_id"])
-    assert (status(url, made["api_key"]), status(url, turned["api_key"])) == (401, 200)
-    overlapping = run("keys", "rotate", "--key-id", made["key_id"], "--overlap", "60")
-    assert (status(url, turned["api_key"]), status(url, overlapping["api_key"])) == (200, 200)
-    assert run("keys", "revoke", "--key-id", made["key_id"])["status"] == "revoked"
+    issued = run("keys", "create", "--name", "ci", "--scopes", "clusters:read, models:read", "--expires-days", "3")
+    assert issued["scopes"] == ["clusters:read", "models:read"]
+    assert issued["expires_at"] is not None
+    assert status(url, issued["api_key"]) == 200
+    rotated = run("keys", "rotate", "--key-id", issued["key_id"])
+    assert (status(url, issued["api_key"]), status(url, rotated["api_key"])) == (401, 200)
+    overlapping = run("keys", "rotate", "--key-id", issued["key_id"], "--overlap", "60")
+    assert (status(url, rotated["api_key"]), status(url, overlapping["api_key"])) == (200, 200)
+    assert run("keys", "revoke", "--key-id", issued["key_id"])["status"] == "revoked"
     assert status(url, overlapping["api_key"]) == 401
     listed = run("keys", "list")["items"]
-    assert made["key_id"] in {item["key_id"] for item in listed}
+    assert issued["key_id"] in {item["key_id"] for item in listed}
     assert "api_key" not in str(listed)
 
 
@@ -97,14 +97,14 @@ def test_what_the_api_refuses_is_a_complaint(run: Run, admin: str) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_the_operator_makes_projects_and_turns_any_key(run: Run, url: str) -> None:
-    made = run("keys", "create", "--project", "new", "--scopes", f"admin,{EXPORT}")
-    assert (made["project"], made["scopes"]) == ("new", ["admin", EXPORT])
-    assert status(url, made["api_key"]) == 200
-    assert [item["key_id"] for item in run("keys", "list", "--project", "new")["items"]] == [made["key_id"]]
-    turned = run("keys", "rotate", "--operator", "--key-id", made["key_id"])
-    assert (status(url, made["api_key"]), status(url, turned["api_key"])) == (401, 200)
-    assert run("keys", "revoke", "--operator", "--key-id", made["key_id"])["status"] == "revoked"
-    assert status(url, turned["api_key"]) == 401
+    issued = run("keys", "create", "--project", "new", "--scopes", f"admin,{EXPORT}")
+    assert (issued["project"], issued["scopes"]) == ("new", ["admin", EXPORT])
+    assert status(url, issued["api_key"]) == 200
+    assert [item["key_id"] for item in run("keys", "list", "--project", "new")["items"]] == [issued["key_id"]]
+    rotated = run("keys", "rotate", "--operator", "--key-id", issued["key_id"])
+    assert (status(url, issued["api_key"]), status(url, rotated["api_key"])) == (401, 200)
+    assert run("keys", "revoke", "--operator", "--key-id", issued["key_id"])["status"] == "revoked"
+    assert status(url, rotated["api_key"]) == 401
     assert len(run("keys", "list", "--operator")["items"]) > 1
 
 

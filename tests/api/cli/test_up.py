@@ -1,4 +1,4 @@
-"""`flow-nexus up` as its users meet it: a process, its lines, its files, and what is left when it ends."""
+"""`flow-nexus up`: its process, its output, its files, and what remains when it ends."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from sqlalchemy import make_url
 
 from tests.e2e.walk import Walk
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
-PARTS = ("postgres", "redis", "sandboxes", "worker", "beat", "api")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+SERVICES = ("postgres", "redis", "sandboxes", "worker", "beat", "api")
 
 
 @dataclass
@@ -34,14 +34,14 @@ class Up:
     process: subprocess.Popen[str]
 
     def next_line(self, start: str) -> str:
-        """The next line that starts so; what comes before it is passed over."""
+        """Return the next line that starts with `start`. Skip the lines before it."""
         assert self.process.stdout
-        seen = []
+        skipped = []
         for line in self.process.stdout:
             if line.startswith(start):
                 return line.rstrip("\n")
-            seen.append(line)
-        raise AssertionError(f"no line {start!r}: {seen}, stderr {self.errors()!r}")
+            skipped.append(line)
+        raise AssertionError(f"no line {start!r}: {skipped}, stderr {self.errors()!r}")
 
     def ready(self) -> None:
         self.next_line("stop it")
@@ -87,7 +87,7 @@ def up(home: Path, port: int | None = None, **variables: str) -> Iterator[Up]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Too long for a socket, and with a space."""
+    """Return a path that is too long for a socket, and has a space."""
     return tmp_path_factory.mktemp("up") / ("a long folder " + "x" * 90)
 
 
@@ -136,7 +136,7 @@ def test_what_operators_are_given_makes_keys(running: Up) -> None:
 def test_no_secret_in_any_command_line(running: Up) -> None:
     secrets = json.loads((running.home / "secrets").read_text()).values()
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(running.process.pid)]
-    assert len(lines) >= len(PARTS)
+    assert len(lines) >= len(SERVICES)
     assert not [line for line in lines for secret in secrets if secret.encode() in line]
 
 
@@ -177,10 +177,10 @@ def test_killed_outright_it_leaves_nothing_and_starts_again_with_its_data(runnin
     running.process.kill()
     running.process.wait(timeout=10)
 
-    # At once, while the orphans still end: it waits for them.
+    # It starts at once and waits until the orphans have ended.
     with up(running.home, running.port) as again:
-        for part in ("postgres", "redis", "sandboxes", "schema", "worker", "beat", "api"):
-            assert "ready" in again.next_line(part)
+        for service in ("postgres", "redis", "sandboxes", "schema", "worker", "beat", "api"):
+            assert "ready" in again.next_line(service)
         assert gone(family, within_s=0), "a process outlived its stack, and the next one started beside it"
         again.ready()
         assert (again.file("env"), (running.home / "ports.json").read_text()) == (before, ports)
@@ -228,21 +228,21 @@ def conninfo_answers(url: str) -> bool:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Every process below this one, with its start time: numbers are used again."""
+    """Return every descendant with its start time. Process numbers are used again."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := stat_fields(int(entry.name))):
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, left = {}, [pid]
-    while left:
-        for child in children.get(left.pop(), []):
-            found[child] = start_time(child)
-            left.append(child)
-    return found
+    family, pending = {}, [pid]
+    while pending:
+        for child in children.get(pending.pop(), []):
+            family[child] = start_time(child)
+            pending.append(child)
+    return family
 
 
 def stat_fields(pid: int) -> list[str]:
-    """Of /proc/PID/stat, from the state on; empty when there is no such process."""
+    """Return the fields of /proc/PID/stat from the state on; empty without such a process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -6,7 +6,7 @@ import pytest
 
 from api.domain import exclusions
 from api.domain.errors import InvalidError
-from api.domain.specs import TrainingSpec
+from api.domain.training_spec import TrainingSpec
 from api.schemas.trainings import TrainingCreate
 
 SECURE: dict[str, Any] = {"secure_aggregation": True}

@@ -12,10 +12,10 @@ def asked(**fields: object) -> TrainingCreate:
 
 
 def test_a_strategy_gets_its_own_defaults_and_nothing_of_others() -> None:
-    config = asked(strategy="fedavgm", server_momentum=0.5).spec().config()
-    assert (config["server_learning_rate"], config["server_momentum"]) == (1.0, 0.5)
-    assert config["trim_fraction"] is None
-    assert asked().spec().config()["server_learning_rate"] is None
+    config = asked(strategy="fedavgm", server_momentum=0.5).spec()
+    assert (config.server_learning_rate, config.server_momentum) == (1.0, 0.5)
+    assert config.trim_fraction is None
+    assert asked().spec().server_learning_rate is None
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_a_parameter_of_another_strategy_is_refused_with_a_pointer(fields: dict[
 
 
 def test_dilocos_inner_optimizer_is_adamw() -> None:
-    assert asked(strategy="diloco").spec().config()["optimizer"] == "adamw"
-    assert asked(strategy="diloco", optimizer="adamw").spec().config()["optimizer"] == "adamw"
+    assert asked(strategy="diloco").spec().optimizer == "adamw"
+    assert asked(strategy="diloco", optimizer="adamw").spec().optimizer == "adamw"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The supervisor over small real children."""
+"""The supervisor with small real child processes."""
 
 import os
 import signal
@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 
 from api.embedded import supervisor
-from api.embedded.child import Part
 from api.embedded.errors import StackError, StackInterruptedError
+from api.embedded.process import ServiceSpec
 from api.embedded.supervisor import Supervisor
 
 
 @dataclass
 class Bench:
-    """A supervisor, what it said, and a way to make parts out of shell scripts."""
+    """A supervisor, its messages, and a way to make services from shell scripts."""
 
     folder: Path
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.lock = (self.folder / "lock").open("w")
-        self.supervisor = Supervisor(self.said.append, self.lock.fileno(), lambda: self.interrupted)
+        self.supervisor = Supervisor(self.messages.append, self.lock.fileno(), lambda: self.interrupted)
 
-    def part(self, name: str, script: str, *, ready: str = "up", stop_timeout_s: float = 3.0) -> Part:
-        """Ready once its log has the word, in its present life."""
+    def service(self, name: str, script: str, *, ready: str = "up", stop_timeout_s: float = 3.0) -> ServiceSpec:
+        """Return a service. It is ready once its current process has logged the text `ready`."""
         log = self.folder / f"{name}.log"
-        return Part(
+        return ServiceSpec(
             name,
             ["/bin/sh", "-c", script],
             {"PATH": os.environ["PATH"], "NAME": name, "FOLDER": str(self.folder)},
@@ -43,37 +43,37 @@ class Bench:
     def until(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
         while not done():
-            assert time.monotonic() < end, self.said
+            assert time.monotonic() < end, self.messages
             time.sleep(0.02)
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.supervisor.stop()
-    made.lock.close()
+    bench = Bench(tmp_path)
+    yield bench
+    bench.supervisor.stop()
+    bench.lock.close()
 
 
 def test_what_dies_is_restarted_with_growing_pauses(bench: Bench) -> None:
-    bench.supervisor.start(bench.part("flaky", "echo up; sleep 0.3; exit 3"))
+    bench.supervisor.start(bench.service("flaky", "echo up; sleep 0.3; exit 3"))
     bench.supervisor.watch()
-    bench.until(lambda: sum("died" in line for line in bench.said) == 2)
+    bench.until(lambda: sum("died" in line for line in bench.messages) == 2)
     log = bench.folder / "flaky.log"
-    died = [line for line in bench.said if "died" in line]
+    died = [line for line in bench.messages if "died" in line]
     assert died == [f"flaky      died with exit code 3; restarting in {pause} s (log: {log})" for pause in ("0.5", "1.0")]
-    assert [line.split()[:2] for line in bench.said if "ready" in line] == [["flaky", "ready"]] * 2
+    assert [line.split()[:2] for line in bench.messages if "ready" in line] == [["flaky", "ready"]] * 2
 
 
 def test_a_killed_part_comes_back_and_the_others_stay(bench: Bench) -> None:
     for name in ("one", "two"):
-        bench.supervisor.start(bench.part(name, "echo up; exec sleep 60"))
+        bench.supervisor.start(bench.service(name, "echo up; exec sleep 60"))
     bench.supervisor.watch()
     one, two = bench.supervisor.pid("one"), bench.supervisor.pid("two")
     bench.supervisor.kill("one")
-    bench.until(lambda: len(bench.said) == 4)
-    assert bench.said[2].startswith("one        died with exit code -9")
-    assert bench.said[3].startswith("one        ready")
+    bench.until(lambda: len(bench.messages) == 4)
+    assert bench.messages[2].startswith("one        died with exit code -9")
+    assert bench.messages[3].startswith("one        ready")
     assert bench.supervisor.pid("one") != one
     assert bench.supervisor.pid("two") == two
 
@@ -81,14 +81,14 @@ def test_a_killed_part_comes_back_and_the_others_stay(bench: Bench) -> None:
 def test_the_last_started_stops_first(bench: Bench) -> None:
     script = 'trap \'echo "$NAME" >> "$FOLDER/order"; exit 0\' TERM; echo up; while :; do sleep 0.02; done'
     for name in ("postgres", "worker", "api"):
-        bench.supervisor.start(bench.part(name, script))
+        bench.supervisor.start(bench.service(name, script))
     bench.supervisor.stop()
     assert (bench.folder / "order").read_text().split() == ["api", "worker", "postgres"]
 
 
 def test_who_does_not_listen_is_killed_with_all_it_started(bench: Bench) -> None:
     script = "trap '' TERM; sleep 600 & echo $! > \"$FOLDER/grandchild\"; echo up; wait; sleep 600"
-    bench.supervisor.start(bench.part("stubborn", script, stop_timeout_s=0.2))
+    bench.supervisor.start(bench.service("stubborn", script, stop_timeout_s=0.2))
     pid, grandchild = bench.supervisor.pid("stubborn"), int((bench.folder / "grandchild").read_text())
     bench.supervisor.stop()
     bench.until(lambda: not alive(pid) and not alive(grandchild))
@@ -98,7 +98,7 @@ def test_stubborn_parts_share_one_deadline(bench: Bench, monkeypatch: pytest.Mon
     monkeypatch.setattr(supervisor, "_WHOLE_STOP_S", 1.0)
     monkeypatch.setattr(supervisor, "_RESERVE_S", 0.1)
     for number in range(4):
-        bench.supervisor.start(bench.part(f"part{number}", "trap '' TERM; echo up; sleep 600; sleep 600", stop_timeout_s=60))
+        bench.supervisor.start(bench.service(f"part{number}", "trap '' TERM; echo up; sleep 600; sleep 600", stop_timeout_s=60))
     pids = [bench.supervisor.pid(f"part{number}") for number in range(4)]
     bench.supervisor.stop()
     bench.until(lambda: not any(alive(pid) for pid in pids))
@@ -107,35 +107,35 @@ def test_stubborn_parts_share_one_deadline(bench: Bench, monkeypatch: pytest.Mon
 def test_a_part_that_ends_while_it_starts(bench: Bench) -> None:
     log = bench.folder / "broken.log"
     with pytest.raises(StackError, match=f"broken ended with exit code 4; see {log}"):
-        bench.supervisor.start(bench.part("broken", "exit 4"))
+        bench.supervisor.start(bench.service("broken", "exit 4"))
 
 
 def test_a_part_that_does_not_exist(bench: Bench) -> None:
-    part = Part("absent", [str(bench.folder / "absent")], {}, bench.folder / "absent.log", lambda _: False)
+    service = ServiceSpec("absent", [str(bench.folder / "absent")], {}, bench.folder / "absent.log", lambda _: False)
     with pytest.raises(StackError, match="absent cannot be started"):
-        bench.supervisor.start(part)
+        bench.supervisor.start(service)
 
 
 def test_an_earlier_life_does_not_make_a_part_ready(bench: Bench) -> None:
     (bench.folder / "late.log").write_text("up\n")
     with pytest.raises(StackError, match="late ended with exit code 5"):
-        bench.supervisor.start(bench.part("late", "exit 5"))
+        bench.supervisor.start(bench.service("late", "exit 5"))
 
 
 def test_an_interrupted_start(bench: Bench) -> None:
     bench.interrupted = True
     with pytest.raises(StackInterruptedError):
-        bench.supervisor.start(bench.part("slow", "exec sleep 60"))
+        bench.supervisor.start(bench.service("slow", "exec sleep 60"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent died")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children when their parent dies")
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
 from tests.api.embedded.test_supervisor import Bench
 bench = Bench(Path({str(tmp_path)!r}))
-bench.supervisor.start(bench.part("part", "echo up; exec sleep 600"))
+bench.supervisor.start(bench.service("part", "echo up; exec sleep 600"))
 print(bench.supervisor.pid("part"), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

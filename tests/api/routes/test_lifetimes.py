@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 
+from api.domain.records import FailureReason
 from api.store import transitions
 from api.store.tables import ClusterRow, NodeRow
 from tests.api.routes.user import CLUSTER, User
@@ -55,7 +56,7 @@ def test_a_failed_node_gets_a_second_sandbox_and_a_running_one_does_not(user: Us
     node_id = user.deploy(cluster_id)
     with user.rows.unit_of_work() as uow:
         row = uow.session.get_one(NodeRow, node_id)
-        row.error, row.due_at = {"code": "sandbox_failed", "detail": "The provider was full."}, None
+        row.error, row.due_at = FailureReason(code="sandbox_failed", detail="The provider was full."), None
         transitions.move(uow.session, row, "failed")
     again = user.call("POST", f"/v1/nodes/{node_id}/redeploy", 202)
     assert (again["node_id"], again["status"], again["error"]) == (node_id, "provisioning", None)

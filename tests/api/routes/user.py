@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
+from api.domain.records import FailureReason
+from api.domain.sandboxes import NodeResources
 from api.store import transitions
 from api.store.database import Database
 from api.store.tables import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
@@ -69,7 +71,7 @@ class User:
         with self.rows.unit_of_work() as uow:
             row = uow.session.get_one(NodeRow, node_id)
             row.sandbox_id = f"sbx{node_id[-10:]}"
-            row.resources = {"cpu_cores": 2, "memory_gb": 1.5, "gpu": None}
+            row.resources = NodeResources(cpu_cores=2, memory_gb=1.5, gpu=None)
             transitions.move(uow.session, row, "running")
 
     def running(self, cluster_id: str, **fields: Any) -> str:
@@ -124,7 +126,7 @@ class User:
     def training_becomes(self, training_id: str, status: str, error: dict[str, Any] | None = None) -> None:
         with self.rows.unit_of_work() as uow:
             row = uow.session.get_one(TrainingRow, training_id)
-            row.error = error
+            row.error = None if error is None else FailureReason.model_validate(error)
             transitions.move(uow.session, row, status)
 
     def prediction_done(self, cluster_id: str, besides: str) -> None:
@@ -138,7 +140,7 @@ class User:
                 if row is not None:
                     row.results = {
                         "predictions": [
-                            {"text": text, "sentiment": "positive", "confidence": 0.9} for text in row.request["inputs"]
+                            {"text": text, "sentiment": "positive", "confidence": 0.9} for text in row.request.inputs or ()
                         ]
                     }
                     row.seconds, row.nodes_used = 1.25, 2

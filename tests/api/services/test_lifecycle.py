@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from api.domain.errors import ConflictError, DomainError, NotFoundError
-from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role, TrainingSpec
+from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role
+from api.domain.steps import Step
+from api.domain.training_spec import TrainingSpec
 from api.services import clusters, models, nodes, predictions, progress, trainings
 from api.settings import Settings
 from api.store import transitions
@@ -17,9 +19,7 @@ from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
 CLUSTER = ClusterSpec("c", "mesh", "transformer", daa_enabled=False, consensus="none", wasm_optimization=False)
-TRAINING = TrainingSpec(
-    "/data/*.json", 10, 32, 0.001, "constant", "adam", True, 1, 0, "fedavg", 0.0, 128, "/data/validation*.json"
-)
+TRAINING = TrainingSpec(dataset="/data/*.json", epochs=10, schedule="constant")
 
 
 def node_spec(role: Role = "worker", model: str = "base") -> NodeSpec:
@@ -92,7 +92,7 @@ def refused(call: object, *arguments: object) -> str:
 
 def test_deploy_asks_a_worker_for_a_step(user: User) -> None:
     node_id = user.deploy(user.cluster(), up=False)
-    assert ("nodes.advance", node_id) in user.rung
+    assert (Step.NODES_ADVANCE, node_id) in user.rung
     assert node_id.startswith("node_w1_")
 
 
@@ -142,7 +142,7 @@ def test_terminate_stops_what_runs_and_may_be_asked_twice(user: User) -> None:
     for _ in range(2):
         with user.work() as uow:
             assert clusters.terminate(uow, user.project, cluster_id).status == "terminating"
-    assert sum(step == "nodes.terminate" for step, _ in user.rung) == 3
+    assert sum(step == Step.NODES_TERMINATE for step, _ in user.rung) == 3
     with user.work() as uow:
         assert uow.session.get_one(TrainingRow, training_id).status == "stopping"
     assert refused(user.deploy, cluster_id) == "cluster_terminated"
@@ -158,7 +158,7 @@ def test_stop_and_resume(user: User) -> None:
         transitions.move(uow.session, uow.session.get_one(TrainingRow, training_id), "stopped")
     with user.work() as uow:
         assert trainings.resume(uow, user.project, training_id).status == "pending"
-    assert ("trainings.interrupt", training_id) in user.rung
+    assert (Step.TRAININGS_INTERRUPT, training_id) in user.rung
 
 
 def test_without_a_finished_round_there_is_no_model(user: User) -> None:

@@ -6,8 +6,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.domain import ids
+from api.domain.specs import ClusterSettings
+from api.domain.training_spec import TrainingSpec
 from api.store import transitions
 from api.store.tables import ClusterRow, NodeRow, ProjectRow, TrainingRow
+
+CLUSTER_SETTINGS = ClusterSettings(architecture="transformer", daa_enabled=False, consensus="none", wasm_optimization=False)
 
 
 def make_project(session: Session) -> str:
@@ -23,7 +27,7 @@ def make_cluster(session: Session, project_id: str) -> ClusterRow:
         project_id=project_id,
         name="c",
         topology="mesh",
-        config={"consensus": "none", "daa_enabled": False},
+        config=CLUSTER_SETTINGS,
         status="initializing",
     )
     transitions.created(session, row)
@@ -57,7 +61,7 @@ def make_training(session: Session, cluster: ClusterRow, aggregator: NodeRow, st
         project_id=cluster.project_id,
         cluster_id=cluster.id,
         status=status,
-        config={"epochs": 4, "local_epochs": 1},
+        config=TrainingSpec(dataset="/data/train*.json", epochs=4),
         model="base",
         workers=[],
         aggregator_id=aggregator.id,

@@ -7,6 +7,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from api.domain.status import IllegalMoveError
+from api.domain.steps import Step
 from api.store import events, transitions
 from api.store.database import Database
 from api.store.tables import ClusterRow, EventRow, NodeRow
@@ -75,14 +76,14 @@ def test_bells_ring_only_after_a_commit(database: Database) -> None:
     rung: list[tuple[str, str]] = []
     watched = Database(database.engine, lambda step, row_id: rung.append((step, row_id)))
     with pytest.raises(RuntimeError), watched.unit_of_work() as uow:
-        uow.enqueue("nodes.advance", "a")
+        uow.enqueue(Step.NODES_ADVANCE, "a")
         raise RuntimeError
     assert rung == []
     with watched.unit_of_work() as uow:
-        uow.enqueue("nodes.advance", "a")
-        uow.enqueue("nodes.advance", "a")
+        uow.enqueue(Step.NODES_ADVANCE, "a")
+        uow.enqueue(Step.NODES_ADVANCE, "a")
         assert rung == []
-    assert rung == [("nodes.advance", "a")]
+    assert rung == [(Step.NODES_ADVANCE, "a")]
 
 
 def test_an_event_outlives_its_node_change_only_with_it(database: Database) -> None:

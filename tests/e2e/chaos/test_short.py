@@ -64,7 +64,7 @@ def test_whatever_is_killed_the_training_finishes_and_nothing_is_left(rig: Rig) 
 
 def _sandbox_of_nobody(stack: EmbeddedStack) -> str:
     """A sandbox of this deployment that no row knows: a creation whose answer never arrived."""
-    mark = metadata_of(stack.home.secrets().secret_key)
+    mark = metadata_of(stack.folder.secrets().secret_key)
     made = Sandbox.create("flow-nexus-python", timeout=600, metadata=mark, **provider(stack))
     return str(made.sandbox_id)
 

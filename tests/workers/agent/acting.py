@@ -21,11 +21,11 @@ def key_of(node_id: str) -> str:
 
 def passes_of(caller: Caller) -> Callable[[str], str]:
     """A node's passes at the others."""
-    return partial(KEYS.pass_at, caller=caller)
+    return partial(KEYS.token_at, caller=caller)
 
 
 def bearer(node_id: str, caller: Caller) -> dict[str, str]:
-    return {"Authorization": f"Bearer {KEYS.pass_at(node_id, caller)}"}
+    return {"Authorization": f"Bearer {KEYS.token_at(node_id, caller)}"}
 
 
 class Acting(httpx.Auth):

@@ -18,15 +18,15 @@ import uvicorn
 from tests.workers.agent.acting import Acting, key_of, passes_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
-from workers.agent.protocol.aggregation import AggregateRound, Drop
+from workers.agent.protocol.aggregation import AggregateRound, DropWorkers
 from workers.agent.protocol.common import Message, Peer
-from workers.agent.protocol.consensus import Score
-from workers.agent.protocol.inference import Evaluate
-from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.consensus import ScoreUpdates
+from workers.agent.protocol.inference import EvaluateModel
+from workers.agent.protocol.training import Hyperparameters, InitTraining, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server import Agent
 
 TRAINING = "train_1"
@@ -53,7 +53,7 @@ class LiveAgent:
 
     def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
         """Peers that the message names go with this agent's passes at them."""
-        sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
+        sent = with_tokens(message, passes_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
@@ -72,7 +72,7 @@ def live_agent(
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
     key = key or key_of(node_id)
-    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), Root(root), Log(node_id)).app()
+    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), SandboxRoot(root), Log(node_id)).app()
     socket = str(folder / "agent.sock")
     try:
         with serving(app, socket) as die:
@@ -120,7 +120,7 @@ class Federation:
 
     def init(self, **fields: Any) -> dict[str, Any]:
         """Publish the first global model."""
-        request = TrainingInit(**{"training_id": TRAINING, "model": MODEL, **fields})
+        request = InitTraining(**{"training_id": TRAINING, "model": MODEL, **fields})
         ready: dict[str, Any] = self.aggregator.call("POST", "/trainings", request)
         self.base = ready["digest"]
         return ready
@@ -135,7 +135,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "workers": peers,
-                "introductions": {one.node_id: introduced(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
+                "introductions": {one.node_id: with_tokens(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,
@@ -234,7 +234,7 @@ def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any
 
 def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, object]:
     answer: dict[str, object] = agents.aggregator.call(
-        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", Drop(node_ids=list(node_ids))
+        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", DropWorkers(node_ids=list(node_ids))
     )
     return answer
 
@@ -249,8 +249,8 @@ def plus(agents: Federation, amount: float) -> dict[str, Any]:
     return {name: tensor + amount for name, tensor in global_model(agents).items()}
 
 
-def evaluate(agents: Federation, digest: str, **fields: object) -> Evaluate:
-    return Evaluate(
+def evaluate(agents: Federation, digest: str, **fields: object) -> EvaluateModel:
+    return EvaluateModel(
         **{
             "training_id": TRAINING,
             "model": MODEL,
@@ -262,8 +262,8 @@ def evaluate(agents: Federation, digest: str, **fields: object) -> Evaluate:
     )
 
 
-def score(agents: Federation, candidates: dict[str, str]) -> Score:
-    return Score(
+def score(agents: Federation, candidates: dict[str, str]) -> ScoreUpdates:
+    return ScoreUpdates(
         training_id=TRAINING,
         model=MODEL,
         base_digest=agents.base,

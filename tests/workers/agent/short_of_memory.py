@@ -14,13 +14,13 @@ import torch
 from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.training import declining
 from workers.agent.training.local_epochs import train
 
@@ -35,9 +35,9 @@ def leave(more: int, share: float = 1.0) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(pages * resource.getpagesize() / share) + more, resource.RLIM_INFINITY))
 
 
-def encoded(network: Network, count: int, words: int) -> Shard:
+def encoded(network: Network, count: int, words: int) -> EncodedShard:
     parts = samples(count), samples(12, 100_000)
-    return Shard(
+    return EncodedShard(
         *(
             network.encoded([" ".join([row["text"]] * words) for row in part], [row["sentiment"] for row in part])
             for part in parts
@@ -45,7 +45,7 @@ def encoded(network: Network, count: int, words: int) -> Shard:
     )
 
 
-def outcome(network: Network, shard: Shard, level: float, wanted: Hyperparameters) -> dict[str, Any]:
+def outcome(network: Network, shard: EncodedShard, level: float, wanted: Hyperparameters) -> dict[str, Any]:
     try:
         found = train(network, shard, job(wanted, autonomy=Autonomy(enabled=True, level=level)))
     except AgentError as error:
@@ -58,7 +58,7 @@ def main() -> None:
     process.limit_memory_arenas()
     root = Path(sys.argv[1])
     save_tiny_bert(root / "models/tiny")
-    network = build(spec("/models/tiny", max_length=64), Root(root))
+    network = build(spec("/models/tiny", max_length=64), SandboxRoot(root))
     large, small = encoded(network, LARGE, 8), encoded(network, 64, 1)
     usual = WANTED.model_copy(update={"batch_size": 64})
     outcome(network, small, 0.0, usual)
@@ -67,7 +67,7 @@ def main() -> None:
     found["nearly_full_0.59"] = outcome(network, small, 0.59, usual)
     found["nearly_full_0.6"] = outcome(network, small, 0.6, usual)
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    base = build(spec("base"), Root(root))
+    base = build(spec("base"), SandboxRoot(root))
     leave(8 * 2**20)
     found["declined"] = declining.reason(base, small, WANTED, root)
     for level in (0.6, 0.59):

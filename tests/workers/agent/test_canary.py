@@ -14,8 +14,8 @@ from tests.workers.agent.agents import DATASET, TRAINING, Federation
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.inference import Predict
-from workers.agent.protocol.training import Compression, Privacy, ShardCheck
+from workers.agent.protocol.inference import PredictTexts
+from workers.agent.protocol.training import CheckShard, Compression, DpSgdSpec
 from workers.agent.server import Agent
 
 SPEC = ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=32, seed=7)
@@ -77,7 +77,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     federation, tap = tapped
     canary = Canary()
     peers = [worker.peer for worker in federation.workers]
-    plan = Privacy(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
+    plan = DpSgdSpec(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
     topk = Compression(values="int8", sparse=True, ratio=0.05)
     rounds: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"path": DataPath(kind="mesh", peers=peers, wait_s=30)}, {}),
@@ -92,7 +92,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
         found = federation.aggregated(number)
         assert (found["state"], found["fallback"]) == ("done", None), found["problem"]
         federation.base = found["digest"]
-    question = Predict(
+    question = PredictTexts(
         training_id=TRAINING,
         model=SPEC,
         digest=federation.base,
@@ -104,7 +104,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     )
     federation.aggregator.call("POST", "/predictions", question)
     federation.workers[0].put("/data/broken.json", b'{"text": "' + SENTENCE.encode())
-    assert federation.workers[0].call("POST", "/shards/check", ShardCheck(dataset="/data/broken.json"))["problem"]
+    assert federation.workers[0].call("POST", "/shards/check", CheckShard(dataset="/data/broken.json"))["problem"]
 
     left = {where: canary.found_in(bytes(content)) for where, content in tap.kept.items()}
     assert not {where: found for where, found in left.items() if found}
@@ -115,6 +115,6 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
         assert where in tap.kept
 
     # Were there anything, it would be seen: on the wire, and where it was put.
-    federation.workers[0].call("POST", "/shards/check", ShardCheck(dataset=f"/data/{SENTENCE.split()[0]}.json"))
+    federation.workers[0].call("POST", "/shards/check", CheckShard(dataset=f"/data/{SENTENCE.split()[0]}.json"))
     assert canary.found_in(bytes(tap.kept["/shards/check"])) == [SENTENCE.split()[0]]
     assert canary.found_in((federation.workers[0].root / "data/train_0.json").read_bytes())

@@ -9,14 +9,16 @@ from api.services import trainings
 from api.store import events, leases
 from api.store.database import Database
 from api.store.tables import NodeRow, RoundRow, TrainingRow
-from tests.api.store.rows import make_cluster, make_node, make_project, make_training
+from tests.api.store.rows import CLUSTER_SETTINGS, make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
 from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.consensus import AuditRecord
 from workers.agent.protocol.training import TrainReport
 from workers.context import Context
+from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.record import record
+from workers.steps.shared.node_snapshot import NodeSnapshot
 from workers.steps.shared.training_snapshot import load
 
 REASON = "its replay of a committed segment does not give what was committed to"
@@ -31,12 +33,12 @@ def a_training(context: Context) -> tuple[str, list[str]]:
     with context.database.unit_of_work() as uow:
         project_id = make_project(uow.session)
         cluster = make_cluster(uow.session, project_id)
-        cluster.config = {"consensus": "proof-of-learning", "architecture": "transformer", "daa_enabled": False}
+        cluster.config = CLUSTER_SETTINGS.model_copy(update={"consensus": "proof-of-learning"})
         aggregator = make_node(uow.session, cluster, "aggregator")
         workers = [make_node(uow.session, cluster, id=f"{cluster.id}_w{number}").id for number in (1, 2)]
         row = make_training(uow.session, cluster, aggregator, "training")
         row.workers = workers
-        row.config = {**row.config, "learning_rate": 0.03}
+        row.config = row.config.model_copy(update={"learning_rate": 0.03})
         leases.wake(row)
         uow.session.add(RoundRow(training_id=row.id, number=1, status="running", base_digest="b"))
     return row.id, workers
@@ -47,7 +49,7 @@ def looked(context: Context, training_id: str, workers: list[str], **fields: obj
     with context.database.unit_of_work() as uow:
         token = leases.claim(uow.session, TrainingRow, training_id, 60)
         assert token is not None
-        job = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
+        training = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
     named = {"training_id": training_id, "round": 1}
     reports = [TrainReport(node_id=node_id, state="done", samples=10, loss=0.5, **named) for node_id in workers]
     audit = AuditRecord(worker=workers[1], segment=2, step=3, passed=False, reason=REASON, seconds=0.4, nonce="n")
@@ -62,7 +64,10 @@ def looked(context: Context, training_id: str, workers: list[str], **fields: obj
             **fields,
         }
     )
-    record(context, job, token, 1, RoundObservation(aggregate=found))
+    observation = RoundObservation()
+    observation.add_aggregate_report(found)
+    aggregator = NodeSnapshot("ps", training.cluster_id, "sbx", "aggregator", "running", 0.0, ())
+    record(RoundContext(context, training, token, aggregator, 1, 1, "star", (), ()), observation)
 
 
 def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: Context) -> None:

@@ -78,7 +78,7 @@ def test_a_worker_stays_lost_until_its_owner_asks(context: Context) -> None:
     node = poll_round(context, node_id)
     assert (node.status, node.due_at) == ("lost", None)
     assert node.error is not None
-    assert "upload its data again" in node.error["detail"]
+    assert "upload its data again" in node.error.detail
     for _ in range(2):
         with context.database.unit_of_work() as uow:
             assert node_service.redeploy(uow, context.settings, node.project_id, node_id).status == "provisioning"

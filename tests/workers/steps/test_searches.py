@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from api.domain.records import FailureReason
+from api.domain.stopping import TrainingStop
 from api.schemas.searches import Search, SearchCreate
 from api.services import clusters, quotas, searches, trainings
 from api.store import events, leases, transitions
@@ -94,8 +96,10 @@ class Lab:
                 )
             return row.id
 
-    def ends(self, status: str = "completed", **fields: Any) -> Search:
-        """The training in hand ends, and its search looks at that."""
+    def ends(self, status: str = "completed", error: dict[str, Any] | None = None, **fields: Any) -> Search:
+        """The current training ends, and its search takes its next step."""
+        if error is not None:
+            fields["error"] = FailureReason.model_validate(error)
         with self.database.unit_of_work() as uow:
             row = uow.session.get_one(TrainingRow, self.current().id)
             for name, value in {**fields, "finished_at": func.clock_timestamp()}.items():
@@ -128,7 +132,7 @@ def test_trainings_run_one_after_another_and_the_best_is_named(lab: Lab) -> None
     ]
     with lab.database.unit_of_work() as uow:
         rows = uow.session.scalars(select(TrainingRow).where(TrainingRow.search_id == search.search_id)).all()
-        assert {row.id: row.config["learning_rate"] for row in rows} == dict(zip(trained, RATES, strict=True))
+        assert {row.id: row.config.learning_rate for row in rows} == dict(zip(trained, RATES, strict=True))
     told = lab.told()
     kinds = [kind for kind, _ in told]
     assert kinds[:4] == ["search.pending", "search.running", "search.trial_started", "search.trial_ended"]
@@ -154,7 +158,7 @@ def test_a_step_that_runs_twice_begins_one_training(lab: Lab) -> None:
     with lab.database.unit_of_work() as uow:
         uow.session.execute(update(SearchRow).values(lease_until=func.clock_timestamp() - timedelta(seconds=1)))
     lab.rung.clear()
-    sweep.ring_due(lab.context)
+    sweep.enqueue_due(lab.context)
     assert ("searches.advance", lab.id) in lab.rung
 
 
@@ -266,16 +270,18 @@ def test_a_search_that_is_stopped_before_its_first_step(lab: Lab) -> None:
 
 def test_the_budget_and_the_time_are_the_whole_searchs(lab: Lab) -> None:
     lab.search(budget_usd=1.0, max_minutes=10.0)
-    assert lab.current().config["budget_usd"] == 1.0
-    assert 9.9 < lab.current().config["max_minutes"] <= 10.0
+    assert lab.current().config.budget_usd == 1.0
+    minutes = lab.current().config.max_minutes
+    assert minutes is not None
+    assert 9.9 < minutes <= 10.0
     lab.rounds(0.5)
     # Three nodes at 0.05 USD a minute for two minutes.
     _age(lab, minutes=2)
     lab.ends()
-    assert lab.current().config["budget_usd"] == pytest.approx(0.7, abs=0.02)
-    assert lab.current().config["max_minutes"] == pytest.approx(8.0, abs=0.1)
+    assert lab.current().config.budget_usd == pytest.approx(0.7, abs=0.02)
+    assert lab.current().config.max_minutes == pytest.approx(8.0, abs=0.1)
     lab.rounds(0.6)
-    reason = {"code": "budget_spent", "detail": "It is spent."}
+    reason = TrainingStop(code="budget_spent", detail="It is spent.")
     search = lab.ends(stop_reason=reason)
     assert (search.status, search.stop_reason and search.stop_reason.code) == ("completed", "budget_spent")
     assert [trial.status for trial in search.trials] == ["completed", "completed", "skipped", "skipped"]

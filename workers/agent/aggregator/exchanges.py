@@ -8,20 +8,20 @@ from workers.agent.aggregator.consensus.distance import consensus_distance
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateRound
-from workers.agent.protocol.common import LinkUse, Peer, Stopped
-from workers.agent.protocol.exchange import Fallback
+from workers.agent.protocol.common import LinkUse, Peer, StopResult
+from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _TELL_PAUSES_S = (0.0, 1.0, 3.0)
 
 
 class PeerExchangeCoordinator:
-    def __init__(self, exchange: PeerClient, store: Store, log: Log) -> None:
+    def __init__(self, exchange: PeerClient, store: ModelStore, log: Log) -> None:
         self._peers = exchange
         self._store = store
         self._log = log
@@ -48,7 +48,7 @@ class PeerExchangeCoordinator:
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                await self._peers.ask(peer, path, Fallback(reason=reason), Stopped, within_s=10)
+                await self._peers.ask(peer, path, FallBackToStar(reason=reason), StopResult, within_s=10)
             except AgentError as error:
                 self._log("not_told", node=peer.node_id, problem=error.code)
             else:
@@ -73,7 +73,7 @@ class PeerExchangeCoordinator:
             found.mixed = dict(weights)
         for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
-            size, seconds = await self._peers.fetch(peers[node_id], digest, target)
+            size, seconds = await self._peers.fetch_model(peers[node_id], digest, target)
             state = await asyncio.to_thread(self._sound, request, target)
             found.mean.add(state, weights[digest])
             found.links.append(LinkUse(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds))
@@ -85,7 +85,7 @@ class PeerExchangeCoordinator:
             return None
         held = self._store.updates(found.request.training_id)
         models = [(held / f"{own}.safetensors", count) for own, count in found.mixed.items()]
-        return consensus_distance(models, self._store.need(digest))
+        return consensus_distance(models, self._store.require(digest))
 
     def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
-        return sound(path, tensors.read(self._store.need(request.base_digest)))
+        return read_sound_state(path, tensors.read(self._store.require(request.base_digest)))

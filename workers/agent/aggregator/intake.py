@@ -5,29 +5,29 @@ from pathlib import Path
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
-from workers.agent.proof_of_learning.commitment import fault_of, seed_word
+from workers.agent.proof_of_learning.commitment import batch_seed, commitment_fault
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import flat
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.updates.validation import ValidUpdate, report_of, validate_update
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.updates.validation import ValidUpdate, read_report, validate_update
 
 
 class UpdateIntake:
-    def __init__(self, store: Store, cache: ModelCache) -> None:
+    def __init__(self, store: ModelStore, cache: ModelCache) -> None:
         self._store = store
         self._cache = cache
 
     def take(self, found: RoundState, node_id: str, path: Path) -> TrainReport:
         """The report of an update that may count; AgentError says why another may not."""
-        base = tensors.read(self._store.need(found.request.base_digest))
+        base = tensors.read(self._store.require(found.request.base_digest))
         frozen = self.frozen(found.request.model, found.request.freeze_layers)
         if found.secure is not None:
             length = sum(tensor.numel() for name, tensor in base.items() if name not in frozen)
-            report = report_of(path, node_id)
+            report = read_report(path, node_id)
             if report.samples != found.secure.samples_of(node_id):
                 raise AgentError("no_samples", "the update stands for another number of samples than was said")
             found.secure.add(node_id, flat.read(path, length))
@@ -59,10 +59,10 @@ def _fault(update: ValidUpdate, base: tensors.State, request: AggregateRound) ->
     """What is wrong with an update's evidence of learning; None when nothing is."""
     ends = (tensors.state_digest(update.state), tensors.state_digest(base))
     commitment, wanted = update.report.commitment, request.hyperparameters
-    fault = fault_of(commitment, request.base_digest, *ends, compressed=not request.compression.is_none)
+    fault = commitment_fault(commitment, request.base_digest, *ends, compressed=not request.compression.is_none)
     if fault or commitment is None or wanted is None:
         return fault
-    if commitment.seed != seed_word(wanted.seed, request.round):
+    if commitment.seed != batch_seed(wanted.seed, request.round):
         return "the commitment is to other batches than were asked for"
     # An audit may ask for any of the steps, so they are dear; samples alone would be a word that outweighs the others.
     if (update.report.samples or 0) > sum(commitment.steps) * wanted.batch_size:

@@ -15,16 +15,16 @@ from workers.agent.aggregator.round_state import RoundState
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.training import TrainingInit, TrainingReady
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, UploadResult
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.training import InitTraining, InitTrainingResult
 from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.collecting import SecureRound
-from workers.agent.storage.model_store import Store
-from workers.agent.strategies.registry import strategy_of
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.strategies.registry import build_strategy
 
 _FALLBACK_GRACE_S = 60.0
 
@@ -37,7 +37,7 @@ class Aggregator:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         log: Log,
         pending_decisions: list[Decision] | None = None,
@@ -51,13 +51,13 @@ class Aggregator:
         self._intake = UpdateIntake(store, cache)
         self._update_filter = UpdateFilter(store, exchange, log)
         self._publisher = Publisher(node_id, store, cache, self._intake, log)
-        self._training: TrainingInit | None = None
+        self._training: InitTraining | None = None
         self._validates = False
         self._key: tuple[str, int] | None = None
         self._round: RoundState | None = None
         self._clock: asyncio.Task[None] | None = None
 
-    async def init(self, request: TrainingInit) -> TrainingReady:
+    async def init(self, request: InitTraining) -> InitTrainingResult:
         """Publish the first global model, or find the last one here or at one of the sources."""
         ready = await self._first.ready(request)
         if ready.problem is None:
@@ -73,10 +73,10 @@ class Aggregator:
         if self._round is not None and self._key == key and self._round.report.state in ("collecting", "done"):
             return self._round.report
         self.need_training(request.training_id)
-        strategy = strategy_of(request.strategy)
+        strategy = build_strategy(request.strategy)
         if request.consensus not in CONSENSUS:
             raise AgentError("consensus_unavailable", f"built are {', '.join(CONSENSUS)}")
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         self._store.clear_updates(request.training_id)
         report = AggregateReport(
             node_id=self._node_id,
@@ -175,13 +175,15 @@ class Aggregator:
             return False
         return node_id in found.waiting and found.watched.is_open
 
-    async def exchanged(self, training_id: str, number: int, body: ExchangeResult) -> Receipt:
+    async def exchanged(self, training_id: str, number: int, body: ExchangeResult) -> UploadResult:
         """A worker's word on the exchange. Not accepted: the update itself is wanted, as the exchange was given up."""
         found, node_id = self._known(training_id, number), body.report.node_id
-        refused = Receipt(accepted=False, bytes=0, problem=AgentProblem(code="exchange_over", message="the exchange is over"))
+        refused = UploadResult(
+            accepted=False, bytes=0, problem=AgentProblem(code="exchange_over", message="the exchange is over")
+        )
         async with found.turn:
             if found.exchanging and node_id in found.exchanged:
-                return Receipt(accepted=True, bytes=0)
+                return UploadResult(accepted=True, bytes=0)
             if not found.exchanging or not found.watched.is_open or node_id not in found.waiting:
                 return refused
             if body.problem is not None:
@@ -193,16 +195,16 @@ class Aggregator:
             report = body.report.model_copy(update={"links": []})
             found.watched.change(received=[*found.report.received, report])
             await self._close_if_complete(found)
-            return Receipt(accepted=True, bytes=0) if found.exchanging else refused
+            return UploadResult(accepted=True, bytes=0) if found.exchanging else refused
 
-    async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> Receipt:
+    async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> UploadResult:
         """Judge an update that has arrived as a file within `seconds`. A late, doubled or refused one changes nothing."""
         size = await asyncio.to_thread(_size, path)
         found = self._known(training_id, number)
         async with found.turn:
             if not self.expects(training_id, number, node_id):
                 problem = AgentProblem(code="not_expected", message="no update of this node is waited for")
-                return Receipt(accepted=False, bytes=size, problem=problem)
+                return UploadResult(accepted=False, bytes=size, problem=problem)
             if found.exchanging:
                 self._exchanges.fall_back(found, f"{node_id} could not tell of the exchange and sent its update")
             found.waiting.discard(node_id)
@@ -214,7 +216,7 @@ class Aggregator:
                 if found.secure is not None:
                     found.secure.drop([node_id])
                 await self._close_if_complete(found)
-                return Receipt(accepted=False, bytes=size, problem=error.problem)
+                return UploadResult(accepted=False, bytes=size, problem=error.problem)
             found.seconds += time.perf_counter() - started
             found.links += [*report.links, LinkUse(source=node_id, target=self._node_id, bytes=size, seconds=seconds)]
             found.watched.change(
@@ -222,9 +224,9 @@ class Aggregator:
                 bytes_received=(found.report.bytes_received or 0) + size,
             )
             if found.secure is not None:
-                found.secure.has_added(node_id)
+                found.secure.mark_received(node_id)
             await self._close_if_complete(found)
-        return Receipt(accepted=True, bytes=size)
+        return UploadResult(accepted=True, bytes=size)
 
     async def _close_if_complete(self, found: RoundState) -> None:
         """Called with the round's turn held."""
@@ -298,7 +300,7 @@ class Aggregator:
             links=found.links,
         )
 
-    async def validation(self, request: AggregateRound, digest: str) -> Evaluation | None:
+    async def validation(self, request: AggregateRound, digest: str) -> EvaluationResult | None:
         """A new model on this node's validation file, if it has one."""
         path = self._training.validation if self._training is not None and self._validates else None
         if path is None:

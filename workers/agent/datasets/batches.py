@@ -12,7 +12,7 @@ _BUCKET = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedTexts:
     """Texts as token ids, flat: text i is ids[offsets[i]:offsets[i + 1]]. `labels` are class indices, or None."""
 
     ids: NDArray[np.int32]
@@ -20,14 +20,14 @@ class Encoded:
     labels: NDArray[np.int64] | None
     pad_id: int
     pad_left: bool = False
-    trunk: NDArray[np.float32] | None = None
+    activations: NDArray[np.float32] | None = None
     """What frozen layers make of each token, shape (tokens of all texts, width); see freezing.py."""
-    trunk_layers: int = 0
+    frozen_layers: int = 0
 
     @classmethod
     def of(
         cls, texts: Sequence[Sequence[int]], labels: Sequence[int] | None, pad_id: int, *, pad_left: bool = False
-    ) -> "Encoded":
+    ) -> "EncodedTexts":
         lengths = np.fromiter((len(ids) for ids in texts), np.int64, len(texts))
         flat = np.fromiter((i for ids in texts for i in ids), np.int32, int(lengths.sum()))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -40,12 +40,12 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
-    def take(self, indices: NDArray[np.int64]) -> "Encoded":
+    def take(self, indices: NDArray[np.int64]) -> "EncodedTexts":
         texts: Any = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
         labels: Any = None if self.labels is None else self.labels[indices]
-        return Encoded.of(texts, labels, self.pad_id, pad_left=self.pad_left)
+        return EncodedTexts.of(texts, labels, self.pad_id, pad_left=self.pad_left)
 
-    def first(self, count: int) -> "Encoded":
+    def first(self, count: int) -> "EncodedTexts":
         return self.take(np.arange(min(count, len(self))))
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,11 +68,11 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class EncodedShard:
     """A worker's samples as token ids."""
 
-    training: Encoded
-    held_out: Encoded
+    training: EncodedTexts
+    held_out: EncodedTexts
 
 
 def shuffled(lengths: NDArray[np.int64], batch_size: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:

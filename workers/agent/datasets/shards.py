@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.agent.protocol.training import HELD_OUT_FRACTION, ShardCheck, ShardReport
+from workers.agent.protocol.training import HELD_OUT_FRACTION, CheckShard, ShardReport
 from workers.agent.runtime.errors import DataError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 MAX_FILE_BYTES = 2**30
 MAX_TEXT_CHARS = 20_000
@@ -18,7 +18,7 @@ MIN_SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class TextSamples:
     """Texts and their labels, in file order. A label is None only where labels were not asked for."""
 
     texts: list[str]
@@ -28,11 +28,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, indices: Sequence[int]) -> "Samples":
-        return Samples([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.files)
+    def take(self, indices: Sequence[int]) -> "TextSamples":
+        return TextSamples([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.files)
 
 
-def read(root: Root, pattern: str, *, labelled: bool = True) -> Samples:
+def read(root: SandboxRoot, pattern: str, *, labelled: bool = True) -> TextSamples:
     """Every sample of the files that `pattern` names; texts are cut at MAX_TEXT_CHARS.
 
     Raises DataError: no_match, file_too_large, unreadable_json, empty, missing_text, unlabelled. Problems are told by file,
@@ -50,7 +50,7 @@ def read(root: Root, pattern: str, *, labelled: bool = True) -> Samples:
         raise DataError("missing_text", f"{missing} of {len(rows)} samples have no text")
     if labelled and (missing := labels.count(None)):
         raise DataError("unlabelled", f"{missing} of {len(rows)} samples have no label")
-    return Samples([text[:MAX_TEXT_CHARS] for text in texts if text is not None], labels, len(files))
+    return TextSamples([text[:MAX_TEXT_CHARS] for text in texts if text is not None], labels, len(files))
 
 
 def _rows(path: Path, name: str) -> Iterator[Any]:
@@ -87,7 +87,7 @@ def _word(row: Any, key: str) -> str | None:
     return value.encode(errors="replace").decode().strip() or None if isinstance(value, str) else None
 
 
-def split(samples: Samples) -> tuple[Samples, Samples]:
+def split(samples: TextSamples) -> tuple[TextSamples, TextSamples]:
     """(training, held-out) samples: every tenth distinct text is held out, in the order of label and of the text's hash.
 
     Stratified, independent of file order and of any seed; a text that occurs twice never falls on both sides. From two
@@ -105,7 +105,7 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
     return samples.take(training), samples.take(sorted(held_out))
 
 
-def check(root: Root, request: ShardCheck, node_id: str) -> ShardReport:
+def check(root: SandboxRoot, request: CheckShard, node_id: str) -> ShardReport:
     """Whether a shard can be trained on, by counts only."""
     try:
         samples = read(root, request.dataset, labelled=request.labelled)

@@ -29,7 +29,7 @@ def calibration_sums(table: torch.Tensor, targets: torch.Tensor) -> CalibrationS
     return CalibrationSums(samples=len(table), right=right, even=even)
 
 
-def is_sound(found: CalibrationSums) -> bool:
+def is_valid(found: CalibrationSums) -> bool:
     """Whether a temperature can be fitted to it: a broken model's is not, and a worker's word is not taken for its form."""
     sums = (*found.right, *found.even)
     return found.samples > 0 and len(found.right) == len(found.even) == _STEPS and all(0 <= one < math.inf for one in sums)
@@ -41,7 +41,7 @@ def fit(curves: Sequence[CalibrationSums], classes: int) -> float | None:
     Few samples that a model gets right would ask for infinite confidence. As in Platt (1999, "Probabilistic outputs for
     support vector machines", section 2.2), n samples count as certain by (n + 1) / (n + classes) only.
     """
-    sound = [one for one in curves if is_sound(one)]
+    sound = [one for one in curves if is_valid(one)]
     if not sound:
         return None
     doubt = classes / (sum(one.samples for one in sound) + classes)
@@ -58,7 +58,7 @@ def fit(curves: Sequence[CalibrationSums], classes: int) -> float | None:
     return math.exp(log)
 
 
-def tempered(table: torch.Tensor, temperature: float | None) -> torch.Tensor:
+def apply_temperature(table: torch.Tensor, temperature: float | None) -> torch.Tensor:
     """softmax(logits / T) from softmax(logits), shape (texts, classes); as it is where T is None."""
     if temperature is None:
         return table

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded, by_length
-from workers.agent.modeling.models.lora import held_names
+from workers.agent.datasets.batches import EncodedTexts, by_length
+from workers.agent.modeling.models.lora import frozen_by_adapters
 from workers.agent.runtime.errors import AgentError
 
 _STACKS = ("encoder.layer", "h", "layers")
@@ -76,7 +76,7 @@ def frozen_names(model: nn.Module, count: int) -> frozenset[str]:
 
     AgentError: freeze_unavailable, too_many_layers.
     """
-    held = held_names(model)
+    held = frozen_by_adapters(model)
     if count == 0:
         return held
     stack = _stack(model, count)
@@ -86,7 +86,7 @@ def frozen_names(model: nn.Module, count: int) -> frozenset[str]:
 
 
 @contextmanager
-def frozen(model: nn.Module, count: int) -> Iterator[list[nn.Parameter]]:
+def freeze(model: nn.Module, count: int) -> Iterator[list[nn.Parameter]]:
     """The parameters that are left to train; the others know no gradient meanwhile."""
     names = frozen_names(model, count)
     held = [parameter for name, parameter in model.named_parameters() if name in names]
@@ -99,7 +99,7 @@ def frozen(model: nn.Module, count: int) -> Iterator[list[nn.Parameter]]:
             parameter.requires_grad_(True)
 
 
-def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Encoded:
+def with_activations(model: nn.Module, count: int, data: EncodedTexts, folder: Path) -> EncodedTexts:
     """`data` with what the first `count` layers make of it, fp32 of shape (tokens of all texts, width): in memory, above
     MEMORY_BYTES in an unnamed file below `folder`."""
     stack = _stack(model, count)
@@ -114,31 +114,31 @@ def with_trunk(model: nn.Module, count: int, data: Encoded, folder: Path) -> Enc
             found = recorder.seen[mask.bool()].numpy()
             starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
             kept[starts] = found
-    return replace(data, trunk=kept, trunk_layers=count)
+    return replace(data, activations=kept, frozen_layers=count)
 
 
-def logits_above(model: nn.Module, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+def logits_from_activations(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
     """Shape (texts, classes), from the kept activations of `data` on."""
     ids, mask = data.batch(batch)
-    with played(model, data.trunk_layers) as player:
-        player.seen = activations(data, batch)
+    with replaying(model, data.frozen_layers) as player:
+        player.seen = frozen_activations(data, batch)
         result: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
     return result
 
 
-def activations(data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+def frozen_activations(data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
     """What is kept of a batch, fp32 of shape (texts, longest text among them, width); zeros at padding."""
-    if data.trunk is None:
+    if data.activations is None:
         raise ValueError("these texts have no kept activations")
     _, mask = data.batch(batch)
-    hidden = np.zeros((*mask.shape, data.trunk.shape[1]), np.float32)
+    hidden = np.zeros((*mask.shape, data.activations.shape[1]), np.float32)
     starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-    hidden[mask.bool().numpy()] = data.trunk[starts]
+    hidden[mask.bool().numpy()] = data.activations[starts]
     return torch.from_numpy(hidden)
 
 
 @contextmanager
-def played(model: nn.Module, count: int) -> Iterator["_ActivationPlayer"]:
+def replaying(model: nn.Module, count: int) -> Iterator["_ActivationPlayer"]:
     """The first `count` layers give what the player was told they saw."""
     stack = _stack(model, count)
     player = _ActivationPlayer(stack.layers[0])

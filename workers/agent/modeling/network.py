@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import hashed_words
-from workers.agent.modeling.freezing import logits_above
+from workers.agent.modeling.freezing import logits_from_activations
 from workers.agent.modeling.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError, DataError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 # Dropout and initial weights draw from torch's one global generator: whoever draws holds this, so that an agent that does
 # two things at once stays deterministic in both.
@@ -56,32 +56,32 @@ class Network:
     """Share of each target that training spreads over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567): a network that
     starts from nothing on a few thousand texts otherwise learns wrong labels by heart. Reported losses are without it."""
 
-    def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> Encoded:
+    def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> EncodedTexts:
         """DataError `unknown_label` when a label is none of the spec's classes."""
         # Tokenizers fail on no texts at all.
         ids = self.encode(texts) if texts else []
         if labels is None:
-            return Encoded.of(ids, None, self.pad_id, pad_left=self.pad_left)
+            return EncodedTexts.of(ids, None, self.pad_id, pad_left=self.pad_left)
         index = {label: i for i, label in enumerate(self.spec.labels)}
         unknown = sum(label not in index for label in labels)
         if unknown:
             raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
         classes = [index[label] for label in labels if label is not None]
-        return Encoded.of(ids, classes, self.pad_id, pad_left=self.pad_left)
+        return EncodedTexts.of(ids, classes, self.pad_id, pad_left=self.pad_left)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shape (texts, classes)."""
         result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
         return result
 
-    def judge(self, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
+    def batch_logits(self, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
         """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
-        if data.trunk is None:
+        if data.activations is None:
             return self.logits(*data.batch(batch))
-        return logits_above(self.model, data, batch)
+        return logits_from_activations(self.model, data, batch)
 
 
-def build(spec: ModelSpec, root: Root) -> Network:
+def build(spec: ModelSpec, root: SandboxRoot) -> Network:
     """A network on the CPU in evaluation mode. The same spec gives bit-identical weights on every machine of a kind.
 
     Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, lora_unavailable, and what
@@ -132,7 +132,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
     )
 
 
-def _pretrained(spec: ModelSpec, root: Root) -> Network:
+def _pretrained(spec: ModelSpec, root: SandboxRoot) -> Network:
     if spec.architecture not in _PRETRAINED:
         raise AgentError("model_unavailable", f"the architecture {spec.architecture!r} is 'base' or 'large', never pretrained")
     model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _names(spec.labels))

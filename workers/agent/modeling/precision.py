@@ -17,16 +17,16 @@ def has_bf16(kind: str, features: Mapping[str, object] | None = None) -> bool:
     return any(value is True and name.endswith("bf16") for name, value in known.items())
 
 
-def autocast(model: nn.Module, *, wanted: bool) -> torch.autocast:
+def autocast(model: nn.Module, *, enabled: bool) -> torch.autocast:
     """Matrix products in bf16, everything delicate and all weights in fp32; does nothing where unwanted or unsupported.
 
     Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", 2019, arXiv:1905.12322.
     """
     kind = next(model.parameters()).device.type
-    return torch.autocast(kind, torch.bfloat16, enabled=wanted and has_bf16(kind))
+    return torch.autocast(kind, torch.bfloat16, enabled=enabled and has_bf16(kind))
 
 
-def refusal(model: nn.Module) -> Decision | None:
+def missing_bf16_decision(model: nn.Module) -> Decision | None:
     """What a node says when bf16 was asked for and its hardware has none."""
     kind = next(model.parameters()).device.type
     if has_bf16(kind):

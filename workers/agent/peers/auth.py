@@ -28,7 +28,7 @@ class AuthMiddleware:
             caller = self._caller(scope)
             if caller is None:
                 error = AgentError("unauthorized", "the pass is missing or not one of this agent's", 401)
-                await refusal(error)(scope, receive, send)
+                await error_response(error)(scope, receive, send)
                 return
             scope["caller"] = caller
         # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
@@ -60,5 +60,5 @@ def _guarded(roles: Sequence[str], endpoint: Endpoint) -> Endpoint:
     return guarded
 
 
-def refusal(error: AgentError) -> Response:
+def error_response(error: AgentError) -> Response:
     return JSONResponse({"code": error.code, "message": error.message}, error.status)

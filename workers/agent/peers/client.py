@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from workers.agent.peers.tokens import Caller, issue
-from workers.agent.protocol.common import Peer, Receipt
+from workers.agent.protocol.common import Peer, UploadResult
 from workers.agent.runtime.errors import AgentError
 
 _CHUNK = 1 << 20
@@ -50,12 +50,14 @@ class PeerClient:
         """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""
         return self._client(peer, within_s)
 
-    async def pull(self, peer: Peer, digest: str, target: Path) -> int:
-        """Fetch a model file; returns its bytes. `pull_failed`, or `digest_mismatch` for other content than was named."""
-        return (await self.fetch(peer, digest, target))[0]
+    async def fetch_model(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
+        """Fetch a model file; return its size in bytes and the transfer's seconds.
 
-    async def fetch(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
-        """Like `pull`; returns bytes and the transfer's seconds. `wait_s` lets the peer wait until it has the model itself."""
+        The peer waits up to `wait_s` until it has the model itself.
+
+        Raises:
+            AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of `digest`.
+        """
         # Of its own: two requests may want the same model at once.
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ class PeerClient:
             part.unlink(missing_ok=True)
         return size, seconds
 
-    async def take(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
+    async def fetch_part(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
         """Wait for a part of another worker and fetch it; returns its bytes and the transfer's seconds, without the waiting.
 
         AgentError: `peer_slow` when it has not come within `within_s`, `peer_left` when the peer has given up the exchange,
@@ -117,7 +119,7 @@ class PeerClient:
             # Neither here nor gone: the way to the agent is broken (a proxy says so), as when it does not answer at all.
             raise httpx.ReadError(f"HTTP {response.status_code}")
 
-    async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> Receipt:
+    async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> UploadResult:
         """Send an update's file. `push_failed` when it did not arrive."""
         path = f"/trainings/{training_id}/rounds/{number}/updates/{node_id}"
         size = await asyncio.to_thread(lambda: source.stat().st_size)
@@ -127,7 +129,7 @@ class PeerClient:
                 response = await client.put(path, content=_chunks(source), headers=headers)
         except httpx.HTTPError as error:
             raise AgentError("push_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
-        return _read(peer, response, Receipt, "push_failed")
+        return _read(peer, response, UploadResult, "push_failed")
 
     async def ask(self, peer: Peer, path: str, question: BaseModel, answer: type[T], *, within_s: float) -> T:
         """Post a message to another agent. `peer_failed` when no proper answer comes."""

@@ -40,17 +40,17 @@ def read(key: str, token: str) -> Caller | None:
     return caller if hmac.compare_digest(issue(key, caller).encode(), token.encode()) else None
 
 
-def introduced(message: T, pass_at: Callable[[str], str]) -> T:
-    """The message with a pass for every peer in it that has none; `pass_at` gives the reader's pass at a node."""
-    return _introduced(message, pass_at)  # type: ignore[no-any-return]
+def with_tokens(message: T, token_at: Callable[[str], str]) -> T:
+    """The message with a pass for every peer in it that has none; `token_at` gives the reader's pass at a node."""
+    return _introduced(message, token_at)  # type: ignore[no-any-return]
 
 
-def _introduced(value: Any, pass_at: Callable[[str], str]) -> Any:
+def _introduced(value: Any, token_at: Callable[[str], str]) -> Any:
     match value:
         case Peer():
-            return value if value.token is not None else value.model_copy(update={"token": pass_at(value.node_id)})
+            return value if value.token is not None else value.model_copy(update={"token": token_at(value.node_id)})
         case BaseModel():
-            return value.model_copy(update={name: _introduced(part, pass_at) for name, part in value})
+            return value.model_copy(update={name: _introduced(part, token_at) for name, part in value})
         case list():
-            return [_introduced(part, pass_at) for part in value]
+            return [_introduced(part, token_at) for part in value]
     return value

@@ -10,21 +10,21 @@ from collections.abc import Callable
 
 import torch
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.network import Network
-from workers.agent.privacy.per_example import PerExample
-from workers.agent.privacy.secret import Secret
-from workers.agent.protocol.training import Privacy
+from workers.agent.privacy.per_example import PerExampleGradients
+from workers.agent.privacy.secret_random import SecretRandom
+from workers.agent.protocol.training import DpSgdSpec
 from workers.agent.runtime.errors import AgentError, StoppedError
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.strategies.fedprox import ProximalTerm
 
 
 def private_steps(
     network: Network,
-    data: Encoded,
-    plan: Privacy,
+    data: EncodedTexts,
+    plan: DpSgdSpec,
     optimizer: torch.optim.Optimizer,
-    proximal: Proximal | None,
+    proximal: ProximalTerm | None,
     hide: Callable[[torch.Tensor], torch.Tensor],
     stop: threading.Event,
     progress: Callable[[float], None],
@@ -39,7 +39,7 @@ def private_steps(
             f"the shard holds {len(data)} records; its privacy was planned for {plan.samples}. Stop and resume to plan anew"
         )
         raise AgentError("shard_changed", message)
-    secret, gradients = Secret(), PerExample(network, plan.max_grad_norm)
+    secret, gradients = SecretRandom(), PerExampleGradients(network, plan.max_grad_norm)
     parameters = dict(network.model.named_parameters())
     expected = plan.sampling_rate * plan.samples
     network.model.train()
@@ -50,7 +50,7 @@ def private_steps(
             batch = secret.sample(len(data), plan.sampling_rate)
             total = gradients.zeros()
             if len(batch):
-                ids = hide(data.batch(batch)[0]) if data.trunk is None else None
+                ids = hide(data.batch(batch)[0]) if data.activations is None else None
                 gradients.add(total, data, batch, ids)
             for name, tensor in total.items():
                 tensor.add_(secret.noise(tensor), alpha=plan.noise_multiplier * plan.max_grad_norm)

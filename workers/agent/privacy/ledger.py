@@ -8,7 +8,7 @@ from pathlib import Path
 _FILE = "privacy.json"
 
 
-def charge(folder: Path, number: int, steps: int) -> int:
+def record_steps(folder: Path, number: int, steps: int) -> int:
     """Add `steps` to round `number`; returns all that the round has spent here. On the disk before anything is sent."""
     path = folder / _FILE
     spent: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from workers.agent.datasets.batches import Encoded
-from workers.agent.modeling.freezing import activations, played
+from workers.agent.datasets.batches import EncodedTexts
+from workers.agent.modeling.freezing import frozen_activations, replaying
 from workers.agent.modeling.network import Network
 from workers.agent.privacy.unrolled import unrolled
 from workers.agent.runtime.errors import AgentError
@@ -25,7 +25,7 @@ _MASKED = torch.finfo(torch.float32).min
 _ARCHITECTURES_WITH_A_CHOICE_OF_ATTENTION = ("transformer", "gpt")
 
 
-class PerExample:
+class PerExampleGradients:
     """Sums of clipped per-example gradients of the parameters that are to be trained."""
 
     def __init__(self, network: Network, largest_norm: float) -> None:
@@ -59,7 +59,7 @@ class PerExample:
         names = [*self._trained, *([self._table] if self._table else [])]
         return {name: torch.zeros_like(model[name]) for name in names}
 
-    def add(self, total: dict[str, torch.Tensor], data: Encoded, batch: Any, ids: torch.Tensor | None = None) -> None:
+    def add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, ids: torch.Tensor | None = None) -> None:
         """Add the gradients of `batch` (indices into `data`), each scaled down to the largest norm; a gradient that is not
         finite counts as zero. `ids` replaces the texts' token ids, in the same shape."""
         for start in range(0, len(batch), self._at_once):
@@ -71,12 +71,12 @@ class PerExample:
                 own = own[:, -width:] if data.pad_left else own[:, :width]
             self._add(total, data, part, own)
 
-    def _add(self, total: dict[str, torch.Tensor], data: Encoded, batch: Any, hidden_ids: torch.Tensor | None) -> None:
+    def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, hidden_ids: torch.Tensor | None) -> None:
         texts, mask = data.batch(batch)
         texts = texts if hidden_ids is None else hidden_ids
-        above = activations(data, batch) if data.trunk is not None else None
+        above = frozen_activations(data, batch) if data.activations is not None else None
         with torch.no_grad():
-            by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.trunk_layers)
+            by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.frozen_layers)
             square = sum((gradient.flatten(1).square().sum(1) for gradient in by_name.values()), start=torch.zeros(len(batch)))
             if by_word is not None:
                 by_word = by_word.reshape(len(batch), texts.shape[1], -1)
@@ -106,7 +106,7 @@ class PerExample:
         if self._table is not None and self._words is not None:
             added = torch.zeros(*texts.shape, self._words.embedding_dim)
         with ExitStack() as wrapped:
-            player = wrapped.enter_context(played(model, layers)) if above is not None else None
+            player = wrapped.enter_context(replaying(model, layers)) if above is not None else None
             # Without its frozen layers the model counts the others anew.
             own = {now: parameter.detach() for now, parameter in model.named_parameters() if id(parameter) in names}
             back = {now: names[id(parameter)] for now, parameter in model.named_parameters() if id(parameter) in names}
@@ -138,10 +138,10 @@ class PerExample:
 
 def check(network: Network) -> None:
     """AgentError `differential_privacy_unavailable` where a model cannot be differentiated example by example."""
-    data = Encoded.of(
+    data = EncodedTexts.of(
         [[network.first_word_id] * 3, [network.first_word_id] * 2], [0, 1], network.pad_id, pad_left=network.pad_left
     )
-    gradients = PerExample(network, 1.0)
+    gradients = PerExampleGradients(network, 1.0)
     try:
         with gradients.prepared():
             gradients.add(gradients.zeros(), data, torch.arange(2).numpy())

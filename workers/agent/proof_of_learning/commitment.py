@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from workers.agent.protocol.training import Commitment
 
 
-def seed_word(seed: int, number: int) -> str:
+def batch_seed(seed: int, number: int) -> str:
     """What a round's batches are drawn from."""
     return f"{seed}/{number}"
 
@@ -24,7 +24,7 @@ def _link(previous: str, *parts: object) -> str:
 
 
 @dataclass(slots=True)
-class Chain:
+class CommitmentChain:
     """Links base digest and seed, then of each segment: end state (tensors.state_digest), mean loss, number of steps and the
     trace of the steps (trace.py)."""
 
@@ -35,7 +35,7 @@ class Chain:
     _steps: list[int] = field(default_factory=list)
     _traces: list[str] = field(default_factory=list)
 
-    def go_on(self, before: Commitment) -> None:
+    def resume(self, before: Commitment) -> None:
         """Take over what an agent had committed to before it was restarted."""
         self._segments, self._losses = [*before.segments], [*before.losses]
         self._steps, self._traces = [*before.steps], [*before.traces]
@@ -51,10 +51,10 @@ class Chain:
         found = Commitment(
             seed=self.seed, segments=self._segments, losses=self._losses, steps=self._steps, traces=self._traces, root=""
         )
-        return found.model_copy(update={"root": root_of(self.base_digest, found)})
+        return found.model_copy(update={"root": chain_root(self.base_digest, found)})
 
 
-def as_sent(commitment: Commitment, base_digest: str, state_digest: str) -> Commitment:
+def with_sent_state(commitment: Commitment, base_digest: str, state_digest: str) -> Commitment:
     """A commitment that ends with the state that the aggregator will see, where compression changed it on its way."""
     if commitment.segments and commitment.segments[-1] == state_digest:
         return commitment
@@ -66,10 +66,10 @@ def as_sent(commitment: Commitment, base_digest: str, state_digest: str) -> Comm
             "traces": [*commitment.traces, ""],
         }
     )
-    return found.model_copy(update={"root": root_of(base_digest, found)})
+    return found.model_copy(update={"root": chain_root(base_digest, found)})
 
 
-def root_of(base_digest: str, commitment: Commitment) -> str:
+def chain_root(base_digest: str, commitment: Commitment) -> str:
     """ValueError when the commitment's lists are not equally long."""
     root = _link("", base_digest, commitment.seed)
     for parts in zip(commitment.segments, commitment.losses, commitment.steps, commitment.traces, strict=True):
@@ -77,7 +77,7 @@ def root_of(base_digest: str, commitment: Commitment) -> str:
     return root
 
 
-def fault_of(
+def commitment_fault(
     commitment: Commitment | None, base_digest: str, end_digest: str, base_state_digest: str, *, compressed: bool = False
 ) -> str | None:
     """What is wrong with a commitment to an update whose state has `end_digest`; None when nothing is.
@@ -88,7 +88,7 @@ def fault_of(
     if commitment is None or not commitment.segments:
         return "the update comes without evidence of learning"
     try:
-        root = root_of(base_digest, commitment)
+        root = chain_root(base_digest, commitment)
     except ValueError:
         return "the commitment is incomplete"
     if root != commitment.root:

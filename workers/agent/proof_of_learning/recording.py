@@ -13,13 +13,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from workers.agent.proof_of_learning.commitment import Chain
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.commitment import CommitmentChain
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 from workers.agent.protocol.training import Commitment, LocalWork, TrainRound
 from workers.agent.storage import tensors
 
 SEGMENTS = 4
-REPLAY = "replay"
+REPLAY_FOLDER = "replay"
 ROUND = "round.json"
 
 
@@ -27,9 +27,9 @@ def checkpoint(folder: Path, segment: int) -> Path:
     return folder / f"{segment}.pt"
 
 
-def prepared(training_folder: Path, request: TrainRound) -> Path:
+def prepare_folder(training_folder: Path, request: TrainRound) -> Path:
     """The folder of a round's checkpoints, empty but for what was asked for; a round that is gone on with keeps its own."""
-    folder = training_folder / REPLAY
+    folder = training_folder / REPLAY_FOLDER
     if _is_of(folder, request):
         return folder
     forget(folder)
@@ -50,12 +50,18 @@ class SegmentRecorder:
     samples; fewer may come."""
 
     def __init__(
-        self, chain: Chain, model: nn.Module, frozen: Collection[str], planned: int, batch_size: int, folder: Path | None = None
+        self,
+        chain: CommitmentChain,
+        model: nn.Module,
+        frozen: Collection[str],
+        planned: int,
+        batch_size: int,
+        folder: Path | None = None,
     ) -> None:
         self._chain = chain
         # The tensors themselves: optimizers change them in place.
         self._state = tensors.state_of(model)
-        self._sampler = Sampler(self._state, frozen, chain.base_digest, chain.seed)
+        self._sampler = FingerprintSampler(self._state, frozen, chain.base_digest, chain.seed)
         self._ends = {round((index + 1) * planned / SEGMENTS) for index in range(SEGMENTS)} - {0}
         self._planned = planned
         self._batch_size = batch_size
@@ -76,10 +82,10 @@ class SegmentRecorder:
             "samples": self._samples,
         }
 
-    def go_on(self, record: dict[str, Any]) -> None:
+    def resume(self, record: dict[str, Any]) -> None:
         """Instead of `begin`: the agent was restarted, and its model and optimizer are as they were at this record."""
         before = Commitment(**record["commitment"])
-        self._chain.go_on(before)
+        self._chain.resume(before)
         self._segment, self._done = len(before.segments), record["done"]
         self._fingerprints = [*record["fingerprints"]]
         self._loss_sum, self._samples = record["loss_sum"], record["samples"]

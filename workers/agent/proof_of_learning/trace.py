@@ -14,13 +14,13 @@ import torch
 _VALUES = 1024
 
 
-class Sampler:
+class FingerprintSampler:
     """Draws the places once, among the tensors that are not `frozen`; new ones for each round."""
 
-    def __init__(self, state: Mapping[str, torch.Tensor], frozen: Collection[str], base_digest: str, seed_word: str) -> None:
+    def __init__(self, state: Mapping[str, torch.Tensor], frozen: Collection[str], base_digest: str, batch_seed: str) -> None:
         names = sorted(state.keys() - frozen)
         ends = np.cumsum([state[name].numel() for name in names])
-        seed = int.from_bytes(hashlib.sha256(f"{base_digest}/{seed_word}".encode()).digest()[:8])
+        seed = int.from_bytes(hashlib.sha256(f"{base_digest}/{batch_seed}".encode()).digest()[:8])
         drawn = np.unique(np.random.default_rng(seed).integers(0, int(ends[-1]), min(_VALUES, int(ends[-1]))))
         owner = np.searchsorted(ends, drawn, side="right")
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])

@@ -6,8 +6,8 @@ the control plane sees nothing but the JSON below. Shapes: a state dict maps par
 less than one (update.py).
 
     GET  /health                                     -> Health
-    POST /shards/check            ShardCheck         -> ShardReport           (worker: is the data usable?)
-    POST /trainings               TrainingInit       -> TrainingReady         (aggregator: first global model, or the last)
+    POST /shards/check            CheckShard         -> ShardReport           (worker: is the data usable?)
+    POST /trainings               InitTraining       -> InitTrainingResult         (aggregator: first global model, or the last)
     POST /rounds/aggregate        AggregateRound     -> AggregateReport       (aggregator: start to collect)
     POST /rounds/train            TrainRound         -> TrainReport           (worker: start local training)
     GET  /trainings/{t}/rounds/{n}?role=&wait=20     -> TrainReport | AggregateReport   (long poll: answers at the next change)

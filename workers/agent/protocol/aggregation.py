@@ -7,7 +7,7 @@ from pydantic import Field
 from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Message, ModelSpec, Peer
 from workers.agent.protocol.consensus import AuditRecord, Vote
 from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.protocol.training import Compression, Hyperparameters, TrainReport
 
 
@@ -50,7 +50,7 @@ class AggregateRound(Message):
     )
 
 
-class Drop(Message):
+class DropWorkers(Message):
     node_ids: list[str]
 
 
@@ -75,7 +75,7 @@ class AggregateReport(Message):
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None
     bytes_received: int | None = None
-    validation: Evaluation | None = Field(
+    validation: EvaluationResult | None = Field(
         None, description="new global model on the aggregator's validation file, if it has one"
     )
     decisions: list[Decision] = Field([], description="the aggregator's own")

@@ -67,11 +67,11 @@ class LinkUse(Message):
     seconds: float
 
 
-class Stopped(Message):
+class StopResult(Message):
     stopped: bool
 
 
-class Receipt(Message):
+class UploadResult(Message):
     accepted: bool
     bytes: int
     problem: AgentProblem | None = None

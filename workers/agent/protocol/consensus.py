@@ -5,7 +5,7 @@ from pydantic import Field
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
-class Score(Message):
+class ScoreUpdates(Message):
     """Judge updates on your own held-out samples. `candidates` maps node ids to the digests of their updates."""
 
     training_id: str
@@ -17,7 +17,7 @@ class Score(Message):
     limit: int = Field(128, description="held-out samples to look at, at most")
 
 
-class Effect(Message):
+class UpdateEffect(Message):
     """What an update changed on a voter's held-out samples, against the round's base."""
 
     change: float = Field(description="mean total variation between the two models' probabilities, 0..1")
@@ -25,12 +25,12 @@ class Effect(Message):
     error: float = Field(description="standard error of the gain over the samples")
 
 
-class Scores(Message):
+class ScoreResult(Message):
     node_id: str
     samples: int
     base: float = Field(description="accuracy of the round's base model")
     candidates: dict[str, float] = Field(description="accuracy of each candidate")
-    effects: dict[str, Effect] = Field({}, description="what each candidate changed")
+    effects: dict[str, UpdateEffect] = Field({}, description="what each candidate changed")
 
 
 class Vote(Message):
@@ -44,7 +44,7 @@ class Vote(Message):
     reason: str | None = Field(None, description="why not, in words")
 
 
-class Ballot(Message):
+class RequestVote(Message):
     """Shall `candidate` be the aggregator in `term`? `digest` is the last committed model; None before the first round."""
 
     training_id: str
@@ -60,7 +60,7 @@ class VoteResult(Message):
     holds: bool = Field(description="whether it has the last committed model")
 
 
-class Audit(Message):
+class AuditSegment(Message):
     """Do a segment of your round again, and keep what it was like after `step` of its steps."""
 
     training_id: str

@@ -17,5 +17,5 @@ class DataPath(Message):
     wait_s: float = Field(description="how long a worker waits for another's part")
 
 
-class Fallback(Message):
+class FallBackToStar(Message):
     reason: str

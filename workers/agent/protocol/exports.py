@@ -5,7 +5,7 @@ from pydantic import Field
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
-class Export(Message):
+class ExportModel(Message):
     training_id: str
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     model: ModelSpec
@@ -29,7 +29,7 @@ class ExportedFile(Message):
     sha256: str
 
 
-class Exported(Message):
+class ExportResult(Message):
     path: str
     bytes: int
     files: list[ExportedFile]

@@ -7,7 +7,7 @@ from pydantic import Field
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
-class Evaluation(Message):
+class EvaluationResult(Message):
     node_id: str
     digest: str
     samples: int
@@ -16,7 +16,7 @@ class Evaluation(Message):
     seconds: float
 
 
-class Evaluate(Message):
+class EvaluateModel(Message):
     training_id: str
     model: ModelSpec
     digest: str
@@ -33,7 +33,7 @@ class CalibrationSums(Message):
     even: list[float] = Field(description="of all labels alike, mean over the classes")
 
 
-class Predict(Message):
+class PredictTexts(Message):
     """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
 
     training_id: str
@@ -59,7 +59,7 @@ class TextPrediction(Message):
     confidence: float
 
 
-class Predictions(Message):
+class PredictionResult(Message):
     accuracy: float | None = None
     precision: float | None = None
     recall: float | None = None
@@ -73,7 +73,7 @@ class Predictions(Message):
     lost: list[str] = []
 
 
-class Infer(Message):
+class InferTexts(Message):
     training_id: str
     model: ModelSpec
     digest: str
@@ -86,7 +86,7 @@ class Infer(Message):
     engine: Literal["torch", "onnx"] = "torch"
 
 
-class Inference(Message):
+class InferenceResult(Message):
     node_id: str
     probabilities: list[list[float]] = Field(description="texts x classes")
     weight: float | None = Field(None, description="held-out accuracy of the model used, where measured")

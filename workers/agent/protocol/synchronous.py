@@ -32,7 +32,7 @@ class BeginAttempt(Message):
     wait_s: float
 
 
-class AttemptReady(Message):
+class BeginAttemptResult(Message):
     """`has_moments`: the optimizer's state that goes with the base is still here."""
 
     node_id: str
@@ -45,7 +45,7 @@ class StartSteps(Message):
     resume: bool
 
 
-class AttemptEnded(Message):
+class AttemptResult(Message):
     """`digest` of the model that the worker ended with, or its problem."""
 
     attempt: str

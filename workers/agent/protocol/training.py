@@ -10,7 +10,7 @@ from workers.agent.protocol.exchange import DataPath
 HELD_OUT_FRACTION = 0.1
 
 
-class ShardCheck(Message):
+class CheckShard(Message):
     dataset: str = Field(description="absolute path or glob inside the sandbox")
     labelled: bool = True
 
@@ -25,7 +25,7 @@ class ShardReport(Message):
     problem: AgentProblem | None = None
 
 
-class TrainingInit(Message):
+class InitTraining(Message):
     training_id: str
     model: ModelSpec
     base_digest: str | None = Field(None, description="continue from this global model; None starts a new one")
@@ -35,7 +35,7 @@ class TrainingInit(Message):
     private: bool = Field(False, description="whether the workers will train with differential privacy")
 
 
-class TrainingReady(Message):
+class InitTrainingResult(Message):
     digest: str
     parameters: int
     bytes: int
@@ -55,7 +55,7 @@ class Compression(Message):
         return self.values == "fp32" and not self.sparse
 
 
-class Privacy(Message):
+class DpSgdSpec(Message):
     """DP-SGD of one worker for one round: each of its `samples` records joins a step with probability `sampling_rate`."""
 
     samples: int
@@ -77,7 +77,7 @@ class Hyperparameters(Message):
     mixed_precision: bool = False
     freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
     hold_out: bool = Field(True, description="false: train on all samples")
-    privacy: Privacy | None = Field(None, description="train with differential privacy; nothing is held out then")
+    privacy: DpSgdSpec | None = Field(None, description="train with differential privacy; nothing is held out then")
 
 
 class LocalWork(Message):
@@ -146,7 +146,7 @@ class ReplicateModel(Message):
     head: Peer | None = Field(None, description="the head of the worker's group, which is asked first")
 
 
-class ReplicaStored(Message):
+class ReplicateResult(Message):
     node_id: str
     digest: str
     links: list[LinkUse] = []

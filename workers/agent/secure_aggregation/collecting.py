@@ -12,19 +12,19 @@ from contextlib import suppress
 
 import torch
 
-from workers.agent.runtime.errors import AgentError
-from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.secure_aggregation.messages import (
+from workers.agent.protocol.secure_aggregation import (
     LEAST_WORKERS,
-    Asking,
-    Delivered,
-    MaskKeys,
-    Roster,
-    SealedShares,
-    Survivors,
-    Unmasking,
-    threshold_of,
+    AdvertiseKeys,
+    AskSurvivors,
+    RevealShares,
+    RosterResult,
+    ShareSecrets,
+    SharesResult,
+    SurvivorsResult,
+    threshold_for,
 )
+from workers.agent.runtime.errors import AgentError
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 from workers.agent.secure_aggregation.summing import MaskedSum
 
 PHASES = ("keys", "shares", "updates", "unmasking", "over")
@@ -41,9 +41,9 @@ class SecureRound:
         self._waiting = set(workers)
         self._dropped: set[str] = set()
         self._news = asyncio.Event()
-        self._keys: dict[str, MaskKeys] = {}
+        self._keys: dict[str, AdvertiseKeys] = {}
         self._sealed: dict[str, dict[str, str]] = {}
-        self._told: dict[str, Unmasking] = {}
+        self._told: dict[str, RevealShares] = {}
         self._sum: MaskedSum | None = None
         self.problem: AgentError | None = None
 
@@ -87,7 +87,7 @@ class SecureRound:
         self._wake()
 
     def _next(self) -> None:
-        threshold = threshold_of(len(self._keys))
+        threshold = threshold_for(len(self._keys))
         here: Collection[str]
         match self._phase:
             case "keys":
@@ -129,45 +129,45 @@ class SecureRound:
         self._waiting.discard(node_id)
         self._wake()
 
-    async def take_keys(self, body: MaskKeys, wait_s: float) -> Roster:
+    async def add_keys(self, body: AdvertiseKeys, wait_s: float) -> RosterResult:
         if self._phase == "keys" and (body.node_id in self._waiting or body.node_id in self._keys):
             self._keys[body.node_id] = body
             self._came(body.node_id)
         if not await self._after("keys", wait_s):
-            return Roster(closed=False)
-        return Roster(closed=True, members=list(self._keys.values()))
+            return RosterResult(closed=False)
+        return RosterResult(closed=True, members=list(self._keys.values()))
 
-    async def take_shares(self, body: SealedShares, wait_s: float) -> Delivered:
+    async def add_shares(self, body: ShareSecrets, wait_s: float) -> SharesResult:
         if self._phase == "shares" and body.node_id in self._waiting:
             self._sealed[body.node_id] = body.shares
             self._came(body.node_id)
         if not await self._after("shares", wait_s):
-            return Delivered(closed=False)
+            return SharesResult(closed=False)
         boxes = {sender: shares[body.node_id] for sender, shares in self._sealed.items() if body.node_id in shares}
-        return Delivered(closed=True, shares=boxes)
+        return SharesResult(closed=True, shares=boxes)
 
-    def add(self, node_id: str, masked: Numbers) -> None:
+    def add(self, node_id: str, masked: FixedPointVector) -> None:
         if self._sum is None:
             raise AgentError("not_expected", "no masked update is waited for")
         self._sum.add(node_id, masked)
 
-    def has_added(self, node_id: str) -> None:
+    def mark_received(self, node_id: str) -> None:
         self._came(node_id)
 
-    async def tell_survivors(self, _: Asking, wait_s: float) -> Survivors:
+    async def report_survivors(self, _: AskSurvivors, wait_s: float) -> SurvivorsResult:
         if not await self._after("updates", wait_s):
-            return Survivors(closed=False)
-        return Survivors(closed=True, node_ids=self.survivors)
+            return SurvivorsResult(closed=False)
+        return SurvivorsResult(closed=True, node_ids=self.survivors)
 
-    async def take_unmasking(self, body: Unmasking, _: float) -> Survivors:
+    async def add_revealed_shares(self, body: RevealShares, _: float) -> SurvivorsResult:
         if self._phase == "unmasking" and body.node_id in self._waiting:
             self._told[body.node_id] = body
             self._came(body.node_id)
-        return Survivors(closed=True, node_ids=self.survivors)
+        return SurvivorsResult(closed=True, node_ids=self.survivors)
 
     def change(self) -> torch.Tensor:
         """The mean change, flat, fp64. AgentError `below_threshold`, `bad_shares`."""
         if self.problem is not None or self._sum is None:
             raise self.problem or AgentError("below_threshold", "no sum was made")
-        told: Sequence[Unmasking] = list(self._told.values())
+        told: Sequence[RevealShares] = list(self._told.values())
         return self._sum.change(told)

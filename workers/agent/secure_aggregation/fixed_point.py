@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 LARGEST = 8.0
 STEPS_PER_ONE = 2**27
-Numbers = NDArray[np.uint32]
+FixedPointVector = NDArray[np.uint32]
 
 
-def encode(change: torch.Tensor, share: float) -> tuple[Numbers, int]:
+def encode(change: torch.Tensor, share: float) -> tuple[FixedPointVector, int]:
     """(numbers, how many values were clipped) of a flat fp32 change; ValueError where one is not finite."""
     values = change.to(torch.float64)
     if not bool(torch.isfinite(values).all()):
@@ -24,6 +24,6 @@ def encode(change: torch.Tensor, share: float) -> tuple[Numbers, int]:
     return whole.numpy().astype(np.uint32), clipped
 
 
-def decode(total: Numbers) -> torch.Tensor:
+def decode(total: FixedPointVector) -> torch.Tensor:
     """The sum of shares, fp64: numbers above 2^31 are negative ones."""
     return torch.from_numpy(total.view(np.int32).astype(np.float64) / STEPS_PER_ONE)

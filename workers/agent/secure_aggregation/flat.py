@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from workers.agent.runtime.errors import AgentError
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State
 
@@ -30,11 +30,11 @@ def moved(base: State, frozen: Collection[str], step: torch.Tensor) -> State:
     return {**base, **after}
 
 
-def write(path: Path, masked: Numbers, report: str) -> None:
+def write(path: Path, masked: FixedPointVector, report: str) -> None:
     tensors.write_parts(path, {_NAME: torch.from_numpy(masked.view(np.int32))}, {"report": report})
 
 
-def read(path: Path, length: int) -> Numbers:
+def read(path: Path, length: int) -> FixedPointVector:
     """AgentError `wrong_shapes`, `malformed_update`."""
     try:
         found = tensors.read(path)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 
 SEED_BYTES = 32
 
@@ -38,7 +38,7 @@ def agreed(private: bytes, public: bytes, purpose: str) -> bytes:
     return HKDF(hashes.SHA256(), SEED_BYTES, None, purpose.encode()).derive(shared)
 
 
-def stream(seed: bytes, count: int) -> Numbers:
+def stream(seed: bytes, count: int) -> FixedPointVector:
     """`count` numbers that look random to whoever lacks the seed."""
     generator = Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor()
     return np.frombuffer(generator.update(bytes(4 * count)), "<u4").astype(np.uint32)

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
+from workers.agent.protocol.secure_aggregation import LEAST_WORKERS, AdvertiseKeys, RevealShares, threshold_for
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
-from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.secure_aggregation.messages import LEAST_WORKERS, MaskKeys, Unmasking, threshold_of
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 
 _POINT_BYTES = 66
 
@@ -25,17 +25,17 @@ class Participant:
         self._node_id = node_id
         self._run = run
         self._sealing, self._masking, self._seed = masks.new_private(), masks.new_private(), masks.new_seed()
-        self.keys = MaskKeys(
+        self.keys = AdvertiseKeys(
             node_id=node_id,
             sealing=masks.public_of(self._sealing).hex(),
             masking=masks.public_of(self._masking).hex(),
             samples=samples,
         )
-        self._roster: dict[str, MaskKeys] = {}
+        self._roster: dict[str, AdvertiseKeys] = {}
         self._held: dict[str, tuple[int, int]] = {}
         self._revealed = False
 
-    def share(self, roster: Sequence[MaskKeys]) -> dict[str, str]:
+    def share(self, roster: Sequence[AdvertiseKeys]) -> dict[str, str]:
         """Shares of the own secrets, sealed for each of the others. AgentError `not_in_the_sum`, `below_threshold`,
         `bad_keys`."""
         self._roster = {keys.node_id: keys for keys in sorted(roster, key=lambda keys: keys.node_id)}
@@ -46,7 +46,7 @@ class Participant:
         if len(roster) < LEAST_WORKERS:
             raise AgentError("below_threshold", f"{len(roster)} workers take part; a secure sum needs {LEAST_WORKERS}")
         points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
-        threshold = threshold_of(len(roster))
+        threshold = threshold_for(len(roster))
         seeds = shamir.split(self._seed, list(points.values()), threshold)
         keys = shamir.split(self._masking, list(points.values()), threshold)
         self._held[self._node_id] = (seeds[points[self._node_id]], keys[points[self._node_id]])
@@ -61,7 +61,7 @@ class Participant:
     def _sealing_key(self, other: str) -> bytes:
         return _agreed(self._sealing, self._roster[other].sealing, f"{self._run} seal")
 
-    def mask(self, change: torch.Tensor, delivered: Mapping[str, str]) -> tuple[Numbers, int]:
+    def mask(self, change: torch.Tensor, delivered: Mapping[str, str]) -> tuple[FixedPointVector, int]:
         """(the masked change, how many of its values were clipped). `delivered` is what the others sealed for this worker;
         they and it are whom the masks are for. AgentError `bad_share`, `not_finite`, `below_threshold`."""
         for sender, sealed in delivered.items():
@@ -72,7 +72,7 @@ class Participant:
             except ValueError:
                 raise AgentError("bad_share", f"what {sender} sealed cannot be opened") from None
             self._held[sender] = (int.from_bytes(opened[:_POINT_BYTES], "big"), int.from_bytes(opened[_POINT_BYTES:], "big"))
-        if len(self._held) < threshold_of(len(self._roster)):
+        if len(self._held) < threshold_for(len(self._roster)):
             raise AgentError("below_threshold", "too few workers have shared their secrets")
         everybody = sum(self._roster[node_id].samples for node_id in self._held)
         try:
@@ -87,17 +87,17 @@ class Participant:
             numbers = numbers + shared if self._node_id < other else numbers - shared
         return numbers, clipped
 
-    def reveal(self, survivors: Collection[str]) -> Unmasking:
+    def reveal(self, survivors: Collection[str]) -> RevealShares:
         """Shares that take the masks out of the sum of `survivors`' updates. Of each worker either the seed or the key is
         told, never both, and once: both together would open its update. AgentError `below_threshold`, `already_revealed`."""
         if self._revealed:
             raise AgentError("already_revealed", "this worker has told its shares already")
-        if self._node_id not in survivors or len(set(survivors) & self._held.keys()) < threshold_of(len(self._roster)):
+        if self._node_id not in survivors or len(set(survivors) & self._held.keys()) < threshold_for(len(self._roster)):
             raise AgentError("below_threshold", "too few updates have come to be unmasked")
         self._revealed = True
         seeds = {node_id: f"{held[0]:x}" for node_id, held in self._held.items() if node_id in survivors}
         keys = {node_id: f"{held[1]:x}" for node_id, held in self._held.items() if node_id not in survivors}
-        return Unmasking(node_id=self._node_id, seeds=seeds, keys=keys)
+        return RevealShares(node_id=self._node_id, seeds=seeds, keys=keys)
 
 
 def _agreed(private: bytes, public: str, purpose: str) -> bytes:

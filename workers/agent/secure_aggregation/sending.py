@@ -9,15 +9,15 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from workers.agent.peers.client import PeerClient
-from workers.agent.protocol.common import Decision, Receipt
+from workers.agent.protocol.common import Decision, UploadResult
+from workers.agent.protocol.secure_aggregation import AskSurvivors, RosterResult, ShareSecrets, SharesResult, SurvivorsResult
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.fixed_point import LARGEST
-from workers.agent.secure_aggregation.messages import Asking, Delivered, Roster, SealedShares, Survivors
 from workers.agent.secure_aggregation.participant import Participant
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates import norms
 from workers.agent.updates.validation import LARGEST_STEP
 
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SecureSender:
-    def __init__(self, node_id: str, exchange: PeerClient, store: Store) -> None:
+    def __init__(self, node_id: str, exchange: PeerClient, store: ModelStore) -> None:
         self._node_id = node_id
         self._peers = exchange
         self._store = store
@@ -37,7 +37,7 @@ class SecureSender:
 
     async def send(
         self, request: TrainRound, report: TrainReport, written: Path, stop: threading.Event
-    ) -> tuple[Receipt, list[Decision]]:
+    ) -> tuple[UploadResult, list[Decision]]:
         """Take part until the sum of the round can be unmasked. Not accepted: the others go on without this worker.
 
         AgentError `push_failed` when the aggregator does not go on; `not_finite`, `norm_exceeded` for an update that no sum
@@ -47,22 +47,22 @@ class SecureSender:
         person = Participant(self._node_id, run, report.samples or 0)
         await asyncio.to_thread(self._check, request, written)
         try:
-            roster = await self._closed(request, "keys", person.keys, Roster, stop)
-            shares = SealedShares(node_id=self._node_id, shares=person.share(roster.members))
-            delivered = await self._closed(request, "shares", shares, Delivered, stop)
+            roster = await self._closed(request, "keys", person.keys, RosterResult, stop)
+            shares = ShareSecrets(node_id=self._node_id, shares=person.share(roster.members))
+            delivered = await self._closed(request, "shares", shares, SharesResult, stop)
             path, clipped = await asyncio.to_thread(self._masked, request, report, written, person, delivered.shares)
         except AgentError as error:
             if error.code == "not_in_the_sum":
-                return Receipt(accepted=False, bytes=0, problem=error.problem), []
+                return UploadResult(accepted=False, bytes=0, problem=error.problem), []
             raise
         receipt = await self._peers.push(request.aggregator, request.training_id, request.round, self._node_id, path)
         if not receipt.accepted:
             return receipt, []
-        asking = Asking(node_id=self._node_id)
-        survivors = await self._closed(request, "survivors", asking, Survivors, stop)
+        asking = AskSurvivors(node_id=self._node_id)
+        survivors = await self._closed(request, "survivors", asking, SurvivorsResult, stop)
         told = person.reveal(survivors.node_ids)
         self._remember(request, survivors.node_ids)
-        await self._closed(request, "unmask", told, Survivors, stop)
+        await self._closed(request, "unmask", told, SurvivorsResult, stop)
         return receipt, _decisions(clipped)
 
     def _remember(self, request: TrainRound, survivors: list[str]) -> None:
@@ -75,7 +75,7 @@ class SecureSender:
 
     def _check(self, request: TrainRound, written: Path) -> None:
         """Nobody can look at a masked update: what is no honest training's must not go in."""
-        trained, base = tensors.read(written), tensors.read(self._store.need(request.base_digest))
+        trained, base = tensors.read(written), tensors.read(self._store.require(request.base_digest))
         step, own = norms.distance(trained, base)
         if not math.isfinite(step):
             raise AgentError("not_finite", "the update holds NaN or infinity")
@@ -85,7 +85,7 @@ class SecureSender:
     def _masked(
         self, request: TrainRound, report: TrainReport, written: Path, person: Participant, shares: dict[str, str]
     ) -> tuple[Path, int]:
-        base = tensors.read(self._store.need(request.base_digest))
+        base = tensors.read(self._store.require(request.base_digest))
         masked, clipped = person.mask(flat.change(tensors.read(written), base), shares)
         path = written.with_name(_FILE)
         flat.write(path, masked, report.model_dump_json())

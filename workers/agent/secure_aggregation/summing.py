@@ -4,29 +4,29 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from workers.agent.protocol.secure_aggregation import AdvertiseKeys, RevealShares, threshold_for
 from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import fixed_point, masks, shamir
-from workers.agent.secure_aggregation.fixed_point import Numbers
-from workers.agent.secure_aggregation.messages import MaskKeys, Unmasking, threshold_of
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 
 
 class MaskedSum:
     """Memory for one model, however many updates come. `sharers` are those whose masks are in the updates."""
 
-    def __init__(self, run: str, roster: Sequence[MaskKeys], sharers: Iterable[str]) -> None:
+    def __init__(self, run: str, roster: Sequence[AdvertiseKeys], sharers: Iterable[str]) -> None:
         self._run = run
         self._roster = {keys.node_id: keys for keys in sorted(roster, key=lambda keys: keys.node_id)}
         self._points = {node_id: point for point, node_id in enumerate(self._roster, start=1)}
         self._sharers = set(sharers)
-        self._threshold = threshold_of(len(self._roster))
-        self._total: Numbers | None = None
+        self._threshold = threshold_for(len(self._roster))
+        self._total: FixedPointVector | None = None
         self.added: set[str] = set()
 
-    def add(self, node_id: str, masked: Numbers) -> None:
+    def add(self, node_id: str, masked: FixedPointVector) -> None:
         self._total = masked.copy() if self._total is None else self._total + masked
         self.added.add(node_id)
 
-    def change(self, told: Sequence[Unmasking]) -> torch.Tensor:
+    def change(self, told: Sequence[RevealShares]) -> torch.Tensor:
         """The mean change of the model over those whose updates were added, weighted by samples; flat, fp64. AgentError
         `below_threshold` with fewer than the threshold's shares, `bad_shares`."""
         if len(told) < self._threshold or self._total is None:

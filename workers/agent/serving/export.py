@@ -8,24 +8,26 @@ from typing import Any
 
 import torch
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import hashed_words, models
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import ARCHITECTURES, Network
-from workers.agent.protocol.exports import Export, Exported, ExportedFile
+from workers.agent.protocol.exports import ExportedFile, ExportModel, ExportResult
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import int8_graph, onnx_graph
 from workers.agent.serving.int8_graph import QuantizationResult
 from workers.agent.serving.model_card import card
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
-def export(root: Root, store: Store, cache: ModelCache, request: Export, temperature: float | None = None) -> Exported:
+def export(
+    root: SandboxRoot, store: ModelStore, cache: ModelCache, request: ExportModel, temperature: float | None = None
+) -> ExportResult:
     """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
     target = root.exports / request.name
     part = root.exports / f".{request.name}.part"
@@ -33,7 +35,7 @@ def export(root: Root, store: Store, cache: ModelCache, request: Export, tempera
     part.mkdir(parents=True)
     try:
         with cache.lock:
-            network = cache.loaded(request.model, store.need(request.digest))
+            network = cache.load(request.model, store.require(request.digest))
             _save_model(network, part)
             _save_tokenizer(network, part)
             int8 = _save_graphs(cache, network, request, part) if request.onnx else None
@@ -46,13 +48,13 @@ def export(root: Root, store: Store, cache: ModelCache, request: Export, tempera
         ExportedFile(path=path.name, size=path.stat().st_size, sha256=tensors.file_digest(path))
         for path in sorted(target.iterdir())
     ]
-    return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
+    return ExportResult(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
 
 
-def _save_graphs(cache: ModelCache, network: Network, request: Export, folder: Path) -> QuantizationResult:
+def _save_graphs(cache: ModelCache, network: Network, request: ExportModel, folder: Path) -> QuantizationResult:
     """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
     onnx_graph.write(network, folder / "model.onnx")
-    held_out: Encoded | None = None
+    held_out: EncodedTexts | None = None
     if request.validation is not None:
         with suppress(AgentError):
             held_out = cache.samples(request.model, request.validation)

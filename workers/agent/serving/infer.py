@@ -6,22 +6,22 @@ from pathlib import Path
 
 import torch
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import calibration
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import HeldOutMetrics, measure, probabilities
+from workers.agent.modeling.held_out_metrics import HeldOutMetrics, measure, probabilities
 from workers.agent.modeling.network import Network
 from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.inference import CalibrationSums, Infer, Inference
+from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
-from workers.agent.serving.graph_cache import Graphs, engine_of
+from workers.agent.serving.graph_cache import GraphCache, engine_name
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import LOCAL_GRAPH, Store
+from workers.agent.storage.model_store import LOCAL_GRAPH, ModelStore
 from workers.agent.training.local_round import LOCAL_MODEL
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
+class _ServedModel:
     """The model that is asked: its file, its digest, and the name of its graphs."""
 
     path: Path
@@ -30,7 +30,9 @@ class _Served:
 
 
 class InferenceWorker:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache, graphs: Graphs, model_fetcher: ModelFetcher) -> None:
+    def __init__(
+        self, node_id: str, store: ModelStore, cache: ModelCache, graphs: GraphCache, model_fetcher: ModelFetcher
+    ) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
@@ -39,12 +41,12 @@ class InferenceWorker:
         # Of the own model's file as it was when it was last hashed.
         self._own: tuple[tuple[str, int, int], str] | None = None
 
-    async def infer(self, request: Infer) -> Inference:
+    async def infer(self, request: InferTexts) -> InferenceResult:
         """What is asked for of these texts; `unknown_model`, and what reading a dataset raises that weights are wanted of."""
-        await self._model_fetcher.need(request.training_id, request.digest, request.source)
+        await self._model_fetcher.ensure_model(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
-    def _infer(self, request: Infer) -> Inference:
+    def _infer(self, request: InferTexts) -> InferenceResult:
         with self._cache.lock:
             served = self._served(request)
             found, engine = self._table(request, served)
@@ -53,21 +55,21 @@ class InferenceWorker:
         temperature = None
         if request.local and calibration_sums is not None:
             temperature, calibration_sums = calibration.fit([calibration_sums], len(request.model.labels)), None
-        return Inference(
+        return InferenceResult(
             node_id=self._node_id,
-            probabilities=calibration.tempered(found, temperature).tolist(),
+            probabilities=calibration.apply_temperature(found, temperature).tolist(),
             weight=weight,
             temperature=temperature,
             calibration_sums=calibration_sums,
             engine=engine,
         )
 
-    def _served(self, request: Infer) -> _Served:
+    def _served(self, request: InferTexts) -> _ServedModel:
         own = self._store.folder(request.training_id) / LOCAL_MODEL
         if request.local and own.exists():
             digest = self._digest(own)
-            return _Served(own, digest, f"{LOCAL_GRAPH}{digest}")
-        return _Served(self._store.need(request.digest), request.digest, request.digest)
+            return _ServedModel(own, digest, f"{LOCAL_GRAPH}{digest}")
+        return _ServedModel(self._store.require(request.digest), request.digest, request.digest)
 
     def _digest(self, path: Path) -> str:
         stat = path.stat()
@@ -76,7 +78,7 @@ class InferenceWorker:
             self._own = (stamp, tensors.file_digest(path))
         return self._own[1]
 
-    def _table(self, request: Infer, served: _Served) -> tuple[torch.Tensor, str]:
+    def _table(self, request: InferTexts, served: _ServedModel) -> tuple[torch.Tensor, str]:
         texts = self._cache.network(request.model).encoded(request.texts)
         if request.engine == "torch":
             return probabilities(self._loaded(request, served), texts), "torch"
@@ -86,30 +88,30 @@ class InferenceWorker:
             lambda: self._loaded(request, served),
             lambda: self._held_out(request),
         )
-        return graph.probabilities(texts, len(request.model.labels)), engine_of(graph)
+        return graph.probabilities(texts, len(request.model.labels)), engine_name(graph)
 
-    def _loaded(self, request: Infer, served: _Served) -> Network:
-        return self._cache.loaded(request.model, served.path)
+    def _loaded(self, request: InferTexts, served: _ServedModel) -> Network:
+        return self._cache.load(request.model, served.path)
 
-    def _held_out(self, request: Infer) -> Encoded | None:
+    def _held_out(self, request: InferTexts) -> EncodedTexts | None:
         """None where this worker's samples cannot be read any more."""
         try:
             return self._cache.shard(request.model, request.dataset).held_out if request.dataset else None
         except AgentError:
             return None
 
-    def _curve(self, request: Infer, served: _Served) -> CalibrationSums | None:
+    def _curve(self, request: InferTexts, served: _ServedModel) -> CalibrationSums | None:
         try:
             calibration_sums = self._measured(request, served).calibration_sums
         except AgentError:
             return None
-        return calibration_sums if calibration.is_sound(calibration_sums) else None
+        return calibration_sums if calibration.is_valid(calibration_sums) else None
 
-    def _measured(self, request: Infer, served: _Served) -> HeldOutMetrics:
+    def _measured(self, request: InferTexts, served: _ServedModel) -> HeldOutMetrics:
         """Once for each model: a further prediction pays nothing for it. What reading the samples raises."""
-        known = self._cache.measured(served.digest)
+        known = self._cache.metrics_of(served.digest)
         if known is None:
             network = self._loaded(request, served)
             known = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
-            self._cache.remember(served.digest, known)
+            self._cache.store_metrics(served.digest, known)
         return known

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.agent.datasets.batches import Encoded
-from workers.agent.serving.onnx_graph import Graph
+from workers.agent.datasets.batches import EncodedTexts
+from workers.agent.serving.onnx_graph import OnnxGraph
 
 LEAST_AGREEMENT = 0.99
 _LOOK_AT = 1000
@@ -36,7 +36,7 @@ class QuantizationResult:
         return found if self.kept else f"left out: {found}, less than {LEAST_AGREEMENT:.0%}"
 
 
-def write(whole: Path, target: Path, held_out: Encoded | None, classes: int, threads: int) -> QuantizationResult:
+def write(whole: Path, target: Path, held_out: EncodedTexts | None, classes: int, threads: int) -> QuantizationResult:
     """Quantise the graph at `whole`, and leave it at `target` if it agrees."""
     if held_out is None or not len(held_out):
         return QuantizationResult(None, 0)
@@ -44,7 +44,7 @@ def write(whole: Path, target: Path, held_out: Encoded | None, classes: int, thr
     texts = held_out.first(_LOOK_AT)
     try:
         _quantize(whole, part)
-        labels = [Graph(path, threads).probabilities(texts, classes).argmax(1) for path in (whole, part)]
+        labels = [OnnxGraph(path, threads).probabilities(texts, classes).argmax(1) for path in (whole, part)]
         verdict = QuantizationResult(float((labels[0] == labels[1]).float().mean()), len(texts))
         if verdict.kept:
             part.replace(target)

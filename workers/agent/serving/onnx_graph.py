@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded, by_length
+from workers.agent.datasets.batches import EncodedTexts, by_length
 from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import Network
 from workers.agent.runtime.errors import AgentError
@@ -23,7 +23,7 @@ _TOLERANCE = 1e-4
 _BATCH = 64
 
 
-class _Logits(nn.Module):
+class _LogitsOnly(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -37,9 +37,9 @@ def write(network: Network, target: Path) -> None:
     """Export the network and prove the file against it. AgentError `onnx_failed` when the two disagree."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    example = Encoded.of([[5, 6, 7], [8, 9]], None, network.pad_id, pad_left=network.pad_left).batch(np.arange(2))
+    example = EncodedTexts.of([[5, 6, 7], [8, 9]], None, network.pad_id, pad_left=network.pad_left).batch(np.arange(2))
     dynamic = {0: "texts", 1: "tokens"}
-    module = _Logits(merged(network.model)).eval()
+    module = _LogitsOnly(merged(network.model)).eval()
     try:
         with _EXPORTING, torch.no_grad():
             torch.onnx.export(
@@ -53,9 +53,9 @@ def write(network: Network, target: Path) -> None:
                 dynamo=False,
             )
             texts = [[5, 9, 6, 8, 7, 5, 6], [5, 8, 6], [5, 9, 9, 8, 6]]
-            ids, mask = Encoded.of(texts, None, network.pad_id, pad_left=network.pad_left).batch(np.arange(len(texts)))
+            ids, mask = EncodedTexts.of(texts, None, network.pad_id, pad_left=network.pad_left).batch(np.arange(len(texts)))
             expected = module(ids, mask).numpy()
-        found = Graph(part, threads=1).run(ids.numpy(), mask.numpy())
+        found = OnnxGraph(part, threads=1).run(ids.numpy(), mask.numpy())
         if float(np.abs(found - expected).max()) > _TOLERANCE:
             raise AgentError("onnx_failed", "the ONNX graph does not compute what the model does", 500)
         part.replace(target)
@@ -63,7 +63,7 @@ def write(network: Network, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-class Graph:
+class OnnxGraph:
     """A graph loaded into ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -78,7 +78,7 @@ class Graph:
     def run(self, ids: Any, mask: Any) -> Any:
         return self._session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
 
-    def probabilities(self, data: Encoded, classes: int) -> torch.Tensor:
+    def probabilities(self, data: EncodedTexts, classes: int) -> torch.Tensor:
         """Shape (texts, classes), in the texts' order."""
         result = torch.empty(len(data), classes)
         for batch in by_length(data.lengths, _BATCH):

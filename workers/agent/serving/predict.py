@@ -16,36 +16,43 @@ from workers.agent.datasets import shards
 from workers.agent.modeling import calibration
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.inference import CalibrationSums, Infer, Inference, Predict, Predictions, TextPrediction
+from workers.agent.protocol.inference import (
+    CalibrationSums,
+    InferenceResult,
+    InferTexts,
+    PredictionResult,
+    PredictTexts,
+    TextPrediction,
+)
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import combine
 from workers.agent.serving.calibrator import Calibrator
-from workers.agent.serving.metrics import figures
-from workers.agent.storage.model_store import Store
+from workers.agent.serving.label_metrics import figures
+from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 300.0
 
 
 class Predictor:
-    def __init__(self, exchange: PeerClient, root: Root, store: Store, calibrator: Calibrator) -> None:
+    def __init__(self, exchange: PeerClient, root: SandboxRoot, store: ModelStore, calibrator: Calibrator) -> None:
         self._peers = exchange
         self._root = root
         self._store = store
         self._calibrator = calibrator
 
-    async def predict(self, request: Predict) -> Predictions:
+    async def predict(self, request: PredictTexts) -> PredictionResult:
         """AgentError: what reading `input_data` raises, or `nodes_unreachable`."""
         started = time.perf_counter()
-        self._store.need(request.digest)
+        self._store.require(request.digest)
         texts, labels = await asyncio.to_thread(self._input, request)
         split = request.aggregation == "global"
         found = await (self._split(request, texts) if split else self._all(request, texts))
         # Before calibration: rounding must not change a label.
         best = found.table.argmax(1)
-        sure = calibration.tempered(found.table, found.temperature).gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
+        sure = calibration.apply_temperature(found.table, found.temperature).gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
         said = [request.model.labels[index] for index in best.tolist()]
-        return Predictions(
+        return PredictionResult(
             predictions=[
                 TextPrediction(text=text, sentiment=label, confidence=confidence)
                 for text, label, confidence in zip(texts, said, sure.tolist(), strict=True)
@@ -59,7 +66,7 @@ class Predictor:
             **(figures(labels, said) if labels else {}),
         )
 
-    def _input(self, request: Predict) -> tuple[list[str], list[str] | None]:
+    def _input(self, request: PredictTexts) -> tuple[list[str], list[str] | None]:
         """Texts, and their labels when all have one."""
         if request.input_data is None:
             return list(request.inputs or []), None
@@ -67,12 +74,12 @@ class Predictor:
         labels = [label for label in found.labels if label is not None]
         return found.texts, labels if len(labels) == len(found) else None
 
-    async def _split(self, request: Predict, texts: list[str]) -> "_Found":
+    async def _split(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         """Shares of the texts for each worker; a lost worker's share goes to the others."""
         calibration_sums = await asyncio.to_thread(
             self._calibrator.calibration_sums, request.model, request.digest, request.validation
         )
-        found = _Found(torch.empty(len(texts), len(request.model.labels)))
+        found = _CombinedAnswer(torch.empty(len(texts), len(request.model.labels)))
         left, peers = list(range(len(texts))), list(request.workers)
         while left:
             if not peers:
@@ -97,18 +104,18 @@ class Predictor:
         )
         return found
 
-    async def _all(self, request: Predict, texts: list[str]) -> "_Found":
+    async def _all(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         answers = await asyncio.gather(*(self._ask(request, peer, texts, None) for peer in request.workers))
         present = [answer for answer in answers if answer is not None]
         if not present:
             raise AgentError("nodes_unreachable", "no worker answers", 502)
         lost = [peer.node_id for peer, answer in zip(request.workers, answers, strict=True) if answer is None]
-        return _Found(_combined(request, present), present, lost)
+        return _CombinedAnswer(_combined(request, present), present, lost)
 
     async def _ask(
-        self, request: Predict, peer: Peer, texts: Sequence[str], calibration_sums: CalibrationSums | None
-    ) -> Inference | None:
-        question = Infer(
+        self, request: PredictTexts, peer: Peer, texts: Sequence[str], calibration_sums: CalibrationSums | None
+    ) -> InferenceResult | None:
+        question = InferTexts(
             training_id=request.training_id,
             model=request.model,
             digest=request.digest,
@@ -121,7 +128,7 @@ class Predictor:
             engine=request.engine,
         )
         try:
-            answer = await self._peers.ask(peer, "/inferences", question, Inference, within_s=_WITHIN_S)
+            answer = await self._peers.ask(peer, "/inferences", question, InferenceResult, within_s=_WITHIN_S)
         except AgentError:
             return None
         # Whose answer it is says the way to it, not the answer.
@@ -129,16 +136,16 @@ class Predictor:
 
 
 @dataclass(slots=True)
-class _Found:
+class _CombinedAnswer:
     """Probabilities (texts, classes) before calibration, and whose they are."""
 
     table: torch.Tensor
-    answers: list[Inference] = field(default_factory=list)
+    answers: list[InferenceResult] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     temperature: float | None = None
 
 
-def _is_table(answer: Inference, texts: int, model: ModelSpec) -> bool:
+def _is_table(answer: InferenceResult, texts: int, model: ModelSpec) -> bool:
     """A worker's word is not taken for its answer's form: so many rows of so many shares, and a weight that is one."""
     rows = answer.probabilities
     weighs = answer.weight is None or 0 <= answer.weight <= 1
@@ -146,7 +153,7 @@ def _is_table(answer: Inference, texts: int, model: ModelSpec) -> bool:
     return weighs and table
 
 
-def _combined(request: Predict, answers: Sequence[Inference]) -> torch.Tensor:
+def _combined(request: PredictTexts, answers: Sequence[InferenceResult]) -> torch.Tensor:
     tables = [torch.tensor(answer.probabilities) for answer in answers]
     match request.aggregation:
         case "mean":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.tensors import State, StoredTensors
+from workers.agent.storage.tensors import State, StoredFile
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -19,7 +19,7 @@ _LOOK_S = 0.02
 LOCAL_GRAPH = "local-"
 
 
-class Store:
+class ModelStore:
     """Models by digest. Safe to use from several threads: files appear whole, under their final name."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class Store:
             raise AgentError("bad_digest", "a digest is 64 hexadecimal digits")
         return self.folder(training_id) / f"{digest}.safetensors"
 
-    def memory(self, training_id: str, digest: str) -> Path:
+    def optimizer_state_path(self, training_id: str, digest: str) -> Path:
         """Where the server optimiser's state belongs that goes with a global model; it is pruned with the model."""
         return self.path(training_id, digest).with_suffix(".server.safetensors")
 
@@ -54,25 +54,20 @@ class Store:
                 return path
         return None
 
-    def need(self, digest: str) -> Path:
+    def require(self, digest: str) -> Path:
         path = self.find(digest)
         if path is None:
             raise AgentError("unknown_model", "this agent has no model of that digest", 404)
         return path
 
-    async def awaited(self, digest: str, wait_s: float) -> Path:
+    async def wait_for(self, digest: str, wait_s: float) -> Path:
         """Like `need`, but a model that is on its way here is waited for."""
         end = time.monotonic() + wait_s
         while self.find(digest) is None and time.monotonic() < end:  # noqa: ASYNC110 - threads make these files, and pulls
             await asyncio.sleep(_LOOK_S)
-        return self.need(digest)
+        return self.require(digest)
 
-    def training_of(self, digest: str) -> str | None:
-        """The training that a global model belongs to."""
-        path = self.find(digest)
-        return path.parent.name if path is not None and path.parent.name != _UPDATES else None
-
-    def save(self, training_id: str, state: State) -> StoredTensors:
+    def save(self, training_id: str, state: State) -> StoredFile:
         """Publish a state under its own digest. It is on the disk before it has its name: a power cut leaves no empty model."""
         part = self.folder(training_id) / f".{uuid.uuid4().hex}.safetensors"
         saved = tensors.write(part, state)

@@ -15,7 +15,7 @@ State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensors:
+class StoredFile:
     digest: str
     bytes: int
 
@@ -39,7 +39,7 @@ def read(path: Path) -> State:
     return load_file(path)
 
 
-class OnDisk(Mapping[str, torch.Tensor]):
+class LazyState(Mapping[str, torch.Tensor]):
     """A state whose tensors are read one by one, when they are asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -57,20 +57,20 @@ class OnDisk(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredTensors:
+def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
     """Write a safetensors file, whole or not at all, also beside other writers of the same path. Without metadata, whose order
     is safetensors' own, equal states give equal bytes."""
     return write_parts(path, {name: tensor.to(torch.float32) for name, tensor in state.items()}, metadata)
 
 
-def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredTensors:
+def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
     """As `write`, with each tensor in its own type."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     contiguous = {name: tensor.contiguous() for name, tensor in parts.items()}
     try:
         save_file(_unshared(contiguous), part, {"format": "pt", **(metadata or {})})
-        saved = StoredTensors(file_digest(part), part.stat().st_size)
+        saved = StoredFile(file_digest(part), part.stat().st_size)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

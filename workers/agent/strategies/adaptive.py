@@ -12,15 +12,15 @@ import torch
 
 from workers.agent.storage.tensors import State
 
-Second = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+SecondMoment = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(v, D squared, b2) -> the new v."""
 
 
 @dataclass(frozen=True, slots=True)
-class Adaptive:
+class AdaptiveOptimizer:
     """A server optimiser; its memory holds `m/<name>` and `v/<name>` for each parameter."""
 
-    second: Second
+    second: SecondMoment
     learning_rate: float
     beta_1: float
     beta_2: float

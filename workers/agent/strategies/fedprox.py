@@ -7,7 +7,7 @@ loss plus mu/2 ||w - w_global||^2. Only the gradient of the second term is neede
 from torch import nn
 
 
-class Proximal:
+class ProximalTerm:
     """Holds a copy of the trainable parameters as the round began: memory for one more model."""
 
     def __init__(self, model: nn.Module, mu: float) -> None:

@@ -11,7 +11,7 @@ from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage.tensors import State
 from workers.agent.strategies import fedadagrad, fedadam, fedyogi
-from workers.agent.strategies.adaptive import Adaptive, Second
+from workers.agent.strategies.adaptive import AdaptiveOptimizer, SecondMoment
 from workers.agent.strategies.bulyan import bulyan
 from workers.agent.strategies.diloco import OuterNesterov
 from workers.agent.strategies.fedavgm import ServerMomentum
@@ -20,7 +20,7 @@ from workers.agent.strategies.median import median
 from workers.agent.strategies.multi_krum import multi_krum
 from workers.agent.strategies.trimmed_mean import trimmed_mean
 
-Rule = Callable[[Sequence[Mapping[str, torch.Tensor]]], State]
+CombineRule = Callable[[Sequence[Mapping[str, torch.Tensor]]], State]
 
 
 class ServerOptimizer(Protocol):
@@ -35,11 +35,11 @@ class Strategy:
     """`rule` combines updates that must all be at hand; None is the weighted mean, which streams. `server` is the step from
     the base towards the combined model; None takes the combined model as it is."""
 
-    rule: Rule | None = None
+    rule: CombineRule | None = None
     server: ServerOptimizer | None = None
 
 
-def strategy_of(spec: StrategySpec) -> Strategy:
+def build_strategy(spec: StrategySpec) -> Strategy:
     """AgentError `strategy_unavailable` for a name that is not in the table."""
     make = _TABLE.get(spec.name)
     if make is None:
@@ -47,10 +47,10 @@ def strategy_of(spec: StrategySpec) -> Strategy:
     return make(spec)
 
 
-def _adaptive(second: Second, spec: StrategySpec) -> Strategy:
+def _adaptive(second: SecondMoment, spec: StrategySpec) -> Strategy:
     beta_2 = spec.server_beta_2 if spec.server_beta_2 is not None else 0.0
     rate, beta_1, tau = _need(spec.server_learning_rate), _need(spec.server_beta_1), _need(spec.server_tau)
-    return Strategy(server=Adaptive(second, rate, beta_1, beta_2, tau))
+    return Strategy(server=AdaptiveOptimizer(second, rate, beta_1, beta_2, tau))
 
 
 def _need(value: float | None) -> float:

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.long_poll import PollableReport
@@ -41,7 +41,7 @@ class BrokenError(Exception):
 class Attempt:
     box: Inbox
     peers: list[Peer]
-    ended: dict[str, AttemptEnded] = field(default_factory=dict)
+    ended: dict[str, AttemptResult] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     broken: BrokenError | None = None
 
@@ -81,7 +81,7 @@ class AttemptRunner:
         self._calls = calls
         self._cache = cache
 
-    async def conduct(self, found: SyncRound, peers: list[Peer], data: Encoded) -> tuple[Attempt, list[LinkUse]]:
+    async def conduct(self, found: SyncRound, peers: list[Peer], data: EncodedTexts) -> tuple[Attempt, list[LinkUse]]:
         """To its end; returns it, and what this node sent for it. BrokenError where it must be made again, AgentError where
         it would end the same way, StoppedError."""
         made = Attempt(Inbox(uuid.uuid4().hex, 4 * await asyncio.to_thread(self._length, found.request)), peers)
@@ -109,12 +109,12 @@ class AttemptRunner:
             return length(self._cache.network(request.model))
 
     @staticmethod
-    def _content(data: Encoded) -> str:
+    def _content(data: EncodedTexts) -> str:
         digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
         digest.update(b"" if data.labels is None else data.labels.tobytes())
         return digest.hexdigest()
 
-    def _begins(self, found: SyncRound, made: Attempt, data: Encoded) -> dict[str, BeginAttempt]:
+    def _begins(self, found: SyncRound, made: Attempt, data: EncodedTexts) -> dict[str, BeginAttempt]:
         request, peers = found.request, made.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]
@@ -157,7 +157,7 @@ class AttemptRunner:
             raise BrokenError("; ".join(lost.values()) or "stopped", lost)
         return good
 
-    def _resumes(self, found: SyncRound, begun: Sequence[AttemptReady]) -> bool:
+    def _resumes(self, found: SyncRound, begun: Sequence[BeginAttemptResult]) -> bool:
         """Whether the optimizer goes on from the round before: only where every worker still has its state."""
         if all(one.has_moments for one in begun):
             return True

@@ -8,9 +8,9 @@ from contextlib import suppress
 import httpx
 
 from workers.agent.peers.client import PeerClient
-from workers.agent.protocol.aggregation import Drop
-from workers.agent.protocol.common import LinkUse, Peer, Stopped
-from workers.agent.protocol.synchronous import AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.aggregation import DropWorkers
+from workers.agent.protocol.common import LinkUse, Peer, StopResult
+from workers.agent.protocol.synchronous import BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.runtime.errors import AgentError
 
 _BEGIN_S = 120.0
@@ -25,11 +25,11 @@ class Calls:
     def __init__(self, exchange: PeerClient) -> None:
         self._peers = exchange
 
-    async def begin(self, peer: Peer, message: BeginAttempt) -> AttemptReady:
-        return await self._peers.ask(peer, "/synchronous/begin", message, AttemptReady, within_s=_BEGIN_S)
+    async def begin(self, peer: Peer, message: BeginAttempt) -> BeginAttemptResult:
+        return await self._peers.ask(peer, "/synchronous/begin", message, BeginAttemptResult, within_s=_BEGIN_S)
 
-    async def go(self, peer: Peer, message: StartSteps) -> Stopped:
-        return await self._peers.ask(peer, "/synchronous/go", message, Stopped, within_s=_TELL_S)
+    async def go(self, peer: Peer, message: StartSteps) -> StopResult:
+        return await self._peers.ask(peer, "/synchronous/go", message, StopResult, within_s=_TELL_S)
 
     async def alive(self, peer: Peer, attempt: str) -> bool:
         """Whether a worker is still in an attempt: False where its agent was restarted. AgentError where it does not answer."""
@@ -59,7 +59,7 @@ class Calls:
 
         async def one(peer: Peer) -> None:
             with suppress(AgentError):
-                nobody = Drop(node_ids=[])
-                await self._peers.ask(peer, f"/trainings/{training_id}/stop", nobody, Stopped, within_s=_TELL_S)
+                nobody = DropWorkers(node_ids=[])
+                await self._peers.ask(peer, f"/trainings/{training_id}/stop", nobody, StopResult, within_s=_TELL_S)
 
         await asyncio.gather(*map(one, peers))

@@ -8,27 +8,27 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.synchronous import AttemptEnded
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, StopResult
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.synchronous import AttemptResult
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.attempt import Attempt, AttemptRunner, BrokenError, SyncRound
 from workers.agent.synchronous.calls import Calls
 from workers.agent.synchronous.connections import Inbox
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _MOST_ATTEMPTS = 5
-Validate = Callable[[AggregateRound, str], Awaitable[Evaluation | None]]
+Validate = Callable[[AggregateRound, str], Awaitable[EvaluationResult | None]]
 
 
 class SyncCoordinator:
@@ -38,7 +38,7 @@ class SyncCoordinator:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         validate: Validate,
         log: Log,
@@ -61,9 +61,9 @@ class SyncCoordinator:
         same = found is not None and found.key == (request.training_id, request.round)
         if found is not None and same and found.report.state in ("collecting", "done"):
             return found.report
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         if found is None or found.key[0] != request.training_id:
-            self._cache.forget_data()
+            self._cache.clear_data()
         if found is not None and found.task is not None:
             found.stop.set()
             await asyncio.gather(found.task, return_exceptions=True)
@@ -108,14 +108,14 @@ class SyncCoordinator:
         made = self._round.attempt if self._round is not None else None
         return made.box if made is not None and made.box.attempt == attempt else None
 
-    async def ended(self, body: AttemptEnded) -> Stopped:
+    async def ended(self, body: AttemptResult) -> StopResult:
         made = self._round.attempt if self._round is not None else None
         if made is None or made.box.attempt != body.attempt:
-            return Stopped(stopped=True)
+            return StopResult(stopped=True)
         made.ended[body.report.node_id] = body
         if body.problem is not None or len(made.ended) == len(made.peers):
             made.over.set()
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
     async def _run(self, found: SyncRound) -> None:
         try:
@@ -164,9 +164,9 @@ class SyncCoordinator:
                 return
         raise AgentError("attempts_exhausted", f"the round broke {_MOST_ATTEMPTS} times")
 
-    def _pooled(self, request: AggregateRound) -> Encoded:
+    def _pooled(self, request: AggregateRound) -> EncodedTexts:
         with self._cache.lock:
-            self._cache.loaded(request.model, self._store.need(request.base_digest))
+            self._cache.load(request.model, self._store.require(request.base_digest))
             return self._cache.shard(request.model, request.dataset).training
 
     async def _publish(self, found: SyncRound, made: Attempt, links: list[LinkUse], started: float) -> None:
@@ -177,8 +177,8 @@ class SyncCoordinator:
         digest = digests.pop() or ""
         publishing = time.perf_counter()
         target = self._store.path(request.training_id, digest)
-        size, seconds = await self._peers.fetch(made.peers[0], digest, target)
-        await asyncio.to_thread(lambda: sound(target, tensors.read(self._store.need(request.base_digest))))
+        size, seconds = await self._peers.fetch_model(made.peers[0], digest, target)
+        await asyncio.to_thread(lambda: read_sound_state(target, tensors.read(self._store.require(request.base_digest))))
         links = [*links, LinkUse(source=made.peers[0].node_id, target=self._node_id, bytes=size, seconds=seconds)]
         links += [link for report in reports for link in report.links]
         aggregate_seconds = time.perf_counter() - publishing

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.protocol.training import Hyperparameters
@@ -34,7 +34,7 @@ class Replica:
     def __init__(
         self,
         network: Network,
-        data: Encoded,
+        data: EncodedTexts,
         wanted: Hyperparameters,
         number: int,
         place: int,
@@ -65,7 +65,7 @@ class Replica:
         with RNG, torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
             ids, mask = self._data.batch(batch)
-            with precision.autocast(network.model, wanted=self._wanted.mixed_precision):
+            with precision.autocast(network.model, enabled=self._wanted.mixed_precision):
                 logits = network.logits(hidden(network, ids), mask).float()
             loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing, reduction="sum")
             (loss * weight).backward()

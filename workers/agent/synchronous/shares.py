@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.network import Network
 from workers.agent.runtime.errors import AgentError
 
@@ -31,7 +31,7 @@ def batches(size: int, count: int, place: int, seed: Sequence[int]) -> list[NDAr
     return cut[::-1] if place % 2 else cut
 
 
-def packed(data: Encoded, indices: NDArray[np.int64]) -> bytes:
+def packed(data: EncodedTexts, indices: NDArray[np.int64]) -> bytes:
     """Some samples as they travel: token ids and classes, no texts."""
     part = data.take(indices)
     if part.labels is None:
@@ -39,7 +39,7 @@ def packed(data: Encoded, indices: NDArray[np.int64]) -> bytes:
     return save({"ids": part.ids, "offsets": part.offsets, "labels": part.labels})
 
 
-def unpacked(body: bytes, network: Network) -> Encoded:
+def unpacked(body: bytes, network: Network) -> EncodedTexts:
     """AgentError `bad_share` for a body that `packed` could not have made for this network."""
     try:
         found = load(body)
@@ -49,4 +49,4 @@ def unpacked(body: bytes, network: Network) -> Encoded:
     fits = len(labels) and len(offsets) == len(labels) + 1 and offsets[0] == 0 and offsets[-1] == len(ids)
     if not fits or (np.diff(offsets) < 0).any() or labels.min() < 0 or labels.max() >= len(network.spec.labels):
         raise AgentError("bad_share", "the samples have the wrong form")
-    return Encoded(ids, offsets, labels, network.pad_id, network.pad_left)
+    return EncodedTexts(ids, offsets, labels, network.pad_id, network.pad_left)

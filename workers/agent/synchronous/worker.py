@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Stopped
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, StopResult
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.autonomy import take_pending_decisions
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous import shares
 from workers.agent.synchronous.allreduce import ALL_REDUCE, AllReduceContext
 from workers.agent.synchronous.connections import Inbox, PeerConnections
@@ -61,7 +61,7 @@ class SyncWorker:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         cache: ModelCache,
         model_fetcher: ModelFetcher,
         log: Log,
@@ -77,10 +77,10 @@ class SyncWorker:
         # Of its own: requests that wait for the shelf may fill the common pool, and would keep out who has it.
         self._thread = ThreadPoolExecutor(1, "synchronous")
         self._attempt: _WorkerAttempt | None = None
-        self._share: tuple[str, Encoded] | None = None
+        self._share: tuple[str, EncodedTexts] | None = None
         self._moments: tuple[str, dict[str, Any]] | None = None
 
-    async def begin(self, request: BeginAttempt) -> AttemptReady:
+    async def begin(self, request: BeginAttempt) -> BeginAttemptResult:
         """Get ready for an attempt: an older one ends, the base is fetched. AgentError `pull_failed`."""
         await self._end_old()
         report = TrainReport(
@@ -90,10 +90,10 @@ class SyncWorker:
             state="running",
             decisions=take_pending_decisions(self._pending_decisions),
         )
-        links = await self._model_fetcher.need(request.training_id, request.base_digest, request.aggregator)
+        links = await self._model_fetcher.ensure_model(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
         self._attempt = _WorkerAttempt(request, Inbox(request.attempt, limit), PollableReport(report, "running"), links)
-        return AttemptReady(
+        return BeginAttemptResult(
             node_id=self._node_id,
             has_share=self._share is not None and self._share[0] == request.share,
             has_moments=self._moments is not None and self._moments[0] == request.base_digest,
@@ -120,26 +120,26 @@ class SyncWorker:
             raise AgentError("unknown_attempt", "this agent knows no such attempt", 404)
         return self._attempt
 
-    async def alive(self, attempt: str) -> Stopped:
-        return Stopped(stopped=self._known(attempt).stop.is_set())
+    async def alive(self, attempt: str) -> StopResult:
+        return StopResult(stopped=self._known(attempt).stop.is_set())
 
-    async def share(self, attempt: str, body: bytes) -> Stopped:
+    async def share(self, attempt: str, body: bytes) -> StopResult:
         """Take the samples that are this worker's. AgentError `bad_share`."""
         found = self._known(attempt)
 
-        def encoded() -> Encoded:
+        def encoded() -> EncodedTexts:
             with self._cache.lock:
                 return shares.unpacked(body, self._cache.network(found.request.model))
 
         self._share = (found.request.share, await asyncio.to_thread(encoded))
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
-    async def go(self, request: StartSteps) -> Stopped:
+    async def go(self, request: StartSteps) -> StopResult:
         found = self._known(request.attempt)
         if found.task is None and self._share is not None:
             moments = self._moments[1] if request.resume and self._moments is not None else None
             found.task = asyncio.create_task(self._run(found, self._share[1], moments))
-        return Stopped(stopped=found.task is None)
+        return StopResult(stopped=found.task is None)
 
     def knows(self, training_id: str, number: int) -> bool:
         found = self._attempt
@@ -158,27 +158,27 @@ class SyncWorker:
         found.watched.change(state="stopped")
         return True
 
-    async def _run(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
-        ended: AttemptEnded | None = None
+    async def _run(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> None:
+        ended: AttemptResult | None = None
         attempt = found.request.attempt
         try:
             digest = await self._train(found, data, moments)
-            ended = AttemptEnded(
+            ended = AttemptResult(
                 attempt=attempt, report=found.watched.report.model_copy(update={"state": "done"}), digest=digest
             )
         except StoppedError:
             found.watched.change(state="stopped")
         except AgentError as error:
-            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=error.problem)
+            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=error.problem)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the aggregator must hear of it
             failed = AgentProblem(code="agent_failed", message=f"the round failed with {type(error).__name__}")
-            ended = AttemptEnded(attempt=attempt, report=found.watched.report, problem=failed)
+            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=failed)
         report, problem = found.watched.report, ended.problem if ended else None
         self._log("synchronous", round=report.round, state=report.state, problem=problem.code if problem else None)
         if ended is None:
             return
         try:
-            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, Stopped, within_s=_TELL_S)
+            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, StopResult, within_s=_TELL_S)
             await found.unless_stopped(tell)
         except StoppedError:
             return
@@ -188,13 +188,13 @@ class SyncWorker:
         if ended.problem is None:
             found.watched.change(**dict(ended.report))
 
-    async def _train(self, found: _WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> str:
+    async def _train(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> str:
         """All steps of the round; the digest of the model that they end with."""
         request = found.request
         await self._aside(self._cache.lock.acquire)
         try:
-            network = await self._aside(partial(self._cache.loaded, request.model, self._store.need(request.base_digest)))
-            if request.hyperparameters.mixed_precision and (refusal := precision.refusal(network.model)):
+            network = await self._aside(partial(self._cache.load, request.model, self._store.require(request.base_digest)))
+            if request.hyperparameters.mixed_precision and (refusal := precision.missing_bf16_decision(network.model)):
                 decisions = [*found.watched.report.decisions, refusal]
                 found.watched.report = found.watched.report.model_copy(update={"decisions": decisions})
             place = next(index for index, peer in enumerate(request.peers) if peer.node_id == self._node_id)

@@ -61,7 +61,7 @@ class PeerAveraging:
         """Another worker's part, as a file. AgentError `peer_lost`, `peer_left` or `peer_slow` when it does not come."""
         target = self.parts.incoming / f"{peer.node_id}.{name}"
         part = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.named(name)}"
-        size, seconds = await self.exchange.take(peer, part, target, self.path.wait_s)
+        size, seconds = await self.exchange.fetch_part(peer, part, target, self.path.wait_s)
         before = self.links.get(peer.node_id)
         self.links[peer.node_id] = LinkUse(
             source=peer.node_id,

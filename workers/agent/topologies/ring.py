@@ -14,7 +14,7 @@ import torch
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 from workers.agent.topologies.peer_averaging import Mean, PeerAveraging
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _SAMPLES = struct.Struct("<d")
 
@@ -47,7 +47,7 @@ async def average_with_peers(averaging: PeerAveraging) -> Mean:
 def _flat(averaging: PeerAveraging) -> tuple[torch.Tensor, dict[str, torch.Size]]:
     """All tensors times the samples, one after another in the order of names; the chunks are views into it."""
     # Nobody sees a single update in a ring: each worker keeps its own from spoiling the sum.
-    state = sound(averaging.update, tensors.read(averaging.base))
+    state = read_sound_state(averaging.update, tensors.read(averaging.base))
     flat = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(averaging.samples)
     return flat, {name: state[name].shape for name in sorted(state)}
 

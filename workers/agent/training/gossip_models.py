@@ -7,13 +7,13 @@ worker without one (its first round, or its sandbox is new) begins from the glob
 import os
 from pathlib import Path
 
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _NAME = "own-{}.safetensors"
 
 
 class OwnModels:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ModelStore) -> None:
         self._store = store
 
     def keep(self, training_id: str, number: int, digest: str) -> None:
@@ -21,7 +21,7 @@ class OwnModels:
         path = self._path(training_id, number)
         path.unlink(missing_ok=True)
         # A link: the store may prune the digest's name, and the aggregator still asks for it.
-        os.link(self._store.need(digest), path)
+        os.link(self._store.require(digest), path)
         for old in path.parent.glob(_NAME.format("*")):
             if old not in (path, self._path(training_id, number - 1)):
                 old.unlink(missing_ok=True)

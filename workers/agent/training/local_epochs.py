@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded, Shard, shuffled
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts, shuffled
 from workers.agent.modeling import freezing, precision
-from workers.agent.modeling.evaluate import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.privacy.dp_sgd import private_steps
-from workers.agent.proof_of_learning.commitment import Chain, seed_word
+from workers.agent.proof_of_learning.commitment import CommitmentChain, batch_seed
 from workers.agent.proof_of_learning.recording import SegmentRecorder
 from workers.agent.protocol.common import Autonomy, Decision
 from workers.agent.protocol.training import Commitment, Hyperparameters
 from workers.agent.runtime.autonomy import EARLY_STOP, HALVE_BATCH, HALVE_RATE, RESUME, allowed
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.storage import tensors
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.strategies.fedprox import ProximalTerm
 from workers.agent.training import memory
 from workers.agent.training.checkpoint import Checkpoint, CheckpointState, EffectiveHyperparameters, Position
 
@@ -83,10 +83,10 @@ class _TrainingAttempt:
     """What one attempt at the round's epochs has in hand."""
 
     network: Network
-    shard: Shard
+    shard: EncodedShard
     job: LocalTrainingTask
     optimizer: torch.optim.Optimizer
-    proximal: Proximal | None
+    proximal: ProximalTerm | None
     recorder: SegmentRecorder | None
     effort: EffectiveHyperparameters
     watch: memory.Watch | None
@@ -94,7 +94,7 @@ class _TrainingAttempt:
     at: Position = field(default_factory=Position)
 
 
-def train(network: Network, shard: Shard, job: LocalTrainingTask) -> Trained:
+def train(network: Network, shard: EncodedShard, job: LocalTrainingTask) -> Trained:
     """Train `network` in place. Deterministic for a seed, a round number and a number of threads, also where it goes on from a
     checkpoint.
 
@@ -114,12 +114,12 @@ def train(network: Network, shard: Shard, job: LocalTrainingTask) -> Trained:
         effort = saved.effort
         where = f"local epoch {saved.position.epoch + 1} after {saved.position.step} batches"
         found.decisions += [*saved.decisions, RESUME.decision(f"the agent was restarted; going on in {where}")]
-    elif job.wanted.mixed_precision and (refusal := precision.refusal(network.model)):
+    elif job.wanted.mixed_precision and (refusal := precision.missing_bf16_decision(network.model)):
         found.decisions.append(refusal)
     with (
         RNG,
         torch.random.fork_rng(devices=[]),
-        freezing.frozen(network.model, job.wanted.freeze_layers) as parameters,
+        freezing.freeze(network.model, job.wanted.freeze_layers) as parameters,
     ):
         while True:
             torch.manual_seed(job.wanted.seed * 1_000_003 + job.number)
@@ -162,7 +162,7 @@ def _halve_batch(job: LocalTrainingTask, effort: EffectiveHyperparameters, found
 def _epochs(
     network: Network,
     parameters: list[nn.Parameter],
-    shard: Shard,
+    shard: EncodedShard,
     job: LocalTrainingTask,
     effort: EffectiveHyperparameters,
     watch: memory.Watch | None,
@@ -173,7 +173,7 @@ def _epochs(
     optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=effort.rate, weight_decay=wanted.weight_decay)
     if job.moments is not None:
         go_on_from(optimizer, job.moments)
-    proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
+    proximal = ProximalTerm(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
     if wanted.privacy is not None:
         hide = partial(hidden, network)
         private_steps(network, shard.training, wanted.privacy, optimizer, proximal, hide, job.stop, job.progress)
@@ -195,7 +195,7 @@ def _epochs(
         if found.loss > _DIVERGED * max(at.first_loss, guessing):
             raise _DivergedError("the training loss more than doubled")
         if allowed(EARLY_STOP, job.autonomy) and at.epoch + 1 < wanted.local_epochs and len(shard.held_out):
-            held_out, _ = score(network, shard.held_out)
+            held_out, _ = loss_and_accuracy(network, shard.held_out)
             if held_out > at.best_held_out:
                 reason = (
                     f"the held-out loss rose from {at.best_held_out:.4f} to {held_out:.4f} after local epoch {at.epoch + 1}"
@@ -208,10 +208,12 @@ def _epochs(
     found.moments = optimizer.state_dict() if wanted.keep_moments else None
 
 
-def _recorder(network: Network, shard: Shard, job: LocalTrainingTask, effort: EffectiveHyperparameters) -> SegmentRecorder:
+def _recorder(
+    network: Network, shard: EncodedShard, job: LocalTrainingTask, effort: EffectiveHyperparameters
+) -> SegmentRecorder:
     frozen = freezing.frozen_names(network.model, job.wanted.freeze_layers)
     planned = job.wanted.local_epochs * -(-len(shard.training) // effort.batch_size)
-    chain = Chain(job.base_digest, seed_word(job.wanted.seed, job.number))
+    chain = CommitmentChain(job.base_digest, batch_seed(job.wanted.seed, job.number))
     return SegmentRecorder(chain, network.model, frozen, planned, effort.batch_size, job.replay)
 
 
@@ -221,7 +223,7 @@ def _resume(course: _TrainingAttempt, saved: CheckpointState) -> None:
     torch.set_rng_state(saved.random)
     course.at = saved.position
     if course.recorder is not None and saved.record is not None:
-        course.recorder.go_on(saved.record)
+        course.recorder.resume(saved.record)
 
 
 def _save(course: _TrainingAttempt, checkpoint: Checkpoint) -> None:
@@ -274,15 +276,15 @@ def _epoch(course: _TrainingAttempt, batches: list[NDArray[np.int64]]) -> tuple[
 
 def step(
     network: Network,
-    data: Encoded,
+    data: EncodedTexts,
     batch: NDArray[np.int64],
     optimizer: torch.optim.Optimizer,
     wanted: Hyperparameters,
-    proximal: Proximal | None,
+    proximal: ProximalTerm | None,
 ) -> tuple[float, int]:
     """One step of the optimizer; (the batch's mean loss before it, how many of its samples were right)."""
     targets = data.targets(batch)
-    with precision.autocast(network.model, wanted=wanted.mixed_precision):
+    with precision.autocast(network.model, enabled=wanted.mixed_precision):
         logits = _logits(network, data, batch).float()
     loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
@@ -294,9 +296,9 @@ def step(
     return value, int((logits.detach().argmax(1) == targets).sum())
 
 
-def _logits(network: Network, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
-    if data.trunk is not None:
-        return network.judge(data, batch)
+def _logits(network: Network, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
+    if data.activations is not None:
+        return network.batch_logits(data, batch)
     ids, mask = data.batch(batch)
     return network.logits(hidden(network, ids), mask)
 

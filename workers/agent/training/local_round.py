@@ -9,24 +9,24 @@ from typing import Any
 
 import torch
 
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.modeling.network import Network
 from workers.agent.privacy import ledger
-from workers.agent.proof_of_learning.commitment import as_sent
-from workers.agent.proof_of_learning.recording import prepared
+from workers.agent.proof_of_learning.commitment import with_sent_state
+from workers.agent.proof_of_learning.recording import prepare_folder
 from workers.agent.protocol.common import Decision
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import DECLINE, RESUME, allowed
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training import declining
 from workers.agent.training.checkpoint import Checkpoint
 from workers.agent.training.gossip_models import OwnModels
 from workers.agent.training.local_epochs import LocalTrainingTask, train
-from workers.agent.updates.packing import Packed, pack
+from workers.agent.updates.packing import PackedUpdate, pack
 
 LOCAL_MODEL = "local.safetensors"
 _UPDATE = "update.safetensors"
@@ -56,7 +56,7 @@ class Written:
 
 
 class LocalTraining:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
@@ -64,9 +64,9 @@ class LocalTraining:
         self.newest = Written(Path(), None)
         self._moments: tuple[str, int, dict[str, Any]] | None = None
 
-    def forget_data(self) -> None:
+    def clear_data(self) -> None:
         """Another training begins: shards may have changed."""
-        self._cache.forget_data()
+        self._cache.clear_data()
 
     def model(self, training_id: str) -> Path:
         """This worker's own last model of a training, whole."""
@@ -83,7 +83,7 @@ class LocalTraining:
 
         with self._cache.lock:
             wanted = request.hyperparameters
-            network = self._cache.loaded(request.model, self._start(watched, request))
+            network = self._cache.load(request.model, self._start(watched, request))
             hold_out = wanted.hold_out and wanted.privacy is None
             shard = self._cache.shard(request.model, request.dataset, wanted.freeze_layers, hold_out=hold_out)
             # A private round is declined by nobody: whether it is would tell of the records.
@@ -102,7 +102,7 @@ class LocalTraining:
                 progress,
                 self._moments_for(request),
                 checkpoint,
-                prepared(folder, request) if commit else None,
+                prepare_folder(folder, request) if commit else None,
             )
             found = train(network, shard, job)
             if found.moments is not None:
@@ -110,7 +110,7 @@ class LocalTraining:
             packed = self._packed(request, network, folder)
             commitment = found.commitment
             if commitment is not None and not request.compression.is_none:
-                commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
+                commitment = with_sent_state(commitment, request.base_digest, tensors.state_digest(packed.state))
             report = watched.report.model_copy(
                 update={
                     "state": "done",
@@ -139,7 +139,7 @@ class LocalTraining:
 
     def _start(self, watched: PollableReport[TrainReport], request: TrainRound) -> Path:
         """The round's base; under gossip what this worker itself ended the round before with."""
-        base = self._store.need(request.base_digest)
+        base = self._store.require(request.base_digest)
         if request.consensus != "gossip" or request.round == 1:
             return base
         own = self.own.after(request.training_id, request.round - 1)
@@ -150,22 +150,22 @@ class LocalTraining:
 
     def _spent(self, request: TrainRound) -> int | None:
         plan = request.hyperparameters.privacy
-        return None if plan is None else ledger.charge(self._store.folder(request.training_id), request.round, plan.steps)
+        return None if plan is None else ledger.record_steps(self._store.folder(request.training_id), request.round, plan.steps)
 
-    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> PackedUpdate:
         wanted, path = request.hyperparameters, folder / _RESIDUAL
         random = torch.Generator()
         random.manual_seed(zlib.crc32(f"{wanted.seed}/{request.round}/{self._node_id}".encode()))
         return pack(
             tensors.state_of(network.model),
-            {} if request.compression.is_none else tensors.read(self._store.need(request.base_digest)),
+            {} if request.compression.is_none else tensors.read(self._store.require(request.base_digest)),
             frozen_names(network.model, wanted.freeze_layers),
             request.compression,
             tensors.read(path) if request.compression.sparse and path.exists() else None,
             random,
         )
 
-    def _checkpoint(self, request: TrainRound, shard: Shard, folder: Path) -> Checkpoint | None:
+    def _checkpoint(self, request: TrainRound, shard: EncodedShard, folder: Path) -> Checkpoint | None:
         """Where the round's progress is kept, for a node that may go on from there; nothing is written for others."""
         if not allowed(RESUME, request.autonomy):
             return None

@@ -17,7 +17,7 @@ from workers.agent.updates.compression import codec
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedUpdate:
     """`state` is the model as the aggregator will see it, `residual` what this update leaves out (None where nothing)."""
 
     parts: State
@@ -27,12 +27,12 @@ class Packed:
 
 def pack(
     state: State, base: State, frozen: Collection[str], wanted: Compression, residual: State | None, random: torch.Generator
-) -> Packed:
+) -> PackedUpdate:
     """`residual` is what earlier updates left out; a sparse update makes up for it (error feedback). Only a compressed update
     looks at `base`."""
     trained = {name: tensor for name, tensor in state.items() if name not in frozen}
     if wanted.is_none:
-        return Packed(trained, state, None)
+        return PackedUpdate(trained, state, None)
     delta = {name: tensor - base[name] for name, tensor in trained.items()}
     if wanted.sparse and residual is not None:
         for name, tensor in delta.items():
@@ -40,7 +40,7 @@ def pack(
     parts = codec.encode(delta, wanted, random)
     sent = codec.decode(parts, wanted, {name: tensor.shape for name, tensor in delta.items()})
     left = {name: tensor - sent[name] for name, tensor in delta.items()} if wanted.sparse else None
-    return Packed(parts, _moved(base, sent), left)
+    return PackedUpdate(parts, _moved(base, sent), left)
 
 
 def unpack(path: Path, base: State, frozen: Collection[str], wanted: Compression) -> State:

@@ -40,17 +40,17 @@ def validate_update(
 
     AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
     """
-    report = report_of(path, node_id)
+    report = read_report(path, node_id)
     if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
         raise AgentError("wrong_shapes", "the update is larger than the model")
     try:
         state = unpack(path, base, frozen, compression)
     except ValueError as error:
         raise AgentError("wrong_shapes", str(error)) from None
-    return ValidUpdate(report, state, believable_length(state, base))
+    return ValidUpdate(report, state, checked_length(state, base))
 
 
-def report_of(path: Path, node_id: str) -> TrainReport:
+def read_report(path: Path, node_id: str) -> TrainReport:
     """What an update's file says of itself. AgentError: malformed_update, wrong_author, no_samples."""
     try:
         report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
@@ -63,7 +63,7 @@ def report_of(path: Path, node_id: str) -> TrainReport:
     return report
 
 
-def sound(path: Path, base: tensors.State) -> tensors.State:
+def read_sound_state(path: Path, base: tensors.State) -> tensors.State:
     """A model's tensors, if they could be a step from `base`. AgentError: malformed_update, wrong_shapes, not_finite,
     norm_exceeded."""
     try:
@@ -73,11 +73,11 @@ def sound(path: Path, base: tensors.State) -> tensors.State:
     if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     state = tensors.read(path)
-    believable_length(state, base)
+    checked_length(state, base)
     return state
 
 
-def believable_length(state: tensors.State, base: tensors.State) -> float:
+def checked_length(state: tensors.State, base: tensors.State) -> float:
     """How far `state` is from `base`, if it could be a step from it. AgentError: not_finite, norm_exceeded."""
     moved, own = norms.distance(state, base)
     if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):

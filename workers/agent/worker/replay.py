@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.agent.datasets.batches import Shard, shuffled
+from workers.agent.datasets.batches import EncodedShard, shuffled
 from workers.agent.modeling import freezing
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.network import RNG, Network
-from workers.agent.proof_of_learning.commitment import seed_word
-from workers.agent.proof_of_learning.recording import REPLAY, ROUND, checkpoint
-from workers.agent.proof_of_learning.trace import Sampler
-from workers.agent.protocol.consensus import Audit, AuditResult
+from workers.agent.proof_of_learning.commitment import batch_seed
+from workers.agent.proof_of_learning.recording import REPLAY_FOLDER, ROUND, checkpoint
+from workers.agent.proof_of_learning.trace import FingerprintSampler
+from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import LocalWork
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.strategies.fedprox import ProximalTerm
 from workers.agent.training.local_epochs import OPTIMIZERS, step
 
 EVIDENCE = ("start", "middle", "end")
@@ -38,41 +38,41 @@ class _Replay:
 
 
 class Replayer:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
 
-    async def audit(self, request: Audit) -> AuditResult:
+    async def audit(self, request: AuditSegment) -> AuditResult:
         """AgentError `nothing_to_replay` (404) where this worker has no such segment."""
         return await asyncio.to_thread(self._audit, request)
 
     def evidence(self, training_id: str, number: int, name: str) -> Path:
         """A state of the segment that was replayed last; AgentError `nothing_to_replay`."""
         self._asked(training_id, number)
-        path = self._store.folder(training_id) / REPLAY / f"{name}.safetensors"
+        path = self._store.folder(training_id) / REPLAY_FOLDER / f"{name}.safetensors"
         if name not in EVIDENCE or not path.is_file():
             raise AgentError("nothing_to_replay", "there is no such evidence", 404)
         return path
 
     def _asked(self, training_id: str, number: int) -> LocalWork:
-        path = self._store.folder(training_id) / REPLAY / ROUND
+        path = self._store.folder(training_id) / REPLAY_FOLDER / ROUND
         if path.is_file():
             request = LocalWork.model_validate_json(path.read_bytes())
             if request.round == number:
                 return request
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
 
-    def _audit(self, asked: Audit) -> AuditResult:
+    def _audit(self, asked: AuditSegment) -> AuditResult:
         started = time.perf_counter()
         request = self._asked(asked.training_id, asked.round)
-        folder = self._store.folder(asked.training_id) / REPLAY
+        folder = self._store.folder(asked.training_id) / REPLAY_FOLDER
         path = checkpoint(folder, asked.segment)
         if not path.is_file():
             raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
         kept = torch.load(path, weights_only=True)
         with self._cache.lock:
-            network = self._cache.loaded(request.model, self._store.need(request.base_digest))
+            network = self._cache.load(request.model, self._store.require(request.base_digest))
             shard = self._cache.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
             walk = self._replay(network, shard, request, asked, kept, folder)
         return AuditResult(
@@ -84,16 +84,16 @@ class Replayer:
         )
 
     def _replay(
-        self, network: Network, shard: Shard, request: LocalWork, asked: Audit, kept: dict[str, Any], folder: Path
+        self, network: Network, shard: EncodedShard, request: LocalWork, asked: AuditSegment, kept: dict[str, Any], folder: Path
     ) -> _Replay:
         wanted, found = request.hyperparameters, _Replay([])
         frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
-        sampler = Sampler(state, frozen, request.base_digest, seed_word(wanted.seed, request.round))
+        sampler = FingerprintSampler(state, frozen, request.base_digest, batch_seed(wanted.seed, request.round))
         # What the node has made of it: memory pressure halves batches.
         batch_size = int(kept["batch_size"])
         in_epoch = -(-len(shard.training) // batch_size)
-        with RNG, torch.random.fork_rng(devices=[]), freezing.frozen(network.model, wanted.freeze_layers) as parameters:
-            proximal = Proximal(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
+        with RNG, torch.random.fork_rng(devices=[]), freezing.freeze(network.model, wanted.freeze_layers) as parameters:
+            proximal = ProximalTerm(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
             optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay)
             optimizer.load_state_dict(kept["optimizer"])
             if kept["state"] is not None:

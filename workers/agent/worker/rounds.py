@@ -10,7 +10,7 @@ from workers.agent.peers.client import PeerClient
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.peers.outbox import Outbox
 from workers.agent.protocol.aggregation import ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, UploadResult
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import RETRY, allowed, take_pending_decisions
@@ -18,7 +18,7 @@ from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.secure_aggregation.sending import SecureSender
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.topologies.averaging import AVERAGING
 from workers.agent.topologies.hierarchical import head_of
 from workers.agent.topologies.peer_averaging import UPDATE, PeerAveraging
@@ -35,7 +35,7 @@ class Worker:
         self,
         node_id: str,
         exchange: PeerClient,
-        store: Store,
+        store: ModelStore,
         model_fetcher: ModelFetcher,
         local: LocalTraining,
         log: Log,
@@ -67,7 +67,7 @@ class Worker:
             if self._round.state in ("running", "done", "declined"):
                 return self._round.report
         if self._key is None or self._key[0] != key[0]:
-            self._local.forget_data()
+            self._local.clear_data()
         self._stop.set()
         self._fallen.set()
         self._stop, self._fallen, self._request = threading.Event(), asyncio.Event(), request
@@ -192,7 +192,7 @@ class Worker:
     async def _base(self, request: TrainRound) -> list[LinkUse]:
         """Have the round's base: from the head of the own group where there is one, else from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
-        return await self._model_fetcher.from_above(request.training_id, request.base_digest, head, request.aggregator)
+        return await self._model_fetcher.fetch_from_head(request.training_id, request.base_digest, head, request.aggregator)
 
     async def _average_with_peers(
         self,
@@ -209,7 +209,7 @@ class Worker:
             request.training_id,
             request.round,
             path,
-            self._store.need(request.base_digest),
+            self._store.require(request.base_digest),
             update,
             report.samples or 0,
             self._peers,
@@ -241,7 +241,7 @@ class Worker:
         for pause in _TELL_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                receipt = await self._peers.ask(request.aggregator, path, found, Receipt, within_s=_ANSWER_S)
+                receipt = await self._peers.ask(request.aggregator, path, found, UploadResult, within_s=_ANSWER_S)
             except AgentError as error:
                 self._log("not_told", round=request.round, problem=error.code)
                 if fallen.is_set():

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp
 
 from workers.sandboxes.host.app import GatewayApp, HostApp
 from workers.sandboxes.host.config import HostConfig, read_config
-from workers.sandboxes.host.fleet import Fleet
 from workers.sandboxes.host.isolation.cgroups import find_cgroups
 from workers.sandboxes.host.isolation.choose import choose_isolation
+from workers.sandboxes.host.sandbox_manager import SandboxManager
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 75
@@ -61,9 +61,9 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
         sys.exit(str(error))
     group = "flow-nexus-" + hashlib.sha256(str(config.home).encode()).hexdigest()[:12]
     cgroups = find_cgroups(group) if isolation.isolated else None
-    fleet = Fleet(config.home, isolation, cgroups, config.limits)
+    manager = SandboxManager(config.home, isolation, cgroups, config.limits)
     limited_by = "cgroups" if cgroups else "rlimits"
-    host = HostApp(fleet, config.api_key, config.template_prefix, limited_by=limited_by)
+    host = HostApp(manager, config.api_key, config.template_prefix, limited_by=limited_by)
     server = _server(host)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -71,7 +71,7 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
     if not isolation.isolated:
         _LOG.warning("%s", "no isolation on this machine; see /health")
     _LOG.info("isolation by %s, limits by %s", isolation.kind, limited_by)
-    running = asyncio.create_task(fleet.run(GatewayApp(fleet) if isolation.isolated else None))
+    running = asyncio.create_task(manager.run(GatewayApp(manager) if isolation.isolated else None))
     # The one line on stdout tells whoever started the host where it listens.
     address, port = listener.getsockname()[:2]
     print(f"http://{address}:{port}", flush=True)

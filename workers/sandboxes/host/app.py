@@ -9,20 +9,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workers.sandboxes.host.fleet import Fleet
 from workers.sandboxes.host.gateway import SOCKET
 from workers.sandboxes.host.isolation.choose import WARNING
 from workers.sandboxes.host.isolation.plan import GATEWAY_ROOT
 from workers.sandboxes.host.proxy import SANDBOX_HEADER, SandboxProxy
 from workers.sandboxes.host.rest import RestApi, problem
+from workers.sandboxes.host.sandbox_manager import SandboxManager
 
 _OPEN_PATHS = {"/health"}
 
 
 class HostApp:
-    def __init__(self, fleet: Fleet, api_key: str, template_prefix: str, *, limited_by: str) -> None:
-        self._proxy = SandboxProxy(fleet, ports_only=False)
-        self._rest = _Keyed(_rest_app(fleet, template_prefix, limited_by), api_key)
+    def __init__(self, manager: SandboxManager, api_key: str, template_prefix: str, *, limited_by: str) -> None:
+        self._proxy = SandboxProxy(manager, ports_only=False)
+        self._rest = _ApiKeyMiddleware(_rest_app(manager, template_prefix, limited_by), api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and any(name == SANDBOX_HEADER for name, _ in scope["headers"]):
@@ -34,15 +34,15 @@ class HostApp:
 class GatewayApp:
     """What a sandbox reaches of the host: the ports of its peers, for whoever has their tokens, and nothing else."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._proxy = SandboxProxy(fleet, ports_only=True)
+    def __init__(self, manager: SandboxManager) -> None:
+        self._proxy = SandboxProxy(manager, ports_only=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._proxy(scope, receive, send)
 
 
-class _Keyed:
+class _ApiKeyMiddleware:
     """Lets through who has the API key, compared in constant time."""
 
     def __init__(self, application: ASGIApp, key: str) -> None:
@@ -58,13 +58,13 @@ class _Keyed:
         await self._application(scope, receive, send)
 
 
-def _rest_app(fleet: Fleet, template_prefix: str, limited_by: str) -> Starlette:
+def _rest_app(manager: SandboxManager, template_prefix: str, limited_by: str) -> Starlette:
     async def health(_request: Request) -> Response:
-        isolated = fleet.isolation.isolated
+        isolated = manager.isolation.isolated
         return JSONResponse(
             {
                 "status": "ok",
-                "isolation": fleet.isolation.kind,
+                "isolation": manager.isolation.kind,
                 "warning": None if isolated else WARNING,
                 "limits": limited_by,
                 "gateway": f"{GATEWAY_ROOT}/{SOCKET}" if isolated else None,
@@ -77,6 +77,6 @@ def _rest_app(fleet: Fleet, template_prefix: str, limited_by: str) -> Starlette:
         return problem(501, f"this host does not implement {request.method} {request.url.path[:200]}")
 
     return Starlette(
-        routes=[Route("/health", health), *RestApi(fleet, template_prefix).routes()],
+        routes=[Route("/health", health), *RestApi(manager, template_prefix).routes()],
         exception_handlers={404: not_implemented, 405: not_implemented},
     )

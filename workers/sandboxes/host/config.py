@@ -10,7 +10,7 @@ _MIN_KEY = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     """Of each sandbox. Sizes in bytes."""
 
     memory_bytes: int
@@ -25,7 +25,7 @@ class HostConfig:
     address: str
     port: int
     api_key: str
-    limits: Limits
+    limits: SandboxLimits
     isolation: str
     template_prefix: str
 
@@ -59,7 +59,7 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
         address=given.host,
         port=given.port,
         api_key=key,
-        limits=Limits(given.memory_mb << 20, given.disk_mb << 20, given.files, given.processes),
+        limits=SandboxLimits(given.memory_mb << 20, given.disk_mb << 20, given.files, given.processes),
         isolation=given.isolation,
         template_prefix=given.template_prefix,
     )

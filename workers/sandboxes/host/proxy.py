@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from workers.sandboxes.host.envd.wire import ENVD_PORT
-from workers.sandboxes.host.fleet import Fleet, NoSandboxError
-from workers.sandboxes.host.record import Record
 from workers.sandboxes.host.running_sandbox import PortClosedError, SandboxGoneError
-from workers.sandboxes.host.stream import SocketStream
+from workers.sandboxes.host.sandbox_manager import NoSandboxError, SandboxManager
+from workers.sandboxes.host.sandbox_record import SandboxRecord
+from workers.sandboxes.host.socket_stream import SocketStream
 
 _LOG = logging.getLogger(__name__)
 SANDBOX_HEADER = b"e2b-sandbox-id"
@@ -29,7 +29,7 @@ _HOP_BY_HOP = {
 }  # fmt: skip
 
 
-class _Upstream(httpcore.AsyncHTTP11Connection):
+class _SandboxConnection(httpcore.AsyncHTTP11Connection):
     """Models come in bodies of many megabytes: read as much as the socket has, not httpcore's 64 KiB at a time."""
 
     READ_NUM_BYTES = 1 << 20
@@ -42,8 +42,8 @@ class _ClientGoneError(Exception):
 class SandboxProxy:
     """An ASGI application for requests that name a sandbox. `ports_only` leaves envd out, for the sandboxes' gateway."""
 
-    def __init__(self, fleet: Fleet, *, ports_only: bool) -> None:
-        self._fleet = fleet
+    def __init__(self, manager: SandboxManager, *, ports_only: bool) -> None:
+        self._manager = manager
         self._ports_only = ports_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +61,7 @@ class SandboxProxy:
             await refusal(scope, receive, send)
             return
         try:
-            connection = await (await self._fleet.machine(sandbox_id)).dial(port)
+            connection = await (await self._manager.running_sandbox(sandbox_id)).dial(port)
         except (NoSandboxError, SandboxGoneError):
             await _gone(sandbox_id)(scope, receive, send)
         except PortClosedError:
@@ -72,7 +72,7 @@ class SandboxProxy:
 
     def _refuse(self, sandbox_id: str, port: int, headers: dict[bytes, bytes]) -> JSONResponse | None:
         try:
-            record = self._fleet.get(sandbox_id)
+            record = self._manager.get(sandbox_id)
         except NoSandboxError:
             return _gone(sandbox_id)
         if b"upgrade" in headers:
@@ -87,7 +87,7 @@ class SandboxProxy:
         return None
 
     @staticmethod
-    def _may_pass(record: Record, headers: dict[bytes, bytes]) -> bool:
+    def _may_pass(record: SandboxRecord, headers: dict[bytes, bytes]) -> bool:
         return record.traffic_token is None or _same(headers.get(TRAFFIC_HEADER), record.traffic_token)
 
 
@@ -105,7 +105,7 @@ def _gone(sandbox_id: str) -> JSONResponse:
 
 async def _forward(connection: socket.socket, scope: Scope, receive: Receive, send: Send) -> None:
     origin = httpcore.Origin(b"http", b"sandbox", 80)
-    upstream = _Upstream(origin, SocketStream(connection))
+    upstream = _SandboxConnection(origin, SocketStream(connection))
     exchange = _ProxiedRequest(upstream, scope, receive, send)
     try:
         await exchange.run()

@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from workers.sandboxes.host.describe import created, detailed, listed, metric
-from workers.sandboxes.host.envd.wire import LIMITS
-from workers.sandboxes.host.fleet import Fleet, KeyConflictError, NoSandboxError, matches
-from workers.sandboxes.host.inside import measure
-from workers.sandboxes.host.logs import read_entries
-from workers.sandboxes.host.record import Record
-from workers.sandboxes.host.request import BadRequestError, Templates, read_timeout, read_wanted
+from workers.sandboxes.host.envd.wire import LIMIT_NAMES
+from workers.sandboxes.host.envd_client import fetch_usage
+from workers.sandboxes.host.log_reader import read_entries
+from workers.sandboxes.host.request_bodies import BadRequestError, TemplateNames, parse_create_request, read_timeout
+from workers.sandboxes.host.response_bodies import created_body, detailed_body, listed_body, metric_body
 from workers.sandboxes.host.running_sandbox import PortClosedError, SandboxGoneError
+from workers.sandboxes.host.sandbox_manager import KeyConflictError, NoSandboxError, SandboxManager, matches
+from workers.sandboxes.host.sandbox_record import SandboxRecord
 
 _MAX_PAGE = 100
 _MAX_LOG_LINES = 1000
@@ -28,9 +28,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class RestApi:
-    def __init__(self, fleet: Fleet, template_prefix: str) -> None:
-        self._fleet = fleet
-        self._templates = Templates(template_prefix)
+    def __init__(self, manager: SandboxManager, template_prefix: str) -> None:
+        self._manager = manager
+        self._templates = TemplateNames(template_prefix)
 
     def routes(self) -> list[BaseRoute]:
         one = "/sandboxes/{sandbox_id}"
@@ -66,24 +66,24 @@ class RestApi:
 
         return Route(path, guarded, methods=[method])
 
-    def _record(self, request: Request) -> Record:
-        return self._fleet.get(request.path_params["sandbox_id"])
+    def _record(self, request: Request) -> SandboxRecord:
+        return self._manager.get(request.path_params["sandbox_id"])
 
     async def _create(self, request: Request) -> Response:
-        wanted = read_wanted(await _json(request), request.headers.get("idempotency-key"), self._templates)
+        wanted = parse_create_request(await _json(request), request.headers.get("idempotency-key"), self._templates)
         try:
-            record = await self._fleet.create(wanted)
+            record = await self._manager.create(wanted)
         except KeyConflictError:
             return problem(409, "the idempotency key was used for another request", "idempotency_request_mismatch")
         except OSError:
             return problem(500, "the sandbox could not be started", "sandbox_create_failed")
-        return JSONResponse(created(record), 201)
+        return JSONResponse(created_body(record), 201)
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
         # The SDK encodes names and values once more than the query string does.
         wanted = {unquote(name): unquote(value) for name, value in parse_qsl(query.get("metadata", ""))}
-        records = [record for record in self._fleet.list() if matches(record, wanted)]
+        records = [record for record in self._manager.list() if matches(record, wanted)]
         if "state" in query and "running" not in query["state"].split(","):
             records = []
         if template := query.get("template"):
@@ -94,27 +94,27 @@ class RestApi:
         records.sort(key=_order, reverse=query.get("order") != "asc")
         page, following = _page(records, _number(query.get("limit"), _MAX_PAGE, _MAX_PAGE), query.get("nextToken"))
         headers = {"x-next-token": following} if following else {}
-        return JSONResponse([listed(record, self._fleet.limits) for record in page], headers=headers)
+        return JSONResponse([listed_body(record, self._manager.limits) for record in page], headers=headers)
 
     async def _get(self, request: Request) -> Response:
-        return JSONResponse(detailed(self._record(request), self._fleet.limits))
+        return JSONResponse(detailed_body(self._record(request), self._manager.limits))
 
     async def _kill(self, request: Request) -> Response:
-        await self._fleet.kill(self._record(request).sandbox_id)
+        await self._manager.kill(self._record(request).sandbox_id)
         return Response(status_code=204)
 
     async def _set_timeout(self, request: Request) -> Response:
-        self._fleet.extend(self._record(request).sandbox_id, read_timeout(await _json(request), "timeout"))
+        self._manager.extend(self._record(request).sandbox_id, read_timeout(await _json(request), "timeout"))
         return Response(status_code=204)
 
     async def _refresh(self, request: Request) -> Response:
         seconds = read_timeout(await _json(request), "duration")
-        self._fleet.extend(self._record(request).sandbox_id, seconds, only_longer=True)
+        self._manager.extend(self._record(request).sandbox_id, seconds, only_longer=True)
         return Response(status_code=204)
 
     async def _connect(self, request: Request) -> Response:
         seconds = read_timeout(await _json(request), "timeout")
-        return JSONResponse(created(self._fleet.extend(self._record(request).sandbox_id, seconds, only_longer=True)))
+        return JSONResponse(created_body(self._manager.extend(self._record(request).sandbox_id, seconds, only_longer=True)))
 
     async def _logs_v1(self, request: Request) -> Response:
         start = _number(request.query_params.get("start"), 0, None)
@@ -139,24 +139,24 @@ class RestApi:
         return JSONResponse({"logs": [entry.to_dict() for entry in entries[:limit]]})
 
     async def _entries(self, request: Request) -> list[Any]:
-        return await run_in_threadpool(read_entries, self._fleet.folder(self._record(request).sandbox_id))
+        return await run_in_threadpool(read_entries, self._manager.folder(self._record(request).sandbox_id))
 
     async def _metrics(self, request: Request) -> Response:
-        measured = await measure(await self._fleet.machine(self._record(request).sandbox_id))
+        measured = await fetch_usage(await self._manager.running_sandbox(self._record(request).sandbox_id))
         if measured["memory_used_bytes"] is None:
             return JSONResponse([])
-        return JSONResponse([metric(measured)])
+        return JSONResponse([metric_body(measured)])
 
     async def _limits(self, request: Request) -> Response:
         """Not E2B's: the limits that the sandbox ran into."""
-        return JSONResponse({"hits": self._fleet.hits(self._record(request).sandbox_id)})
+        return JSONResponse({"hits": self._manager.hits(self._record(request).sandbox_id)})
 
     async def _note_limit(self, request: Request) -> Response:
         """Not E2B's: whoever runs commands tells of the limits that it held them to."""
         limit = (await _json(request)).get("limit")
-        if limit not in LIMITS:
-            raise BadRequestError(f"limit must be one of {', '.join(LIMITS)}")
-        self._fleet.note(self._record(request).sandbox_id, limit)
+        if limit not in LIMIT_NAMES:
+            raise BadRequestError(f"limit must be one of {', '.join(LIMIT_NAMES)}")
+        self._manager.note(self._record(request).sandbox_id, limit)
         return Response(status_code=204)
 
 
@@ -175,11 +175,11 @@ async def _json(request: Request) -> dict[str, Any]:
     return body
 
 
-def _order(record: Record) -> tuple[datetime, str]:
+def _order(record: SandboxRecord) -> tuple[datetime, str]:
     return record.started_at, record.sandbox_id
 
 
-def _page(records: list[Record], limit: int, token: str | None) -> tuple[list[Record], str | None]:
+def _page(records: list[SandboxRecord], limit: int, token: str | None) -> tuple[list[SandboxRecord], str | None]:
     """A page of sorted records, and the token of the next one: the id of this page's last."""
     start = 0
     if token:

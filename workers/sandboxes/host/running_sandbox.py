@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from workers.sandboxes.host.config import Limits
-from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMITS, NOTICE, SandboxSettings
+from workers.sandboxes.host.config import SandboxLimits
+from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMIT_NAMES, NOTICE, SandboxSettings
 from workers.sandboxes.host.gateway import FOLDER
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
 from workers.sandboxes.host.isolation.plan import make_root, search_path
-from workers.sandboxes.host.record import Record
+from workers.sandboxes.host.sandbox_record import SandboxRecord
 
 _DIAL_S = 10.0
 _BOOT_S = 30.0
@@ -50,11 +50,11 @@ class RunningSandbox:
     @classmethod
     async def boot(
         cls,
-        record: Record,
+        record: SandboxRecord,
         folder: Path,
         isolation: Isolation,
         cgroups: Cgroups | None,
-        limits: Limits,
+        limits: SandboxLimits,
         note: Callable[[str], None],
     ) -> Self:
         """Start the sandbox whose files lie in `folder`; return when it answers. Raise OSError when it does not.
@@ -112,7 +112,7 @@ class RunningSandbox:
         return machine
 
     async def dial(self, port: int) -> socket.socket:
-        """A connected, non-blocking socket to a port inside. Raise PortClosedError or MachineGoneError."""
+        """A connected, non-blocking socket to a port inside. Raise PortClosedError or SandboxGoneError."""
         if self._reader.done():
             raise SandboxGoneError
         request = next(self._requests) % NOTICE
@@ -156,8 +156,8 @@ class RunningSandbox:
             return False
         request, status = FRAME.unpack(frame)
         if request == NOTICE:
-            if status < len(LIMITS):
-                self._note(LIMITS[status])
+            if status < len(LIMIT_NAMES):
+                self._note(LIMIT_NAMES[status])
             return True
         answer = self._waiting.get(request)
         if descriptors:

@@ -1,0 +1,1 @@
+"""One round of a training. `run.py` tells it from start to end."""

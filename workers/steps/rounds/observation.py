@@ -1,60 +1,99 @@
-"""What one look at a round brings, and how its workers stand to one another."""
+"""What one step of a round has observed at the agents."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
-from api.domain import topology
 from workers.agent.protocol.aggregation import AggregateReport
-from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.training import TrainReport
-from workers.steps.shared.node_snapshot import NodeSnapshot
-from workers.steps.shared.training_snapshot import TrainingSnapshot
+from workers.agent.protocol.common import LinkUse
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.training import ReplicateResult, TrainReport
 
 
-@dataclass(slots=True)
 class RoundObservation:
-    """What one look at a round has brought. `aggregate` is None while the aggregator cannot be reached; `silent` are workers
-    that did not answer, `lost` those that will not come back, `declined` those that would rather not; `copies` are the workers
-    that hold the new model, `links` what they took to have it."""
+    """What the agents have reported in one step. Tasks that run side by side add to it.
 
-    aggregate: AggregateReport | None = None
-    reports: dict[str, TrainReport] = field(default_factory=dict)
-    unreachable: dict[str, str] = field(default_factory=dict)
-    lost: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    declined: dict[str, str] = field(default_factory=dict)
-    copies: list[str] = field(default_factory=list)
-    links: list[LinkUse] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
-    evaluated_by: str | None = None
-    evaluate_seconds: float | None = None
+    It changes through its methods only. Each dictionary maps a worker's id to the reason.
 
+    - `aggregate`: the aggregator's newest report. None while the aggregator cannot be reached.
+    - `reports`: each worker's newest report of its own training.
+    - `unreachable`: workers that did not answer. `lost`: workers that will not come back.
+    - `failed`, `declined`: workers that leave this round.
+    - `copies`: workers that hold the new model. `links`: the transfers that this took.
+    - `evaluations`: measurements of the new model. `evaluated_by` names their kind.
+    """
 
-def learners(job: TrainingSnapshot, workers: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
-    """Who holds samples of the training's data set, and can hold some out: the workers, or the aggregator of a pooled one."""
-    if job.config["federated"]:
-        return list(workers)
-    return [job.aggregator] if job.aggregator is not None else []
+    def __init__(self, lost: Iterable[str] = ()) -> None:
+        self.aggregate: AggregateReport | None = None
+        self.reports: dict[str, TrainReport] = {}
+        self.unreachable: dict[str, str] = {}
+        self.lost = dict.fromkeys(lost, "its sandbox no longer exists")
+        self.failed: dict[str, str] = {}
+        self.declined: dict[str, str] = {}
+        self.dropped: set[str] = set()
+        self.copies: list[str] = []
+        self.links: list[LinkUse] = []
+        self.evaluations: Sequence[EvaluationResult] = ()
+        self.evaluated_by: str | None = None
+        self.evaluate_seconds: float | None = None
 
+    @property
+    def is_collecting(self) -> bool:
+        return self.aggregate is not None and self.aggregate.state == "collecting"
 
-def is_hopeless(aggregate: AggregateReport) -> bool:
-    """Whether a round has failed and would fail again. Where updates were late, their workers have them ready by now."""
-    return aggregate.state == "failed" and not aggregate.late
+    @property
+    def is_done(self) -> bool:
+        return self.aggregate is not None and self.aggregate.state == "done"
 
+    @property
+    def has_failed_for_good(self) -> bool:
+        """Whether the round has failed and would fail again.
 
-def in_order(job: TrainingSnapshot, peers: dict[str, Peer]) -> list[Peer]:
-    """The round's workers in an order that no look at the round changes: a ring depends on it."""
-    members = {member.node_id for member in (*job.workers, *job.recovering)}
-    return [peers[node_id] for node_id in job.planned_workers if node_id in members and node_id in peers]
+        A round with late updates may succeed: their workers have them ready by now.
+        """
+        return self.aggregate is not None and self.aggregate.state == "failed" and not self.aggregate.late
 
+    @property
+    def to_drop(self) -> list[str]:
+        """Workers that left the round while the aggregator still waits for them."""
+        received = {report.node_id for report in self.aggregate.received} if self.aggregate is not None else set()
+        return [node_id for node_id in (*self.failed, *self.declined) if node_id not in received | self.dropped]
 
-def data_path(job: TrainingSnapshot, number: int, kind: str, peers: list[Peer], wait_s: float) -> DataPath | None:
-    if kind == "star":
-        return None
-    names = [peer.node_id for peer in peers]
-    groups = topology.groups(names) if kind == "hierarchical" else []
-    if kind == "gossip":
-        groups = topology.matching(job.topology, names, job.config["seed"], number)  # type: ignore[arg-type]
-    return DataPath(kind=kind, peers=peers, groups=groups, wait_s=wait_s)
+    def waits_for(self, node_id: str) -> bool:
+        """Whether the aggregator still waits for an update of this worker."""
+        report = self.aggregate
+        if report is None or report.state != "collecting":
+            return False
+        return node_id not in {*(received.node_id for received in report.received), *report.rejected}
+
+    def add_aggregate_report(self, report: AggregateReport) -> None:
+        self.aggregate = report
+
+    def lose_aggregator(self) -> None:
+        """The aggregator stopped answering, so nothing that it reported counts."""
+        self.aggregate = None
+
+    def add_report(self, node_id: str, report: TrainReport) -> None:
+        self.reports[node_id] = report
+
+    def set_unreachable(self, node_id: str, reason: str) -> None:
+        self.unreachable[node_id] = reason
+
+    def set_failed(self, node_id: str, reason: str) -> None:
+        self.failed[node_id] = reason
+
+    def set_declined(self, node_id: str, reason: str) -> None:
+        self.declined[node_id] = reason
+
+    def set_dropped(self, node_ids: Iterable[str]) -> None:
+        """The aggregator was asked not to wait for these."""
+        self.dropped.update(node_ids)
+
+    def add_replicas(self, replicas: Iterable[ReplicateResult]) -> None:
+        for replica in replicas:
+            self.copies.append(replica.node_id)
+            self.links += replica.links
+        self.copies.sort()
+
+    def add_evaluations(self, evaluations: Sequence[EvaluationResult], evaluated_by: str | None, seconds: float) -> None:
+        self.evaluations = evaluations
+        self.evaluated_by = evaluated_by
+        self.evaluate_seconds = seconds

@@ -1,4 +1,7 @@
-"""The rows of a round: who takes part and by which data path, decided once and written down."""
+"""The rows of a round. Who takes part, and by which data path, is decided once and written down."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -9,71 +12,110 @@ from api.store import events, leases, transitions
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 from workers.context import Context
 from workers.steps.rounds import privacy
+from workers.steps.shared.agent_messages import compression
 from workers.steps.shared.training_snapshot import TrainingSnapshot
 
+_OUTSIDE = ("failed", "declined", "not_sampled")
 
-def open_round(context: Context, job: TrainingSnapshot, token: str, number: int) -> tuple[dict[str, str], str]:
-    """Make the round's row if it is new: who takes part and by which data path is decided then, and written down. Returns
-    the state of each worker in it, and the path."""
+
+@dataclass(frozen=True, slots=True)
+class OpenedRound:
+    """An open round: the state of each worker in it, and its data path."""
+
+    states: Mapping[str, str]
+    data_path: str
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Workers that failed or declined in this round."""
+        return tuple(node_id for node_id, state in self.states.items() if state in ("failed", "declined"))
+
+    def includes(self, node_id: str) -> bool:
+        return self.states.get(node_id) not in _OUTSIDE
+
+    def lost(self, present: Collection[str]) -> tuple[str, ...]:
+        """Workers that still should train, and are not among those present."""
+        return tuple(node_id for node_id, state in self.states.items() if state == "training" and node_id not in present)
+
+
+def open_round(context: Context, training: TrainingSnapshot, token: str, number: int) -> OpenedRound:
+    """Open round `number`, or read it where it is open already."""
     with context.database.unit_of_work() as uow:
         session = uow.session
-        locked_cluster(session, job.cluster_id)
-        leases.held(session, TrainingRow, job.training_id, token)
-        row = session.get(RoundRow, (job.training_id, number))
+        locked_cluster(session, training.cluster_id)
+        training_row = leases.held(session, TrainingRow, training.training_id, token)
+        row = session.get(RoundRow, (training.training_id, number))
+        if row is not None and row.status == "running":
+            return OpenedRound(_states(session, row), row.data_path or "star")
         if row is None:
-            row = RoundRow(training_id=job.training_id, number=number, status="running", base_digest=job.digest or "")
+            row = RoundRow(training_id=training.training_id, number=number, status="running", base_digest=training.digest or "")
             session.add(row)
-        elif row.status == "running":
-            return _states(session, job.training_id, number), row.data_path or "star"
         else:
             transitions.move_round(row, "running")
             row.started_at = func.clock_timestamp()
             row.error = row.fallback = None
         session.flush()
-        members = [member.node_id for member in (*job.workers, *job.recovering)]
-        drawn = sampling.draw(members, job.drawn_per_round, job.config["seed"], number)
-        for node_id in members:
-            node = round_node(session, job.training_id, number, node_id)
-            node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
-        partial = not job.compression.is_none or job.config["freeze_layers"] > 0
-        kind, reason = topology.data_path(
-            job.topology,
-            len(drawn),
-            job.cluster_config["consensus"],
-            job.config["strategy"],
-            partial=partial,
-            secure=job.config["secure_aggregation"],
-        )
-        if kind != "star" and any(member.node_id in drawn for member in job.recovering):
-            kind, reason = "star", "one of the workers is not back yet"
-        row.data_path, row.data_path_reason = kind, reason
-        training = leases.held(session, TrainingRow, job.training_id, token)
+        drawn = _draw_workers(session, training, row)
+        row.data_path, row.data_path_reason = _data_path(training, drawn)
         for node_id in drawn:
-            privacy.begin(session, job, training, round_node(session, job.training_id, number, node_id))
-        events.emit(
-            session,
-            job.cluster_id,
-            "round.started",
-            {
-                "training_id": job.training_id,
-                "round": number,
-                "workers": drawn,
-                "data_path": kind,
-                "data_path_reason": reason,
-            },
-            training_id=job.training_id,
-        )
-        return _states(session, job.training_id, number), kind
+            privacy.charge(session, training, training_row, round_node(session, row, node_id))
+        _emit_started(session, training, row, drawn)
+        return OpenedRound(_states(session, row), row.data_path)
 
 
-def _states(session: Session, training_id: str, number: int) -> dict[str, str]:
-    rows = session.scalars(select(RoundNodeRow).where(RoundNodeRow.training_id == training_id, RoundNodeRow.number == number))
-    return {row.node_id: row.state for row in rows}
+def round_node(session: Session, row: RoundRow, node_id: str) -> RoundNodeRow:
+    """The row of one worker in a round. It is made where it is missing."""
+    node = session.get(RoundNodeRow, (row.training_id, row.number, node_id))
+    if node is None:
+        node = RoundNodeRow(training_id=row.training_id, number=row.number, node_id=node_id, state="training", decisions=[])
+        session.add(node)
+    return node
 
 
-def round_node(session: Session, training_id: str, number: int, node_id: str) -> RoundNodeRow:
-    row = session.get(RoundNodeRow, (training_id, number, node_id))
-    if row is None:
-        row = RoundNodeRow(training_id=training_id, number=number, node_id=node_id, state="training", decisions=[])
-        session.add(row)
-    return row
+def _draw_workers(session: Session, training: TrainingSnapshot, row: RoundRow) -> list[str]:
+    """Draw the round's workers by the seed, and write down each worker's state."""
+    candidates = [node.node_id for node in (*training.workers, *training.recovering)]
+    drawn = sampling.draw(candidates, training.drawn_per_round, training.spec.seed, row.number)
+    for node_id in candidates:
+        node = round_node(session, row, node_id)
+        node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
+    return drawn
+
+
+def _data_path(training: TrainingSnapshot, drawn: Collection[str]) -> tuple[str, str | None]:
+    """The round's data path, and why it is a star where the topology is another."""
+    spec = training.spec
+    kind, reason = topology.data_path(
+        training.topology,
+        len(drawn),
+        training.cluster.consensus,
+        spec.strategy,
+        partial=spec.freeze_layers > 0 or not compression(spec).is_none,
+        secure=spec.secure_aggregation,
+    )
+    if kind != "star" and any(node.node_id in drawn for node in training.recovering):
+        return "star", "one of the workers is not back yet"
+    return kind, reason
+
+
+def _emit_started(session: Session, training: TrainingSnapshot, row: RoundRow, drawn: list[str]) -> None:
+    events.emit(
+        session,
+        training.cluster_id,
+        "round.started",
+        {
+            "training_id": training.training_id,
+            "round": row.number,
+            "workers": drawn,
+            "data_path": row.data_path,
+            "data_path_reason": row.data_path_reason,
+        },
+        training_id=training.training_id,
+    )
+
+
+def _states(session: Session, row: RoundRow) -> dict[str, str]:
+    nodes = session.scalars(
+        select(RoundNodeRow).where(RoundNodeRow.training_id == row.training_id, RoundNodeRow.number == row.number)
+    )
+    return {node.node_id: node.state for node in nodes}

@@ -1,14 +1,15 @@
-"""What a round has brought, written down: figures of workers and round, events, and what comes next."""
+"""What a step of a round has observed is written down: figures, states, events, and what is
+next.
+"""
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress
-from api.domain.specs import stopping_rules
-from api.domain.stopping import stop_reason
+from api.domain.steps import Step
+from api.domain.stopping import TrainingStop, stop_reason
 from api.services import progress as figures
 from api.services import searches
 from api.services.lookup import locked_cluster
@@ -17,143 +18,150 @@ from api.store import events, leases, transitions
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.training import TrainReport
-from workers.context import Context
 from workers.steps.rounds import privacy
-from workers.steps.rounds.observation import RoundObservation, is_hopeless
+from workers.steps.rounds.context import RoundContext
+from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.plan import round_node
 from workers.steps.shared import red_flags
 from workers.steps.shared.decisions import record_decisions
-from workers.steps.shared.training_snapshot import TrainingSnapshot
+
+_LATE = "its update had not come by the round's deadline"
 
 
-def record(context: Context, job: TrainingSnapshot, token: str, number: int, outcome: RoundObservation) -> None:
-    """Write down what was measured, and go on: with the next round, or with waiting for this one."""
-    with context.database.unit_of_work() as uow:
-        session = uow.session
-        locked_cluster(session, job.cluster_id)
-        training = leases.held(session, TrainingRow, job.training_id, token)
-        row = session.execute(
-            select(RoundRow).where(RoundRow.training_id == job.training_id, RoundRow.number == number)
-        ).scalar_one()
-        _record_nodes(session, job, training, number, outcome)
-        aggregate = outcome.aggregate
-        if aggregate is not None and aggregate.fallback is not None and row.fallback is None:
-            row.fallback = aggregate.fallback
-            events.emit(
-                session,
-                job.cluster_id,
-                "round.fallback",
-                {"training_id": job.training_id, "round": number, "data_path": row.data_path, "reason": row.fallback},
-                training_id=job.training_id,
-            )
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows that a step of a round writes, in one transaction."""
+
+    session: Session
+    training: TrainingRow
+    round: RoundRow
+
+    def emit(self, event_type: str, facts: dict[str, object]) -> None:
+        """Append an event of this round."""
+        data = {"training_id": self.training.id, "round": self.round.number, **facts}
+        events.emit(self.session, self.training.cluster_id, event_type, data, training_id=self.training.id)
+
+
+def record(this: RoundContext, observation: RoundObservation) -> None:
+    """Write down what was observed.
+
+    The training is due again at once, unless the round has failed for good.
+    """
+    aggregate = observation.aggregate
+    with this.context.database.unit_of_work() as uow:
+        rows = _lock(uow.session, this)
         if aggregate is not None:
-            row.votes = [vote.model_dump() for vote in aggregate.votes]
-            row.audits = [audit.model_dump() for audit in aggregate.audits]
-        if aggregate is not None and aggregate.state == "done" and training.status in ("training", "stopping"):
-            _complete(session, job, training, row, outcome, aggregate)
-            searches.wake_search(uow, training)
-        red_flags.update(session, training)
-        # A hopeless round ends its training, under the same lease.
-        if aggregate is None or not is_hopeless(aggregate):
-            leases.release(training, 0)
-            uow.enqueue("trainings.advance", training.id)
+            record_decisions(rows.session, rows.training, this.number, aggregate.node_id, aggregate.decisions)
+        _record_workers(rows, observation)
+        if aggregate is not None:
+            _record_aggregate(rows, aggregate)
+        if aggregate is not None and aggregate.state == "done" and rows.training.status in ("training", "stopping"):
+            _complete(rows, this, observation, aggregate)
+            searches.wake_search(uow, rows.training)
+        red_flags.update(uow.session, rows.training)
+        if not observation.has_failed_for_good:
+            leases.release(rows.training, 0)
+            uow.enqueue(Step.TRAININGS_ADVANCE, rows.training.id)
 
 
-def _record_nodes(
-    session: Session, job: TrainingSnapshot, training: TrainingRow, number: int, outcome: RoundObservation
-) -> None:
-    aggregate = outcome.aggregate
-    received = {report.node_id: report for report in aggregate.received} if aggregate else {}
-    if aggregate is not None:
-        record_decisions(session, job, number, aggregate.node_id, aggregate.decisions)
-    for node_id in {*outcome.reports, *received, *outcome.lost, *outcome.failed}:
-        row = round_node(session, job.training_id, number, node_id)
-        report = received.get(node_id) or outcome.reports.get(node_id)
-        if report is not None:
-            _copy_report(row, report)
-            privacy.settle(session, training, row, report.private_steps)
-        for known in (outcome.reports.get(node_id), received.get(node_id)):
-            if known is not None and (told := record_decisions(session, job, number, node_id, known.decisions)):
-                row.decisions = [*row.decisions, *told]
-        if aggregate is not None and node_id in aggregate.rejected:
-            _set_state(session, job, number, row, "rejected", aggregate.rejected[node_id])
-        elif node_id in received:
-            _set_state(session, job, number, row, "done", None)
-        elif aggregate is not None and node_id in aggregate.late and node_id not in outcome.lost:
-            _set_state(session, job, number, row, "late", "its update had not come by the round's deadline")
-        elif node_id in outcome.lost:
-            _set_state(session, job, number, row, "lost", outcome.lost[node_id])
-        elif node_id in outcome.failed:
-            _set_state(session, job, number, row, "failed", outcome.failed[node_id])
-        elif node_id in outcome.declined:
-            _set_state(session, job, number, row, "declined", outcome.declined[node_id])
+def _lock(session: Session, this: RoundContext) -> _Rows:
+    locked_cluster(session, this.training.cluster_id)
+    training = leases.held(session, TrainingRow, this.training.training_id, this.token)
+    query = select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.number == this.number)
+    return _Rows(session, training, session.execute(query).scalar_one())
 
 
-def _copy_report(row: RoundNodeRow, report: TrainReport) -> None:
-    # A worker's own report arrives twice, by itself and with its update; nulls never overwrite figures.
-    row.samples = report.samples if report.samples is not None else row.samples
-    row.local_loss = report.loss if report.loss is not None else row.local_loss
-    row.local_accuracy = report.accuracy if report.accuracy is not None else row.local_accuracy
-    row.train_seconds = report.train_seconds if report.train_seconds is not None else row.train_seconds
-    row.bytes_sent = report.bytes_sent if report.bytes_sent is not None else row.bytes_sent
+def _record_aggregate(rows: _Rows, aggregate: AggregateReport) -> None:
+    row = rows.round
+    if aggregate.fallback is not None and row.fallback is None:
+        row.fallback = aggregate.fallback
+        rows.emit("round.fallback", {"data_path": row.data_path, "reason": row.fallback})
+    row.votes = [vote.model_dump() for vote in aggregate.votes]
+    row.audits = [audit.model_dump() for audit in aggregate.audits]
+
+
+def _record_workers(rows: _Rows, observation: RoundObservation) -> None:
+    aggregate = observation.aggregate
+    received = {report.node_id: report for report in aggregate.received} if aggregate is not None else {}
+    for node_id in {*observation.reports, *received, *observation.lost, *observation.failed}:
+        node = round_node(rows.session, rows.round, node_id)
+        own_report, received_report = observation.reports.get(node_id), received.get(node_id)
+        newest = received_report or own_report
+        if newest is not None:
+            _copy_figures(node, newest)
+            privacy.settle(rows.session, rows.training, node, newest.private_steps)
+        for report in (own_report, received_report):
+            if report is not None:
+                new = record_decisions(rows.session, rows.training, rows.round.number, node_id, report.decisions)
+                node.decisions = [*node.decisions, *new] if new else node.decisions
+        state = _state_of(node_id, observation, received)
+        if state is not None:
+            _set_state(rows, node, *state)
+
+
+def _state_of(node_id: str, observation: RoundObservation, received: dict[str, TrainReport]) -> tuple[str, str | None] | None:
+    """A worker's state in the round and its reason. None while there is nothing new."""
+    aggregate = observation.aggregate
+    if aggregate is not None and node_id in aggregate.rejected:
+        return "rejected", aggregate.rejected[node_id]
+    if node_id in received:
+        return "done", None
+    if aggregate is not None and node_id in aggregate.late and node_id not in observation.lost:
+        return "late", _LATE
+    for state, reasons in (
+        ("lost", observation.lost),
+        ("failed", observation.failed),
+        ("declined", observation.declined),
+    ):
+        if node_id in reasons:
+            return state, reasons[node_id]
+    return None
+
+
+def _copy_figures(node: RoundNodeRow, report: TrainReport) -> None:
+    """Copy what was measured. A report arrives twice, and its nulls never replace a figure."""
+    node.samples = report.samples if report.samples is not None else node.samples
+    node.local_loss = report.loss if report.loss is not None else node.local_loss
+    node.local_accuracy = report.accuracy if report.accuracy is not None else node.local_accuracy
+    node.train_seconds = report.train_seconds if report.train_seconds is not None else node.train_seconds
+    node.bytes_sent = report.bytes_sent if report.bytes_sent is not None else node.bytes_sent
     if report.commitment is not None:
-        row.commitment = report.commitment.model_dump()
+        node.commitment = report.commitment.model_dump()
 
 
-def _set_state(session: Session, job: TrainingSnapshot, number: int, row: RoundNodeRow, state: str, reason: str | None) -> None:
-    if row.state == state:
+def _set_state(rows: _Rows, node: RoundNodeRow, state: str, reason: str | None) -> None:
+    if node.state == state:
         return
-    row.state, row.reason = state, reason
+    node.state, node.reason = state, reason
     if state == "rejected" and reason is not None:
-        flag_rejected(session, row, reason)
+        flag_rejected(rows.session, node, reason)
     if state != "done":
-        events.emit(
-            session,
-            job.cluster_id,
-            f"round.worker_{state}",
-            {"training_id": job.training_id, "round": number, "node_id": row.node_id, "reason": reason},
-            training_id=job.training_id,
-        )
+        rows.emit(f"round.worker_{state}", {"node_id": node.node_id, "reason": reason})
 
 
-def _complete(
-    session: Session,
-    job: TrainingSnapshot,
-    training: TrainingRow,
-    row: RoundRow,
-    outcome: RoundObservation,
-    aggregate: AggregateReport,
-) -> None:
-    counted = [report for report in aggregate.received if report.node_id in aggregate.accepted]
-    row.digest = aggregate.digest
-    row.global_loss = progress.weighted_mean([(report.loss, report.samples) for report in counted])
-    row.global_accuracy = progress.weighted_mean([(report.accuracy, report.samples) for report in counted])
-    row.validation_loss = progress.weighted_mean([(item.loss, item.samples) for item in outcome.evaluations])
-    row.validation_accuracy = progress.weighted_mean([(item.accuracy, item.samples) for item in outcome.evaluations])
-    row.validation_samples = sum(item.samples for item in outcome.evaluations) or None
-    row.validation_source = outcome.evaluated_by
-    row.bytes_received = aggregate.bytes_received
-    if row.data_path == "star" and job.config["federated"]:
+def _complete(rows: _Rows, this: RoundContext, observation: RoundObservation, aggregate: AggregateReport) -> None:
+    """The round has its model: write down its figures, and decide whether the training goes on."""
+    row, training = rows.round, rows.training
+    accepted = [report for report in aggregate.received if report.node_id in aggregate.accepted]
+    _copy_aggregate(row, aggregate)
+    _copy_evaluations(row, observation)
+    row.global_loss = progress.weighted_mean([(report.loss, report.samples) for report in accepted])
+    row.global_accuracy = progress.weighted_mean([(report.accuracy, report.samples) for report in accepted])
+    if row.data_path == "star" and this.spec.federated:
         row.compression_ratio = progress.compression_ratio(
             aggregate.bytes_received, len(aggregate.received), training.parameters
         )
-    row.train_seconds = max((report.train_seconds for report in counted if report.train_seconds is not None), default=None)
-    row.aggregate_seconds = aggregate.aggregate_seconds
-    row.consensus_distance = aggregate.consensus_distance
-    row.consensus_seconds = aggregate.consensus_seconds
-    row.evaluate_seconds = outcome.evaluate_seconds
-    row.late_updates = len(aggregate.late)
-    row.notices = list(aggregate.notices)
+    row.train_seconds = max((report.train_seconds for report in accepted if report.train_seconds is not None), default=None)
     row.links = [
         {"from": link.source, "to": link.target, "bytes": link.bytes, "seconds": link.seconds}
-        for link in (*aggregate.links, *outcome.links)
+        for link in (*aggregate.links, *observation.links)
     ]
-    row.copies = outcome.copies
-    for report in counted:
-        node = round_node(session, job.training_id, row.number, report.node_id)
+    row.copies = observation.copies
+    for report in accepted:
+        node = round_node(rows.session, row, report.node_id)
         if node.bytes_sent is None:
             node.bytes_sent = sum(link.bytes for link in aggregate.links if link.source == report.node_id)
-    row.seconds = session.scalar(
+    row.seconds = rows.session.scalar(
         select(func.extract("epoch", func.clock_timestamp() - RoundRow.started_at)).where(
             RoundRow.training_id == row.training_id, RoundRow.number == row.number
         )
@@ -162,17 +170,37 @@ def _complete(
     training.digest = aggregate.digest
     training.completed_rounds = row.number
     # A training that is being stopped has its reason already.
-    if row.number < job.total_rounds and training.status == "training":
-        training.stop_reason = _stop_reason(session, training, row)
-    events.emit(
-        session,
-        job.cluster_id,
+    if row.number < this.spec.total_rounds and training.status == "training":
+        training.stop_reason = _stop_reason(rows)
+    _emit_completed(rows, this, aggregate)
+
+
+def _copy_aggregate(row: RoundRow, aggregate: AggregateReport) -> None:
+    row.digest = aggregate.digest
+    row.bytes_received = aggregate.bytes_received
+    row.aggregate_seconds = aggregate.aggregate_seconds
+    row.consensus_distance = aggregate.consensus_distance
+    row.consensus_seconds = aggregate.consensus_seconds
+    row.late_updates = len(aggregate.late)
+    row.notices = list(aggregate.notices)
+
+
+def _copy_evaluations(row: RoundRow, observation: RoundObservation) -> None:
+    evaluations = observation.evaluations
+    row.validation_loss = progress.weighted_mean([(result.loss, result.samples) for result in evaluations])
+    row.validation_accuracy = progress.weighted_mean([(result.accuracy, result.samples) for result in evaluations])
+    row.validation_samples = sum(result.samples for result in evaluations) or None
+    row.validation_source = observation.evaluated_by
+    row.evaluate_seconds = observation.evaluate_seconds
+
+
+def _emit_completed(rows: _Rows, this: RoundContext, aggregate: AggregateReport) -> None:
+    row = rows.round
+    rows.emit(
         "round.completed",
         {
-            "training_id": job.training_id,
-            "round": row.number,
-            "epoch": progress.epoch(row.number, job.config["epochs"], job.config["local_epochs"]),
-            "total_epochs": job.config["epochs"],
+            "epoch": this.spec.epochs_after(row.number),
+            "total_epochs": this.spec.epochs,
             "global_loss": row.global_loss,
             "global_accuracy": row.global_accuracy,
             "validation_accuracy": row.validation_accuracy,
@@ -184,11 +212,12 @@ def _complete(
                 report.node_id: {"local_loss": report.loss, "samples": report.samples} for report in aggregate.received
             },
         },
-        training_id=job.training_id,
     )
 
 
-def _stop_reason(session: Session, training: TrainingRow, last: RoundRow) -> dict[str, Any] | None:
+def _stop_reason(rows: _Rows) -> TrainingStop | None:
+    """Why no further round is to run. None where one is."""
+    session, training, last = rows.session, rows.training, rows.round
     session.flush()
     accuracies = session.scalars(
         select(RoundRow.validation_accuracy)
@@ -196,5 +225,4 @@ def _stop_reason(session: Session, training: TrainingRow, last: RoundRow) -> dic
         .order_by(RoundRow.number)
     ).all()
     seconds = None if last.seconds is None else float(last.seconds)
-    reason = stop_reason(stopping_rules(training.config), accuracies, figures.spent(session, training), seconds)
-    return asdict(reason) if reason else None
+    return stop_reason(training.config.stopping_rules, accuracies, figures.spent(session, training), seconds)

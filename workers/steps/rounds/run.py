@@ -1,116 +1,160 @@
-"""One round: workers train and push, the aggregator averages and publishes, the new model is evaluated.
+"""One round, told once: plan it, train and aggregate, replicate and evaluate the model, record it.
 
-Anything may die at any moment, and no round is lost or counted twice:
+Any part may die at any moment. No round is lost, and none is counted twice:
 
-- The aggregator's agent dies: it is started again, finds the round's base on its disk, and collects anew. Workers that are
-  done send their updates again without training (`TrainRound.resend`).
-- The aggregator's sandbox is gone: its node gets a new one (`steps.nodes`), which pulls the round's base from a worker. A base
-  of before the first round is made anew: the same seed gives the same weights.
-- Round n is published and not yet recorded: the aggregator answers the same report again, and it is recorded then. If the
-  aggregator is lost before that, the round is repeated from its base, which workers keep until they have the model after the
-  next one (`Worker.need`).
-- Round n is recorded only once at least one worker holds its model, so that what `epoch` counts can always be gone on from.
-- An exchange over the workers breaks (mesh, ring, hierarchical): the aggregator gives it up for the star in the same round and
-  asks every worker for its own update.
-- Under consensus `raft` an aggregator whose sandbox is gone gets no new one: a worker is promoted (`steps.promotion`), and
-  round n is recorded only once most workers hold its model.
-- A worker stops answering: the round waits for as long as its node's step says that it may come back, then goes on without it.
-- A worker declines the round (autonomy 0.8): the round goes on without it at once, and it is asked again for the next one.
+- The aggregator's agent dies. It is started again, finds the round's base model on its disk and
+  collects again. Workers that are done send their updates again without training
+  (`TrainRound.resend`).
+- The aggregator's sandbox is gone. Its node gets a new one (`steps.nodes`). The new agent pulls
+  the base model from a worker. Before the first round it makes the base again from the seed.
+- Round n is published and not yet recorded. The aggregator answers the same report again, and the
+  step records it then. If the aggregator is lost before that, the round is repeated from its base.
+  Workers keep that base until they have the model of the round after.
+- Round n is recorded only once at least one worker holds its model. So training can always
+  continue from what `epoch` counts.
+- An exchange between workers breaks (mesh, ring, hierarchical). The aggregator falls back to the
+  star in the same round, and asks every worker for its own update.
+- Under consensus `raft`, an aggregator whose sandbox is gone gets no new one. A worker is promoted
+  (`rounds.promotion`). Round n is recorded only once most workers hold its model.
+- A worker stops answering. The round waits while the node's step says that it may come back. Then
+  it continues without the worker.
+- A worker declines the round (autonomy 0.8). The round continues without it at once. The next
+  round asks it again.
 """
 
 import logging
 import math
 from dataclasses import replace
-from typing import Any
 
-from api.domain import strategies
 from api.domain.consensus import majority
-from api.domain.specs import LEAST_SECURE
+from api.domain.records import FailureReason
+from api.domain.training_spec import LEAST_SECURE
 from api.store.tables import TrainingRow
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds import promotion
-from workers.steps.rounds.agents import poll_round
-from workers.steps.rounds.observation import is_hopeless
+from workers.steps.rounds.agents import train_and_aggregate
+from workers.steps.rounds.context import RoundContext
+from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.plan import open_round
+from workers.steps.rounds.publish import evaluate_model, replicate_model
 from workers.steps.rounds.record import record
+from workers.steps.rounds.requests import RoundPeers
 from workers.steps.shared.lease import act
-from workers.steps.shared.training_snapshot import TrainingSnapshot, end, wait_and_retry
+from workers.steps.shared.node_snapshot import NodeSnapshot
+from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, wait_and_retry
 
 log = logging.getLogger(__name__)
 _REFUSALS = 5
-_OUT = ("failed", "declined", "not_sampled")
 
 
-def run(context: Context, job: TrainingSnapshot, token: str) -> None:
-    """Start the next round, or go on with the one in hand; at most one long poll long."""
-    number = job.completed_rounds + 1
-    quorum = _quorum(context, job)
-    raft = job.cluster_config["consensus"] == "raft"
-    if job.aggregator is None and not job.aggregator_returns and raft:
-        promotion.promote(context, job, token)
+def run(context: Context, training: TrainingSnapshot, token: str) -> None:
+    """Start the next round, or continue the open one. It takes at most one long poll."""
+    aggregator = _ready_aggregator(context, training, token)
+    if aggregator is None:
         return
-    if job.aggregator is None and not job.aggregator_returns:
-        end(context, job, token, "failed", _error("aggregator_lost", f"The aggregator {job.aggregator_id} is lost."))
-        return
-    least = max(quorum, LEAST_SECURE) if job.config["secure_aggregation"] else quorum
-    if len(job.workers) + len(job.recovering) < least:
-        detail = f"{len(job.workers)} of {len(job.planned_workers)} workers are left; a round needs {least}."
-        end(context, job, token, "failed", _error("quorum_lost", detail))
-        return
-    aggregator = job.aggregator
-    if aggregator is None or not job.workers:
-        wait_and_retry(context, job, token)
-        return
-    states, kind = open_round(context, job, token, number)
-    present = replace(
-        job,
-        workers=tuple(member for member in job.workers if states.get(member.node_id) not in _OUT),
-        recovering=tuple(member for member in job.recovering if states.get(member.node_id) not in _OUT),
-        idle=tuple(member for member in job.workers if states.get(member.node_id) in _OUT),
-    )
-    here = {member.node_id for member in (*present.workers, *present.recovering)}
-    gone = [node_id for node_id, state in states.items() if state == "training" and node_id not in here]
-    out = [node_id for node_id, state in states.items() if state in ("failed", "declined")]
-    # What most workers hold, an election cannot lose.
-    copies = majority(len(job.planned_workers)) if raft else 1
+    this = _plan(context, training, token, aggregator)
     try:
-        outcome = act(
-            context,
-            TrainingRow,
-            job.training_id,
-            token,
-            lambda: poll_round(context, present, aggregator, number, quorum, kind, gone, out),
-        )
+        observation = act(context, TrainingRow, training.training_id, token, lambda: _observe(this))
     except AgentRefusedError as refusal:
-        if job.attempts < _REFUSALS or job.recovering:
+        if training.attempts < _REFUSALS or this.training.recovering:
             raise
-        end(context, job, token, "failed", _error(refusal.code, f"{aggregator.node_id}: {refusal.message}"))
+        _fail(this, refusal.code, f"{aggregator.node_id}: {refusal.message}")
         return
-    for node_id, reason in outcome.unreachable.items():
-        nodes.mark_lost(context, node_id, reason)
-    if outcome.aggregate is None:
-        nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
-        wait_and_retry(context, job, token)
-    elif outcome.aggregate.state == "done" and len(outcome.copies) < copies:
-        log.warning("%s: %d workers have a copy of round %d", job.training_id, len(outcome.copies), number)
-        wait_and_retry(context, job, token)
-    elif is_hopeless(outcome.aggregate):
-        problem = outcome.aggregate.problem
-        record(context, job, token, number, outcome)
-        error = _error(problem.code, problem.message) if problem else _error("round_failed", "The aggregator gave no reason.")
-        end(context, job, token, "failed", error)
+    _conclude(this, observation)
+
+
+def _ready_aggregator(context: Context, training: TrainingSnapshot, token: str) -> NodeSnapshot | None:
+    """The aggregator, if a round can run now. Else the training waits, elects another, or fails."""
+    if training.aggregator is None and not training.aggregator_recovers:
+        if training.cluster.consensus == "raft":
+            promotion.promote(context, training, token)
+        else:
+            detail = f"The aggregator {training.aggregator_id} is lost."
+            end_training(context, training, token, "failed", FailureReason(code="aggregator_lost", detail=detail))
+        return None
+    quorum = _quorum(context, training)
+    least = max(quorum, LEAST_SECURE) if training.spec.secure_aggregation else quorum
+    left = len(training.workers)
+    if left + len(training.recovering) < least:
+        detail = f"{left} of {len(training.planned_workers)} workers are left; a round needs {least}."
+        end_training(context, training, token, "failed", FailureReason(code="quorum_lost", detail=detail))
+        return None
+    if training.aggregator is None or not training.workers:
+        wait_and_retry(context, training, token)
+        return None
+    return training.aggregator
+
+
+def _plan(context: Context, training: TrainingSnapshot, token: str, aggregator: NodeSnapshot) -> RoundContext:
+    """Open the round: its number, its workers and its data path are written down once."""
+    number = training.completed_rounds + 1
+    opened = open_round(context, training, token, number)
+    inside = [node for node in (*training.workers, *training.recovering) if opened.includes(node.node_id)]
+    present = replace(
+        training,
+        workers=tuple(node for node in training.workers if opened.includes(node.node_id)),
+        recovering=tuple(node for node in training.recovering if opened.includes(node.node_id)),
+        idle=tuple(node for node in training.workers if not opened.includes(node.node_id)),
+    )
+    return RoundContext(
+        context=context,
+        training=present,
+        token=token,
+        aggregator=aggregator,
+        number=number,
+        quorum=_quorum(context, training),
+        data_path=opened.data_path,
+        lost=opened.lost({node.node_id for node in inside}),
+        excluded=opened.excluded,
+    )
+
+
+async def _observe(this: RoundContext) -> RoundObservation:
+    """Train and aggregate, then replicate and evaluate the new model. A repeated call continues."""
+    observation = RoundObservation()
+    peers = await RoundPeers.reach(this, observation)
+    if peers.aggregator is None:
+        return observation
+    await train_and_aggregate(this, peers, observation)
+    if observation.is_done:
+        await replicate_model(this, peers, observation)
+        await evaluate_model(this, peers, observation)
+    return observation
+
+
+def _conclude(this: RoundContext, observation: RoundObservation) -> None:
+    """Write down what was observed, and decide what comes next."""
+    for node_id, reason in observation.unreachable.items():
+        nodes.mark_lost(this.context, node_id, reason)
+    if observation.aggregate is None:
+        nodes.mark_lost(this.context, this.aggregator.node_id, "its agent stopped answering")
+        wait_and_retry(this.context, this.training, this.token)
+    elif observation.is_done and len(observation.copies) < _needed_copies(this):
+        copies = len(observation.copies)
+        log.warning("%s: %d workers have a copy of round %d", this.training.training_id, copies, this.number)
+        wait_and_retry(this.context, this.training, this.token)
     else:
-        record(context, job, token, number, outcome)
+        record(this, observation)
+        if observation.has_failed_for_good:
+            problem = observation.aggregate.problem
+            _fail(this, *((problem.code, problem.message) if problem else ("round_failed", "The aggregator gave no reason.")))
 
 
-def _quorum(context: Context, job: TrainingSnapshot) -> int:
+def _quorum(context: Context, training: TrainingSnapshot) -> int:
     """The fewest updates that make a round: a share of those drawn, and what the strategy needs."""
-    share = job.config["quorum"] or context.settings.round_quorum
-    least = strategies.least_updates(job.config["strategy"], job.strategy_spec.model_dump(exclude={"name"}, exclude_none=True))
-    return max(1, least, math.ceil(share * job.drawn_per_round))
+    share = training.spec.quorum or context.settings.round_quorum
+    return max(1, training.spec.least_updates, math.ceil(share * training.drawn_per_round))
 
 
-def _error(code: str, detail: str) -> dict[str, Any]:
-    return {"code": code, "detail": detail}
+def _needed_copies(this: RoundContext) -> int:
+    """How many workers must hold a model before its round is recorded.
+
+    Under `raft` it is a majority: an election cannot lose what a majority holds.
+    """
+    return majority(len(this.training.planned_workers)) if this.training.cluster.consensus == "raft" else 1
+
+
+def _fail(this: RoundContext, code: str, detail: str) -> None:
+    end_training(this.context, this.training, this.token, "failed", FailureReason(code=code, detail=detail))

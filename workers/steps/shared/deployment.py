@@ -1,4 +1,4 @@
-"""What marks a sandbox as ours at a provider that several deployments may share."""
+"""Marks that tell our sandboxes from others at a provider that several deployments share."""
 
 import hashlib
 import hmac
@@ -11,6 +11,6 @@ def metadata(settings: Settings, **ids: str) -> dict[str, str]:
 
 
 def metadata_of(secret_key: str, **ids: str) -> dict[str, str]:
-    """Names the deployment without saying anything about its secret."""
+    """Name the deployment by a hash of its secret, which does not disclose the secret."""
     mark = hmac.new(b"deployment:" + secret_key.encode(), b"", hashlib.sha256).hexdigest()[:16]
     return {"flow-nexus": mark, **ids}

@@ -6,9 +6,12 @@ from sqlalchemy.orm import Session
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 
 
-def awaited(session: Session, node: NodeRow) -> str | None:
-    """The running training that will elect another aggregator in place of this one, if there is any."""
+def training_that_elects(session: Session, node: NodeRow) -> str | None:
+    """Return the running training that will elect another aggregator in place of this one.
+
+    None without one.
+    """
     cluster = session.get_one(ClusterRow, node.cluster_id)
-    if cluster.config.get("consensus") != "raft":
+    if cluster.config.consensus != "raft":
         return None
     return session.scalar(select(TrainingRow.id).where(TrainingRow.aggregator_id == node.id, TrainingRow.status == "training"))

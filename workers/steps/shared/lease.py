@@ -1,4 +1,4 @@
-"""A step runs under a lease that it keeps alive while it acts, and gives the row back whatever happens."""
+"""A step runs under a lease. It renews the lease while it acts, and always gives the row back."""
 
 import asyncio
 import logging
@@ -11,13 +11,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.sandboxes import SandboxError
 from api.store import leases
+from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
 from workers.context import Context, draining
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LONGEST_BACKOFF_S = 60.0
-_LOOK_EVERY_S = 0.5
+_CHECK_EVERY_S = 0.5
 _GIVE_BACK_EVERY_S = 0.5
 
 
@@ -25,8 +26,11 @@ class _DrainingError(Exception):
     """This process was asked to end."""
 
 
-def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
-    """Claim the row and run `body(token)`. A failure gives the row back, due again after a growing pause."""
+def under_lease(context: Context, table: type[LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
+    """Claim the row and run `body(token)`.
+
+    A failure gives the row back. It is due again after a pause that grows with the attempts.
+    """
     if draining.is_set():
         return
     with context.database.unit_of_work() as uow:
@@ -48,21 +52,23 @@ def under_lease(context: Context, table: type[leases.LeasedRow], row_id: str, bo
         _give_back(context, table, row_id, token)
 
 
-def act(
-    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
-) -> T:
-    """Run network work in an event loop of its own while the lease is renewed; LeaseLostError once it is gone."""
+def act(context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run network work in its own event loop while the lease is renewed.
+
+    Raises:
+        LeaseLostError: another worker has taken the row over.
+    """
     return asyncio.run(_with_heartbeat(context, table, row_id, token, work))
 
 
 async def _with_heartbeat(
-    context: Context, table: type[leases.LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
+    context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> T:
     task = asyncio.ensure_future(work())
     renew_at = time.monotonic() + context.settings.lease_s / 3
     try:
         while True:
-            done, _ = await asyncio.wait({task}, timeout=_LOOK_EVERY_S)
+            done, _ = await asyncio.wait({task}, timeout=_CHECK_EVERY_S)
             if done:
                 return task.result()
             if draining.is_set():
@@ -73,7 +79,8 @@ async def _with_heartbeat(
             try:
                 kept = await asyncio.to_thread(_renew, context, table, row_id, token)
             except (OperationalError, PoolTimeoutError):
-                # The token fences off what is applied later, so the work may go on while the database is away.
+                # The token guards what is applied later, so the work may continue without the
+                # database.
                 log.warning("%s: the lease could not be renewed: the database is away", row_id)
                 continue
             if not kept:
@@ -84,14 +91,18 @@ async def _with_heartbeat(
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _renew(context: Context, table: type[leases.LeasedRow], row_id: str, token: str) -> bool:
+def _renew(context: Context, table: type[LeasedRow], row_id: str, token: str) -> bool:
     with context.database.unit_of_work() as uow:
         return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
 
 
 def _give_back(context: Context, table: type[Any], row_id: str, token: str, due_in_s: float | None = None) -> None:
-    """Due again in so many seconds, by default after a pause that grows with the attempts. While the database is away it is
-    tried again; when that takes too long, the lease runs out by itself and the sweep finds the row."""
+    """Give the row back, due again in `due_in_s` seconds or after a pause that grows with the
+    attempts.
+
+    It is tried again while the database is away. If that takes too long, the lease expires and the
+    sweep finds the row.
+    """
     end = time.monotonic() + context.settings.lease_s
     while True:
         try:

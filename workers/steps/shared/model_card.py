@@ -1,4 +1,4 @@
-"""Facts for a model card: settings and figures that were measured, never data."""
+"""Facts for a model card: settings and measured figures, never data."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,15 +7,17 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.domain import privacy, progress
 from api.services import progress as figures
 from api.store.tables import ClusterRow, RoundNodeRow, RoundRow, TrainingRow
+from workers.agent.protocol.consensus import Vote
 
 
 def card(
     session: Session, training: TrainingRow, cluster: ClusterRow, digest: str
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """(facts, figures of each round) of the training up to the round that made `digest`."""
+    """Return the training's facts, and the figures of each round up to the one that made
+    `digest`.
+    """
     rounds = _rounds(session, training, digest)
     workers = session.scalars(
         select(RoundNodeRow)
@@ -36,30 +38,30 @@ def _facts(
     last = rounds[-1] if rounds else None
     view = figures.training_view(session, training)
     samples = {row.node_id: row.samples for row in workers if row.samples is not None}
-    votes = [vote for row in rounds for vote in row.votes]
+    votes = [Vote.model_validate(vote) for row in rounds for vote in row.votes]
     states = Counter(row.state for row in workers)
     return {
         "training_id": training.id,
         "cluster": cluster.name,
         "topology": cluster.topology,
-        "architecture": cluster.config["architecture"],
+        "architecture": cluster.config.architecture,
         "model": training.model,
-        "federated": training.config["federated"],
+        "federated": training.config.federated,
         "parameters": training.parameters,
         "labels": training.labels,
         "training_samples": sum(samples.values()) if samples else None,
         "samples_per_worker": samples,
         "rounds": len(rounds),
-        "epochs": progress.epoch(len(rounds), training.config["epochs"], training.config["local_epochs"]),
-        "strategy": training.config["strategy"],
-        "optimizer": training.config["optimizer"],
-        "learning_rate": training.config["learning_rate"],
-        "batch_size": training.config["batch_size"],
-        "consensus": cluster.config["consensus"],
-        "secure_aggregation": training.config["secure_aggregation"],
+        "epochs": training.config.epochs_after(len(rounds)),
+        "strategy": training.config.strategy,
+        "optimizer": training.config.optimizer,
+        "learning_rate": training.config.learning_rate,
+        "batch_size": training.config.batch_size,
+        "consensus": cluster.config.consensus,
+        "secure_aggregation": training.config.secure_aggregation,
         "differential_privacy": _privacy(training),
         "votes": len(votes),
-        "votes_against": sum(not vote["accept"] for vote in votes),
+        "votes_against": sum(not vote.accept for vote in votes),
         "updates_accepted": states["done"],
         "updates_rejected": states["rejected"],
         "global_loss": last.global_loss if last else None,
@@ -74,10 +76,10 @@ def _facts(
 
 
 def _privacy(training: TrainingRow) -> dict[str, float]:
-    """What it has spent; empty without differential privacy."""
+    """What the training has spent. Empty without differential privacy."""
     if training.privacy is None:
         return {}
-    return {"epsilon": privacy.epsilon_of(training.privacy["epsilon"]), "delta": training.privacy["delta"]}
+    return {"epsilon": training.privacy.spent_epsilon, "delta": training.privacy.delta}
 
 
 def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:
         "rejected": states["rejected"],
         "late_or_lost": states["late"] + states["lost"] + states["failed"],
         "votes": len(row.votes),
-        "votes_against": sum(not vote["accept"] for vote in row.votes),
+        "votes_against": sum(not Vote.model_validate(vote).accept for vote in row.votes),
         "global_loss": row.global_loss,
         "validation_accuracy": row.validation_accuracy,
         "seconds": None if row.seconds is None else float(row.seconds),

@@ -1,4 +1,4 @@
-"""A cluster's nodes as steps see them: plain values that outlive the session they were read in."""
+"""A cluster's nodes as steps see them: plain values that stay valid after the session has ended."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +38,7 @@ class NodeSnapshot:
 
     @property
     def caller(self) -> Caller:
-        """As its peers know it."""
+        """The caller as which its peers know the node."""
         return Caller("aggregator" if self.acts_as_aggregator else self.role, self.node_id)
 
 
@@ -52,15 +52,15 @@ def running(session: Session, cluster_id: str) -> list[NodeSnapshot]:
     return [NodeSnapshot.of(row) for row in rows]
 
 
-def aggregator_among(members: Sequence[NodeSnapshot]) -> NodeSnapshot | None:
-    """The cluster's aggregator; where there is none, the worker that was promoted."""
-    ranked = [member for member in members if member.role == "aggregator"]
-    ranked += [member for member in members if member.acts_as_aggregator]
+def aggregator_among(nodes: Sequence[NodeSnapshot]) -> NodeSnapshot | None:
+    """The cluster's aggregator. Without one, the worker that was promoted."""
+    ranked = [node for node in nodes if node.role == "aggregator"]
+    ranked += [node for node in nodes if node.acts_as_aggregator]
     return ranked[0] if ranked else None
 
 
-def returns(session: Session, cluster_id: str, role: str) -> bool:
-    """Whether no node of this role runs now, but a node's step is about to bring one back."""
+def is_recovering(session: Session, cluster_id: str, role: str) -> bool:
+    """Whether no node of this role runs now, and a step is about to bring one back."""
     plays = NodeRow.role == role
     if role == "aggregator":
         plays = plays | NodeRow.acts_as_aggregator
@@ -71,26 +71,33 @@ def returns(session: Session, cluster_id: str, role: str) -> bool:
 
 
 @asynccontextmanager
-async def agent_of(context: Context, member: NodeSnapshot) -> AsyncIterator[AgentClient]:
-    """The member's agent; AgentUnreachableError when its sandbox is gone."""
+async def agent_of(context: Context, node: NodeSnapshot) -> AsyncIterator[AgentClient]:
+    """A client of the node's agent.
+
+    Raises:
+        AgentUnreachableError: the node's sandbox is gone.
+    """
     try:
-        endpoint = await context.provider.endpoint(member.sandbox_id, AGENT_PORT)
+        endpoint = await context.provider.endpoint(node.sandbox_id, AGENT_PORT)
     except SandboxError as error:
-        raise AgentUnreachableError(f"{member.node_id}: {error}") from error
-    async with AgentClient(member.caller, endpoint, ClusterKeys(context.settings.secret_key, member.cluster_id)) as client:
+        raise AgentUnreachableError(f"{node.node_id}: {error}") from error
+    async with AgentClient(node.caller, endpoint, ClusterKeys(context.settings.secret_key, node.cluster_id)) as client:
         yield client
 
 
-async def peers_of(context: Context, members: Sequence[NodeSnapshot]) -> dict[str, Peer]:
-    """How the members' agents are reached from inside a sandbox; members whose sandbox is gone are left out."""
+async def peers_of(context: Context, nodes: Sequence[NodeSnapshot]) -> dict[str, Peer]:
+    """Return how the nodes' agents are reached from inside a sandbox, by node id.
+
+    Nodes whose sandbox is gone are left out.
+    """
     endpoints = await asyncio.gather(
-        *(context.provider.peer_endpoint(member.sandbox_id, AGENT_PORT) for member in members), return_exceptions=True
+        *(context.provider.peer_endpoint(node.sandbox_id, AGENT_PORT) for node in nodes), return_exceptions=True
     )
     peers: dict[str, Peer] = {}
-    for member, endpoint in zip(members, endpoints, strict=True):
+    for node, endpoint in zip(nodes, endpoints, strict=True):
         if isinstance(endpoint, SandboxError):
             continue
         if isinstance(endpoint, BaseException):
             raise endpoint
-        peers[member.node_id] = Peer(node_id=member.node_id, url=endpoint.url, headers=dict(endpoint.headers), uds=endpoint.uds)
+        peers[node.node_id] = Peer(node_id=node.node_id, url=endpoint.url, headers=dict(endpoint.headers), uds=endpoint.uds)
     return peers

@@ -1,4 +1,4 @@
-"""A training's red flags, looked for whenever something was written down of it: raised once, and taken down when over."""
+"""A training's red flags. A flag is raised once, and goes when its cause is over."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -7,34 +7,31 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import red_flags
-from api.domain.red_flags import RoundFacts, WorkerRound
+from api.domain.red_flags import RaisedFlag, RoundFacts, WorkerRound
 from api.store import events
 from api.store.tables import NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
 
 def update(session: Session, training: TrainingRow) -> None:
-    """Look at the rounds and nodes of a training whose cluster is locked. A new flag is an event; one that stays keeps the
-    round and the time that it was raised in."""
+    """Check the rounds and nodes of a training whose cluster is locked.
+
+    A new flag is an event. A flag that stays keeps the round and the time in which it was raised.
+    """
     session.flush()
-    raised = {(flag["code"], flag["node_id"]): flag for flag in training.red_flags}
+    raised = {(flag.code, flag.node_id): flag for flag in training.red_flags}
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    found = []
-    for flag in red_flags.find(*_facts(session, training), training.config["learning_rate"]):
-        shown = {**asdict(flag), "since": now.astimezone(UTC).isoformat()}
+    current = []
+    for flag in red_flags.find(*_facts(session, training), training.config.learning_rate):
+        new = RaisedFlag(**asdict(flag), since=now.astimezone(UTC).isoformat())
         old = raised.get((flag.code, flag.node_id))
         if old is None:
-            events.emit(
-                session,
-                training.cluster_id,
-                "training.red_flag",
-                {"training_id": training.id, **shown},
-                training_id=training.id,
-            )
+            data = {"training_id": training.id, **new.model_dump()}
+            events.emit(session, training.cluster_id, "training.red_flag", data, training_id=training.id)
+            current.append(new)
         else:
-            shown |= {"round": old["round"], "since": old["since"]}
-        found.append(shown)
-    if found != training.red_flags:
-        training.red_flags = found
+            current.append(new.model_copy(update={"round": old.round, "since": old.since}))
+    if current != training.red_flags:
+        training.red_flags = current
 
 
 def _facts(session: Session, training: TrainingRow) -> tuple[list[tuple[int, float | None]], list[RoundFacts], dict[str, str]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli.http.sse import Event, parse
-from tests.api.cli.talking import ANSWERS, Api, Asked, run
+from tests.api.cli.fake_api import ANSWERS, ApiRequest, FakeApi, run
 
 STREAM = (
     b'\xef\xbb\xbf: hello\n\nid: 1\nevent: round.started\ndata: {"round": 1}\n\n'
@@ -53,13 +53,13 @@ def frame(number: int, name: str, **data: object) -> bytes:
     return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def streaming(parts: list[bytes]) -> Callable[[Asked], tuple[int, dict[str, str], bytes]]:
-    """Each connection gets the next part and is closed."""
-    return lambda _asked: (200, {"Content-Type": "text/event-stream"}, parts.pop(0))
+def streaming(parts: list[bytes]) -> Callable[[ApiRequest], tuple[int, dict[str, str], bytes]]:
+    """Return an answer: each connection gets the next part and is closed."""
+    return lambda _request: (200, {"Content-Type": "text/event-stream"}, parts.pop(0))
 
 
 def test_a_training_is_followed_across_a_broken_connection(
-    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.cli.output.watch._RECONNECT_S", 0.01)
     first = frame(1, "round.completed", round=1) + frame(2, "round.completed", round=2)[:-5]
@@ -67,16 +67,16 @@ def test_a_training_is_followed_across_a_broken_connection(
     api.answers["GET /v1/trainings/train_1/events"] = streaming([first, second])
     training = ANSWERS["GET /v1/trainings/train_1"]
     states = iter(["training", "training", "completed"])
-    api.answers["GET /v1/trainings/train_1"] = lambda _asked: {**training, "status": next(states)}
+    api.answers["GET /v1/trainings/train_1"] = lambda _request: {**training, "status": next(states)}
     assert run("neural", "train", "watch", "--training-id", "train_1") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in lines] == ["1", "2", "3"]
-    asked = [one for one in api.asked if one.path.endswith("/events")]
-    assert ["last-event-id" in one.headers for one in asked] == [False, True]
-    assert asked[1].headers["last-event-id"] == "1"
+    streams = [request for request in api.requests if request.path.endswith("/events")]
+    assert ["last-event-id" in request.headers for request in streams] == [False, True]
+    assert streams[1].headers["last-event-id"] == "1"
 
 
-def test_following_a_training_that_fails_exits_with_1(api: Api) -> None:
+def test_following_a_training_that_fails_exits_with_1(api: FakeApi) -> None:
     api.answers["GET /v1/trainings/train_1/events"] = streaming([frame(1, "training.failed")])
     api.answers["GET /v1/trainings/train_1"] = {**ANSWERS["GET /v1/trainings/train_1"], "status": "failed"}
     assert run("neural", "train", "watch", "--training-id", "train_1") == 1

@@ -10,14 +10,14 @@ import torch
 
 from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
-from workers.agent.privacy.ledger import charge
-from workers.agent.privacy.secret import Secret
+from workers.agent.privacy.ledger import record_steps
+from workers.agent.privacy.secret_random import SecretRandom
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.training import Hyperparameters, Privacy
+from workers.agent.protocol.training import DpSgdSpec, Hyperparameters
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import train
 
@@ -26,20 +26,20 @@ _COUNT = 12
 
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
-    made = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), Root(tmp_path))
+    made = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), SandboxRoot(tmp_path))
     made.model.dropout.p = 0.0  # type: ignore[union-attr]
     return made
 
 
-def shard(network: Network, count: int = _COUNT) -> Shard:
+def shard(network: Network, count: int = _COUNT) -> EncodedShard:
     rows = samples(count)
     data = network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
-    return Shard(data, data.first(0))
+    return EncodedShard(data, data.first(0))
 
 
 def wanted(**fields: float) -> Hyperparameters:
     plan = {"samples": _COUNT, "sampling_rate": 1.0, "noise_multiplier": 0.0, "max_grad_norm": 1e6, "steps": 1, **fields}
-    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=Privacy.model_validate(plan))
+    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=DpSgdSpec.model_validate(plan))
 
 
 def moved(network: Network, before: tensors.State) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_the_seed_that_everybody_knows_foretells_nothing(network: Network) -> No
 
 
 def test_every_record_joins_a_step_by_itself() -> None:
-    secret = Secret()
+    secret = SecretRandom()
     drawn = np.zeros((4000, 50), bool)
     for row in drawn:
         row[secret.sample(50, 0.1)] = True
@@ -121,4 +121,8 @@ def test_private_steps_learn_where_the_noise_is_small(network: Network) -> None:
 
 
 def test_the_ledger_adds_up_what_a_round_has_spent(tmp_path: Path) -> None:
-    assert [charge(tmp_path / "t", 1, 10), charge(tmp_path / "t", 2, 10), charge(tmp_path / "t", 1, 10)] == [10, 10, 20]
+    assert [record_steps(tmp_path / "t", 1, 10), record_steps(tmp_path / "t", 2, 10), record_steps(tmp_path / "t", 1, 10)] == [
+        10,
+        10,
+        20,
+    ]

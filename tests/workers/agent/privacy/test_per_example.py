@@ -8,35 +8,35 @@ import pytest
 import torch
 
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import freezing
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
-from workers.agent.privacy.per_example import PerExample, check
+from workers.agent.privacy.per_example import PerExampleGradients, check
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 _NORM = 0.5
 
 
 def network(architecture: str, tmp_path: Path, **fields: int) -> Network:
     spec = ModelSpec(architecture=architecture, model="base", labels=LABELS, max_length=16, seed=7, **fields)
-    return build(spec, Root(tmp_path))
+    return build(spec, SandboxRoot(tmp_path))
 
 
-def encoded(network: Network) -> Encoded:
+def encoded(network: Network) -> EncodedTexts:
     rows = samples(5)
     rows[2]["text"] = "the the the lamp"  # one word twice, and shorter than the others
     return network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
 
 
-def one_by_one(network: Network, data: Encoded) -> dict[str, torch.Tensor]:
+def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
     """Each example's gradient by itself, scaled to at most _NORM; norms on both sides of it occur."""
     total = {name: torch.zeros_like(p) for name, p in network.model.named_parameters() if p.requires_grad}
     norms = []
     for index in range(len(data)):
         network.model.zero_grad()
         batch = np.array([index])
-        logits = network.judge(data, batch)
+        logits = network.batch_logits(data, batch)
         torch.nn.functional.cross_entropy(logits, data.targets(batch), label_smoothing=network.label_smoothing).backward()
         found = {n: p.grad for n, p in network.model.named_parameters() if p.requires_grad and p.grad is not None}
         norm = float(torch.sqrt(sum((g.square().sum() for g in found.values()), start=torch.zeros(()))))
@@ -48,8 +48,8 @@ def one_by_one(network: Network, data: Encoded) -> dict[str, torch.Tensor]:
     return total
 
 
-def assert_same(network: Network, data: Encoded) -> None:
-    gradients = PerExample(network, _NORM)
+def assert_same(network: Network, data: EncodedTexts) -> None:
+    gradients = PerExampleGradients(network, _NORM)
     found = gradients.zeros()
     with gradients.prepared():
         gradients.add(found, data, np.arange(len(data)))
@@ -68,17 +68,17 @@ def test_every_architecture_gives_each_examples_gradient(architecture: str, tmp_
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
 def test_frozen_layers_and_adapters_train_only_what_is_left(architecture: str, tmp_path: Path) -> None:
     made = network(architecture, tmp_path)
-    with freezing.frozen(made.model, 1):
-        assert_same(made, freezing.with_trunk(made.model, 1, encoded(made), tmp_path))
+    with freezing.freeze(made.model, 1):
+        assert_same(made, freezing.with_activations(made.model, 1, encoded(made), tmp_path))
     adapted = network(architecture, tmp_path, lora_rank=2)
-    with freezing.frozen(adapted.model, 0):
+    with freezing.freeze(adapted.model, 0):
         assert_same(adapted, encoded(adapted))
 
 
 def test_no_example_counts_for_more_than_the_norm(tmp_path: Path) -> None:
     made = network("transformer", tmp_path)
     data = encoded(made)
-    gradients = PerExample(made, 1e-3)
+    gradients = PerExampleGradients(made, 1e-3)
     for index in range(len(data)):
         found = gradients.zeros()
         with gradients.prepared():
@@ -92,7 +92,7 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(tmp_path: Path) -> None:
     data = encoded(made)
     word = int(data.ids[data.offsets[4]])
     alone = [index for index in range(len(data)) if word not in data.ids[data.offsets[index] : data.offsets[index + 1]]]
-    gradients = PerExample(made, _NORM)
+    gradients = PerExampleGradients(made, _NORM)
     with torch.no_grad():
         next(made.model.parameters())[word] = float("nan")
     found = gradients.zeros()

@@ -2,9 +2,9 @@
 
 from tests.workers.agent.agents import TRAINING, Federation, problem
 from workers.agent.protocol.common import Autonomy
-from workers.agent.protocol.training import Privacy
+from workers.agent.protocol.training import DpSgdSpec
 
-PLAN = Privacy(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
+PLAN = DpSgdSpec(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
 
 
 def test_a_private_round_tells_counts_only_and_holds_nothing_back(two: Federation) -> None:

@@ -22,7 +22,7 @@ from tests.workers.agent.agents import (
 )
 from tests.workers.agent.texts import samples
 from workers.agent.protocol.common import Message
-from workers.agent.secure_aggregation.messages import Roster, SealedShares
+from workers.agent.protocol.secure_aggregation import RosterResult, ShareSecrets
 from workers.agent.secure_aggregation.participant import Participant
 
 SECURE = {"secure_aggregation": True}
@@ -86,8 +86,8 @@ class Leaver:
         self._roster = self._ask("keys", self._person.keys)
 
     def give_shares(self) -> None:
-        shares = self._person.share(Roster.model_validate(self._roster).members)
-        self._ask("shares", SealedShares(node_id=self._person.keys.node_id, shares=shares))
+        shares = self._person.share(RosterResult.model_validate(self._roster).members)
+        self._ask("shares", ShareSecrets(node_id=self._person.keys.node_id, shares=shares))
 
 
 def test_a_worker_that_leaves_once_masks_are_agreed_is_taken_out_of_the_sum(four: Federation) -> None:

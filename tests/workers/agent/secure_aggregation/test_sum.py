@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workers.agent.runtime.errors import AgentError
-from workers.agent.secure_aggregation.fixed_point import Numbers
+from workers.agent.secure_aggregation.fixed_point import FixedPointVector
 from workers.agent.secure_aggregation.participant import Participant
 from workers.agent.secure_aggregation.summing import MaskedSum
 
@@ -36,7 +36,7 @@ def run(
     never_share: Collection[str] = (),
     never_send: Collection[str] = (),
     never_tell: Collection[str] = (),
-) -> tuple[torch.Tensor, dict[str, Numbers]]:
+) -> tuple[torch.Tensor, dict[str, FixedPointVector]]:
     """(the mean change, what the aggregator received of each)."""
     counts = samples(updates)
     people = {name: Participant(name, "t/1", counts[name]) for name in updates}

@@ -14,9 +14,9 @@ from tests.workers.agent.impostor import impostor
 from tests.workers.agent.texts import samples
 from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.inference import CalibrationSums, Infer, Predict
+from workers.agent.protocol.inference import CalibrationSums, InferTexts, PredictTexts
 from workers.agent.serving import combine
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 TEXTS = [row["text"] for row in samples(12, 5000)]
 WAYS = ["global", "ensemble", "majority", "weighted", "mean"]
@@ -35,7 +35,7 @@ def trained() -> Iterator[Federation]:
 
 
 def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, Any]:
-    request = Predict(
+    request = PredictTexts(
         **{
             "training_id": TRAINING,
             "model": MODEL,
@@ -54,7 +54,7 @@ def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, A
 
 def infer(agents: Federation, worker: LiveAgent, **fields: Any) -> dict[str, Any]:
     shared = {"training_id": TRAINING, "model": MODEL, "digest": agents.base, "source": agents.aggregator.peer, "texts": TEXTS}
-    answer: dict[str, Any] = worker.call("POST", "/inferences", Infer(**{**shared, **fields}))
+    answer: dict[str, Any] = worker.call("POST", "/inferences", InferTexts(**{**shared, **fields}))
     return answer
 
 
@@ -67,7 +67,7 @@ def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tenso
     answers = [infer(agents, worker, local=way != "global", engine=engine, **MEASURED) for worker in agents.workers]
     if way == "global":
         curves = [CalibrationSums(**answer["curve"]) for answer in answers]
-        return calibration.tempered(table(answers[0]), calibration.fit(curves, 3))
+        return calibration.apply_temperature(table(answers[0]), calibration.fit(curves, 3))
     tables = [table(answer) for answer in answers]
     if way == "weighted":
         return combine.weighted(tables, [answer["weight"] for answer in answers])
@@ -170,7 +170,7 @@ def boasting(agents: Federation, loudness: float = 3.0) -> str:
     state, random = global_model(agents), torch.Generator().manual_seed(1)
     head = state["classifier.weight"]
     state["classifier.weight"] = loudness * torch.randn(head.shape, generator=random)
-    return Store(agents.aggregator.root / "model").save(TRAINING, state).digest
+    return ModelStore(agents.aggregator.root / "model").save(TRAINING, state).digest
 
 
 def surprise(answer: dict[str, Any], rows: list[dict[str, str]]) -> float:
@@ -216,7 +216,7 @@ def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
     raw = infer(trained, trained.workers[0], local=True)
     assert raw["temperature"] is None
     torch.testing.assert_close(
-        table(own["w1"]), calibration.tempered(table(raw), own["w1"]["temperature"]).float(), atol=1e-5, rtol=0
+        table(own["w1"]), calibration.apply_temperature(table(raw), own["w1"]["temperature"]).float(), atol=1e-5, rtol=0
     )
 
 

@@ -13,8 +13,8 @@ from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 from workers.agent.strategies.fedavg import FedAvg
-from workers.agent.strategies.fedprox import Proximal
-from workers.agent.strategies.registry import STRATEGIES, ServerOptimizer, strategy_of
+from workers.agent.strategies.fedprox import ProximalTerm
+from workers.agent.strategies.registry import STRATEGIES, ServerOptimizer, build_strategy
 
 SHAPES = {"a": (7, 5), "b": (11,), "c": (2, 3, 4)}
 
@@ -25,13 +25,13 @@ def spec(name: strategies.Strategy, **given: float) -> StrategySpec:
 
 
 def combined(name: strategies.Strategy, updates: Sequence[Mapping[str, torch.Tensor]], **given: float) -> tensors.State:
-    rule = strategy_of(spec(name, **given)).rule
+    rule = build_strategy(spec(name, **given)).rule
     assert rule is not None
     return rule(updates)
 
 
 def server(name: strategies.Strategy, **given: float) -> ServerOptimizer:
-    found = strategy_of(spec(name, **given)).server
+    found = build_strategy(spec(name, **given)).server
     assert found is not None
     return found
 
@@ -57,13 +57,13 @@ def stacked(updates: Sequence[Mapping[str, torch.Tensor]]) -> reference.Vector:
 def test_every_strategy_of_the_contract_is_built_and_no_other() -> None:
     assert set(strategies._FACTS) == STRATEGIES
     for name in strategies._FACTS:
-        found = strategy_of(spec(name))  # type: ignore[arg-type]
+        found = build_strategy(spec(name))  # type: ignore[arg-type]
         assert (found.rule is not None) == strategies.needs_single_updates(name)
 
 
 def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(AgentError, match="no such strategy"):
-        strategy_of(StrategySpec(name="wisdom"))
+        build_strategy(StrategySpec(name="wisdom"))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_proximal_term_adds_mu_times_the_way_gone() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.fill_(1.0)
-    proximal = Proximal(model, mu=0.5)
+    proximal = ProximalTerm(model, mu=0.5)
     with torch.no_grad():
         model.weight.fill_(4.0)
     model(torch.tensor([[2.0]])).sum().backward()
@@ -189,7 +189,7 @@ def test_rules_read_updates_from_disk_tensor_by_tensor(tmp_path: Path) -> None:
     files = []
     for index, update in enumerate(updates):
         tensors.write(tmp_path / f"{index}", update)
-        files.append(tensors.OnDisk(tmp_path / f"{index}"))
+        files.append(tensors.LazyState(tmp_path / f"{index}"))
     for name in ("median", "krum", "multi_krum"):
         assert np.array_equal(flat(combined(name, files)), flat(combined(name, updates)))
 

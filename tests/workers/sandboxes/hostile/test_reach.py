@@ -248,7 +248,7 @@ block.unlink()
 print(workers.agent.protocol.__file__, os.environ["HOME"], tempfile.gettempdir(), len(secrets.token_bytes(4)))
 open("/dev/null", "w").write("x")
 """
-    assert wall.attack(code) == "/opt/flow-nexus/workers/agent/protocol.py /home/user /tmp 4\n"
+    assert wall.attack(code) == "/opt/flow-nexus/workers/agent/protocol/__init__.py /home/user /tmp 4\n"
 
 
 def test_state_on_the_machine_is_closed_to_other_users(wall: Ground) -> None:

@@ -105,7 +105,6 @@ def house(database: Database, tmp_path: Path) -> Iterator[House]:
     names = [*(f"w{number}_{part}" for number in range(1, 5)), f"ps_{part}"]
     with database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
-        cluster.config = {"architecture": "transformer", "daa_enabled": False, "consensus": "none", "wasm_optimization": False}
         for name in names:
             role = "aggregator" if name == names[-1] else "worker"
             node = make_node(uow.session, cluster, role, id=name, model="/models/tiny", sandbox_id=name)

@@ -7,14 +7,12 @@ import pytest
 from api.store import events, leases, transitions
 from api.store.database import Database
 from api.store.tables import NodeRow, TrainingRow
-from tests.api.store.rows import make_cluster, make_node, make_project, make_training
+from tests.api.store.rows import CLUSTER_SETTINGS, make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
 from workers.context import Context
 from workers.steps.rounds import run
 from workers.steps.shared import elections
 from workers.steps.shared.training_snapshot import load
-
-CONFIG = {"consensus": "raft", "architecture": "transformer", "daa_enabled": False}
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def a_training(context: Context, status: str = "training", **config: object) -> 
     """A training of three workers, none of which answers, and its aggregator, which is lost for good."""
     with context.database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
-        cluster.config = {**CONFIG, **config}
+        cluster.config = CLUSTER_SETTINGS.model_copy(update={"consensus": "raft", **config})
         aggregator = make_node(uow.session, cluster, "aggregator", sandbox_id=f"{cluster.id}ps")
         workers = [
             make_node(uow.session, cluster, id=f"{cluster.id}w{number}", sandbox_id=f"{cluster.id}w{number}")
@@ -37,22 +35,13 @@ def a_training(context: Context, status: str = "training", **config: object) -> 
         transitions.move(uow.session, aggregator, "lost")
         training = make_training(uow.session, cluster, aggregator, status)
         training.workers = [worker.id for worker in workers]
-        training.config = {
-            **training.config,
-            "quorum": None,
-            "strategy": "fedavg",
-            "fraction": 1.0,
-            "min_workers": 1,
-            **dict.fromkeys(("server_learning_rate", "server_momentum", "server_beta_1", "server_beta_2", "server_tau"), None),
-            **dict.fromkeys(("trim_fraction", "byzantine_count"), None),
-        }
         leases.wake(training)
         return training.id, aggregator.id
 
 
 def awaited(context: Context, node_id: str) -> str | None:
     with context.database.unit_of_work() as uow:
-        return elections.awaited(uow.session, uow.session.get_one(NodeRow, node_id))
+        return elections.training_that_elects(uow.session, uow.session.get_one(NodeRow, node_id))
 
 
 def test_only_a_running_training_of_a_raft_cluster_elects(context: Context) -> None:
@@ -73,7 +62,7 @@ def test_a_training_without_a_majority_of_votes_fails_and_says_so(context: Conte
         training = uow.session.get_one(TrainingRow, training_id)
         assert training.status == "failed"
         assert training.error is not None
-        assert training.error["code"] == "no_majority"
+        assert training.error.code == "no_majority"
         assert (training.aggregator_id, training.term, training.former_aggregators) == (aggregator_id, 1, [])
         told = [event.type for event in events.read(uow.session, training.cluster_id, 0)]
         assert "training.aggregator_promoted" not in told

@@ -40,9 +40,9 @@ def test_data_that_is_only_in_the_workers_sandboxes_is_refused_in_clear_words(ho
         row = trainings.get(uow.session, house.project_id, training_id)
     assert row.status == "refused"
     assert row.error is not None
-    assert (row.error["status"], row.error["code"]) == (422, "no_match")
-    assert "no file in the aggregator's sandbox matches" in row.error["detail"]
-    assert "data in the workers' sandboxes is not used" in row.error["detail"]
+    assert (row.error.status, row.error.code) == (422, "no_match")
+    assert "no file in the aggregator's sandbox matches" in row.error.detail
+    assert "data in the workers' sandboxes is not used" in row.error.detail
 
 
 def test_a_worker_that_is_lost_is_left_out_and_the_round_says_so(house: House) -> None:

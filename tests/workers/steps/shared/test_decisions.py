@@ -12,7 +12,6 @@ from workers.agent.protocol.common import Decision
 from workers.steps import nodes
 from workers.steps import trainings as steps
 from workers.steps.shared import decisions
-from workers.steps.shared.training_snapshot import load
 
 __all__ = ["house"]
 
@@ -20,7 +19,7 @@ __all__ = ["house"]
 def free(house: House, level: float) -> None:
     with house.database.unit_of_work() as uow:
         cluster = uow.session.get_one(ClusterRow, house.cluster_id)
-        cluster.config = {**cluster.config, "daa_enabled": True}
+        cluster.config = cluster.config.model_copy(update={"daa_enabled": True})
         for node_id in (*house.workers, house.aggregator):
             uow.session.get_one(NodeRow, node_id).autonomy = level
 
@@ -81,8 +80,8 @@ def test_a_decision_is_told_once_by_its_node_and_moment(house: House) -> None:
     made = [Decision(action="restart_agent", reason="the agent ended with signal SIGKILL") for _ in range(2)]
     for expected in (2, 0):
         with house.database.unit_of_work() as uow:
-            job = load(uow.session, uow.session.get_one(TrainingRow, training_id))
-            assert len(decisions.record_decisions(uow.session, job, 1, house.aggregator, made)) == expected
+            training = uow.session.get_one(TrainingRow, training_id)
+            assert len(decisions.record_decisions(uow.session, training, 1, house.aggregator, made)) == expected
     assert len(told(house)) == 2
 
 

@@ -13,7 +13,7 @@ __all__ = ["house"]
 def test_the_card_tells_samples_votes_and_rejections_of_each_round(house: House) -> None:
     with house.database.unit_of_work() as uow:
         cluster = uow.session.get_one(ClusterRow, house.cluster_id)
-        cluster.config = {**cluster.config, "consensus": "proof-of-learning"}
+        cluster.config = cluster.config.model_copy(update={"consensus": "proof-of-learning"})
     house.connect("star")
     training_id = house.begin(epochs=2)
     status, rounds = house.go_on(training_id)

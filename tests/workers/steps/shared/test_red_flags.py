@@ -11,24 +11,24 @@ from api.services.lookup import locked_cluster
 from api.store import transitions
 from api.store.database import Database
 from api.store.tables import EventRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
-from tests.api.store.rows import make_cluster, make_node, make_project, make_training
+from tests.api.store.rows import CLUSTER_SETTINGS, make_cluster, make_node, make_project, make_training
 from workers.steps.shared import red_flags
 
 
-class PollableReport:
+class FlaggedTraining:
     """A training of four workers, whose rounds a test writes down."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.unit_of_work() as uow:
             cluster = make_cluster(uow.session, make_project(uow.session))
-            cluster.config = {"architecture": "rnn", "daa_enabled": False, "consensus": "none", "wasm_optimization": False}
+            cluster.config = CLUSTER_SETTINGS.model_copy(update={"architecture": "rnn"})
             made = [make_node(uow.session, cluster, role) for role in ("worker",) * 4 + ("aggregator",)]
             for node in made:
                 node.sandbox_id = f"sbx-{node.id}"
                 transitions.move(uow.session, node, "running")
             training = make_training(uow.session, cluster, made[-1], "training")
-            training.config = {"epochs": 20, "local_epochs": 1, "learning_rate": 0.03}
+            training.config = training.config.model_copy(update={"epochs": 20, "learning_rate": 0.03})
             training.workers = [node.id for node in made[:-1]]
             self.id, self.cluster_id, self.project_id = training.id, cluster.id, cluster.project_id
             self.workers = training.workers
@@ -69,11 +69,11 @@ class PollableReport:
 
 
 @pytest.fixture
-def watched(database: Database) -> PollableReport:
-    return PollableReport(database)
+def watched(database: Database) -> FlaggedTraining:
+    return FlaggedTraining(database)
 
 
-def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: PollableReport) -> None:
+def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: FlaggedTraining) -> None:
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
     assert watched.looked_at() == []
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
@@ -90,14 +90,14 @@ def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: PollableReport)
     assert event["training_id"] == watched.id
 
 
-def test_a_flag_that_comes_back_is_raised_again(watched: PollableReport) -> None:
+def test_a_flag_that_comes_back_is_raised_again(watched: FlaggedTraining) -> None:
     for state in ("rejected", "rejected", "done", "rejected", "rejected"):
         watched.round(0.5, state, 0.4, 0.4, 0.4)
         watched.looked_at()
     assert [(event["code"], event["round"]) for event in watched.told()] == [("updates_rejected", 2), ("updates_rejected", 5)]
 
 
-def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again(watched: PollableReport) -> None:
+def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again(watched: FlaggedTraining) -> None:
     watched.round(None, "training", "training", "lost", "training")
     watched.node(watched.workers[2], "lost")
     (flag,) = watched.looked_at()
@@ -107,13 +107,13 @@ def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again
     assert watched.looked_at() == []
 
 
-def test_a_node_that_was_removed_on_purpose_is_no_red_flag(watched: PollableReport) -> None:
+def test_a_node_that_was_removed_on_purpose_is_no_red_flag(watched: FlaggedTraining) -> None:
     watched.round(0.5, 0.4, 0.4, 0.4, 0.4)
     watched.node(watched.workers[0], "terminating")
     assert watched.looked_at() == []
 
 
-def test_losses_that_rise_and_losses_that_stand_still(watched: PollableReport) -> None:
+def test_losses_that_rise_and_losses_that_stand_still(watched: FlaggedTraining) -> None:
     for loss in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         watched.round(loss)
         flags = watched.looked_at()

@@ -25,15 +25,15 @@ from pathlib import Path
 from workers.agent.aggregator.consensus.plausible import too_far
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.consensus import Audit, AuditRecord, AuditResult
+from workers.agent.protocol.consensus import AuditRecord, AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment, TrainReport
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.updates.validation import sound
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.updates.validation import read_sound_state
 
 _SHARE = 4
 _WITHIN_S = 120.0
@@ -68,7 +68,7 @@ def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, AuditTa
 
 
 class Auditor:
-    def __init__(self, store: Store, exchange: PeerClient, log: Log) -> None:
+    def __init__(self, store: ModelStore, exchange: PeerClient, log: Log) -> None:
         self._store = store
         self._peers = exchange
         self._log = log
@@ -107,7 +107,7 @@ class Auditor:
 
     async def _asked(self, found: RoundState, report: TrainReport, task: AuditTask, nonce: str, within_s: float) -> AuditResult:
         assert report.commitment is not None
-        question = Audit(
+        question = AuditSegment(
             training_id=found.request.training_id,
             round=found.request.round,
             segment=task.segment,
@@ -129,7 +129,7 @@ class Auditor:
         if len(prints) != commitment.steps[task.segment] or trace_of(prints) != commitment.traces[task.segment]:
             return _NOT_REPRODUCED
         folder = self._store.updates(found.request.training_id) / f"audit-{report.node_id}"
-        base = self._store.need(found.request.base_digest)
+        base = self._store.require(found.request.base_digest)
         files = {"start": base} if task.segment == 0 else {}
         if commitment.segments[task.segment] == commitment.segments[-1]:
             files["end"] = found.held[report.node_id][1]
@@ -137,7 +137,7 @@ class Auditor:
             files[name] = folder / f"{name}.safetensors"
             folder.mkdir(parents=True, exist_ok=True)
             path = f"/trainings/{found.request.training_id}/rounds/{found.request.round}/evidence/{name}"
-            await self._peers.take(_peer(found, report.node_id), path, files[name], _FETCH_S)
+            await self._peers.fetch_part(_peer(found, report.node_id), path, files[name], _FETCH_S)
         return await asyncio.to_thread(_fault_of, found, frozen, commitment, task, answer, files, base)
 
 
@@ -155,11 +155,11 @@ def _fault_of(
     base_path: Path,
 ) -> str | None:
     base = tensors.read(base_path)
-    start, middle, end = (sound(files[name], base) for name in ("start", "middle", "end"))
+    start, middle, end = (read_sound_state(files[name], base) for name in ("start", "middle", "end"))
     before = tensors.state_digest(base) if task.segment == 0 else commitment.segments[task.segment - 1]
     if (tensors.state_digest(start), tensors.state_digest(end)) != (before, commitment.segments[task.segment]):
         return _NOT_REPRODUCED
-    sampler = Sampler(base, frozen, found.request.base_digest, commitment.seed)
+    sampler = FingerprintSampler(base, frozen, found.request.base_digest, commitment.seed)
     if sampler.fingerprint(middle, answer.loss) != answer.fingerprints[task.step - 1]:
         return _NOT_REPRODUCED
     wanted, rest = found.request.hyperparameters, commitment.steps[task.segment] - task.step

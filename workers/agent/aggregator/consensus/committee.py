@@ -17,7 +17,7 @@ import random
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from workers.agent.protocol.consensus import Effect, Scores, Vote
+from workers.agent.protocol.consensus import ScoreResult, UpdateEffect, Vote
 
 COMMITTEE = 3
 _MARGIN = 0.05
@@ -37,7 +37,7 @@ def committee(workers: Sequence[str], training_id: str, number: int) -> list[str
     return sorted(drawn.sample(sorted(workers), min(COMMITTEE, len(workers))))
 
 
-def votes_of(scores: Scores) -> list[Vote]:
+def votes_of(scores: ScoreResult) -> list[Vote]:
     """One voter's votes; nobody votes on its own update."""
     judged = {node_id: accuracy for node_id, accuracy in scores.candidates.items() if node_id != scores.node_id}
     if not judged:
@@ -56,12 +56,12 @@ def votes_of(scores: Scores) -> list[Vote]:
     return votes
 
 
-def _clearly(effect: Effect | None, sign: int) -> bool:
+def _clearly(effect: UpdateEffect | None, sign: int) -> bool:
     """Whether an update gains (1) or loses (-1) beyond doubt."""
     return effect is not None and sign * effect.gain > _CLEAR * effect.error
 
 
-def _idle(effects: Mapping[str, Effect]) -> set[str]:
+def _idle(effects: Mapping[str, UpdateEffect]) -> set[str]:
     """The candidates that did not learn where the median candidate did; nobody, where there is nobody to compare with."""
     if len(effects) < 2:
         return set()

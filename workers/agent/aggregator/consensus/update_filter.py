@@ -15,8 +15,8 @@ from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.consensus import AuditRecord, Vote
 from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.strategies.registry import Rule
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.strategies.registry import CombineRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class FilterResult:
     rejected: dict[str, str] = field(default_factory=dict)
     votes: list[Vote] = field(default_factory=list)
     audits: list[AuditRecord] = field(default_factory=list)
-    rule: Rule | None = None
+    rule: CombineRule | None = None
     notices: list[str] = field(default_factory=list)
     seconds: float | None = None
 
 
 class UpdateFilter:
-    def __init__(self, store: Store, exchange: PeerClient, log: Log) -> None:
+    def __init__(self, store: ModelStore, exchange: PeerClient, log: Log) -> None:
         self._peers = exchange
         self._log = log
         self._auditor = Auditor(store, exchange, log)
@@ -66,7 +66,7 @@ class UpdateFilter:
 def _by_distance(found: RoundState) -> FilterResult:
     started = time.perf_counter()
     names = sorted(found.held)
-    choice = byzantine.choose([tensors.OnDisk(found.held[node_id][1]) for node_id in names])
+    choice = byzantine.choose([tensors.LazyState(found.held[node_id][1]) for node_id in names])
     accepted = [names[index] for index in choice.accepted]
     refused = {names[index]: byzantine.OUTLIER for index in choice.outliers}
     left_out = [node_id for node_id in names if node_id not in accepted and node_id not in refused]

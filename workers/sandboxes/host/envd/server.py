@@ -17,16 +17,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from uvicorn.server import ServerState
 
-from .dial import Dialer
-from .files import FileRoutes
-from .filesystem import FilesystemService
-from .guard import Guard
-from .log import SandboxLog
-from .notices import Notices
-from .paths import HOME, Paths
-from .process import ProcessService
-from .processes import ProcessTable
-from .usage import Usage
+from .dialer import Dialer
+from .file_routes import FileRoutes
+from .filesystem_service import FilesystemService
+from .limit_enforcer import LimitEnforcer
+from .limit_notifier import LimitNotifier
+from .log_writer import SandboxLog
+from .process_service import ProcessService
+from .process_table import ProcessTable
+from .sandbox_paths import HOME, SandboxPaths
+from .usage_meter import UsageMeter
 from .wire import SandboxSettings
 
 _THREADS = 8
@@ -38,15 +38,15 @@ async def serve(settings: SandboxSettings, control: socket.socket, log_descripto
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     _start_threads()
     log = SandboxLog(log_descriptor)
-    paths = Paths(settings.root)
+    paths = SandboxPaths(settings.root)
     _make_home(settings, paths)
-    notices = Notices(control)
-    table = ProcessTable(settings, paths, log, notices)
-    usage = Usage(settings, paths)
-    guard = Guard(settings, usage, table, log, notices)
+    notifier = LimitNotifier(control)
+    table = ProcessTable(settings, paths, log, notifier)
+    usage = UsageMeter(settings, paths)
+    enforcer = LimitEnforcer(settings, usage, table, log, notifier)
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
-    connections = _Connections(_application(paths, table, usage, guard))
-    watch = asyncio.create_task(guard.run())
+    connections = _Connections(_application(paths, table, usage, enforcer))
+    watch = asyncio.create_task(enforcer.run())
     try:
         await Dialer(control, paths, connections.accept).run()
     finally:
@@ -65,7 +65,7 @@ def _start_threads() -> None:
     asyncio.get_running_loop().set_default_executor(threads)
 
 
-def _make_home(settings: SandboxSettings, paths: Paths) -> None:
+def _make_home(settings: SandboxSettings, paths: SandboxPaths) -> None:
     home = paths.resolve(HOME)
     home.mkdir(parents=True, exist_ok=True)
     if settings.root != "/":
@@ -73,14 +73,14 @@ def _make_home(settings: SandboxSettings, paths: Paths) -> None:
         (home / ".bash_profile").write_text(f"export PATH='{settings.path}'\n")
 
 
-def _application(paths: Paths, table: ProcessTable, usage: Usage, guard: Guard) -> Starlette:
+def _application(paths: SandboxPaths, table: ProcessTable, usage: UsageMeter, enforcer: LimitEnforcer) -> Starlette:
     async def health(_request: Request) -> Response:
         return Response(status_code=204)
 
     async def metrics(_request: Request) -> Response:
         return JSONResponse(await usage.measure())
 
-    files = FileRoutes(paths, guard)
+    files = FileRoutes(paths, enforcer)
     process = ProcessASGIApplication(ProcessService(table))
     filesystem = FilesystemASGIApplication(FilesystemService(paths))
     routes: list[BaseRoute] = [

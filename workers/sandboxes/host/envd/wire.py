@@ -2,7 +2,7 @@
 
 First the host sends the settings: a length and a JSON object. After that, each 8-byte request (id, port) asks for a
 connection to a port inside the sandbox; the answer (id, errno) carries the connected socket as a file descriptor. An
-answer to the id NOTICE, which nobody asks with, is news instead: the index in LIMITS of a limit that was run into. The
+answer to the id NOTICE, which nobody asks with, is news instead: the index in LIMIT_NAMES of a limit that was run into. The
 end of the stream, on either side, means that the other is gone.
 """
 
@@ -16,7 +16,7 @@ ENVD_PORT = 49983
 VERSION = "0.6.1"
 FRAME = struct.Struct("!II")
 NOTICE = 0xFFFFFFFF
-LIMITS = ("memory", "processes", "disk", "files", "timeout", "output")
+LIMIT_NAMES = ("memory", "processes", "disk", "files", "timeout", "output")
 _LENGTH = struct.Struct("!I")
 
 

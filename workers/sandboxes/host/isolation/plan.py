@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from workers.sandboxes.host.envd.paths import HOME
-from workers.sandboxes.host.envd.usage import WRITABLE
+from workers.sandboxes.host.envd.sandbox_paths import HOME
+from workers.sandboxes.host.envd.usage_meter import WRITABLE
 
 AGENT_ROOT = "/opt/flow-nexus"
 ENVD_ROOT = "/opt/envd"

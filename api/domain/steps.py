@@ -1,0 +1,32 @@
+"""The names of the background tasks: each stands here once, for whoever enqueues and whoever runs it."""
+
+from enum import StrEnum
+
+QUEUE = "flow_nexus"
+
+
+class Step(StrEnum):
+    """A task that advances one row. Its only argument is the id of the row."""
+
+    TRAININGS_ADVANCE = "trainings.advance"
+    TRAININGS_INTERRUPT = "trainings.interrupt"
+    SEARCHES_ADVANCE = "searches.advance"
+    PREDICTIONS_ADVANCE = "predictions.advance"
+    MODELS_ADVANCE = "models.advance"
+    NODES_ADVANCE = "nodes.advance"
+    NODES_TERMINATE = "nodes.terminate"
+    CLUSTERS_ADVANCE = "clusters.advance"
+
+
+class PeriodicStep(StrEnum):
+    """A task that Celery's beat starts at an interval, without arguments."""
+
+    SWEEP = "sweep"
+    LIMITS = "limits"
+    RETENTION = "retention"
+    RECONCILE = "reconcile"
+
+
+def task_name(step: Step | PeriodicStep) -> str:
+    """Return the name under which Celery knows the task."""
+    return f"{QUEUE}.{step}"

@@ -1,0 +1,164 @@
+"""The options of a training. Each option is written once, here: name, type, bounds, default and
+help.
+
+The request (`api.schemas.trainings`), the stored `TrainingSpec`, the flags of the command line
+and the agent's `Hyperparameters` take them from here, by name.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field
+
+from api.domain.strategies import Strategy
+
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Schedule = Literal["cosine", "constant"]
+Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
+
+DEFAULT_RATIO: Final = 0.05
+DEFAULT_RANK: Final = 8
+
+
+class PrivacyOptions(BaseModel):
+    """The options of DP-SGD. Give one of `target_epsilon` and `noise_multiplier`."""
+
+    target_epsilon: float | None = Field(
+        None, gt=0, le=1000, description="The epsilon after all epochs. The noise is chosen to reach it."
+    )
+    noise_multiplier: float | None = Field(
+        None, ge=0.1, le=1000, description="Standard deviation of the noise, divided by max_grad_norm."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Each record's gradient is clipped to this Euclidean norm.")
+    delta: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="null: 1 / (10 n). n is the number of records of the largest shard when the training begins.",
+    )
+
+
+class TrainingOptions(BaseModel):
+    """What a client may choose for a training."""
+
+    dataset: str = Field(
+        description="Path or glob inside each worker's sandbox. With federated false: inside the aggregator's sandbox.",
+        examples=["/data/train_*.json"],
+    )
+    epochs: int = Field(ge=1, le=10_000, description="Epochs over each worker's data.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Samples of one optimizer step at one worker.")
+    learning_rate: float = Field(0.001, gt=0, le=10, description="Learning rate of the first round.")
+    schedule: Schedule = Field(
+        "cosine", description="How the learning rate changes from round to round. cosine: it falls to nearly 0."
+    )
+    optimizer: Optimizer = Field("adam", description="The optimizer at each worker.")
+    federated: bool = Field(
+        True,
+        description="false: synchronous data-parallel training on one pooled data set in the aggregator's sandbox. "
+        "The samples (token ids and classes) leave that sandbox. Each worker gets an equal share and keeps it in memory only. "
+        "Each step averages the gradients over the cluster's topology. The workers' own data is not used. "
+        "It needs consensus none, strategy fedavg, no compression and no frozen layers.",
+    )
+    local_epochs: int = Field(1, ge=1, le=1000, description="Epochs that a worker trains in one round.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the first weights, the batches and the draws.")
+    strategy: Strategy = Field(
+        "fedavg",
+        description="How updates become the next global model. "
+        "median, trimmed_mean, krum, multi_krum and bulyan tolerate malicious workers. diloco trains with adamw.",
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
+    max_length: int = Field(128, ge=8, le=512, description="Tokens of a text. Longer texts are cut.")
+    validation: str = Field(
+        "/data/validation*.json",
+        description="Path or glob in the sandboxes of the aggregator and the validators. It is used if it exists.",
+    )
+    hold_out: bool = Field(
+        True,
+        description="true: a tenth of each worker's samples is not trained on. "
+        "Temperatures, weights and committee votes are measured on it. "
+        "So is the validation accuracy, where there is no validation file. "
+        "false: all samples are trained on, as with differential privacy. "
+        "Those figures then come from the validation file, or are null.",
+    )
+
+    server_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Step size of the server's optimizer. "
+        "Defaults: fedavgm 1; fedadam, fedyogi and fedadagrad 0.01; diloco 0.7.",
+    )
+    server_momentum: float | None = Field(None, ge=0, lt=1, description="fedavgm and diloco: the server's momentum (0.9).")
+    server_beta_1: float | None = Field(None, ge=0, lt=1, description="fedadam and fedyogi (0.9), fedadagrad (0).")
+    server_beta_2: float | None = Field(None, ge=0, lt=1, description="fedadam and fedyogi (0.99).")
+    server_tau: float | None = Field(
+        None, gt=0, le=1, description="fedadam, fedyogi and fedadagrad: degree of adaptivity (0.001)."
+    )
+    proximal_mu: float | None = Field(None, ge=0, le=100, description="fedprox: weight of the proximal term (0.01).")
+    trim_fraction: float | None = Field(
+        None, gt=0, lt=0.5, description="trimmed_mean: share of the values that is dropped at each end (0.25)."
+    )
+    byzantine_count: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="krum, multi_krum (n >= 2f+3) and bulyan (n >= 4f+3): the number f of malicious workers (1).",
+    )
+
+    fraction: float = Field(1.0, gt=0, le=1, description="Share of the workers that is drawn for each round, by the seed.")
+    min_workers: int = Field(1, ge=1, le=10_000, description="Fewest workers that are drawn for a round.")
+    round_deadline_s: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a round ends with the updates that have arrived. null: the deployment's setting.",
+    )
+    quorum: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of a round's workers whose updates are enough for the round. null: the deployment's setting.",
+    )
+
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="End after a round whose validation_accuracy is at least this."
+    )
+    patience: int | None = Field(
+        None, ge=1, le=10_000, description="End after this many rounds without a better validation_accuracy."
+    )
+    budget_usd: float | None = Field(
+        None, gt=0, le=1e9, description="End before a round that would cost more than this. The last round is the estimate."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, le=1e6, description="End before a round that would take longer than this. The last round is the estimate."
+    )
+
+    mixed_precision: bool = Field(
+        False, description="Train in bf16 where a node's hardware has it. A node without it says so in its `decisions`."
+    )
+    freeze_layers: int = Field(
+        0, ge=0, le=1000, description="The embeddings and this many encoder layers are not trained. 0 trains everything."
+    )
+    compression: Compression | None = Field(
+        None,
+        description="How updates shrink on their way to the aggregator. fp16. int8: stochastic rounding. "
+        "topk: only the largest values; the rest is added to the next update. topk+fp16, topk+int8. "
+        "lora: only low-rank adapters are trained and sent. lora+fp16, lora+int8. "
+        "Models travel back to the workers in fp32.",
+    )
+    compression_ratio: float | None = Field(
+        None, gt=0, le=1, description=f"topk: share of the values that is sent. Default {DEFAULT_RATIO}."
+    )
+    lora_rank: int | None = Field(None, ge=1, le=256, description=f"lora: rank of the adapters. Default {DEFAULT_RANK}.")
+    differential_privacy: PrivacyOptions | None = Field(
+        None,
+        description="Hide whether any one record was in a worker's shard. `privacy` shows what was spent.",
+    )
+    secure_aggregation: bool = Field(
+        False, description="The aggregator sees the sum of the updates, and no single update. It needs 3 workers."
+    )
+
+
+class RequestedOptions(TrainingOptions):
+    """The options of a request. It has one more: a short form of another option."""
+
+    gradient_compression: bool | None = Field(None, description="Without `compression`: true means topk, false means none.")

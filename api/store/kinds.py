@@ -1,0 +1,48 @@
+"""The kinds of rows that background steps advance. Each kind stands here once, with all that differs between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from api.domain import status
+from api.domain.steps import Step
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+
+LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
+LeasedRowT = TypeVar("LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
+
+
+@dataclass(frozen=True, slots=True)
+class RowKind:
+    """One kind of row.
+
+    `noun` is its name in messages, event types and JSON fields; `plural` is its name in metrics.
+    `moves` are the legal changes of its status. `advance` is the step that a due row gets.
+    """
+
+    table: type[LeasedRow]
+    noun: str
+    plural: str
+    moves: Mapping[str, frozenset[str]]
+    advance: Step
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Return the statuses in which a row waits for nothing. A client's `Prefer: wait` ends there."""
+        return status.SETTLED[self.noun]
+
+
+KINDS: Final = (
+    RowKind(ClusterRow, "cluster", "clusters", status.CLUSTER_MOVES, Step.CLUSTERS_ADVANCE),
+    RowKind(NodeRow, "node", "nodes", status.NODE_MOVES, Step.NODES_ADVANCE),
+    RowKind(TrainingRow, "training", "trainings", status.TRAINING_MOVES, Step.TRAININGS_ADVANCE),
+    RowKind(PredictionRow, "prediction", "predictions", status.PREDICTION_MOVES, Step.PREDICTIONS_ADVANCE),
+    RowKind(ModelRow, "model", "models", status.MODEL_MOVES, Step.MODELS_ADVANCE),
+    RowKind(SearchRow, "search", "searches", status.SEARCH_MOVES, Step.SEARCHES_ADVANCE),
+)
+_KIND_OF: Final[Mapping[type, RowKind]] = {kind.table: kind for kind in KINDS}
+
+
+def kind_of(table: type[LeasedRow]) -> RowKind:
+    """Return the kind of the rows of a table class."""
+    return _KIND_OF[table]

@@ -1,0 +1,253 @@
+"""The processes that clients started: how they run, who hears their output, how they end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .limit_notifier import LimitNotifier
+from .log_writer import LineLogger, SandboxLog
+from .process_tree import adopt_orphans, kill_tree, kill_unrelated
+from .sandbox_paths import HOME, USER, SandboxPaths
+from .wire import SandboxSettings
+
+_CHUNK = 64 << 10
+_QUEUED_CHUNKS = 32
+_DRAIN_S = 1.0
+_OOM_SCORE = 500
+_CLEARED_S = 0.3
+# In a sandbox full of a bomb's processes, envd must come to kill them; and what is executed yields to the agent.
+_NICENESS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit:
+    """`exit_code` is 128 + n for a process that signal n ended, as shells tell it."""
+
+    exit_code: int
+    status: str
+    timed_out: bool
+
+
+Event = OutputChunk | ProcessExit
+Listener = asyncio.Queue[Event]
+
+
+class Process:
+    """One started command and its process group. Output waits for the slowest listener, so nothing grows without bound."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool) -> None:
+        self.pid = popen.pid
+        self.command = command
+        self.cwd = cwd
+        self.tag = tag
+        self.stdin: asyncio.StreamWriter | None = None
+        self._popen = popen
+        self.adopts = adopts
+        self._listeners: set[Listener] = set()
+        self._pumps: list[asyncio.Task[None]] = []
+        self._ended: ProcessExit | None = None
+        self._timed_out = False
+
+    def listen(self) -> Listener:
+        listener: Listener = asyncio.Queue(_QUEUED_CHUNKS)
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Stop listening; what is still queued is dropped, so that a pump waiting for room goes on."""
+        self._listeners.discard(listener)
+        while not listener.empty():
+            listener.get_nowait()
+
+    def pump(self, stream: Literal["stdout", "stderr"], log: SandboxLog | None) -> None:
+        pipe = getattr(self._popen, stream)
+        logger = LineLogger(log, stream, self.pid) if log else None
+        self._pumps.append(asyncio.create_task(self._pump(stream, pipe, logger)))
+
+    async def _pump(self, stream: Literal["stdout", "stderr"], pipe: object, logger: LineLogger | None) -> None:
+        reader = asyncio.StreamReader(_CHUNK)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        while data := await reader.read(_CHUNK):
+            if logger:
+                logger.feed(data)
+            await self._publish(OutputChunk(stream, data))
+        if logger:
+            logger.close()
+
+    async def _publish(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            await listener.put(event)
+
+    def signal(self, number: int) -> None:
+        """Signal the whole process group; one that is gone already is fine. A kill takes what has left the group, too."""
+        if number == signal.SIGKILL and self.adopts:
+            kill_tree(self.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def time_out(self) -> None:
+        self._timed_out = True
+        self.signal(signal.SIGKILL)
+
+    async def finish(self, returncode: int) -> None:
+        """Tell the listeners of the end, after the output that came before it; a daemon left behind may keep the pipes."""
+        self._popen.returncode = returncode
+        await asyncio.wait(self._pumps, timeout=_DRAIN_S)
+        if returncode < 0:
+            status = f"signal: {signal.Signals(-returncode).name}"
+            self._ended = ProcessExit(128 - returncode, status, self._timed_out)
+        else:
+            self._ended = ProcessExit(returncode, f"exit status {returncode}", self._timed_out)
+        if self.stdin is not None:
+            self.stdin.close()
+        await self._publish(self._ended)
+
+
+class ProcessTable:
+    """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
+
+    def __init__(self, settings: SandboxSettings, paths: SandboxPaths, log: SandboxLog, notifier: LimitNotifier) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._log = log
+        self._notifier = notifier
+        self._processes: dict[int, Process] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def list(self) -> list[Process]:
+        return list(self._processes.values())
+
+    def services(self) -> set[int]:
+        """The processes that were started to go on, without a deadline."""
+        return {pid for pid, process in self._processes.items() if not process.adopts}
+
+    def find(self, pid: int | None = None, tag: str | None = None) -> Process:
+        """Raise LookupError when no running process is selected."""
+        for process in self._processes.values():
+            if process.pid == pid or (tag and process.tag == tag):
+                return process
+        raise LookupError("no such process")
+
+    async def start(
+        self, command: Sequence[str], envs: Mapping[str, str], cwd: str, *, stdin: bool, tag: str, timeout_s: float | None
+    ) -> tuple[Process, Listener]:
+        """Start a command in its own session.
+
+        One without a deadline is a service: its output goes to the sandbox's log. One with a deadline answers whoever
+        started it, and leaves nothing in the log. Raise OSError when it cannot be started.
+        """
+        folder = self._paths.resolve(cwd or HOME)
+        popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
+        process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
+        listener = process.listen()
+        self._processes[popen.pid] = process
+        self._offer_to_oom_killer(popen.pid)
+        for stream in ("stdout", "stderr"):
+            process.pump(stream, self._log if timeout_s is None else None)
+        if timeout_s is not None:
+            asyncio.get_running_loop().call_later(timeout_s, self._expire, process)
+        if stdin:
+            process.stdin = await _writer(popen.stdin)
+        return process, listener
+
+    async def _open(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: bool, adopts: bool
+    ) -> "subprocess.Popen[bytes]":
+        """Start it. Where no more processes are allowed, those go that no running command stands for: a bomb's, say."""
+        for last in (False, True):
+            try:
+                return subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
+                    list(command),
+                    stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    cwd=folder,
+                    env=environment,
+                    start_new_session=True,
+                    preexec_fn=_yield_and_adopt if adopts else None,
+                )
+            except BlockingIOError:
+                if last or os.getpid() != 1:
+                    raise
+                self._notifier.notify("processes")
+                self._log.write("system", "process limit reached: processes that no running command stands for were killed")
+                kill_unrelated(set(self._processes))
+                await asyncio.sleep(_CLEARED_S)
+        raise AssertionError
+
+    def _expire(self, process: Process) -> None:
+        if self._processes.get(process.pid) is process:
+            process.time_out()
+            self._notifier.notify("timeout")
+
+    def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
+        home = str(self._paths.resolve(HOME))
+        base = {
+            "PATH": self._settings.path,
+            "HOME": home,
+            "USER": USER,
+            "LOGNAME": USER,
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(self._paths.resolve("/tmp")),  # noqa: S108 (the sandbox's own)
+            "PYTHONPATH": self._settings.python_path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        if self._settings.root != "/":
+            base["SANDBOX_ROOT"] = self._settings.root
+        return base | self._settings.envs | dict(envs)
+
+    @staticmethod
+    def _offer_to_oom_killer(pid: int) -> None:
+        """Under memory pressure the kernel should take a command, never envd."""
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/oom_score_adj").write_text(str(_OOM_SCORE))
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if process := self._processes.pop(pid, None):
+                ending = asyncio.create_task(process.finish(os.waitstatus_to_exitcode(status)))
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
+
+    def kill_all(self) -> None:
+        """As first process of its namespace envd reaches them all, also those that nobody here started."""
+        if os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
+        for process in self.list():
+            process.signal(signal.SIGKILL)
+
+
+def _yield_and_adopt() -> None:
+    os.nice(_NICENESS)
+    adopt_orphans()
+
+
+async def _writer(pipe: object) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
+    return asyncio.StreamWriter(transport, protocol, None, loop)

@@ -1,0 +1,263 @@
+"""All sandboxes of a host: created, found again, extended, ended, brought back after a restart."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from workers.sandboxes.host.config import SandboxLimits
+from workers.sandboxes.host.folder_remover import FolderRemover
+from workers.sandboxes.host.gateway import Gateway
+from workers.sandboxes.host.isolation.cgroups import Cgroups
+from workers.sandboxes.host.isolation.choose import Isolation
+from workers.sandboxes.host.limit_hits import LimitHitLog
+from workers.sandboxes.host.request_bodies import CreateRequest
+from workers.sandboxes.host.running_sandbox import RunningSandbox, SandboxGoneError
+from workers.sandboxes.host.sandbox_record import STATE_FILE, SandboxRecord, new_sandbox_id, new_token
+
+_LOG = logging.getLogger(__name__)
+_SWEEP_S = 0.5
+_REBOOT_PAUSE_S = 1.0
+_BOOTS_AT_ONCE = 4
+_HEARTBEAT = "alive"
+
+
+class NoSandboxError(LookupError):
+    """No live sandbox has that id."""
+
+
+class KeyConflictError(Exception):
+    """The idempotency key was used for another request."""
+
+
+class SandboxManager:
+    """Sandboxes outlive the host as machines outlive a power cut: files and tokens stay, processes do not."""
+
+    def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: SandboxLimits) -> None:
+        self.isolation = isolation
+        self.limits = limits
+        self._home = home
+        self._folder = home / "sandboxes"
+        self._cgroups = cgroups
+        self._remover = FolderRemover(home / "trash")
+        self._peers: ASGIApp | None = None
+        self._hits: dict[str, LimitHitLog] = {}
+        self._gateways: dict[str, Gateway] = {}
+        self._records: dict[str, SandboxRecord] = {}
+        self._running: dict[str, asyncio.Future[RunningSandbox]] = {}
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self._creating: dict[str, tuple[str, asyncio.Task[SandboxRecord]]] = {}
+        self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
+
+    async def run(self, peers: ASGIApp | None) -> None:
+        """Bring back what lived, then end what expires, until cancelled. `peers` is what each sandbox's gateway serves."""
+        self._peers = peers
+        self._restore()
+        try:
+            while True:
+                await asyncio.sleep(_SWEEP_S)
+                await asyncio.to_thread(self._update_limit_hits)
+                now = datetime.now(UTC)
+                for sandbox_id in [record.sandbox_id for record in self._records.values() if record.end_at <= now]:
+                    _LOG.info("sandbox %s expired", sandbox_id)
+                    with contextlib.suppress(NoSandboxError):
+                        await self.kill(sandbox_id)
+                (self._home / _HEARTBEAT).touch()
+        finally:
+            await asyncio.gather(*(self._stop(sandbox_id) for sandbox_id in list(self._records)))
+
+    def _update_limit_hits(self) -> None:
+        for sandbox_id, hits in list(self._hits.items()):
+            if self._cgroups is not None:
+                hits.add_kernel_counts(self._cgroups, sandbox_id)
+            hits.save()
+
+    def hits(self, sandbox_id: str) -> list[dict[str, Any]]:
+        """The limits that the sandbox ran into. Raise NoSandboxError."""
+        self.get(sandbox_id)
+        return self._hits[sandbox_id].as_json()
+
+    def note(self, sandbox_id: str, limit: str) -> None:
+        """A limit that was held by somebody else, who tells of it here. Raise NoSandboxError."""
+        self.get(sandbox_id)
+        self._hits[sandbox_id].note(limit)
+
+    def list(self) -> list[SandboxRecord]:
+        return list(self._records.values())
+
+    def get(self, sandbox_id: str) -> SandboxRecord:
+        try:
+            return self._records[sandbox_id]
+        except KeyError:
+            raise NoSandboxError(sandbox_id) from None
+
+    def folder(self, sandbox_id: str) -> Path:
+        return self._folder / sandbox_id
+
+    async def running_sandbox(self, sandbox_id: str) -> RunningSandbox:
+        """The sandbox's running machine; waits while it boots. Raise NoSandboxError or SandboxGoneError."""
+        self.get(sandbox_id)
+        try:
+            return await asyncio.shield(self._running[sandbox_id])
+        except (KeyError, OSError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not self._boot_cancelled(sandbox_id):
+                raise
+            raise SandboxGoneError from error
+
+    def _boot_cancelled(self, sandbox_id: str) -> bool:
+        future = self._running.get(sandbox_id)
+        return future is None or future.cancelled()
+
+    async def create(self, wanted: CreateRequest) -> SandboxRecord:
+        """Start a sandbox; a key that a live sandbox has gives that one again. Raise KeyConflictError or OSError."""
+        if wanted.key is None:
+            return await self._create(wanted)
+        for record in self._records.values():
+            if record.key == wanted.key:
+                if record.request_digest != wanted.digest:
+                    raise KeyConflictError(wanted.key)
+                await self.running_sandbox(record.sandbox_id)
+                return record
+        digest, task = self._creating.get(wanted.key, (wanted.digest, None))
+        if digest != wanted.digest:
+            raise KeyConflictError(wanted.key)
+        if task is None:
+            task = asyncio.create_task(self._create(wanted))
+            self._creating[wanted.key] = (digest, task)
+            task.add_done_callback(lambda _: self._creating.pop(wanted.key or "", None))
+        return await asyncio.shield(task)
+
+    async def _create(self, wanted: CreateRequest) -> SandboxRecord:
+        now = datetime.now(UTC)
+        taken = {record.number for record in self._records.values()}
+        record = SandboxRecord(
+            sandbox_id=new_sandbox_id(),
+            number=next(number for number in range(1, len(taken) + 2) if number not in taken),
+            template=wanted.template,
+            metadata=wanted.metadata,
+            envs=wanted.envs,
+            access_token=new_token(),
+            traffic_token=None if wanted.public else new_token(),
+            started_at=now,
+            end_at=now + timedelta(seconds=wanted.timeout_s),
+            key=wanted.key,
+            request_digest=wanted.digest,
+        )
+        self._records[record.sandbox_id] = record
+        folder = self.folder(record.sandbox_id)
+        folder.mkdir(mode=0o700, parents=True)
+        self._start(record.sandbox_id)
+        try:
+            await self.running_sandbox(record.sandbox_id)
+        except SandboxGoneError as error:
+            await self.kill(record.sandbox_id)
+            raise OSError("the sandbox did not start") from error
+        record.save(folder)
+        return record
+
+    def extend(self, sandbox_id: str, seconds: float, *, only_longer: bool = False) -> SandboxRecord:
+        record = self.get(sandbox_id)
+        changed = record.ending_in(seconds)
+        if only_longer and changed.end_at <= record.end_at:
+            return record
+        self._records[sandbox_id] = changed
+        changed.save(self.folder(sandbox_id))
+        return changed
+
+    async def kill(self, sandbox_id: str) -> None:
+        """End a sandbox and remove its folder. Raise NoSandboxError when there is none."""
+        self.get(sandbox_id)
+        del self._records[sandbox_id]
+        await self._stop(sandbox_id)
+        # A crash from here on must not bring it back.
+        (self.folder(sandbox_id) / STATE_FILE).unlink(missing_ok=True)
+        self._remover.remove_later(self.folder(sandbox_id))
+
+    async def _stop(self, sandbox_id: str) -> None:
+        keeper = self._supervisors.pop(sandbox_id, None)
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        machine = self._running.pop(sandbox_id, None)
+        if machine is not None:
+            machine.cancel()
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.remove, sandbox_id)
+        if gateway := self._gateways.pop(sandbox_id, None):
+            await gateway.close()
+        self._hits.pop(sandbox_id, None)
+
+    def _restore(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remover.remove_leftovers()
+        now = datetime.now(UTC)
+        for folder in self._folder.iterdir():
+            try:
+                record = SandboxRecord.load(folder)
+            except (OSError, ValueError):
+                self._remover.remove_later(folder)
+                continue
+            # The clock of a sandbox stands still while the host is down.
+            record = replace(record, end_at=record.end_at + self._downtime(now, record.started_at))
+            record.save(folder)
+            self._records[record.sandbox_id] = record
+            self._start(record.sandbox_id)
+        (self._home / _HEARTBEAT).touch()
+        if self._records:
+            _LOG.info("%d sandboxes brought back", len(self._records))
+
+    def _downtime(self, now: datetime, started_at: datetime) -> timedelta:
+        try:
+            seen = datetime.fromtimestamp((self._home / _HEARTBEAT).stat().st_mtime, UTC)
+        except OSError:
+            return timedelta(0)
+        return max(timedelta(0), now - max(seen, started_at))
+
+    def _start(self, sandbox_id: str) -> None:
+        self._hits[sandbox_id] = LimitHitLog(self.folder(sandbox_id))
+        if self._peers is not None:
+            self._gateways[sandbox_id] = Gateway(self._peers)
+            self._gateways[sandbox_id].open(self.folder(sandbox_id))
+        self._running[sandbox_id] = asyncio.get_running_loop().create_future()
+        self._supervisors[sandbox_id] = asyncio.create_task(self._supervise(sandbox_id))
+
+    async def _supervise(self, sandbox_id: str) -> None:
+        """Boot the sandbox, and again whenever its first process ends: files stay, processes are gone."""
+        machine: RunningSandbox | None = None
+        try:
+            while True:
+                started = time.monotonic()
+                async with self._boots:
+                    machine = await RunningSandbox.boot(
+                        self._records[sandbox_id],
+                        self.folder(sandbox_id),
+                        self.isolation,
+                        self._cgroups,
+                        self.limits,
+                        self._hits[sandbox_id].note,
+                    )
+                _LOG.info("sandbox %s started in %.2f s", sandbox_id, time.monotonic() - started)
+                self._running[sandbox_id].set_result(machine)
+                await machine.wait()
+                self._running[sandbox_id] = asyncio.get_running_loop().create_future()
+                _LOG.warning("sandbox %s lost its first process and is started again", sandbox_id)
+                await machine.stop()
+                await asyncio.sleep(_REBOOT_PAUSE_S)
+        except OSError as error:
+            _LOG.error("sandbox %s does not start: %s", sandbox_id, error.strerror)
+            self._running[sandbox_id].set_exception(error)
+        finally:
+            if machine is not None:
+                await machine.stop()
+
+
+def matches(record: SandboxRecord, metadata: Mapping[str, str]) -> bool:
+    return all(record.metadata.get(name) == value for name, value in metadata.items())

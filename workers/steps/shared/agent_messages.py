@@ -1,0 +1,50 @@
+"""Parts of an agent's messages that follow from a training's spec, field by field."""
+
+from collections.abc import Sequence
+
+from api.domain.training_spec import TrainingSpec
+from workers.agent.protocol.aggregation import StrategySpec
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import Compression, DpSgdSpec, Hyperparameters
+
+_SHARED_OPTIONS = Hyperparameters.model_fields.keys() & TrainingSpec.model_fields.keys()
+
+
+def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequence[str]) -> ModelSpec:
+    """The network of a training."""
+    return ModelSpec(
+        architecture=architecture,
+        model=model,
+        labels=list(labels),
+        max_length=spec.max_length,
+        seed=spec.seed,
+        lora_rank=spec.lora_rank,
+    )
+
+
+def strategy_spec(spec: TrainingSpec) -> StrategySpec:
+    """The strategy with those of its parameters that the aggregator needs."""
+    options = {name: getattr(spec, name) for name in StrategySpec.model_fields.keys() - {"name"}}
+    return StrategySpec(name=spec.strategy, **options)
+
+
+def compression(spec: TrainingSpec) -> Compression:
+    """How a worker's update is encoded."""
+    values = next((value for value in ("int8", "fp16") if value in spec.compression), "fp32")
+    ratio = 1.0 if spec.compression_ratio is None else spec.compression_ratio
+    return Compression(values=values, sparse="topk" in spec.compression, ratio=ratio)
+
+
+def hyperparameters(spec: TrainingSpec, number: int, privacy: DpSgdSpec | None = None) -> Hyperparameters:
+    """What workers train with in round `number` (from 1).
+
+    An option that both `TrainingSpec` and `Hyperparameters` have is passed on under its name.
+    """
+    options = {name: value for name in _SHARED_OPTIONS if (value := getattr(spec, name)) is not None}
+    options |= {
+        "local_epochs": spec.epochs_of_round(number),
+        "learning_rate": spec.learning_rate_of_round(number),
+        "keep_moments": spec.strategy == "diloco",
+        "privacy": privacy,
+    }
+    return Hyperparameters(**options)
