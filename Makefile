@@ -4,12 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test wasm chaos-short chaos hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test test-fast wasm chaos-short chaos hostile check fuzz bench openapi lock clean
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
+	@echo "make test-fast  the unit tests: no stack, no torch"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
 	@echo "make chaos-short  one training with five faults"
@@ -40,6 +41,9 @@ up: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m unit
+
 wasm: $(INSTALLED)
 	WASM=1 $(BIN)/python -m pytest tests/workers/agent/serving/test_wasm.py -s
 
@@ -57,8 +61,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict api workers tests migrations
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.lint
 	$(BIN)/python migrations/check.py
-	$(BIN)/python -m api.http.openapi --check
+	$(BIN)/python -m api.openapi_file --check
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium api workers migrations
 	$(BIN)/python lock/audit.py
 
@@ -70,7 +75,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 openapi: $(INSTALLED)
-	$(BIN)/python -m api.http.openapi
+	$(BIN)/python -m api.openapi_file
 
 lock:
 	lock/update.sh

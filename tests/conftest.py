@@ -1,5 +1,6 @@
 """One real Postgres and one real embedded stack for the whole run; a fresh, migrated database for each module that asks."""
 
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from api.embedded.stack import EmbeddedStack
 from api.store.database import Database
 from api.store.schema import alembic_config
+from tests import lanes
 from tests.e2e.walk import Connected, Trained, Walk
 
 TEMPLATE = "flow_nexus_template"
@@ -38,9 +40,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStackAndFi
     return ByStackAndFile(config, log)
 
 
+def _only_unit(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "unit")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An import of torch fails where only unit tests run."""
+    if _only_unit(config):
+        sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the import of files that hold no unit tests: most of them import torch."""
+    path = collection_path.relative_to(config.rootpath).as_posix()
+    return True if _only_unit(config) and lanes.holds_no_unit_tests(path) else None
+
+
+# First, because pytest selects by the markers in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The stack's tests take longest and begin first."""
+    """Mark the lanes. The stack's tests take longest and begin first."""
+    for item in items:
+        lanes.mark(item)
     items.sort(key=lambda item: not item.nodeid.startswith(SHARE_THE_STACK))
+
+
+@pytest.fixture(autouse=True)
+def _local_sockets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test reaches nothing outside this machine."""
+    if request.node.get_closest_marker("unit"):
+        lanes.refuse_other_machines(monkeypatch)
 
 
 def migrate(url: str) -> None:

@@ -37,7 +37,10 @@ class Walk:
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.api_key}"}, timeout=240)
+        # Nobody closes this client, so it keeps no connection.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=240, limits=limits)
 
     def call(self, method: str, path: str, *, status: int | Sequence[int] = (200, 201, 202), **options: Any) -> Any:
         response = self.http.request(method, path, **options)

@@ -202,20 +202,23 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
         """A database that comes back after the third attempt."""
 
         attempts = 0
+        tried = asyncio.Event()
 
         async def run(self, use_case: Any, caller: Any = None) -> Any:
             self.attempts += 1
+            self.tried.set()
             if self.attempts <= 3:
                 raise OperationalError("INSERT", {}, ConnectionError())
             return await super().run(use_case, caller)
 
     async def play() -> None:
-        writer = AuditWriter(Away(database, 2, 10))
+        away = Away(database, 2, 10)
+        writer = AuditWriter(away)
         entry = AuditRecord(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
             writer.record(entry, 404)
         task = asyncio.create_task(writer.run())
-        await asyncio.sleep(0.1)
+        await away.tried.wait()
         task.cancel()
         while writer.waiting:
             await writer.aclose()

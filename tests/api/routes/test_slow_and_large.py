@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http import middleware, serve
 from api.http.metrics import make_registry
@@ -119,7 +121,7 @@ def test_a_body_that_drips_is_not_waited_for(url: str, user: User) -> None:
 
 
 def test_a_client_that_does_not_read_is_let_go() -> None:
-    app = FastAPI()
+    app, ended = FastAPI(), threading.Event()
 
     @app.get("/endless")
     async def endless() -> StreamingResponse:
@@ -129,10 +131,21 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
 
         return StreamingResponse(chunks())
 
+    def noting_the_end(inner: ASGIApp) -> ASGIApp:
+        async def serve_and_note(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await inner(scope, receive, send)
+            finally:
+                if scope["type"] == "http":
+                    ended.set()
+
+        return serve_and_note
+
     app.add_middleware(RequestMiddleware, max_body_bytes=1000, registry=make_registry())
+    app.add_middleware(noting_the_end)
     with serving(app) as base, closing(connect(base)) as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(3)
+        assert ended.wait(20), "the server still waits for a client that does not read"
         taken = 0
         while piece := connection.recv(1_000_000):
             taken += len(piece)

@@ -65,6 +65,6 @@ def test_a_crowd_that_meets_a_silent_broker_knocks_once(silent: socket.socket, c
     assert not any(ringer.is_alive() for ringer in crowd)
     assert caplog.text.count("the sweep will find it") == 1
     silent.setblocking(False)
-    silent.accept()
+    silent.accept()[0].close()
     with pytest.raises(BlockingIOError):
         silent.accept()

@@ -44,7 +44,9 @@ class Host:
         )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().decode().strip()
-        assert self.url, (self.home.parent / f"{self.home.name}.log").read_text()
+        if not self.url:
+            self.stop(signal.SIGKILL)
+            raise AssertionError((self.home.parent / f"{self.home.name}.log").read_text())
 
     @property
     def pid(self) -> int:

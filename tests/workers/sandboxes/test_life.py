@@ -90,7 +90,8 @@ def test_a_sandbox_whose_first_process_dies_is_started_again(own_host: Host) -> 
     client = own_host.client()
     info = run(client.create(spec(uuid.uuid4().hex)))
     run(client.upload(info.sandbox_id, "/data/kept.txt", stream(b"kept")))
-    os.kill(descendants(own_host.pid)[-1], signal.SIGKILL)
+    first = descendants(own_host.pid)[-1]
+    os.kill(first, signal.SIGKILL)
 
     def answers() -> bool:
         try:
@@ -98,7 +99,7 @@ def test_a_sandbox_whose_first_process_dies_is_started_again(own_host: Host) -> 
         except Exception:
             return False
 
-    time.sleep(0.5)
+    wait_until(lambda: first not in descendants(own_host.pid))
     wait_until(answers)
     assert run(client.get(info.sandbox_id)).sandbox_id == info.sandbox_id
 
