@@ -27,7 +27,7 @@ from workers.agent.protocol.inference import Evaluate
 from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 TRAINING = "train_1"
 DATASET = "/data/train_*.json"

@@ -1,4 +1,4 @@
-"""Jobs for tests of local training."""
+"""Tasks for tests of local training."""
 
 import threading
 from typing import Any
@@ -8,8 +8,8 @@ from workers.agent.protocol.training import Hyperparameters
 from workers.agent.training.local_epochs import LocalTrainingTask
 
 
-def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
-    """Round 1, obedient, without a commitment, unless told otherwise."""
+def job(hyperparameters: Hyperparameters, **fields: Any) -> LocalTrainingTask:
+    """Return a task of round 1, without autonomy or commitment, with other values in `fields`."""
     common: dict[str, Any] = {
         "number": 1,
         "autonomy": Autonomy(),
@@ -18,4 +18,4 @@ def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
         "stop": threading.Event(),
         "progress": lambda _part: None,
     }
-    return LocalTrainingTask(wanted=wanted, **{**common, **fields})
+    return LocalTrainingTask(hyperparameters=hyperparameters, **{**common, **fields})

@@ -21,7 +21,7 @@ from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 WORKERS = 5
 HEADER = 4096
@@ -223,7 +223,7 @@ def test_a_worker_that_cannot_tell_of_the_exchange_ends_it_by_sending_its_update
         run.train(worker, 1, **({"path": None} if worker.node_id == "w1" else {}))
     found = run.report(agents.aggregator, 1)
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w3", "w4", "w5"])
-    assert found["fallback"] == "w1 could not tell of the exchange and sent its update"
+    assert found["fallback"] == "w1 could not report its exchange and sent its update"
 
 
 @pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])

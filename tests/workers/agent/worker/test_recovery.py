@@ -21,7 +21,7 @@ from workers.agent.protocol.common import ModelSpec, Peer
 from workers.agent.protocol.training import Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import Root
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 from workers.agent_client import AgentClient, AgentRefusedError
 
 T = TypeVar("T")

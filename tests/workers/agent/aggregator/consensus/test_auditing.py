@@ -211,14 +211,14 @@ def test_an_update_stands_for_no_more_samples_than_its_steps_took(one: Federatio
         receipt = one.push("w1", made_up(one, "w1", states, samples))
         assert receipt["accepted"] is accepted
         if number == 0:
-            assert receipt["problem"]["message"] == "the update stands for more samples than its steps can have taken"
+            assert receipt["problem"]["message"] == "the update claims more samples than its steps can have used"
             assert one.aggregated()["rejected"] == {"w1": receipt["problem"]["message"]}
 
 
 def test_a_commitment_to_other_batches_is_refused_at_the_door(one: Federation) -> None:
     collect(one)
     one.train(one.workers[0], consensus=POL, wanted={"seed": 4})
-    assert one.aggregated()["rejected"] == {"w1": "the commitment is to other batches than were asked for"}
+    assert one.aggregated()["rejected"] == {"w1": "the commitment is to other batches than the round's"}
 
 
 def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps() -> None:
