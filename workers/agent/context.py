@@ -25,7 +25,7 @@ class AgentContext:
 
     @classmethod
     def create(cls, node_id: str, key: str, root: Root, log: Log, decisions: Iterable[Decision] = ()) -> "AgentContext":
-        """Return the parts of a new agent. `key` is the agent's own; `decisions` led to its start."""
+        """Return a new agent's parts. `key` is the agent's own; `decisions` led to its start."""
         peers, store = PeerClient(key), Store(root.models)
         fetcher = ModelFetcher(node_id, peers, store, log)
         return cls(node_id, peers, store, ModelCache(root), fetcher, log, PendingDecisions(decisions))

@@ -50,7 +50,10 @@ class Publisher:
         return round_state.mean()
 
     def _secure_mean(self, round_state: RoundState, secure: SecureRound) -> tensors.State:
-        """Return the model of a secure sum. Only the mean is checked: no single update is visible."""
+        """Return the model of a secure sum.
+
+        Only the mean is checked: no single update is visible.
+        """
         request = round_state.request
         base = tensors.read(self._store.need(request.base_digest))
         frozen = self._intake.frozen(request.model, request.freeze_layers)

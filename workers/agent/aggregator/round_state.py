@@ -20,7 +20,7 @@ from workers.agent.strategies.registry import Strategy
 
 @dataclass(frozen=True, slots=True)
 class HeldUpdate:
-    """An update that waits on disk. `path` is a whole model, `length` its distance from the base."""
+    """An update on disk. `path` is a whole model, `length` its distance from the round's base."""
 
     report: TrainReport
     path: Path

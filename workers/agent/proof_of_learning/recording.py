@@ -121,7 +121,10 @@ class SegmentRecorder:
         )
 
     def resume(self, state: RecorderState) -> None:
-        """Continue from `state`, instead of `begin`. Model and optimizer must be as they were then."""
+        """Continue from `state`. Call it instead of `begin`.
+
+        Model and optimizer must be as they were then.
+        """
         self._chain.go_on(state.commitment)
         self._segment, self._done = len(state.commitment.segments), state.done
         self._fingerprints = [*state.fingerprints]

@@ -43,7 +43,7 @@ class PollableReport(Generic[R]):
         return self._report.state == self._open_state
 
     async def when_ended(self, within_s: float) -> R:
-        """Return the report once the round has ended, or the current one after `within_s` seconds."""
+        """Return the report once the round has ended, or after `within_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._ended.wait()

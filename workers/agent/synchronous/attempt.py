@@ -1,4 +1,4 @@
-"""One attempt at a synchronous round: send the shares, keep the workers in step, watch to the end."""
+"""One attempt at a synchronous round: send shares, keep workers in step, check them to the end."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class BrokenError(Exception):
-    """The attempt is over. `lost` are the workers that the next one leaves out, with the reasons."""
+    """The attempt is over. `lost` are workers that the next one leaves out, with the reasons."""
 
     def __init__(self, reason: str, lost: dict[str, str]) -> None:
         super().__init__(reason)
@@ -67,7 +67,11 @@ class Attempt:
 
 @dataclass(slots=True)
 class SyncRound:
-    """A synchronous round at its aggregator. `attempt` is None before the first and after the last."""
+    """A synchronous round at its aggregator.
+
+    `SyncCoordinator` and `AttemptRunner` change it, on the event loop's thread. `attempt` is None
+    before the first attempt and after the last.
+    """
 
     request: AggregateRound
     hyperparameters: Hyperparameters

@@ -59,8 +59,8 @@ class PeerConnections:
     async def send(self, peer: Peer, tag: str, body: bytes) -> None:
         """Send a vector to a peer's inbox.
 
-        Raises: AgentError `peer_lost` if it does not arrive, `peer_left` if the peer is no longer in
-        this attempt.
+        Raises: AgentError `peer_lost` if it does not arrive, `peer_left` if the peer is no longer
+        in this attempt.
         """
         client = self._clients.get(peer.node_id)
         if client is None:

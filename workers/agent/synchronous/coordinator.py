@@ -1,9 +1,9 @@
 """The aggregator in synchronous rounds.
 
-It sends each worker a share of the pooled data, keeps the workers in step, and publishes the model
-that they end with. A lost worker ends the attempt. The round then begins again at its base with the
-workers that still answer, and the report says so. Nothing of a broken attempt is used. So every
-worker computed everything that counts together with the others.
+It sends each worker a share of the pooled data and keeps the workers in step. At the end it
+publishes their common model. A lost worker ends the attempt. The round then begins again at its
+base with the workers that still answer, and the report says so. Nothing of a broken attempt is
+used: all workers have computed the published model together.
 """
 
 import asyncio
@@ -117,8 +117,8 @@ class SyncCoordinator:
     async def _run_attempts(self, sync_round: SyncRound) -> None:
         """Publish the first attempt that is complete.
 
-        Raises: StoppedError. AgentError `quorum_not_met`, `attempts_exhausted`, or the problem of an
-        attempt that would fail again.
+        Raises: StoppedError. AgentError `quorum_not_met`, `attempts_exhausted`, or the problem of
+        an attempt that would fail again.
         """
         request = sync_round.request
         data = await asyncio.to_thread(self._pooled, request)

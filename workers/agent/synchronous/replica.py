@@ -62,7 +62,7 @@ class Replica:
         network.model.train()
 
     def gradient(self, batch: NDArray[np.int64]) -> torch.Tensor:
-        """Return the gradients of the loss summed over `batch`, then the batch's metrics, flat fp32.
+        """Return the gradients of the loss summed over `batch`, then its metrics, flat fp32.
 
         Raises: AgentError `diverged` if the loss is not finite.
         """

@@ -99,8 +99,8 @@ class SyncWorker:
         self._cache = context.cache
         self._fetcher = context.fetcher
         self._log = context.log
-        # A thread of its own. Requests that wait for the cache's lock may fill the common pool, and
-        # then the holder of that lock would get no thread.
+        # A thread of its own. Requests that wait for the cache's lock may fill the common pool. The
+        # holder of that lock would then get no thread.
         self._thread = ThreadPoolExecutor(1, "synchronous")
         self._attempts = CurrentRound[WorkerAttempt]()
         self._share: _Share | None = None
@@ -179,7 +179,7 @@ class SyncWorker:
         return True
 
     async def _run(self, attempt: WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
-        """Take all steps. Report the end of the attempt to the aggregator, unless it was stopped."""
+        """Take all steps. Report the attempt's end to the aggregator, unless it was stopped."""
         attempt_id, report = attempt.request.attempt, attempt.report
         try:
             digest = await self._train(attempt, data, moments)

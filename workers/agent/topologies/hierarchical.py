@@ -1,4 +1,4 @@
-"""Hierarchical: a group's members send updates to its head. The heads' means go to the aggregator."""
+"""Hierarchical: members send updates to their group's head, heads send means to the aggregator."""
 
 import asyncio
 

@@ -46,7 +46,7 @@ async def average_with_peers(averaging: PeerAveraging) -> Mean:
 
 
 def _weighted_vector(averaging: PeerAveraging) -> tuple[torch.Tensor, dict[str, torch.Size]]:
-    """Return all tensors times the samples as one vector, in the order of names, and their shapes."""
+    """Return all tensors times the samples as one vector, in name order, and their shapes."""
     # No node sees a single update in a ring. So each worker checks its own before it adds it.
     state = sound(averaging.update, tensors.read(averaging.base))
     vector = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(averaging.samples)

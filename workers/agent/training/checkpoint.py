@@ -21,7 +21,7 @@ _PAUSE = 20.0
 
 @dataclass(slots=True)
 class EffectiveHyperparameters:
-    """The batch size and the learning rate after memory pressure and divergence have halved them."""
+    """Batch size and learning rate after memory pressure and divergence have halved them."""
 
     batch_size: int
     learning_rate: float
@@ -59,7 +59,10 @@ class CheckpointState:
 
 
 class Checkpoint:
-    """One round's file. `key` names everything that the result depends on: other keys find nothing."""
+    """One round's file. `key` is a digest of everything that the result depends on.
+
+    With another key nothing is found.
+    """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
@@ -71,7 +74,10 @@ class Checkpoint:
         return time.monotonic() >= self._next
 
     def write(self, state: CheckpointState) -> None:
-        """Write the whole file or none. A round continues without a checkpoint that cannot be written."""
+        """Write the whole file or none.
+
+        If it cannot be written, the round continues without a checkpoint.
+        """
         started = time.monotonic()
         content = {
             "key": self._key,

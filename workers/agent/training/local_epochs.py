@@ -313,7 +313,10 @@ def step(
     hyperparameters: Hyperparameters,
     proximal: Proximal | None,
 ) -> tuple[float, int]:
-    """Take one optimizer step. Return the batch's mean loss before it, and its right predictions."""
+    """Take one optimizer step.
+
+    Return the batch's mean loss (nats) before the step, and the number of right predictions.
+    """
     targets = data.targets(batch)
     with precision.autocast(network.model, wanted=hyperparameters.mixed_precision):
         logits = _logits(network, data, batch).float()

@@ -94,7 +94,7 @@ class LocalTraining:
             network = self._cache.loaded(request.model, self._start_model(report, request))
             hold_out = hyperparameters.hold_out and hyperparameters.privacy is None
             shard = self._cache.shard(request.model, request.dataset, hyperparameters.freeze_layers, hold_out=hold_out)
-            # No node declines a private round: the choice itself would reveal something of its records.
+            # No node declines a private round: the choice would reveal something of its records.
             if hold_out and allowed(DECLINE, request.autonomy):
                 _decline_or_continue(network, shard, request, folder)
             task = self._task(request, shard, report, stop)

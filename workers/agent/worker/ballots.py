@@ -1,9 +1,9 @@
 """A worker's vote on the next aggregator, when the last one is lost.
 
-After Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014. A
-voter grants one vote in a term, and terms never go back. The vote is on disk before it is given.
-Only models that most workers hold are committed. So every majority contains a worker that holds
-the last committed model, and no two candidates win the same term.
+After Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014.
+A voter grants one vote in a term, so no two candidates win the same term. Terms never go back. The
+vote is on disk before it is given. Only models that most workers hold are committed. So every
+majority contains a worker that holds the last committed model.
 """
 
 import asyncio

@@ -146,7 +146,7 @@ class Worker:
         worker_round.report.finish_push(receipt, time.perf_counter() - started)
 
     async def _pull_base(self, request: TrainRound) -> list[LinkUse]:
-        """Fetch the round's base: from the group's head if there is one, else from the aggregator."""
+        """Fetch the round's base from the group's head, or without one from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
         return await self._fetcher.from_above(request.training_id, request.base_digest, head, request.aggregator)
 

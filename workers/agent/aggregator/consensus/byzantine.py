@@ -38,7 +38,7 @@ class Choice:
 
 
 def tolerated(updates: int) -> int:
-    """Return f, the number of malicious updates that Multi-Krum tolerates; 0 if it cannot be used."""
+    """Return f, how many malicious updates Multi-Krum tolerates; 0 if it cannot be used."""
     return (updates - 3) // 2 if updates >= _FEWEST else 0
 
 

@@ -4,9 +4,10 @@ Every voter measures the round's base and each candidate on its own held-out sam
 updates of one round resemble each other. While fewer than half are malicious, the median candidate
 is honest. A voter refuses two kinds of candidates:
 
-- Worse: its accuracy is far below the median, without a clear gain in loss over the base. (A first
-  round may start to learn late.) Or it clearly loses in loss to both the base and the median. This
-  finds updates that are sign-flipped, noisy or label-flipped.
+- Worse: its accuracy is far below the median, without a clear gain in loss over the base. That
+  gain is needed because a first round may start to learn late. Or the candidate clearly loses in
+  loss to both the base and the median. This finds updates that are sign-flipped, noisy or
+  label-flipped.
 - Learned nothing: it answers as the base does where the median does not. It is the base itself, or
   the base with a little noise. Or it gains nothing in loss where the median clearly gains.
 
@@ -25,8 +26,8 @@ from workers.agent.protocol.consensus import Effect, Scores, Vote
 COMMITTEE = 3
 _MARGIN = 0.05
 _SIGMAS = 2.0
-# An update learned nothing if it changes a voter's answers by less than this share of the change
-# that the median update makes.
+# The median update changes a voter's answers by some amount. An update learned nothing if it
+# changes them by less than this share of that amount.
 _CHANGED = 0.05
 # A gain is clear from this number of standard errors on.
 _CLEAR = 3.0
