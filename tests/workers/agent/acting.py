@@ -1,4 +1,4 @@
-"""A test's hands on an agent: each request goes with the pass of whoever its route is for."""
+"""An HTTP client's auth for tests: each request carries a token that its route allows."""
 
 import json
 from collections.abc import Callable, Generator
@@ -20,7 +20,7 @@ def key_of(node_id: str) -> str:
 
 
 def passes_of(caller: Caller) -> Callable[[str], str]:
-    """A node's passes at the others."""
+    """Return a function that gives the node's token for another node."""
     return partial(KEYS.pass_at, caller=caller)
 
 
@@ -29,7 +29,7 @@ def bearer(node_id: str, caller: Caller) -> dict[str, str]:
 
 
 class Acting(httpx.Auth):
-    """Leaves alone what is sent with a pass of its own."""
+    """Adds a token to each request that has none."""
 
     requires_request_body = True
 

@@ -1,4 +1,7 @@
-"""Real agents in this process, each behind a real server on a Unix socket, with small data and a tiny network."""
+"""Real agents in this process, with small data and a tiny network.
+
+Each agent has a real server on a Unix socket.
+"""
 
 import json
 import shutil
@@ -37,7 +40,7 @@ PATIENCE_S = 60.0
 
 @dataclass
 class LiveAgent:
-    """One agent: its sandbox's root folder, its socket, and a client that calls as whoever a route is for."""
+    """One agent: its root folder, its socket, and a client that calls with the right role."""
 
     node_id: str
     root: Path
@@ -52,14 +55,14 @@ class LiveAgent:
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
-        """Peers that the message names go with this agent's passes at them."""
+        """Send a message. Its peers carry this agent's tokens for them."""
         sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 
     def models(self) -> list[str]:
-        """Digests of the models that lie in its store."""
+        """Return the digests of the models in its store."""
         return sorted(path.stem for path in self.root.glob(f"model/{TRAINING}/*.safetensors") if len(path.stem) == 64)
 
 
@@ -67,7 +70,10 @@ class LiveAgent:
 def live_agent(
     node_id: str, role: Literal["worker", "aggregator", "validator"] = "worker", key: str | None = None
 ) -> Iterator[LiveAgent]:
-    """An agent until the block ends. Its socket's path is short: the kernel takes about a hundred characters."""
+    """Run an agent until the block ends.
+
+    Its socket's path is short: the kernel allows about a hundred characters.
+    """
     folder = Path(tempfile.mkdtemp(prefix="agent-"))
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
@@ -85,7 +91,10 @@ def live_agent(
 
 @contextmanager
 def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
-    """Serve an ASGI application on a Unix socket, from a thread; what is given back ends it before its time."""
+    """Serve an ASGI application on a Unix socket, in a thread.
+
+    Yield a function that ends it early.
+    """
     config = uvicorn.Config(app, uds=socket, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -109,7 +118,7 @@ def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
 
 @dataclass
 class Federation:
-    """An aggregator and some workers with a shard each, and one training between them."""
+    """An aggregator, some workers with a shard each, and one training."""
 
     aggregator: LiveAgent
     workers: list[LiveAgent]
@@ -135,7 +144,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "workers": peers,
-                "introductions": {one.node_id: introduced(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
+                "introductions": {peer.node_id: introduced(peers, passes_of(Caller("worker", peer.node_id))) for peer in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,
@@ -148,7 +157,7 @@ class Federation:
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
         """Tell a worker to train round `number`."""
-        wanted = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
+        hyperparameters = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
         request = TrainRound(
             **{
                 "training_id": TRAINING,
@@ -156,7 +165,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "dataset": DATASET,
-                "hyperparameters": wanted,
+                "hyperparameters": hyperparameters,
                 "aggregator": self.aggregator.peer,
                 **fields,
             }
@@ -165,29 +174,29 @@ class Federation:
         return answer
 
     def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
-        """A worker's report once its round has ended."""
+        """Return a worker's report once its round has ended."""
         return report(worker, number, "worker")
 
     def trained_so_far(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
         return report(worker, number, "worker", wait_s=0)
 
     def aggregated(self, number: int = 1) -> dict[str, Any]:
-        """The aggregator's report once the round has ended."""
+        """Return the aggregator's report once the round has ended."""
         return report(self.aggregator, number, "aggregator")
 
     def round(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """A whole round of everybody; the next one builds on its model."""
+        """Run a whole round of all agents. The next one starts from its model."""
         shared = {name: fields[name] for name in ("model", "consensus") if name in fields}
         self.collect(number, **fields)
         for worker in self.workers:
             self.train(worker, number, **shared)
-        found = self.aggregated(number)
-        assert found["state"] == "done", found["problem"]
-        self.base = found["digest"]
-        return found
+        ended = self.aggregated(number)
+        assert ended["state"] == "done", ended["problem"]
+        self.base = ended["digest"]
+        return ended
 
     def push(self, node_id: str, body: bytes, number: int = 1) -> dict[str, Any]:
-        """Send an update in a node's name, as its own agent could."""
+        """Send an update in a node's name, as that node's agent could."""
         answer = self.aggregator.http.put(f"/trainings/{TRAINING}/rounds/{number}/updates/{node_id}", content=body)
         assert answer.status_code == 200, answer.text
         receipt: dict[str, Any] = answer.json()
@@ -195,30 +204,30 @@ class Federation:
 
 
 def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict[str, Any]:
-    """A round's report once it has ended; with `wait_s` 0 as it stands."""
+    """Return a round's report once it has ended; with `wait_s` 0 the current report."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
-        if not wait_s or found["state"] not in ("running", "collecting"):
-            return found
+        current: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
+        if not wait_s or current["state"] not in ("running", "collecting"):
+            return current
     raise AssertionError(f"round {number} of {agent.node_id} did not end")
 
 
 @contextmanager
 def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
-    """An aggregator and `workers` workers; each worker's shard holds `count` samples of its own."""
+    """Run an aggregator and `workers` workers, each with a shard of `count` samples."""
     with ExitStack() as running:
         aggregator = running.enter_context(live_agent("ps", "aggregator"))
-        made = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
-        for number, worker in enumerate(made):
+        workers_started = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
+        for number, worker in enumerate(workers_started):
             worker.put(f"/data/train_{number}.json", samples(count, number * 1000))
-        found = Federation(aggregator, made)
-        found.init()
-        yield found
+        agents = Federation(aggregator, workers_started)
+        agents.init()
+        yield agents
 
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
-    """An update's bytes, as a worker of ours would send them."""
+    """Return an update's bytes, as an honest worker would send them."""
     fields = TrainReport(
         node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
     )
@@ -226,7 +235,7 @@ def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: 
 
 
 def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any]:
-    """A global model's tensors, fetched as any agent would."""
+    """Return a global model's tensors, fetched as by another agent."""
     answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
     assert answer.status_code == 200, answer.text
     return safetensors.torch.load(answer.content)
@@ -240,9 +249,9 @@ def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, objec
 
 
 def problem(report: dict[str, object]) -> str:
-    found = report["problem"]
-    assert isinstance(found, dict), report
-    return str(found["code"])
+    fields = report["problem"]
+    assert isinstance(fields, dict), report
+    return str(fields["code"])
 
 
 def plus(agents: Federation, amount: float) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from tests.workers.agent.agents import Federation, federation
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """As workers train: more threads than cores wait for each other."""
+    """Use one thread, as workers do. More threads than cores wait for each other."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def two() -> Iterator[Federation]:
-    with federation(2) as found:
-        yield found
+    with federation(2) as agents:
+        yield agents

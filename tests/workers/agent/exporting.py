@@ -1,4 +1,4 @@
-"""A model that was never trained, exported."""
+"""An exported model that was never trained."""
 
 from pathlib import Path
 from typing import Any
@@ -23,5 +23,5 @@ def export_to(folder: Path, model: ModelSpec, temperature: float | None = None, 
 
 
 def exported(folder: Path, **fields: Any) -> Path:
-    """The exported folder of a `base` model."""
+    """Return the exported folder of a `base` model."""
     return folder / export_to(folder, spec(), **fields).path.removeprefix("/")

@@ -1,4 +1,4 @@
-"""A worker's agent reads no file out, not to the control plane either."""
+"""A worker's agent sends no file's content to anyone, not even to the control plane."""
 
 import asyncio
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The messages between the control plane and an agent, and between agents.
 
-Every request carries `Authorization: Bearer <pass>` (passes.py): it says who calls, and server/ who may. Tensors travel as
+Every request carries `Authorization: Bearer <pass>` (passes.py): it says who calls, and server.py who may. Tensors travel as
 safetensors bodies between agents only;
 the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors; an update may be
 less than one (update.py).
