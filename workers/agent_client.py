@@ -1,4 +1,7 @@
-"""One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
+"""The control plane's HTTP client of one agent.
+
+Every call has a timeout. A call to a lost agent fails and never hangs.
+"""
 
 import asyncio
 import hmac
@@ -11,26 +14,26 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from api.domain.sandboxes import Endpoint
-from workers.agent.peers.tokens import CONTROL_PLANE, Caller, introduced, issue
+from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
 from workers.agent.protocol.admin import AgentHealth
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
-from workers.agent.protocol.common import Stopped
-from workers.agent.protocol.consensus import Ballot, VoteResult
-from workers.agent.protocol.exports import Export, Exported
-from workers.agent.protocol.inference import Evaluate, Evaluation, Predict, Predictions
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
+from workers.agent.protocol.common import StopResult
+from workers.agent.protocol.consensus import RequestVote, VoteResult
+from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.inference import EvaluateModel, EvaluationResult, PredictionResult, PredictTexts
 from workers.agent.protocol.training import (
-    ReplicaStored,
+    CheckShard,
+    InitTraining,
+    InitTrainingResult,
     ReplicateModel,
-    ShardCheck,
+    ReplicateResult,
     ShardReport,
-    TrainingInit,
-    TrainingReady,
     TrainReport,
     TrainRound,
 )
 
 _CONNECT_S = 5.0
-# What a long poll may take beyond the wait that was asked for.
+# How much longer than its wait a long poll may take.
 _REPORT_GRACE_S = 10.0
 T = TypeVar("T", bound=BaseModel)
 
@@ -40,11 +43,14 @@ class AgentCallError(Exception):
 
 
 class AgentUnreachableError(AgentCallError):
-    """No answer from the agent: it is dead, its sandbox is gone, or the way there is cut."""
+    """The agent does not answer.
+
+    It is dead, its sandbox is gone, or the connection is broken.
+    """
 
 
 class AgentRefusedError(AgentCallError):
-    """The agent answered with an error of its own."""
+    """The agent answered with an error. `code` and `message` are from the agent."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
@@ -53,35 +59,47 @@ class AgentRefusedError(AgentCallError):
 
 
 class ClusterKeys:
-    """The keys of a cluster's agents, derived from the deployment's secret so that they are stored nowhere."""
+    """The keys of a cluster's agents.
+
+    They are derived from the deployment's secret, so that they are stored nowhere.
+    """
 
     def __init__(self, secret: SecretStr, cluster_id: str) -> None:
         self._secret = b"agent-key:" + secret.get_secret_value().encode()
         self._cluster_id = cluster_id
 
     def key(self, node_id: str) -> str:
+        """Return the key of an agent."""
         return hmac.digest(self._secret, f"{self._cluster_id}/{node_id}".encode(), "sha256").hex()
 
-    def pass_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+    def token_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+        """Return the caller's token at an agent."""
         return issue(self.key(node_id), caller)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Read once: the certificate authorities take about 20 ms, and every step makes a client for each agent."""
+    """Return the TLS settings, created once.
+
+    Reading the certificate authorities takes about 20 ms, and every step creates a client for each
+    agent.
+    """
     return httpx.create_ssl_context()
 
 
 class AgentClient:
-    """Async client of one agent; use it as a context manager. Peers that a message names get the agent's passes at them."""
+    """Async client of one agent; use it as a context manager.
+
+    Each peer in a message gets the agent's token at that peer.
+    """
 
     def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
-        """`agent` as its peers shall know it."""
+        """`agent` is the caller that the agent's peers will see."""
         self.node_id = agent.node_id
-        self._pass_at = partial(keys.pass_at, caller=agent)
+        self._token_at = partial(keys.token_at, caller=agent)
         self._client = httpx.AsyncClient(
             base_url=endpoint.url,
-            headers={**endpoint.headers, "Authorization": f"Bearer {keys.pass_at(self.node_id)}"},
+            headers={**endpoint.headers, "Authorization": f"Bearer {keys.token_at(self.node_id)}"},
             transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
             timeout=httpx.Timeout(30, connect=_CONNECT_S),
         )
@@ -97,11 +115,11 @@ class AgentClient:
     async def health(self) -> AgentHealth:
         return await self._call("GET", "/health", AgentHealth, timeout_s=5)
 
-    async def check_shard(self, request: ShardCheck) -> ShardReport:
+    async def check_shard(self, request: CheckShard) -> ShardReport:
         return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
 
-    async def init_training(self, request: TrainingInit) -> TrainingReady:
-        return await self._call("POST", "/trainings", TrainingReady, request, timeout_s=300)
+    async def init_training(self, request: InitTraining) -> InitTrainingResult:
+        return await self._call("POST", "/trainings", InitTrainingResult, request, timeout_s=300)
 
     async def aggregate(self, request: AggregateRound) -> AggregateReport:
         return await self._call("POST", "/rounds/aggregate", AggregateReport, request)
@@ -127,37 +145,37 @@ class AgentClient:
 
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
         return await self._call(
-            "POST", f"/trainings/{training_id}/rounds/{number}/drop", AggregateReport, Drop(node_ids=node_ids)
+            "POST", f"/trainings/{training_id}/rounds/{number}/drop", AggregateReport, DropWorkers(node_ids=node_ids)
         )
 
-    async def stop(self, training_id: str) -> Stopped:
-        return await self._call("POST", f"/trainings/{training_id}/stop", Stopped)
+    async def stop(self, training_id: str) -> StopResult:
+        return await self._call("POST", f"/trainings/{training_id}/stop", StopResult)
 
-    async def replicate_model(self, request: ReplicateModel) -> ReplicaStored:
-        return await self._call("POST", "/models", ReplicaStored, request, timeout_s=120)
+    async def replicate_model(self, request: ReplicateModel) -> ReplicateResult:
+        return await self._call("POST", "/models", ReplicateResult, request, timeout_s=120)
 
-    async def evaluate(self, request: Evaluate) -> Evaluation:
-        return await self._call("POST", "/evaluations", Evaluation, request, timeout_s=600)
+    async def evaluate(self, request: EvaluateModel) -> EvaluationResult:
+        return await self._call("POST", "/evaluations", EvaluationResult, request, timeout_s=600)
 
-    async def vote(self, request: Ballot) -> VoteResult:
+    async def vote(self, request: RequestVote) -> VoteResult:
         return await self._call("POST", "/ballots", VoteResult, request, timeout_s=10)
 
-    async def predict(self, request: Predict) -> Predictions:
-        return await self._call("POST", "/predictions", Predictions, request, timeout_s=600)
+    async def predict(self, request: PredictTexts) -> PredictionResult:
+        return await self._call("POST", "/predictions", PredictionResult, request, timeout_s=600)
 
-    async def export(self, request: Export) -> Exported:
-        return await self._call("POST", "/exports", Exported, request, timeout_s=600)
+    async def export(self, request: ExportModel) -> ExportResult:
+        return await self._call("POST", "/exports", ExportResult, request, timeout_s=600)
 
     async def _call(
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
     ) -> T:
         try:
-            # The client's timeout is between two bytes: an agent that trickles would hold the caller for ever.
+            # The client's timeout counts between two bytes. A slow agent could block for ever.
             async with asyncio.timeout(timeout_s):
                 response = await self._client.request(
                     method,
                     path,
-                    content=introduced(body, self._pass_at).model_dump_json() if body else None,
+                    content=with_tokens(body, self._token_at).model_dump_json() if body else None,
                     headers={"Content-Type": "application/json"} if body else None,
                     timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
                 )
@@ -167,7 +185,7 @@ class AgentClient:
             try:
                 return answer.model_validate_json(response.content)
             except ValidationError:
-                # Not its cause: that quotes the answer, and whoever logs it would log texts.
+                # Without the cause: it quotes the answer, and a log of it would contain texts.
                 raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
         raise self._failure(response)
 
@@ -178,5 +196,5 @@ class AgentClient:
             body = None
         if isinstance(body, dict) and isinstance(body.get("code"), str) and isinstance(body.get("message"), str):
             return AgentRefusedError(body["code"], body["message"])
-        # Not an agent's words (a provider's codes are numbers): the way to it is broken.
+        # The answer is not from an agent (the codes of a provider are numbers): it is unreachable.
         return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")

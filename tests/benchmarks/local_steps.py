@@ -1,8 +1,11 @@
-"""What mixed precision and frozen layers save in one worker's training: one process, no stack, ratios within one run.
+"""The time that mixed precision and frozen layers save in the training of one worker.
 
-    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 192] [--threads 2]
+    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 192]
+        [--threads 2]
 
-`minilm` needs the extra `pretrained`; `large` is trained from scratch and needs nothing. About a minute on two idle cores.
+It runs in one process without a stack. The ratios are from the same run. `minilm` needs the extra
+`pretrained`. `large` is trained from scratch and needs nothing. It takes about a minute on two idle
+cores.
 """
 
 import argparse
@@ -17,27 +20,27 @@ import torch
 
 from tests.benchmarks.rows import row
 from workers.agent.datasets import shards
-from workers.agent.datasets.batches import Encoded, Shard
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts
 from workers.agent.modeling import freezing
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import Autonomy, ModelSpec
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 _REPEATS = 2
 
 
-def epoch_seconds(network: Network, samples: Encoded, *, bf16: bool, frozen: int, number: int) -> float:
+def epoch_seconds(network: Network, samples: EncodedTexts, *, bf16: bool, frozen: int, number: int) -> float:
     wanted = Hyperparameters(batch_size=32, learning_rate=1e-4, optimizer="adamw", mixed_precision=bf16, freeze_layers=frozen)
     job = LocalTrainingTask(
         number, wanted, Autonomy(), "0" * 64, commit=False, stop=threading.Event(), progress=lambda _part: None
     )
-    return train(network, Shard(samples, samples), job).seconds
+    return train(network, EncodedShard(samples, samples), job).seconds
 
 
-def measure(network: Network, samples: Encoded) -> None:
+def measure(network: Network, samples: EncodedTexts) -> None:
     config: Any = network.model.config
     count, layers = len(samples), int(config.num_hidden_layers)
     whole = sum(parameter.numel() for parameter in network.model.parameters())
@@ -47,13 +50,13 @@ def measure(network: Network, samples: Encoded) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frozen in (layers // 2, layers - 1):
             started = time.perf_counter()
-            cached[frozen] = freezing.with_trunk(network.model, frozen, samples, Path(folder))
+            cached[frozen] = freezing.with_activations(network.model, frozen, samples, Path(folder))
             print(f"the first {frozen} layers' part of every sample, once: {time.perf_counter() - started:.1f} s")
         for number in range(1, _REPEATS + 2):
             for bf16 in (False, True):
                 for frozen, encoded in cached.items():
                     seconds = epoch_seconds(network, encoded, bf16=bf16, frozen=frozen, number=number)
-                    if number > 1:  # the first warms up
+                    if number > 1:  # the first run warms up
                         times.setdefault((bf16, frozen), []).append(seconds)
     plain = statistics.median(times[False, 0])
     for (bf16, frozen), measured in sorted(times.items()):
@@ -83,8 +86,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    root = Root(given.data)
-    found = shards.read(root, "/train_shard_1.json").take(range(given.samples))
+    root = SandboxRoot(given.data)
+    found = shards.read(root, "/train_shard_1.json").select(range(given.samples))
     labels = sorted({label for label in found.labels if label})
     network = build(ModelSpec(architecture="transformer", model=given.model, labels=labels), root)
     measure(network, network.encoded(found.texts, found.labels))

@@ -1,4 +1,4 @@
-"""The control side of an agent, with the real agent behind it and with servers that are none."""
+"""The control plane's client, against a real agent and against broken servers."""
 
 import asyncio
 import socket
@@ -19,8 +19,8 @@ from tests.workers.agent.peers.test_client import trickling
 from tests.workers.agent.texts import samples
 from workers import agent_client
 from workers.agent.peers.tokens import Caller
-from workers.agent.protocol.inference import Predict
-from workers.agent.protocol.training import ShardCheck, TrainingInit
+from workers.agent.protocol.inference import PredictTexts
+from workers.agent.protocol.training import CheckShard, InitTraining
 from workers.agent_client import AgentCallError, AgentClient, AgentRefusedError, AgentUnreachableError, ClusterKeys
 
 T = TypeVar("T")
@@ -45,11 +45,11 @@ def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys
 
 
 def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], keys: ClusterKeys = KEYS) -> AgentCallError:
-    """The error of a call; whatever is printed of it holds neither a secret nor what the agent sent."""
+    """Return the error of a call. It quotes no secret and nothing from the answer."""
     with pytest.raises(AgentCallError) as caught:
         asked(uds, question, keys)
     printed = "".join(traceback.format_exception(caught.value))
-    assert KEYS.pass_at("w1") not in printed
+    assert KEYS.token_at("w1") not in printed
     assert CANARY not in printed
     assert "w1" in str(caught.value) or isinstance(caught.value, AgentRefusedError)
     return caught.value
@@ -58,17 +58,17 @@ def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]
 def test_an_agent_answers(agent: LiveAgent) -> None:
     uds = agent.peer.uds
     assert asked(uds, lambda client: client.health()).node_id == "w1"
-    assert asked(uds, lambda client: client.check_shard(ShardCheck(dataset=DATASET))).samples == 24
+    assert asked(uds, lambda client: client.check_shard(CheckShard(dataset=DATASET))).samples == 24
     assert asked(uds, lambda client: client.stop(TRAINING)).stopped is False
-    ready = asked(uds, lambda client: client.init_training(TrainingInit(training_id=TRAINING, model=MODEL)))
+    ready = asked(uds, lambda client: client.init_training(InitTraining(training_id=TRAINING, model=MODEL)))
     assert (len(ready.digest), ready.problem) == (64, None)
 
 
 def test_an_agents_own_error_has_its_code_and_words(agent: LiveAgent) -> None:
     for question, code in (
         (lambda client: client.train_report(TRAINING, 1, 0), "unknown_round"),
-        (lambda client: client.check_shard(ShardCheck(dataset="/../x")), "path_not_allowed"),
-        (lambda client: client.init_training(TrainingInit(training_id="../x", model=MODEL)), "bad_id"),
+        (lambda client: client.check_shard(CheckShard(dataset="/../x")), "path_not_allowed"),
+        (lambda client: client.init_training(InitTraining(training_id="../x", model=MODEL)), "bad_id"),
     ):
         found = failure(agent.peer.uds, question)
         assert isinstance(found, AgentRefusedError)
@@ -139,7 +139,7 @@ def test_an_agent_that_trickles_its_answer_is_unreachable_in_time(monkeypatch: p
     ],
 )
 def test_an_answer_of_another_form_is_bad_and_not_quoted(content: bytes) -> None:
-    request = Predict(
+    request = PredictTexts(
         training_id=TRAINING,
         model=MODEL,
         digest="0" * 64,

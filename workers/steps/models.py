@@ -13,7 +13,7 @@ from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.tables import ClusterRow, ModelRow, TrainingRow
-from workers.agent.protocol.exports import Export, Exported
+from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
@@ -49,7 +49,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
     if aggregator is None:
         _finish(context, row, token, None, None, {"code": "no_aggregator", "detail": "The cluster has no running aggregator."})
         return
-    request = Export(
+    request = ExportModel(
         training_id=training.id,
         name=row.name,
         model=model_spec(cluster.config["architecture"], training.model, training.config, training.labels or []),
@@ -82,8 +82,8 @@ def _advance(context: Context, model_id: str, token: str) -> None:
 
 
 async def _export(
-    context: Context, members: list[NodeSnapshot], aggregator: NodeSnapshot, request: Export, archive: Path
-) -> tuple[Exported, str]:
+    context: Context, members: list[NodeSnapshot], aggregator: NodeSnapshot, request: ExportModel, archive: Path
+) -> tuple[ExportResult, str]:
     peers = await peers_of(context, [aggregator, *(member for member in members if member.role == "worker")])
     workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]
     request = request.model_copy(update={"workers": workers, "self_peer": peers.get(aggregator.node_id)})
@@ -114,7 +114,7 @@ def _finish(
     context: Context,
     loaded: ModelRow,
     token: str,
-    exported: Exported | None,
+    exported: ExportResult | None,
     sha256: str | None,
     error: dict[str, Any] | None,
 ) -> None:

@@ -9,7 +9,7 @@ from api.domain.specs import holds_out
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
-from workers.agent.protocol.inference import Predict, Predictions
+from workers.agent.protocol.inference import PredictionResult, PredictTexts
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
@@ -92,11 +92,11 @@ async def _predict(
     cluster: ClusterRow,
     workers: list[NodeSnapshot],
     aggregator: NodeSnapshot,
-) -> Predictions:
+) -> PredictionResult:
     peers = await peers_of(context, [*workers, aggregator])
     if aggregator.node_id not in peers:
         raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
-    request = Predict(
+    request = PredictTexts(
         training_id=training.id,
         dataset=training.config["dataset"] if holds_out(training.config) else None,
         validation=training.config["validation"],
@@ -120,7 +120,7 @@ async def _predict(
 
 
 def _finish(
-    context: Context, loaded: PredictionRow, token: str, answer: Predictions | None, error: dict[str, Any] | None
+    context: Context, loaded: PredictionRow, token: str, answer: PredictionResult | None, error: dict[str, Any] | None
 ) -> None:
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, loaded.cluster_id)

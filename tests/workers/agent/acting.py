@@ -1,4 +1,4 @@
-"""An HTTP client's auth for tests: each request carries a token that its route allows."""
+"""Calls of a test to an agent. Each request has the token of a caller that may use the route."""
 
 import json
 from collections.abc import Callable, Generator
@@ -19,17 +19,17 @@ def key_of(node_id: str) -> str:
     return KEYS.key(node_id)
 
 
-def passes_of(caller: Caller) -> Callable[[str], str]:
-    """Return a function that gives the node's token for another node."""
-    return partial(KEYS.pass_at, caller=caller)
+def tokens_of(caller: Caller) -> Callable[[str], str]:
+    """Return a function that gives a node's token at each other node."""
+    return partial(KEYS.token_at, caller=caller)
 
 
 def bearer(node_id: str, caller: Caller) -> dict[str, str]:
-    return {"Authorization": f"Bearer {KEYS.pass_at(node_id, caller)}"}
+    return {"Authorization": f"Bearer {KEYS.token_at(node_id, caller)}"}
 
 
 class Acting(httpx.Auth):
-    """Adds a token to each request that has none."""
+    """Leave a request with its own token unchanged."""
 
     requires_request_body = True
 

@@ -18,18 +18,18 @@ import httpx
 import safetensors.torch
 import uvicorn
 
-from tests.workers.agent.acting import Acting, key_of, passes_of
+from tests.workers.agent.acting import Acting, key_of, tokens_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.peers.tokens import Caller, introduced
+from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
-from workers.agent.protocol.aggregation import AggregateRound, Drop
+from workers.agent.protocol.aggregation import AggregateRound, DropWorkers
 from workers.agent.protocol.common import Message, Peer
-from workers.agent.protocol.consensus import Score
-from workers.agent.protocol.inference import Evaluate
-from workers.agent.protocol.training import Hyperparameters, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.consensus import ScoreUpdates
+from workers.agent.protocol.inference import EvaluateModel
+from workers.agent.protocol.training import Hyperparameters, InitTraining, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.app import Agent
 
 TRAINING = "train_1"
@@ -40,7 +40,10 @@ PATIENCE_S = 60.0
 
 @dataclass
 class LiveAgent:
-    """One agent: its root folder, its socket, and a client that calls with the right role."""
+    """One agent: the root folder of its sandbox, its socket, and a client.
+
+    The client calls each route as a caller that may use it.
+    """
 
     node_id: str
     root: Path
@@ -55,8 +58,8 @@ class LiveAgent:
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
-        """Send a message. Its peers carry this agent's tokens for them."""
-        sent = introduced(message, passes_of(Caller(self.role, self.node_id))) if message else None
+        """Every peer in the message gets this agent's token at that peer."""
+        sent = with_tokens(message, tokens_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
@@ -72,13 +75,13 @@ def live_agent(
 ) -> Iterator[LiveAgent]:
     """Run an agent until the block ends.
 
-    Its socket's path is short: the kernel allows about a hundred characters.
+    The path of its socket is short, because the kernel allows about a hundred characters.
     """
     folder = Path(tempfile.mkdtemp(prefix="agent-"))
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
     key = key or key_of(node_id)
-    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), Root(root), Log(node_id)).app()
+    app = Agent(AgentConfig(node_id=node_id, role=role, key=key), SandboxRoot(root), Log(node_id)).app()
     socket = str(folder / "agent.sock")
     try:
         with serving(app, socket) as die:
@@ -91,9 +94,9 @@ def live_agent(
 
 @contextmanager
 def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
-    """Serve an ASGI application on a Unix socket, in a thread.
+    """Serve an ASGI application on a Unix socket, from a thread.
 
-    Yield a function that ends it early.
+    It yields a function that stops the server early.
     """
     config = uvicorn.Config(app, uds=socket, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
@@ -118,7 +121,7 @@ def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
 
 @dataclass
 class Federation:
-    """An aggregator, some workers with a shard each, and one training."""
+    """An aggregator and some workers with a shard each, in one training."""
 
     aggregator: LiveAgent
     workers: list[LiveAgent]
@@ -129,13 +132,13 @@ class Federation:
 
     def init(self, **fields: Any) -> dict[str, Any]:
         """Publish the first global model."""
-        request = TrainingInit(**{"training_id": TRAINING, "model": MODEL, **fields})
+        request = InitTraining(**{"training_id": TRAINING, "model": MODEL, **fields})
         ready: dict[str, Any] = self.aggregator.call("POST", "/trainings", request)
         self.base = ready["digest"]
         return ready
 
     def collect(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Tell the aggregator to collect round `number`."""
+        """Start round `number` at the aggregator."""
         peers = [worker.peer for worker in self.workers]
         request = AggregateRound(
             **{
@@ -144,7 +147,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "workers": peers,
-                "introductions": {peer.node_id: introduced(peers, passes_of(Caller("worker", peer.node_id))) for peer in peers},
+                "introductions": {one.node_id: with_tokens(peers, tokens_of(Caller("worker", one.node_id))) for one in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,
@@ -156,7 +159,7 @@ class Federation:
         return answer
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Tell a worker to train round `number`."""
+        """Start round `number` at a worker."""
         hyperparameters = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
         request = TrainRound(
             **{
@@ -174,18 +177,18 @@ class Federation:
         return answer
 
     def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
-        """Return a worker's report once its round has ended."""
+        """Return a worker's report after its round has ended."""
         return report(worker, number, "worker")
 
     def trained_so_far(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
         return report(worker, number, "worker", wait_s=0)
 
     def aggregated(self, number: int = 1) -> dict[str, Any]:
-        """Return the aggregator's report once the round has ended."""
+        """Return the aggregator's report after the round has ended."""
         return report(self.aggregator, number, "aggregator")
 
     def round(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Run a whole round of all agents. The next one starts from its model."""
+        """Run a whole round with all workers. The next round starts from its model."""
         shared = {name: fields[name] for name in ("model", "consensus") if name in fields}
         self.collect(number, **fields)
         for worker in self.workers:
@@ -204,7 +207,7 @@ class Federation:
 
 
 def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict[str, Any]:
-    """Return a round's report once it has ended; with `wait_s` 0 the current report."""
+    """Return a round's report after the round has ended; with `wait_s` 0, return it at once."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         current: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
@@ -215,7 +218,7 @@ def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict
 
 @contextmanager
 def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
-    """Run an aggregator and `workers` workers, each with a shard of `count` samples."""
+    """Start an aggregator and `workers` workers. Each worker's shard has `count` own samples."""
     with ExitStack() as running:
         aggregator = running.enter_context(live_agent("ps", "aggregator"))
         workers_started = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
@@ -227,7 +230,7 @@ def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
 
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
-    """Return an update's bytes, as an honest worker would send them."""
+    """Return the bytes of an update as a worker would send them."""
     fields = TrainReport(
         node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
     )
@@ -235,7 +238,7 @@ def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: 
 
 
 def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any]:
-    """Return a global model's tensors, fetched as by another agent."""
+    """Fetch the tensors of a global model, as any agent would."""
     answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
     assert answer.status_code == 200, answer.text
     return safetensors.torch.load(answer.content)
@@ -243,7 +246,7 @@ def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any
 
 def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, object]:
     answer: dict[str, object] = agents.aggregator.call(
-        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", Drop(node_ids=list(node_ids))
+        "POST", f"/trainings/{TRAINING}/rounds/{number}/drop", DropWorkers(node_ids=list(node_ids))
     )
     return answer
 
@@ -258,8 +261,8 @@ def plus(agents: Federation, amount: float) -> dict[str, Any]:
     return {name: tensor + amount for name, tensor in global_model(agents).items()}
 
 
-def evaluate(agents: Federation, digest: str, **fields: object) -> Evaluate:
-    return Evaluate(
+def evaluate(agents: Federation, digest: str, **fields: object) -> EvaluateModel:
+    return EvaluateModel(
         **{
             "training_id": TRAINING,
             "model": MODEL,
@@ -271,8 +274,8 @@ def evaluate(agents: Federation, digest: str, **fields: object) -> Evaluate:
     )
 
 
-def score(agents: Federation, candidates: dict[str, str]) -> Score:
-    return Score(
+def score(agents: Federation, candidates: dict[str, str]) -> ScoreUpdates:
+    return ScoreUpdates(
         training_id=TRAINING,
         model=MODEL,
         base_digest=agents.base,

@@ -9,7 +9,7 @@ from workers.agent.training.local_epochs import LocalTrainingTask
 
 
 def job(hyperparameters: Hyperparameters, **fields: Any) -> LocalTrainingTask:
-    """Return a task of round 1, without autonomy or commitment, with other values in `fields`."""
+    """Return a task: by default round 1, without autonomy and without a commitment."""
     common: dict[str, Any] = {
         "number": 1,
         "autonomy": Autonomy(),

@@ -1,4 +1,4 @@
-"""A pretrained model that is small enough for a test."""
+"""A pretrained model that is small enough to create in a test."""
 
 from pathlib import Path
 

@@ -1,7 +1,6 @@
-"""Local training under a real memory limit.
+"""Local training with a real memory limit, in a separate process.
 
-It is a process of its own: a process in which an allocation fails may crash.
-
+A process must not continue after an allocation has failed.
 `python -m tests.workers.agent.short_of_memory FOLDER` prints the result of each case as JSON.
 """
 
@@ -16,13 +15,13 @@ import torch
 from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.training import declining
 from workers.agent.training.local_epochs import train
 
@@ -31,15 +30,18 @@ WANTED = Hyperparameters(batch_size=LARGE, learning_rate=0.01, optimizer="adam",
 
 
 def leave(more: int, share: float = 1.0) -> None:
-    """Limit this process to `more` further bytes. Its memory is then `share` of the limit."""
+    """Limit the memory of this process to its current use plus `more` bytes.
+
+    The current use is `share` of the limit.
+    """
     process.free_memory()
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     resource.setrlimit(resource.RLIMIT_DATA, (int(pages * resource.getpagesize() / share) + more, resource.RLIM_INFINITY))
 
 
-def encoded(network: Network, count: int, words: int) -> Shard:
+def encoded(network: Network, count: int, words: int) -> EncodedShard:
     parts = samples(count), samples(12, 100_000)
-    return Shard(
+    return EncodedShard(
         *(
             network.encoded([" ".join([row["text"]] * words) for row in part], [row["sentiment"] for row in part])
             for part in parts
@@ -47,7 +49,7 @@ def encoded(network: Network, count: int, words: int) -> Shard:
     )
 
 
-def outcome(network: Network, shard: Shard, level: float, hyperparameters: Hyperparameters) -> dict[str, Any]:
+def outcome(network: Network, shard: EncodedShard, level: float, hyperparameters: Hyperparameters) -> dict[str, Any]:
     try:
         trained = train(network, shard, job(hyperparameters, autonomy=Autonomy(enabled=True, level=level)))
     except AgentError as error:
@@ -60,7 +62,7 @@ def main() -> None:
     process.limit_memory_arenas()
     root = Path(sys.argv[1])
     save_tiny_bert(root / "models/tiny")
-    network = build(spec("/models/tiny", max_length=64), Root(root))
+    network = build(spec("/models/tiny", max_length=64), SandboxRoot(root))
     large, small = encoded(network, LARGE, 8), encoded(network, 64, 1)
     usual = WANTED.model_copy(update={"batch_size": 64})
     outcome(network, small, 0.0, usual)
@@ -69,7 +71,7 @@ def main() -> None:
     results["nearly_full_0.59"] = outcome(network, small, 0.59, usual)
     results["nearly_full_0.6"] = outcome(network, small, 0.6, usual)
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    base = build(spec("base"), Root(root))
+    base = build(spec("base"), SandboxRoot(root))
     leave(8 * 2**20)
     results["declined"] = declining.reason(base, small, WANTED, root)
     for level in (0.6, 0.59):

@@ -1,6 +1,6 @@
-"""Marked sentences never leave a sandbox.
+"""Marked sentences never leave their agent.
 
-Every byte between agents is recorded and searched, on every data path.
+The test records and searches every byte between agents, on every data path.
 """
 
 import threading
@@ -17,15 +17,15 @@ from tests.workers.agent.agents import DATASET, TRAINING, Federation
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.inference import Predict
-from workers.agent.protocol.training import Compression, Privacy, ShardCheck
+from workers.agent.protocol.inference import PredictTexts
+from workers.agent.protocol.training import CheckShard, Compression, DpSgdSpec
 from workers.agent.server.app import Agent
 
 SPEC = ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=32, seed=7)
 
 
 class Tap:
-    """Records what every agent receives and answers, with headers and paths."""
+    """Record all requests and answers of every agent, with headers and paths."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytearray] = {}
@@ -49,7 +49,7 @@ class Tap:
                 self.keep(path, message.get("body", b""))
                 await send(message)
 
-            # Without extensions the server sends files through this function too.
+            # The recorder would not see a file that is sent by name.
             scope = {**scope, "extensions": {}}
             await app(scope, taking, giving)
 
@@ -80,7 +80,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     federation, tap = tapped
     canary = Canary()
     peers = [worker.peer for worker in federation.workers]
-    plan = Privacy(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
+    plan = DpSgdSpec(samples=24, sampling_rate=1 / 3, noise_multiplier=1.0, max_grad_norm=1.0, steps=3)
     topk = Compression(values="int8", sparse=True, ratio=0.05)
     rounds: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"path": DataPath(kind="mesh", peers=peers, wait_s=30)}, {}),
@@ -95,7 +95,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
         found = federation.aggregated(number)
         assert (found["state"], found["fallback"]) == ("done", None), found["problem"]
         federation.base = found["digest"]
-    question = Predict(
+    question = PredictTexts(
         training_id=TRAINING,
         model=SPEC,
         digest=federation.base,
@@ -107,7 +107,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     )
     federation.aggregator.call("POST", "/predictions", question)
     federation.workers[0].put("/data/broken.json", b'{"text": "' + SENTENCE.encode())
-    assert federation.workers[0].call("POST", "/shards/check", ShardCheck(dataset="/data/broken.json"))["problem"]
+    assert federation.workers[0].call("POST", "/shards/check", CheckShard(dataset="/data/broken.json"))["problem"]
 
     left = {where: canary.found_in(bytes(content)) for where, content in tap.kept.items()}
     assert not {where: found for where, found in left.items() if found}
@@ -117,7 +117,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     for where in ("/trainings/train_1/rounds/4/secure/shares", "/trainings/train_1/rounds/3/updates/w1", "/inferences"):
         assert where in tap.kept
 
-    # Check that the search works: in the traffic, and in the file.
-    federation.workers[0].call("POST", "/shards/check", ShardCheck(dataset=f"/data/{SENTENCE.split()[0]}.json"))
+    # The recorder works: it finds the marks where the test has put them.
+    federation.workers[0].call("POST", "/shards/check", CheckShard(dataset=f"/data/{SENTENCE.split()[0]}.json"))
     assert canary.found_in(bytes(tap.kept["/shards/check"])) == [SENTENCE.split()[0]]
     assert canary.found_in((federation.workers[0].root / "data/train_0.json").read_bytes())

@@ -1,4 +1,4 @@
-"""`python -m workers.agent`: the program as the control plane starts it in a sandbox."""
+"""`python -m workers.agent`: the program that the control plane starts in a sandbox."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from tests.workers.agent.programs import KEY, health, program
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """Return a short path: a socket's name may have about a hundred characters."""
+    """Return a short path, because a socket's path may have about a hundred characters."""
     with tempfile.TemporaryDirectory(prefix="agent-") as folder:
         (Path(folder) / "run").mkdir()
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""A worker's agent sends no file's content to anyone, not even to the control plane."""
+"""A worker's agent never returns the contents of a file, not even to the control plane."""
 
 import asyncio
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from workers.agent.peers.tokens import CONTROL_PLANE, issue
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.inference import Predict
+from workers.agent.protocol.inference import PredictTexts
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.app import Agent
 
 
@@ -20,7 +20,7 @@ def test_only_an_aggregator_reads_what_it_predicts_on(tmp_path: Path, role: str,
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.json").write_text('[{"text": "a marked sentence", "sentiment": "a"}]')
     config = AgentConfig(node_id="n", role=role, key="k" * 32)
-    request = Predict(
+    request = PredictTexts(
         training_id="train_fed_a",
         model=ModelSpec(architecture="transformer", model="base", labels=["a", "b"]),
         digest="0" * 64,
@@ -32,7 +32,7 @@ def test_only_an_aggregator_reads_what_it_predicts_on(tmp_path: Path, role: str,
     )
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Agent(config, Root(tmp_path), Log("n")).app())
+        transport = httpx.ASGITransport(Agent(config, SandboxRoot(tmp_path), Log("n")).app())
         async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
             headers = {"Authorization": f"Bearer {issue(config.key, CONTROL_PLANE)}", "Content-Type": "application/json"}
             return await client.post("/predictions", content=request.model_dump_json(), headers=headers)

@@ -13,9 +13,9 @@ from tests.workers.agent.acting import bearer, key_of
 from tests.workers.agent.agents import DATASET, MODEL, TRAINING, Federation, federation, global_model, update
 from tests.workers.agent.texts import LABELS, samples
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue
-from workers.agent.protocol.exports import Export
-from workers.agent.protocol.inference import Infer
-from workers.agent.protocol.training import ShardCheck, TrainingInit
+from workers.agent.protocol.exports import ExportModel
+from workers.agent.protocol.inference import InferTexts
+from workers.agent.protocol.training import CheckShard, InitTraining
 from workers.agent.server import node_routes
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
@@ -48,7 +48,7 @@ def one() -> Iterator[Federation]:
 
 
 def refused(answer: httpx.Response, status: int) -> str:
-    """Check that an error has only a code and a message, without quotes. Return the code."""
+    """Return the code of an error. An error has only a code and a message, and quotes nothing."""
     assert answer.status_code == status, answer.text
     body: dict[str, Any] = answer.json()
     assert body.keys() == {"code", "message"}
@@ -96,7 +96,7 @@ def test_a_body_of_another_form_is_422_and_not_quoted(one: Federation, path: str
 
 
 def test_unknown_fields_are_422(one: Federation) -> None:
-    known = ShardCheck(dataset=DATASET).model_dump()
+    known = CheckShard(dataset=DATASET).model_dump()
     assert one.workers[0].http.post("/shards/check", json=known).status_code == 200
     assert refused(one.workers[0].http.post("/shards/check", json={**known, "extra": CANARY}), 422) == "invalid_message"
     nested = {"training_id": TRAINING, "model": {**MODEL.model_dump(), "extra": CANARY}}
@@ -114,7 +114,7 @@ def test_health_tells_figures_of_the_process(one: Federation) -> None:
 
 
 def test_a_shard_is_checked_by_counts(one: Federation) -> None:
-    answer = one.workers[0].call("POST", "/shards/check", ShardCheck(dataset=DATASET))
+    answer = one.workers[0].call("POST", "/shards/check", CheckShard(dataset=DATASET))
     assert answer == {"node_id": "w1", "files": 1, "samples": 24, "labels": dict.fromkeys(LABELS, 8), "problem": None}
     one.workers[0].put("/data/bad.json", f'[{{"text": "{CANARY}" "sentiment"'.encode())
     answer = one.workers[0].http.post("/shards/check", json={"dataset": "/data/bad.json"})
@@ -129,9 +129,9 @@ def test_a_dataset_outside_the_sandbox_is_refused(one: Federation, path: str) ->
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", "", ".hidden", "x" * 101])
 def test_names_that_could_leave_their_folder_are_refused(one: Federation, name: str) -> None:
-    request = TrainingInit(training_id=name, model=MODEL)
+    request = InitTraining(training_id=name, model=MODEL)
     assert refused(one.aggregator.http.post("/trainings", content=request.model_dump_json()), 422) == "bad_id"
-    export = {**Export(training_id=TRAINING, name="x", model=MODEL, digest=one.base).model_dump(), "name": name}
+    export = {**ExportModel(training_id=TRAINING, name="x", model=MODEL, digest=one.base).model_dump(), "name": name}
     assert refused(one.aggregator.http.post("/exports", json=export), 422) == "invalid_message"
 
 
@@ -195,7 +195,7 @@ def test_a_failure_inside_is_told_by_its_type_alone_also_in_the_log(
     one: Federation, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (one.workers[0].root / "export").write_text("in the way")
-    request = Export(training_id=TRAINING, name=CANARY, model=MODEL, digest=one.base)
+    request = ExportModel(training_id=TRAINING, name=CANARY, model=MODEL, digest=one.base)
     with caplog.at_level(logging.DEBUG, logger="uvicorn.error"):
         answer = one.workers[0].http.post("/exports", content=request.model_dump_json())
     assert refused(answer, 500) == "agent_failed"
@@ -218,5 +218,5 @@ def test_nothing_that_an_agent_logs_holds_texts_or_the_token(capfd: pytest.Captu
     assert "Bearer" not in out + err
 
 
-def infer(agents: Federation, texts: list[str]) -> Infer:
-    return Infer(training_id=TRAINING, model=MODEL, digest=agents.base, source=agents.aggregator.peer, texts=texts)
+def infer(agents: Federation, texts: list[str]) -> InferTexts:
+    return InferTexts(training_id=TRAINING, model=MODEL, digest=agents.base, source=agents.aggregator.peer, texts=texts)

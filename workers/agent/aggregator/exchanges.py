@@ -8,13 +8,14 @@ from workers.agent.aggregator.consensus.distance import consensus_distance
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
 from workers.agent.protocol.aggregation import AggregateRound
-from workers.agent.protocol.common import LinkUse, Peer, Stopped
-from workers.agent.protocol.exchange import Fallback
+from workers.agent.protocol.common import LinkUse, Peer, StopResult
+from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.runtime.errors import AgentError
+from workers.agent.runtime.retries import retry
 from workers.agent.storage import tensors
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
-_NOTIFY_PAUSES_S = (0.0, 1.0, 3.0)
+_NOTIFY_PAUSES_S = (1.0, 3.0)
 _NOTIFY_WITHIN_S = 10
 
 
@@ -40,14 +41,17 @@ class PeerExchangeCoordinator:
 
     async def _notify(self, request: AggregateRound, peer: Peer, reason: str) -> None:
         path = f"/trainings/{request.training_id}/rounds/{request.round}/fallback"
-        for pause in _NOTIFY_PAUSES_S:
-            await asyncio.sleep(pause)
-            try:
-                await self._peers.ask(peer, path, Fallback(reason=reason), Stopped, within_s=_NOTIFY_WITHIN_S)
-            except AgentError as error:
-                self._log("not_told", node=peer.node_id, problem=error.code)
-            else:
-                return
+        message = FallBackToStar(reason=reason)
+
+        def log(error: AgentError, _: float = 0.0) -> None:
+            self._log("not_told", node=peer.node_id, problem=error.code)
+
+        try:
+            await retry(
+                lambda: self._peers.ask(peer, path, message, StopResult, within_s=_NOTIFY_WITHIN_S), _NOTIFY_PAUSES_S, log
+            )
+        except AgentError as error:
+            log(error)
 
     async def collect_means(self, round_state: RoundState) -> None:
         """Fetch the exchange's result: one worker's copy, or the mean of every group.
@@ -71,7 +75,7 @@ class PeerExchangeCoordinator:
             round_state.record_group_models(weights)
         for digest, node_id in sorted(sources.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
-            size, seconds = await self._peers.fetch(peers[node_id], digest, target)
+            size, seconds = await self._peers.fetch_model(peers[node_id], digest, target)
             model = await asyncio.to_thread(self._checked, request, target)
             link = LinkUse(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds)
             round_state.add_group_mean(model, weights[digest], link)
@@ -82,7 +86,7 @@ class PeerExchangeCoordinator:
             return None
         folder = self._store.updates(round_state.training_id)
         models = [(folder / f"{model}.safetensors", count) for model, count in round_state.group_models.items()]
-        return consensus_distance(models, self._store.need(digest))
+        return consensus_distance(models, self._store.require(digest))
 
     def _checked(self, request: AggregateRound, path: Path) -> tensors.State:
-        return sound(path, tensors.read(self._store.need(request.base_digest)))
+        return read_sound_state(path, tensors.read(self._store.require(request.base_digest)))

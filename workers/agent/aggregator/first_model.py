@@ -6,7 +6,7 @@ from workers.agent.context import AgentContext
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.modeling.network import Network
 from workers.agent.privacy import per_example
-from workers.agent.protocol.training import TrainingInit, TrainingReady
+from workers.agent.protocol.training import InitTraining, InitTrainingResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 
@@ -18,18 +18,18 @@ class FirstModel:
         self._cache = context.cache
         self._log = context.log
 
-    async def prepare(self, request: TrainingInit) -> TrainingReady:
+    async def prepare(self, request: InitTraining) -> InitTrainingResult:
         """Publish the first global model, or restore the last one from here or from a source."""
         if request.base_digest is not None:
             await self._restore(request, request.base_digest)
         return await asyncio.to_thread(self._prepare, request)
 
-    def _prepare(self, request: TrainingInit) -> TrainingReady:
+    def _prepare(self, request: InitTraining) -> InitTrainingResult:
         with self._cache.lock:
             network, digest, size = self._loaded(request)
             frozen_names(network.model, request.freeze_layers)
             if request.private:
-                per_example.check(network)
+                per_example.require_support(network)
             samples, problem = None, None
             try:
                 if request.validation:
@@ -37,23 +37,23 @@ class FirstModel:
             except AgentError as error:
                 problem = None if error.code == "no_match" else error.problem
         parameters = sum(parameter.numel() for parameter in network.model.parameters())
-        return TrainingReady(digest=digest, parameters=parameters, bytes=size, validation_samples=samples, problem=problem)
+        return InitTrainingResult(digest=digest, parameters=parameters, bytes=size, validation_samples=samples, problem=problem)
 
-    def _loaded(self, request: TrainingInit) -> tuple[Network, str, int]:
+    def _loaded(self, request: InitTraining) -> tuple[Network, str, int]:
         """Return the network with the training's model, the model's digest and its file's bytes."""
         if request.base_digest is None:
-            network = self._cache.fresh(request.model)
+            network = self._cache.rebuild_network(request.model)
             saved = self._store.save(request.training_id, tensors.state_of(network.model))
             return network, saved.digest, saved.bytes
-        path = self._store.need(request.base_digest)
-        return self._cache.loaded(request.model, path), request.base_digest, path.stat().st_size
+        path = self._store.require(request.base_digest)
+        return self._cache.load(request.model, path), request.base_digest, path.stat().st_size
 
-    async def _restore(self, request: TrainingInit, digest: str) -> None:
+    async def _restore(self, request: InitTraining, digest: str) -> None:
         for peer in request.sources:
             if self._store.find(digest) is not None:
                 return
             try:
-                await self._peers.pull(peer, digest, self._store.path(request.training_id, digest))
+                await self._peers.fetch_model(peer, digest, self._store.path(request.training_id, digest))
             except AgentError as error:
                 self._log("no_copy", node=peer.node_id, problem=error.code)
-        self._store.need(digest)
+        self._store.require(digest)

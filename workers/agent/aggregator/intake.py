@@ -5,7 +5,7 @@ from pathlib import Path
 from workers.agent.aggregator.round_state import HeldUpdate, RoundState
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
-from workers.agent.proof_of_learning.commitment import fault_of, seed_word
+from workers.agent.proof_of_learning.commitment import batch_seed, commitment_fault
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import TrainReport
@@ -13,12 +13,12 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.updates.validation import ValidUpdate, report_of, validate_update
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.updates.validation import ValidUpdate, read_report, validate_update
 
 
 class UpdateIntake:
-    def __init__(self, store: Store, cache: ModelCache) -> None:
+    def __init__(self, store: ModelStore, cache: ModelCache) -> None:
         self._store = store
         self._cache = cache
 
@@ -28,7 +28,7 @@ class UpdateIntake:
         Raises: AgentError with the reason why the update does not count.
         """
         request = round_state.request
-        base = tensors.read(self._store.need(request.base_digest))
+        base = tensors.read(self._store.require(request.base_digest))
         frozen = self.frozen(request.model, request.freeze_layers)
         if round_state.secure is not None:
             length = sum(tensor.numel() for name, tensor in base.items() if name not in frozen)
@@ -56,7 +56,7 @@ class UpdateIntake:
 
 
 def _add_masked(secure: SecureRound, node_id: str, path: Path, length: int) -> TrainReport:
-    report = report_of(path, node_id)
+    report = read_report(path, node_id)
     if report.samples != secure.samples_of(node_id):
         raise AgentError("no_samples", "the update claims another number of samples than the worker's keys")
     secure.add(node_id, flat.read(path, length))
@@ -67,10 +67,10 @@ def _fault(update: ValidUpdate, base: tensors.State, request: AggregateRound) ->
     """Return what is wrong with an update's evidence of learning, or None."""
     ends = (tensors.state_digest(update.state), tensors.state_digest(base))
     commitment, hyperparameters = update.report.commitment, request.hyperparameters
-    fault = fault_of(commitment, request.base_digest, *ends, compressed=not request.compression.is_none)
+    fault = commitment_fault(commitment, request.base_digest, *ends, compressed=not request.compression.is_none)
     if fault or commitment is None or hyperparameters is None:
         return fault
-    if commitment.seed != seed_word(hyperparameters.seed, request.round):
+    if commitment.seed != batch_seed(hyperparameters.seed, request.round):
         return "the commitment is to other batches than the round's"
     # Samples alone are a claim, by which a worker could outweigh the others. Steps are costly to
     # claim: an audit may ask for any of them.

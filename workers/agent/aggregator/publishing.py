@@ -5,14 +5,14 @@ import time
 from workers.agent.aggregator.intake import UpdateIntake
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
-from workers.agent.modeling.evaluate import measure
+from workers.agent.modeling.held_out_metrics import measure
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.runtime.errors import DataError
 from workers.agent.secure_aggregation import flat
 from workers.agent.secure_aggregation.collecting import SecureRound
 from workers.agent.storage import tensors
-from workers.agent.updates.validation import believable_length
+from workers.agent.updates.validation import checked_length
 
 
 class Publisher:
@@ -32,10 +32,10 @@ class Publisher:
         model = self._combined(round_state, accepted)
         if server is None:
             return self._store.save(request.training_id, model).digest
-        base = tensors.read(self._store.need(request.base_digest))
+        base = tensors.read(self._store.require(request.base_digest))
         model, memory = server.step(base, model, self._server_memory(round_state))
         digest = self._store.save(request.training_id, model).digest
-        tensors.write(self._store.memory(request.training_id, digest), memory)
+        tensors.write(self._store.optimizer_state_path(request.training_id, digest), memory)
         return digest
 
     def _combined(self, round_state: RoundState, accepted: list[str]) -> tensors.State:
@@ -44,7 +44,7 @@ class Publisher:
         held = [round_state.held[node_id] for node_id in accepted if node_id in round_state.held]
         rule = round_state.strategy.rule
         if rule is not None:
-            return rule([tensors.OnDisk(update.path) for update in held])
+            return rule([tensors.LazyState(update.path) for update in held])
         for update in held:
             round_state.add_to_mean(tensors.read(update.path), update.report.samples or 0)
         return round_state.mean()
@@ -55,10 +55,10 @@ class Publisher:
         Only the mean is checked: no single update is visible.
         """
         request = round_state.request
-        base = tensors.read(self._store.need(request.base_digest))
+        base = tensors.read(self._store.require(request.base_digest))
         frozen = self._intake.frozen(request.model, request.freeze_layers)
-        model = flat.moved(base, frozen, secure.change())
-        believable_length(model, base)
+        model = flat.add_change(base, frozen, secure.mean_change())
+        checked_length(model, base)
         return model
 
     def _server_memory(self, round_state: RoundState) -> tensors.State:
@@ -67,7 +67,7 @@ class Publisher:
         It is empty in the first round, and where the state was lost.
         """
         request = round_state.request
-        path = self._store.memory(request.training_id, request.base_digest)
+        path = self._store.optimizer_state_path(request.training_id, request.base_digest)
         if path.is_file():
             return tensors.read(path)
         if request.round > 1:
@@ -75,22 +75,22 @@ class Publisher:
             self._log("no_server_state", round=request.round)
         return {}
 
-    def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> Evaluation | None:
+    def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> EvaluationResult | None:
         """Measure mean cross-entropy (nats) and accuracy on this node's validation file.
 
         Return None if that file is no longer there.
         """
         started = time.perf_counter()
         with self._cache.lock:
-            network = self._cache.loaded(spec, self._store.need(digest))
+            network = self._cache.load(spec, self._store.require(digest))
             try:
                 samples = self._cache.samples(spec, validation, freeze_layers)
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None
             metrics = measure(network, samples)
-            self._cache.remember(digest, metrics)
-        return Evaluation(
+            self._cache.store_metrics(digest, metrics)
+        return EvaluationResult(
             node_id=self._node_id,
             digest=digest,
             samples=len(samples),

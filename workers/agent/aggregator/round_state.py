@@ -165,7 +165,7 @@ class RoundState:
         self.report.add_received(report, bytes_sent=link.bytes)
         self.report.add_bytes_received(link.bytes)
         if self.secure is not None:
-            self.secure.has_added(link.source)
+            self.secure.mark_received(link.source)
 
     def reject_update(self, node_id: str, reason: str) -> None:
         """Record an update that has failed its checks."""

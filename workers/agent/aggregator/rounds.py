@@ -13,14 +13,14 @@ from workers.agent.aggregator.publishing import Publisher
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, ExchangeResult
-from workers.agent.protocol.common import AgentProblem, LinkUse, Receipt
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.training import TrainingInit, TrainingReady
+from workers.agent.protocol.common import AgentProblem, LinkUse, UploadResult
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.training import InitTraining, InitTrainingResult
 from workers.agent.runtime.aggregator_report import AggregatorReport, PublishedModel
 from workers.agent.runtime.current_round import CurrentRound
 from workers.agent.runtime.errors import AgentError, problem_of
 from workers.agent.secure_aggregation.collecting import SecureRound
-from workers.agent.strategies.registry import strategy_of
+from workers.agent.strategies.registry import build_strategy
 
 _FALLBACK_GRACE_S = 60.0
 _NOT_EXPECTED = AgentProblem(code="not_expected", message="no update of this node is expected")
@@ -44,12 +44,12 @@ class Aggregator:
         self._intake = UpdateIntake(context.store, context.cache)
         self._update_filter = UpdateFilter(context)
         self._publisher = Publisher(context, self._intake)
-        self._training: TrainingInit | None = None
+        self._training: InitTraining | None = None
         self._validates = False
         self._rounds = CurrentRound[RoundState]()
         self._clock: asyncio.Task[None] | None = None
 
-    async def init(self, request: TrainingInit) -> TrainingReady:
+    async def init(self, request: InitTraining) -> InitTrainingResult:
         """Publish the first global model, or restore the last one from here or from a source."""
         ready = await self._first_model.prepare(request)
         if ready.problem is None:
@@ -70,10 +70,10 @@ class Aggregator:
         if begun is not None and begun.report.current.state in ("collecting", "done"):
             return begun.report.current
         self.need_training(request.training_id)
-        strategy = strategy_of(request.strategy)
+        strategy = build_strategy(request.strategy)
         if request.consensus not in CONSENSUS:
             raise AgentError("consensus_unavailable", f"the available consensus modes are {', '.join(CONSENSUS)}")
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         self._store.clear_updates(request.training_id)
         decisions = self._pending_decisions.drain()
         report = AggregatorReport.begin(self._node_id, request.training_id, request.round, decisions)
@@ -133,7 +133,7 @@ class Aggregator:
         await secure.run(round_state.request.deadline_s)
         async with round_state.lock:
             if round_state.report.is_open:
-                for node_id in secure.left:
+                for node_id in secure.departed:
                     round_state.add_notice(
                         f"{node_id} left after masks were agreed; shares of the other workers removed its mask"
                     )
@@ -158,14 +158,14 @@ class Aggregator:
         round_state = self._rounds.find(training_id, number)
         return round_state is not None and round_state.expects(node_id)
 
-    async def accept_exchange(self, training_id: str, number: int, result: ExchangeResult) -> Receipt:
+    async def accept_exchange(self, training_id: str, number: int, result: ExchangeResult) -> UploadResult:
         """Record what a peer exchange gave one worker.
 
         A receipt that is not accepted asks for the update itself: the exchange is over.
         """
         round_state, node_id = self._rounds.need(training_id, number), result.report.node_id
-        accepted = Receipt(accepted=True, bytes=0)
-        refused = Receipt(accepted=False, bytes=0, problem=_EXCHANGE_OVER)
+        accepted = UploadResult(accepted=True, bytes=0)
+        refused = UploadResult(accepted=False, bytes=0, problem=_EXCHANGE_OVER)
         async with round_state.lock:
             if round_state.exchanging and node_id in round_state.exchange_results:
                 return accepted
@@ -178,7 +178,7 @@ class Aggregator:
             await self._close_if_ready(round_state)
             return accepted if round_state.exchanging else refused
 
-    async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> Receipt:
+    async def receive(self, training_id: str, number: int, node_id: str, path: Path, seconds: float) -> UploadResult:
         """Check an update that has arrived as a file within `seconds`.
 
         An update that is late, comes twice or is refused changes nothing in the model.
@@ -187,7 +187,7 @@ class Aggregator:
         round_state = self._rounds.need(training_id, number)
         async with round_state.lock:
             if not self.expects(training_id, number, node_id):
-                return Receipt(accepted=False, bytes=size, problem=_NOT_EXPECTED)
+                return UploadResult(accepted=False, bytes=size, problem=_NOT_EXPECTED)
             if round_state.exchanging:
                 reason = f"{node_id} could not report its exchange and sent its update"
                 self._exchanges.fall_back(round_state, reason)
@@ -198,12 +198,12 @@ class Aggregator:
             except AgentError as error:
                 round_state.reject_update(node_id, error.message)
                 await self._close_if_ready(round_state)
-                return Receipt(accepted=False, bytes=size, problem=error.problem)
+                return UploadResult(accepted=False, bytes=size, problem=error.problem)
             check_seconds = time.perf_counter() - started
             link = LinkUse(source=node_id, target=self._node_id, bytes=size, seconds=seconds)
             round_state.accept_update(report, link, check_seconds)
             await self._close_if_ready(round_state)
-        return Receipt(accepted=True, bytes=size)
+        return UploadResult(accepted=True, bytes=size)
 
     async def _close_if_ready(self, round_state: RoundState) -> None:
         """Publish the round's model, if nothing more is waited for. Call it with the lock held."""
@@ -253,7 +253,7 @@ class Aggregator:
         if report.is_open:  # A round that was stopped meanwhile stays stopped.
             report.finish(PublishedModel(digest, result.accepted, seconds, round_state.links, validation, distance))
 
-    async def validate(self, request: AggregateRound, digest: str) -> Evaluation | None:
+    async def validate(self, request: AggregateRound, digest: str) -> EvaluationResult | None:
         """Measure a new model on this node's validation file, if there is one."""
         path = self._training.validation if self._training is not None and self._validates else None
         if path is None:

@@ -16,14 +16,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from workers.agent.proof_of_learning.commitment import Chain
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.commitment import CommitmentChain
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 from workers.agent.protocol.common import Message
 from workers.agent.protocol.training import Commitment, LocalWork, TrainRound
 from workers.agent.storage import tensors
 
 SEGMENTS = 4
-REPLAY = "replay"
+REPLAY_FOLDER = "replay"
 ROUND = "round.json"
 
 
@@ -36,7 +36,7 @@ def prepare_folder(training_folder: Path, request: TrainRound) -> Path:
 
     A round that is resumed finds its checkpoints there.
     """
-    folder = training_folder / REPLAY
+    folder = training_folder / REPLAY_FOLDER
     if _belongs_to(folder, request):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -95,12 +95,18 @@ class SegmentRecorder:
     """
 
     def __init__(
-        self, chain: Chain, model: nn.Module, frozen: Collection[str], planned: int, batch_size: int, folder: Path | None = None
+        self,
+        chain: CommitmentChain,
+        model: nn.Module,
+        frozen: Collection[str],
+        planned: int,
+        batch_size: int,
+        folder: Path | None = None,
     ) -> None:
         self._chain = chain
         # The tensors themselves: optimizers change them in place.
         self._state = tensors.state_of(model)
-        self._sampler = Sampler(self._state, frozen, chain.base_digest, chain.seed)
+        self._sampler = FingerprintSampler(self._state, frozen, chain.base_digest, chain.seed)
         self._ends = {round((index + 1) * planned / SEGMENTS) for index in range(SEGMENTS)} - {0}
         self._planned = planned
         self._batch_size = batch_size
@@ -125,7 +131,7 @@ class SegmentRecorder:
 
         Model and optimizer must be as they were then.
         """
-        self._chain.go_on(state.commitment)
+        self._chain.resume(state.commitment)
         self._segment, self._done = len(state.commitment.segments), state.done
         self._fingerprints = [*state.fingerprints]
         self._loss_sum, self._samples = state.loss_sum, state.samples

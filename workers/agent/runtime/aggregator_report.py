@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.common import Decision, LinkUse
 from workers.agent.protocol.consensus import AuditRecord, Vote
-from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.long_poll import PollableReport, validated_copy
 
@@ -19,7 +19,7 @@ class PublishedModel:
     accepted: Sequence[str]
     aggregate_seconds: float
     links: Sequence[LinkUse]
-    validation: Evaluation | None
+    validation: EvaluationResult | None
     consensus_distance: float | None = None
 
 

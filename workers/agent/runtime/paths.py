@@ -8,7 +8,7 @@ from workers.agent.runtime.errors import AgentError
 _WILD = frozenset("*?[")
 
 
-class Root:
+class SandboxRoot:
     """The sandbox's root folder: "/" in a real sandbox, any folder in a test."""
 
     def __init__(self, folder: Path) -> None:

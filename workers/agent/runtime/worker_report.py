@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Receipt
+from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, UploadResult
 from workers.agent.protocol.training import Commitment, TrainReport
 from workers.agent.runtime.long_poll import PollableReport, validated_copy
 
@@ -83,7 +83,7 @@ class WorkerReport(PollableReport[TrainReport]):
     def finish(self) -> None:
         self._update(state="done")
 
-    def finish_push(self, receipt: Receipt, seconds: float) -> None:
+    def finish_push(self, receipt: UploadResult, seconds: float) -> None:
         """End the round after the aggregator has answered to the update."""
         self._update(state="done", push_seconds=seconds, bytes_sent=receipt.bytes, problem=receipt.problem)
 

@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from workers.agent.peers.auth import AuthMiddleware, refusal, require_role
+from workers.agent.peers.auth import AuthMiddleware, error_response, require_role
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Decision
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.control_routes import ControlRoutes
 from workers.agent.server.node_routes import NodeRoutes
 from workers.agent.server.parts import AgentParts
@@ -22,7 +22,7 @@ from workers.agent.synchronous.routes import SynchronousRoutes
 
 
 class Agent:
-    def __init__(self, config: AgentConfig, root: Root, log: Log, decisions: Sequence[Decision] = ()) -> None:
+    def __init__(self, config: AgentConfig, root: SandboxRoot, log: Log, decisions: Sequence[Decision] = ()) -> None:
         """`decisions` led to this process. The report of its next round carries them."""
         self._key = config.key
         self._log = log
@@ -49,21 +49,21 @@ class Agent:
 
     async def _unexpected_error(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)
-        return refusal(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
+        return error_response(AgentError("agent_failed", f"the agent failed with {type(error).__name__}", 500))
 
 
 async def _agent_error(_: Request, error: AgentError) -> Response:
-    return refusal(error)
+    return error_response(error)
 
 
 async def _invalid_message(_: Request, error: ValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])[:200]
-    return refusal(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
+    return error_response(AgentError("invalid_message", f"the message has the wrong form at {where or 'its root'}"))
 
 
 async def _unknown_route(_: Request, error: HTTPException) -> Response:
-    return refusal(AgentError("unknown_route", "this agent has no such route", error.status_code))
+    return error_response(AgentError("unknown_route", "this agent has no such route", error.status_code))
 
 
 async def _disconnected(_: Request, __: ClientDisconnect) -> Response:
-    return refusal(AgentError("disconnected", "the sender has disconnected", 400))
+    return error_response(AgentError("disconnected", "the sender has disconnected", 400))

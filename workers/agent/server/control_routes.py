@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from workers.agent.datasets import shards
 from workers.agent.protocol.admin import AgentHealth
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, Drop
-from workers.agent.protocol.common import Stopped
-from workers.agent.protocol.consensus import Ballot
-from workers.agent.protocol.exports import Export, Exported
-from workers.agent.protocol.inference import Evaluate, Predict, Predictions
-from workers.agent.protocol.training import ReplicateModel, ShardCheck, ShardReport, TrainingInit, TrainRound
+from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
+from workers.agent.protocol.common import StopResult
+from workers.agent.protocol.consensus import RequestVote
+from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.inference import EvaluateModel, PredictionResult, PredictTexts
+from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.server.parts import AgentParts
@@ -33,17 +33,17 @@ class ControlRoutes:
         parts, round_path = self._parts, "/trainings/{training_id}/rounds/{number:int}"
         return [
             Route("/health", self._health),
-            Route("/shards/check", posted(ShardCheck, self._check_shard), methods=["POST"]),
-            Route("/trainings", posted(TrainingInit, parts.aggregator.init), methods=["POST"]),
+            Route("/shards/check", posted(CheckShard, self._check_shard), methods=["POST"]),
+            Route("/trainings", posted(InitTraining, parts.aggregator.init), methods=["POST"]),
             Route("/rounds/aggregate", posted(AggregateRound, self._aggregate), methods=["POST"]),
             Route("/rounds/train", posted(TrainRound, parts.worker.start), methods=["POST"]),
             Route(round_path, self._report),
             Route(f"{round_path}/drop", self._drop, methods=["POST"]),
             Route("/models", posted(ReplicateModel, parts.fetcher.replicate_model), methods=["POST"]),
-            Route("/evaluations", posted(Evaluate, parts.evaluator.evaluate), methods=["POST"]),
-            Route("/ballots", posted(Ballot, parts.voter.vote), methods=["POST"]),
-            Route("/predictions", posted(Predict, self._predict), methods=["POST"]),
-            Route("/exports", posted(Export, self._export), methods=["POST"]),
+            Route("/evaluations", posted(EvaluateModel, parts.evaluator.evaluate), methods=["POST"]),
+            Route("/ballots", posted(RequestVote, parts.voter.vote), methods=["POST"]),
+            Route("/predictions", posted(PredictTexts, self._predict), methods=["POST"]),
+            Route("/exports", posted(ExportModel, self._export), methods=["POST"]),
         ]
 
     def for_control_plane_and_aggregator(self) -> list[Route]:
@@ -65,7 +65,7 @@ class ControlRoutes:
             )
         )
 
-    async def _check_shard(self, check: ShardCheck) -> ShardReport:
+    async def _check_shard(self, check: CheckShard) -> ShardReport:
         return await asyncio.to_thread(shards.check, self._parts.root, check, self._parts.config.node_id)
 
     async def _aggregate(self, request: AggregateRound) -> AggregateReport:
@@ -89,7 +89,7 @@ class ControlRoutes:
         return json_response(await parts.worker.report(training_id, number, wait_s))
 
     async def _drop(self, request: Request) -> Response:
-        drop = await read_message(Drop, request)
+        drop = await read_message(DropWorkers, request)
         training_id, number = round_of(request)
         sync_round = self._parts.coordinator.find(training_id, number)
         if sync_round is not None:
@@ -101,15 +101,15 @@ class ControlRoutes:
         training_id, parts = request.path_params["training_id"], self._parts
         holders = (parts.worker, parts.aggregator, parts.sync_worker, parts.coordinator)
         stopped = [holder.stop(training_id) for holder in holders]
-        return json_response(Stopped(stopped=any(stopped)))
+        return json_response(StopResult(stopped=any(stopped)))
 
-    async def _predict(self, request: Predict) -> Predictions:
+    async def _predict(self, request: PredictTexts) -> PredictionResult:
         # Predictions repeat their texts, and the control plane must not see a worker's data.
         if request.input_data is not None and self._parts.config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
         return await self._parts.predictor.predict(request)
 
-    async def _export(self, request: Export) -> Exported:
+    async def _export(self, request: ExportModel) -> ExportResult:
         parts = self._parts
         temperature = await parts.calibrator.temperature(request)
         return await asyncio.to_thread(export, parts.root, parts.store, parts.cache, request, temperature)

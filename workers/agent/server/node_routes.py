@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from workers.agent.peers.auth import require_self
 from workers.agent.protocol.aggregation import ExchangeResult
-from workers.agent.protocol.common import AgentProblem, Receipt, Stopped
-from workers.agent.protocol.consensus import Audit, Score
-from workers.agent.protocol.exchange import Fallback
-from workers.agent.protocol.inference import Infer
+from workers.agent.protocol.common import AgentProblem, StopResult, UploadResult
+from workers.agent.protocol.consensus import AuditSegment, ScoreUpdates
+from workers.agent.protocol.exchange import FallBackToStar
+from workers.agent.protocol.inference import InferTexts
+from workers.agent.protocol.secure_aggregation import REQUEST_OF_PHASE, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
 from workers.agent.runtime.errors import AgentError
-from workers.agent.secure_aggregation.messages import PHASES, Asking, MaskKeys, SealedShares, Unmasking
 from workers.agent.server.parts import AgentParts
 from workers.agent.server.responses import ModelFile, json_response, posted, read_message, round_of, wait_seconds
 
@@ -33,10 +33,10 @@ class NodeRoutes:
         parts = self._parts
         return [
             Route(f"{_ROUND}/fallback", self._fallback, methods=["POST"]),
-            Route("/scores", posted(Score, parts.evaluator.score), methods=["POST"]),
-            Route("/audits", posted(Audit, parts.replayer.audit), methods=["POST"]),
+            Route("/scores", posted(ScoreUpdates, parts.evaluator.score), methods=["POST"]),
+            Route("/audits", posted(AuditSegment, parts.replayer.audit), methods=["POST"]),
             Route(f"{_ROUND}/evidence/{{name}}", self._evidence),
-            Route("/inferences", posted(Infer, parts.inference_worker.infer), methods=["POST"]),
+            Route("/inferences", posted(InferTexts, parts.inference_worker.infer), methods=["POST"]),
         ]
 
     def for_authors(self) -> list[Route]:
@@ -55,10 +55,10 @@ class NodeRoutes:
         return [Route("/models/{digest}", self._model)]
 
     async def _fallback(self, request: Request) -> Response:
-        fallback = await read_message(Fallback, request)
+        fallback = await read_message(FallBackToStar, request)
         training_id, number = round_of(request)
         self._parts.log("fallback", round=number, reason=fallback.reason)
-        return json_response(Stopped(stopped=self._parts.worker.fall_back(training_id, number)))
+        return json_response(StopResult(stopped=self._parts.worker.fall_back(training_id, number)))
 
     async def _evidence(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -69,7 +69,7 @@ class NodeRoutes:
         training_id, number = round_of(request)
         require_self(request, node_id)
         if not aggregator.expects(training_id, number, node_id):
-            return json_response(Receipt(accepted=False, bytes=0, problem=_NOT_EXPECTED))
+            return json_response(UploadResult(accepted=False, bytes=0, problem=_NOT_EXPECTED))
         folder = self._parts.store.updates(training_id)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as private:
@@ -86,19 +86,19 @@ class NodeRoutes:
     async def _secure(self, request: Request) -> Response:
         secure_round = self._parts.aggregator.secure(*round_of(request))
         wait_s, phase = wait_seconds(request), request.path_params["phase"]
-        if phase not in PHASES:
+        if phase not in REQUEST_OF_PHASE:
             raise AgentError("unknown_route", "a secure sum has no such phase", 404)
-        message = await read_message(PHASES[phase], request)
+        message = await read_message(REQUEST_OF_PHASE[phase], request)
         require_self(request, message.node_id)
         match message:
-            case MaskKeys():
-                return json_response(await secure_round.take_keys(message, wait_s))
-            case SealedShares():
-                return json_response(await secure_round.take_shares(message, wait_s))
-            case Asking():
-                return json_response(await secure_round.tell_survivors(message, wait_s))
-            case Unmasking():
-                return json_response(await secure_round.take_unmasking(message, wait_s))
+            case AdvertiseKeys():
+                return json_response(await secure_round.add_keys(message, wait_s))
+            case ShareSecrets():
+                return json_response(await secure_round.add_shares(message, wait_s))
+            case AskSurvivors():
+                return json_response(await secure_round.report_survivors(message, wait_s))
+            case RevealShares():
+                return json_response(await secure_round.add_revealed_shares(message, wait_s))
 
     async def _part(self, request: Request) -> Response:
         name, outbox = request.path_params["name"], self._parts.worker.outbox
@@ -106,7 +106,7 @@ class NodeRoutes:
 
     async def _model(self, request: Request) -> Response:
         digest = request.path_params["digest"]
-        return ModelFile(await self._parts.store.awaited(digest, wait_seconds(request)))
+        return ModelFile(await self._parts.store.wait_for(digest, wait_seconds(request)))
 
 
 async def _write_body(request: Request, path: Path) -> None:

@@ -10,12 +10,12 @@ from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Decision
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving.calibrator import Calibrator
-from workers.agent.serving.graph_cache import Graphs
+from workers.agent.serving.graph_cache import GraphCache
 from workers.agent.serving.infer import InferenceWorker
 from workers.agent.serving.predict import Predictor
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.coordinator import SyncCoordinator
 from workers.agent.synchronous.worker import SyncWorker
 from workers.agent.worker.ballots import Voter
@@ -27,9 +27,9 @@ from workers.agent.worker.rounds import Worker
 @dataclass(frozen=True, slots=True)
 class AgentParts:
     config: AgentConfig
-    root: Root
+    root: SandboxRoot
     log: Log
-    store: Store
+    store: ModelStore
     cache: ModelCache
     fetcher: ModelFetcher
     worker: Worker
@@ -44,7 +44,7 @@ class AgentParts:
     inference_worker: InferenceWorker
 
     @classmethod
-    def create(cls, config: AgentConfig, root: Root, log: Log, decisions: Sequence[Decision]) -> "AgentParts":
+    def create(cls, config: AgentConfig, root: SandboxRoot, log: Log, decisions: Sequence[Decision]) -> "AgentParts":
         """Return the parts of a new agent. `decisions` led to its start."""
         context = AgentContext.create(config.node_id, config.key, root, log, decisions)
         node_id, store, cache, fetcher = context.node_id, context.store, context.cache, context.fetcher
@@ -66,5 +66,5 @@ class AgentParts:
             voter=Voter(node_id, store),
             calibrator=calibrator,
             predictor=Predictor(context.peers, root, store, calibrator),
-            inference_worker=InferenceWorker(node_id, store, cache, Graphs(), fetcher),
+            inference_worker=InferenceWorker(node_id, store, cache, GraphCache(), fetcher),
         )

@@ -1,4 +1,7 @@
-"""A global model as a folder that others can use: Hugging Face layout, model card, optionally ONNX."""
+"""Exports of a global model: a folder in Hugging Face layout.
+
+It has a model card and, on request, ONNX graphs.
+"""
 
 import json
 import shutil
@@ -8,32 +11,38 @@ from typing import Any
 
 import torch
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import hashed_words, models
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import ARCHITECTURES, Network
-from workers.agent.protocol.exports import Export, Exported, ExportedFile
+from workers.agent.protocol.exports import ExportedFile, ExportModel, ExportResult
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import int8_graph, onnx_graph
 from workers.agent.serving.int8_graph import QuantizationResult
 from workers.agent.serving.model_card import card
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
-def export(root: Root, store: Store, cache: ModelCache, request: Export, temperature: float | None = None) -> Exported:
-    """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
+def export(
+    root: SandboxRoot, store: ModelStore, cache: ModelCache, request: ExportModel, temperature: float | None = None
+) -> ExportResult:
+    """Write /export/<name> atomically. It replaces a folder of that name.
+
+    Raises:
+        AgentError: `unknown_model`, `onnx_failed`.
+    """
     target = root.exports / request.name
     part = root.exports / f".{request.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         with cache.lock:
-            network = cache.loaded(request.model, store.need(request.digest))
+            network = cache.load(request.model, store.require(request.digest))
             _save_model(network, part)
             _save_tokenizer(network, part)
             int8 = _save_graphs(cache, network, request, part) if request.onnx else None
@@ -46,13 +55,16 @@ def export(root: Root, store: Store, cache: ModelCache, request: Export, tempera
         ExportedFile(path=path.name, size=path.stat().st_size, sha256=tensors.file_digest(path))
         for path in sorted(target.iterdir())
     ]
-    return Exported(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
+    return ExportResult(path=root.shown(target), bytes=sum(file.size for file in files), files=files)
 
 
-def _save_graphs(cache: ModelCache, network: Network, request: Export, folder: Path) -> QuantizationResult:
-    """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
+def _save_graphs(cache: ModelCache, network: Network, request: ExportModel, folder: Path) -> QuantizationResult:
+    """Write the fp32 graph.
+
+    Write the int8 graph too if it agrees with the fp32 graph on the validation data.
+    """
     onnx_graph.write(network, folder / "model.onnx")
-    held_out: Encoded | None = None
+    held_out: EncodedTexts | None = None
     if request.validation is not None:
         with suppress(AgentError):
             held_out = cache.samples(request.model, request.validation)
@@ -68,7 +80,7 @@ def _save_model(network: Network, folder: Path) -> None:
         shutil.copy(Path(models.__file__).parent / code, folder)
         module = code.removesuffix(".py")
         names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
-        config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in names.items()}
+        config.auto_map = {name: f"{module}.{cls.__name__}" for name, cls in names.items()}
     model.save_pretrained(folder)
 
 

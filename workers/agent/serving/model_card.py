@@ -1,7 +1,10 @@
-"""The model card of an export: what was measured, round by round, and how to use the folder. No data."""
+"""The model card of an export: the metrics of each round, and how to use the folder.
+
+It has no data.
+"""
 
 from workers.agent.modeling.network import ARCHITECTURES
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.serving.int8_graph import QuantizationResult
 
 _ORIGIN = "A text classifier trained by {} with Flow Nexus: {}."
@@ -13,8 +16,8 @@ _GRAPHS = (
 )
 
 
-def card(request: Export, temperature: float | None, int8: QuantizationResult | None) -> str:
-    """Markdown. `int8` is None where no ONNX graph was asked for."""
+def card(request: ExportModel, temperature: float | None, int8: QuantizationResult | None) -> str:
+    """Return the card as Markdown. `int8` is None when no ONNX graph was requested."""
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     facts: dict[str, object] = {**request.card, "temperature": temperature}
     if int8 is not None:
@@ -36,7 +39,7 @@ def card(request: Export, temperature: float | None, int8: QuantizationResult | 
     return "\n\n".join(parts) + "\n"
 
 
-def _loading(request: Export) -> str:
+def _loading(request: ExportModel) -> str:
     hashed = request.model.model in ("base", "large")
     code = getattr(ARCHITECTURES[request.model.architecture], "CODE", None) if hashed else None
     trust = ", trust_remote_code=True"

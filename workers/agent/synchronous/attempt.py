@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workers.agent.context import AgentContext
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.aggregator_report import AggregatorReport
 from workers.agent.runtime.errors import AgentError, StoppedError
@@ -46,11 +46,11 @@ class Attempt:
 
     inbox: Inbox
     peers: list[Peer]
-    ended: dict[str, AttemptEnded] = field(default_factory=dict)
+    ended: dict[str, AttemptResult] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     broken: BrokenError | None = None
 
-    def record_end(self, ended: AttemptEnded) -> None:
+    def record_end(self, ended: AttemptResult) -> None:
         self.ended[ended.report.node_id] = ended
         if ended.problem is not None or len(self.ended) == len(self.peers):
             self.over.set()
@@ -102,7 +102,7 @@ class AttemptRunner:
         self._cache = context.cache
         self._calls = calls
 
-    async def run(self, sync_round: SyncRound, peers: list[Peer], data: Encoded) -> tuple[Attempt, list[LinkUse]]:
+    async def run(self, sync_round: SyncRound, peers: list[Peer], data: EncodedTexts) -> tuple[Attempt, list[LinkUse]]:
         """Run one attempt to its end. Return it, and what this node sent for it.
 
         Raises: BrokenError if another attempt may succeed. AgentError if it would fail the same
@@ -124,7 +124,7 @@ class AttemptRunner:
             return length(self._cache.network(request.model))
 
     async def _send_shares(
-        self, sync_round: SyncRound, attempt: Attempt, data: Encoded, without_share: Collection[str]
+        self, sync_round: SyncRound, attempt: Attempt, data: EncodedTexts, without_share: Collection[str]
     ) -> list[LinkUse]:
         places = {peer.node_id: place for place, peer in enumerate(attempt.peers)}
         links: list[LinkUse] = []
@@ -138,7 +138,7 @@ class AttemptRunner:
         await self._call_all(sync_round, attempt, send)
         return links
 
-    def _begin_messages(self, sync_round: SyncRound, attempt: Attempt, data: Encoded) -> dict[str, BeginAttempt]:
+    def _begin_messages(self, sync_round: SyncRound, attempt: Attempt, data: EncodedTexts) -> dict[str, BeginAttempt]:
         request, peers = sync_round.request, attempt.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]
@@ -229,7 +229,7 @@ class AttemptRunner:
             await asyncio.gather(*map(check, attempt.peers))
 
 
-def _digest_of(data: Encoded) -> str:
+def _digest_of(data: EncodedTexts) -> str:
     digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
     digest.update(b"" if data.labels is None else data.labels.tobytes())
     return digest.hexdigest()
@@ -248,7 +248,7 @@ def _introduced_to(reader: Peer, request: AggregateRound, names: Sequence[str]) 
     return [peers[name] for name in names]
 
 
-def _resumes(sync_round: SyncRound, ready: Sequence[AttemptReady]) -> bool:
+def _resumes(sync_round: SyncRound, ready: Sequence[BeginAttemptResult]) -> bool:
     """Return whether the optimizer continues from the last round's state: every worker needs it."""
     if all(answer.has_moments for answer in ready):
         return True

@@ -8,9 +8,9 @@ from contextlib import suppress
 import httpx
 
 from workers.agent.peers.client import PeerClient
-from workers.agent.protocol.aggregation import Drop
-from workers.agent.protocol.common import LinkUse, Peer, Stopped
-from workers.agent.protocol.synchronous import AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.aggregation import DropWorkers
+from workers.agent.protocol.common import LinkUse, Peer, StopResult
+from workers.agent.protocol.synchronous import BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.runtime.errors import AgentError
 
 _BEGIN_S = 120.0
@@ -25,11 +25,11 @@ class Calls:
     def __init__(self, peer_client: PeerClient) -> None:
         self._peers = peer_client
 
-    async def begin(self, peer: Peer, message: BeginAttempt) -> AttemptReady:
-        return await self._peers.ask(peer, "/synchronous/begin", message, AttemptReady, within_s=_BEGIN_S)
+    async def begin(self, peer: Peer, message: BeginAttempt) -> BeginAttemptResult:
+        return await self._peers.ask(peer, "/synchronous/begin", message, BeginAttemptResult, within_s=_BEGIN_S)
 
-    async def start_steps(self, peer: Peer, message: StartSteps) -> Stopped:
-        return await self._peers.ask(peer, "/synchronous/go", message, Stopped, within_s=_CONTROL_S)
+    async def start_steps(self, peer: Peer, message: StartSteps) -> StopResult:
+        return await self._peers.ask(peer, "/synchronous/go", message, StopResult, within_s=_CONTROL_S)
 
     async def alive(self, peer: Peer, attempt: str) -> bool:
         """Return whether a worker is still in an attempt; False if its agent was restarted.
@@ -65,7 +65,7 @@ class Calls:
 
         async def stop(peer: Peer) -> None:
             with suppress(AgentError):
-                empty = Drop(node_ids=[])
-                await self._peers.ask(peer, f"/trainings/{training_id}/stop", empty, Stopped, within_s=_CONTROL_S)
+                empty = DropWorkers(node_ids=[])
+                await self._peers.ask(peer, f"/trainings/{training_id}/stop", empty, StopResult, within_s=_CONTROL_S)
 
         await asyncio.gather(*map(stop, peers))

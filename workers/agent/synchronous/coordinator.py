@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from workers.agent.context import AgentContext
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
-from workers.agent.protocol.common import AgentProblem, LinkUse, Peer, Stopped
-from workers.agent.protocol.inference import Evaluation
-from workers.agent.protocol.synchronous import AttemptEnded
+from workers.agent.protocol.common import AgentProblem, LinkUse, Peer, StopResult
+from workers.agent.protocol.inference import EvaluationResult
+from workers.agent.protocol.synchronous import AttemptResult
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.aggregator_report import AggregatorReport, PublishedModel
 from workers.agent.runtime.current_round import CurrentRound
@@ -24,10 +24,10 @@ from workers.agent.storage import tensors
 from workers.agent.synchronous.attempt import Attempt, AttemptRunner, BrokenError, SyncRound
 from workers.agent.synchronous.calls import Calls
 from workers.agent.synchronous.connections import Inbox
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _MOST_ATTEMPTS = 5
-Validate = Callable[[AggregateRound, str], Awaitable[Evaluation | None]]
+Validate = Callable[[AggregateRound, str], Awaitable[EvaluationResult | None]]
 
 
 class SyncCoordinator:
@@ -54,9 +54,9 @@ class SyncCoordinator:
         begun = self._rounds.find(request.training_id, request.round)
         if begun is not None and begun.report.current.state in ("collecting", "done"):
             return begun.report.current
-        self._store.need(request.base_digest)
+        self._store.require(request.base_digest)
         if self._rounds.of_training(request.training_id) is None:
-            self._cache.forget_data()
+            self._cache.clear_data()
         if self._rounds.round is not None and self._task is not None:
             self._rounds.round.stop.set()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -88,13 +88,13 @@ class SyncCoordinator:
         attempt = self._attempt(attempt_id)
         return attempt.inbox if attempt is not None else None
 
-    async def record_end(self, ended: AttemptEnded) -> Stopped:
+    async def record_end(self, ended: AttemptResult) -> StopResult:
         """Record how the attempt ended at one worker."""
         attempt = self._attempt(ended.attempt)
         if attempt is None:
-            return Stopped(stopped=True)
+            return StopResult(stopped=True)
         attempt.record_end(ended)
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
     async def _run(self, sync_round: SyncRound) -> None:
         request, report = sync_round.request, sync_round.report
@@ -150,10 +150,10 @@ class SyncCoordinator:
         self._log("begun_again", round=sync_round.number, lost=len(lost))
         return [peer for peer in peers if peer.node_id not in lost]
 
-    def _pooled(self, request: AggregateRound) -> Encoded:
+    def _pooled(self, request: AggregateRound) -> EncodedTexts:
         """Return all training samples of the pooled data."""
         with self._cache.lock:
-            self._cache.loaded(request.model, self._store.need(request.base_digest))
+            self._cache.load(request.model, self._store.require(request.base_digest))
             return self._cache.shard(request.model, request.dataset).training
 
     async def _publish(self, sync_round: SyncRound, attempt: Attempt, links: list[LinkUse], started: float) -> None:
@@ -162,8 +162,8 @@ class SyncCoordinator:
         digest, source = _common_digest(attempt), attempt.peers[0]
         publishing = time.perf_counter()
         target = self._store.path(request.training_id, digest)
-        size, seconds = await self._peers.fetch(source, digest, target)
-        await asyncio.to_thread(lambda: sound(target, tensors.read(self._store.need(request.base_digest))))
+        size, seconds = await self._peers.fetch_model(source, digest, target)
+        await asyncio.to_thread(lambda: read_sound_state(target, tensors.read(self._store.require(request.base_digest))))
         links = [*links, LinkUse(source=source.node_id, target=self._node_id, bytes=size, seconds=seconds)]
         links += [link for report in reports for link in report.links]
         aggregate_seconds = time.perf_counter() - publishing

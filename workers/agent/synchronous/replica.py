@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.protocol.training import Hyperparameters
@@ -40,7 +40,7 @@ class Replica:
     def __init__(
         self,
         network: Network,
-        data: Encoded,
+        data: EncodedTexts,
         hyperparameters: Hyperparameters,
         number: int,
         place: int,
@@ -74,7 +74,7 @@ class Replica:
         with RNG, torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
             ids, mask = self._data.batch(batch)
-            with precision.autocast(network.model, wanted=self._hyperparameters.mixed_precision):
+            with precision.autocast(network.model, enabled=self._hyperparameters.mixed_precision):
                 logits = network.logits(hidden(network, ids), mask).float()
             loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing, reduction="sum")
             (loss * weight).backward()

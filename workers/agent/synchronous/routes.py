@@ -5,8 +5,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from workers.agent.peers.auth import require_self
-from workers.agent.protocol.common import Message, Stopped
-from workers.agent.protocol.synchronous import AttemptEnded, BeginAttempt, StartSteps
+from workers.agent.protocol.common import Message, StopResult
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, StartSteps
 from workers.agent.runtime.errors import AgentError
 from workers.agent.synchronous.coordinator import SyncCoordinator
 from workers.agent.synchronous.worker import SyncWorker
@@ -56,10 +56,10 @@ class SynchronousRoutes:
             raise AgentError("unknown_attempt", "this agent is not in that attempt", 409)
         body = await _bounded(request, inbox.limit)
         inbox.put(request.path_params["tag"], request.path_params["sender"], body)
-        return _json(Stopped(stopped=False))
+        return _json(StopResult(stopped=False))
 
     async def _ended(self, request: Request) -> Response:
-        ended = AttemptEnded.model_validate_json(await request.body())
+        ended = AttemptResult.model_validate_json(await request.body())
         require_self(request, ended.report.node_id)
         return _json(await self._coordinator.record_end(ended))
 

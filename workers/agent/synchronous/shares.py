@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling.network import Network
 from workers.agent.runtime.errors import AgentError
 
@@ -41,15 +41,15 @@ def batches(size: int, count: int, place: int, seed: Sequence[int]) -> list[NDAr
     return parts[::-1] if place % 2 else parts
 
 
-def packed(data: Encoded, indices: NDArray[np.int64]) -> bytes:
+def packed(data: EncodedTexts, indices: NDArray[np.int64]) -> bytes:
     """Return samples as they are sent: token ids and classes, no texts."""
-    part = data.take(indices)
+    part = data.select(indices)
     if part.labels is None:
         raise AgentError("unlabelled", "these samples have no labels")
     return save({"ids": part.ids, "offsets": part.offsets, "labels": part.labels})
 
 
-def unpacked(body: bytes, network: Network) -> Encoded:
+def unpacked(body: bytes, network: Network) -> EncodedTexts:
     """Return the samples of a `packed` body.
 
     Raises: AgentError `bad_share` for a body that does not fit this network.
@@ -62,4 +62,4 @@ def unpacked(body: bytes, network: Network) -> Encoded:
     fits = len(labels) and len(offsets) == len(labels) + 1 and offsets[0] == 0 and offsets[-1] == len(ids)
     if not fits or (np.diff(offsets) < 0).any() or labels.min() < 0 or labels.max() >= len(network.spec.labels):
         raise AgentError("bad_share", "the samples have the wrong form")
-    return Encoded(ids, offsets, labels, network.pad_id, network.pad_left)
+    return EncodedTexts(ids, offsets, labels, network.pad_id, network.pad_left)

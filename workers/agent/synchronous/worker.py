@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from workers.agent.context import AgentContext
-from workers.agent.datasets.batches import Encoded
+from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
-from workers.agent.protocol.common import LinkUse, Stopped
-from workers.agent.protocol.synchronous import AttemptEnded, AttemptReady, BeginAttempt, StartSteps
+from workers.agent.protocol.common import LinkUse, StopResult
+from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import TrainReport
 from workers.agent.runtime.current_round import CurrentRound
 from workers.agent.runtime.errors import AgentError, StoppedError, problem_of
@@ -33,7 +33,7 @@ class _Share:
     """This worker's samples. `name` changes with the data, the workers and their order."""
 
     name: str
-    data: Encoded
+    data: EncodedTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class SyncWorker:
         self._share: _Share | None = None
         self._moments: _Moments | None = None
 
-    async def begin(self, request: BeginAttempt) -> AttemptReady:
+    async def begin(self, request: BeginAttempt) -> BeginAttemptResult:
         """Prepare an attempt: end an older one and fetch the base model.
 
         Raises: AgentError `pull_failed`.
@@ -115,10 +115,10 @@ class SyncWorker:
             await self._attempts.round.end()
         decisions = self._pending_decisions.drain()
         report = WorkerReport.begin(self._node_id, request.training_id, request.round, decisions)
-        received = await self._fetcher.need(request.training_id, request.base_digest, request.aggregator)
+        received = await self._fetcher.ensure_model(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
         self._attempts.round = WorkerAttempt(request, Inbox(request.attempt, limit), report, received)
-        return AttemptReady(
+        return BeginAttemptResult(
             node_id=self._node_id,
             has_share=self._share is not None and self._share.name == request.share,
             has_moments=self._moments is not None and self._moments.digest == request.base_digest,
@@ -141,30 +141,30 @@ class SyncWorker:
             raise AgentError("unknown_attempt", "this agent knows no such attempt", 404)
         return attempt
 
-    async def alive(self, attempt_id: str) -> Stopped:
-        return Stopped(stopped=self._need(attempt_id).stop.is_set())
+    async def alive(self, attempt_id: str) -> StopResult:
+        return StopResult(stopped=self._need(attempt_id).stop.is_set())
 
-    async def store_share(self, attempt_id: str, body: bytes) -> Stopped:
+    async def store_share(self, attempt_id: str, body: bytes) -> StopResult:
         """Store the samples that this worker trains on.
 
         Raises: AgentError `bad_share`.
         """
         request = self._need(attempt_id).request
 
-        def unpacked() -> Encoded:
+        def unpacked() -> EncodedTexts:
             with self._cache.lock:
                 return shares.unpacked(body, self._cache.network(request.model))
 
         self._share = _Share(request.share, await asyncio.to_thread(unpacked))
-        return Stopped(stopped=False)
+        return StopResult(stopped=False)
 
-    async def start_steps(self, request: StartSteps) -> Stopped:
+    async def start_steps(self, request: StartSteps) -> StopResult:
         """Start the attempt's steps. The answer is "stopped" without a share."""
         attempt = self._need(request.attempt)
         if attempt.task is None and self._share is not None:
             moments = self._moments.state if request.resume and self._moments is not None else None
             attempt.task = asyncio.create_task(self._run(attempt, self._share.data, moments))
-        return Stopped(stopped=attempt.task is None)
+        return StopResult(stopped=attempt.task is None)
 
     def find(self, training_id: str, number: int) -> WorkerAttempt | None:
         """Return the round's attempt, if this worker knows it as a synchronous round."""
@@ -178,21 +178,21 @@ class SyncWorker:
         attempt.report.stop()
         return True
 
-    async def _run(self, attempt: WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> None:
+    async def _run(self, attempt: WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> None:
         """Take all steps. Report the attempt's end to the aggregator, unless it was stopped."""
         attempt_id, report = attempt.request.attempt, attempt.report
         try:
             digest = await self._train(attempt, data, moments)
-            ended = AttemptEnded(attempt=attempt_id, report=report.as_done(), digest=digest)
+            ended = AttemptResult(attempt=attempt_id, report=report.as_done(), digest=digest)
         except StoppedError:
             report.stop()
             self._log_end(report.current, None)
             return
         except Exception as error:  # noqa: BLE001 - the aggregator must know of every failure
-            ended = AttemptEnded(attempt=attempt_id, report=report.current, problem=problem_of(error))
+            ended = AttemptResult(attempt=attempt_id, report=report.current, problem=problem_of(error))
         self._log_end(report.current, ended)
         try:
-            answer = self._peers.ask(attempt.request.aggregator, "/synchronous/ended", ended, Stopped, within_s=_REPORT_S)
+            answer = self._peers.ask(attempt.request.aggregator, "/synchronous/ended", ended, StopResult, within_s=_REPORT_S)
             await attempt.unless_stopped(answer)
         except StoppedError:
             return
@@ -202,19 +202,19 @@ class SyncWorker:
         if ended.problem is None:
             report.finish()
 
-    def _log_end(self, report: TrainReport, ended: AttemptEnded | None) -> None:
+    def _log_end(self, report: TrainReport, ended: AttemptResult | None) -> None:
         problem = ended.problem.code if ended is not None and ended.problem is not None else None
         self._log("synchronous", round=report.round, state=report.state, problem=problem)
 
-    async def _train(self, attempt: WorkerAttempt, data: Encoded, moments: dict[str, Any] | None) -> str:
+    async def _train(self, attempt: WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> str:
         """Take all steps of the round. Return the digest of the model that they end with."""
         request = attempt.request
         await self._in_thread(self._cache.lock.acquire)
         try:
-            base = self._store.need(request.base_digest)
-            network = await self._in_thread(partial(self._cache.loaded, request.model, base))
-            if request.hyperparameters.mixed_precision and (refusal := precision.refusal(network.model)):
-                attempt.report.add_decisions(refusal)
+            base = self._store.require(request.base_digest)
+            network = await self._in_thread(partial(self._cache.load, request.model, base))
+            if request.hyperparameters.mixed_precision and (decision := precision.missing_bf16_decision(network.model)):
+                attempt.report.add_decisions(decision)
             replica = Replica(network, data, request.hyperparameters, request.round, attempt.place, moments)
             try:
                 await self._take_steps(attempt, replica, len(data))

@@ -76,7 +76,7 @@ class PeerAveraging:
         """
         target = self.outbox.incoming / f"{peer.node_id}.{part}"
         url = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.part_name(part)}"
-        size, seconds = await self.peer_client.take(peer, url, target, self.path.wait_s)
+        size, seconds = await self.peer_client.fetch_part(peer, url, target, self.path.wait_s)
         before = self.links.get(peer.node_id)
         self.links[peer.node_id] = LinkUse(
             source=peer.node_id,

@@ -15,7 +15,7 @@ import torch
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
 from workers.agent.topologies.peer_averaging import Mean, PeerAveraging
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _SAMPLES = struct.Struct("<d")
 
@@ -48,7 +48,7 @@ async def average_with_peers(averaging: PeerAveraging) -> Mean:
 def _weighted_vector(averaging: PeerAveraging) -> tuple[torch.Tensor, dict[str, torch.Size]]:
     """Return all tensors times the samples as one vector, in name order, and their shapes."""
     # No node sees a single update in a ring. So each worker checks its own before it adds it.
-    state = sound(averaging.update, tensors.read(averaging.base))
+    state = read_sound_state(averaging.update, tensors.read(averaging.base))
     vector = torch.cat([state[name].flatten() for name in sorted(state)]).mul_(averaging.samples)
     return vector, {name: state[name].shape for name in sorted(state)}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workers.agent.datasets.batches import Shard
-from workers.agent.modeling.evaluate import score
+from workers.agent.datasets.batches import EncodedShard
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import Network
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime import process
@@ -27,7 +27,7 @@ _STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 0}
 _FILES = 6
 
 
-def reason(network: Network, shard: Shard, hyperparameters: Hyperparameters, folder: Path) -> str | None:
+def reason(network: Network, shard: EncodedShard, hyperparameters: Hyperparameters, folder: Path) -> str | None:
     """Return why the node declines a round that begins with `network`'s weights, or None.
 
     The reason does not quote the data. `folder` is where the round's files are written.
@@ -35,7 +35,7 @@ def reason(network: Network, shard: Shard, hyperparameters: Hyperparameters, fol
     return _unfit(shard) or _no_room(network, hyperparameters, folder) or _hopeless(network, shard)
 
 
-def _unfit(shard: Shard) -> str | None:
+def _unfit(shard: EncodedShard) -> str | None:
     usable = len(shard.training)
     if usable < FEWEST_SAMPLES:
         return f"{usable} usable samples are fewer than {FEWEST_SAMPLES}"
@@ -61,8 +61,8 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
-def _hopeless(network: Network, shard: Shard) -> str | None:
-    loss, _ = score(network, shard.held_out)
+def _hopeless(network: Network, shard: EncodedShard) -> str | None:
+    loss, _ = loss_and_accuracy(network, shard.held_out)
     if not math.isfinite(loss):
         return "the global model's loss on this node's held-out samples is not finite"
     guess = math.log(len(network.spec.labels))

@@ -8,13 +8,13 @@ begins from the global model, which is the mean of all.
 import os
 from pathlib import Path
 
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 _NAME = "own-{}.safetensors"
 
 
 class GossipModels:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ModelStore) -> None:
         self._store = store
 
     def link(self, training_id: str, number: int, digest: str) -> None:
@@ -22,7 +22,7 @@ class GossipModels:
         path = self._path(training_id, number)
         path.unlink(missing_ok=True)
         # A hard link: the store may prune the digest's name, and the aggregator still asks for it.
-        os.link(self._store.need(digest), path)
+        os.link(self._store.require(digest), path)
         for old in path.parent.glob(_NAME.format("*")):
             if old not in (path, self._path(training_id, number - 1)):
                 old.unlink(missing_ok=True)

@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.agent.datasets.batches import Encoded, Shard, shuffled
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts, shuffled
 from workers.agent.modeling import freezing, precision
-from workers.agent.modeling.evaluate import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import RNG, Network
-from workers.agent.privacy.dp_sgd import private_steps
-from workers.agent.proof_of_learning.commitment import Chain, seed_word
+from workers.agent.privacy.dp_sgd import PrivateTraining
+from workers.agent.proof_of_learning.commitment import CommitmentChain, batch_seed
 from workers.agent.proof_of_learning.recording import SegmentRecorder
 from workers.agent.protocol.common import Autonomy, Decision
-from workers.agent.protocol.training import Commitment, Hyperparameters, Privacy
+from workers.agent.protocol.training import Commitment, DpSgdSpec, Hyperparameters
 from workers.agent.runtime.autonomy import EARLY_STOP, HALVE_BATCH, HALVE_RATE, RESUME, allowed
 from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.storage import tensors
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.strategies.fedprox import ProximalTerm
 from workers.agent.training import memory
 from workers.agent.training.checkpoint import Checkpoint, CheckpointState, EffectiveHyperparameters, Position
 
@@ -88,7 +88,7 @@ class _TrainingRun:
 
     network: Network
     parameters: list[nn.Parameter]
-    shard: Shard
+    shard: EncodedShard
     task: LocalTrainingTask
     effective: EffectiveHyperparameters
     memory_watch: memory.MemoryWatch | None
@@ -101,12 +101,12 @@ class _TrainingAttempt:
 
     run: _TrainingRun
     optimizer: torch.optim.Optimizer
-    proximal: Proximal | None
+    proximal: ProximalTerm | None
     recorder: SegmentRecorder | None
     position: Position = field(default_factory=Position)
 
 
-def train(network: Network, shard: Shard, task: LocalTrainingTask) -> Trained:
+def train(network: Network, shard: EncodedShard, task: LocalTrainingTask) -> Trained:
     """Train `network` in place.
 
     The result depends only on the seed, the round number and the number of threads. It is the same
@@ -127,12 +127,12 @@ def train(network: Network, shard: Shard, task: LocalTrainingTask) -> Trained:
         effective = saved.effective
         place = f"local epoch {saved.position.epoch + 1} after {saved.position.step} batches"
         trained.decisions += [*saved.decisions, RESUME.decision(f"the agent was restarted; it resumes in {place}")]
-    elif hyperparameters.mixed_precision and (refusal := precision.refusal(network.model)):
-        trained.decisions.append(refusal)
+    elif hyperparameters.mixed_precision and (decision := precision.missing_bf16_decision(network.model)):
+        trained.decisions.append(decision)
     with (
         RNG,
         torch.random.fork_rng(devices=[]),
-        freezing.frozen(network.model, hyperparameters.freeze_layers) as parameters,
+        freezing.freeze(network.model, hyperparameters.freeze_layers) as parameters,
     ):
         run = _TrainingRun(network, parameters, shard, task, effective, memory_watch, trained)
         while not _attempt(run, saved):
@@ -187,7 +187,7 @@ def _run_epochs(run: _TrainingRun, saved: CheckpointState | None) -> None:
     )
     if run.task.moments is not None:
         load_moments(optimizer, run.task.moments)
-    proximal = Proximal(run.network.model, hyperparameters.proximal_mu) if hyperparameters.proximal_mu else None
+    proximal = ProximalTerm(run.network.model, hyperparameters.proximal_mu) if hyperparameters.proximal_mu else None
     if hyperparameters.privacy is not None:
         _run_private_steps(run, hyperparameters.privacy, optimizer, proximal)
     else:
@@ -204,11 +204,11 @@ def _run_epochs(run: _TrainingRun, saved: CheckpointState | None) -> None:
 
 
 def _run_private_steps(
-    run: _TrainingRun, privacy: Privacy, optimizer: torch.optim.Optimizer, proximal: Proximal | None
+    run: _TrainingRun, privacy: DpSgdSpec, optimizer: torch.optim.Optimizer, proximal: ProximalTerm | None
 ) -> None:
     network, task = run.network, run.task
     hide = partial(hidden, network)
-    private_steps(network, run.shard.training, privacy, optimizer, proximal, hide, task.stop, task.progress)
+    PrivateTraining(network, run.shard.training, privacy, optimizer, proximal, hide, task.stop, task.progress).run()
 
 
 def _continues_after_epoch(attempt: _TrainingAttempt) -> bool:
@@ -226,7 +226,7 @@ def _continues_after_epoch(attempt: _TrainingAttempt) -> bool:
     is_last = position.epoch + 1 >= hyperparameters.local_epochs
     if not allowed(EARLY_STOP, run.task.autonomy) or is_last or not len(run.shard.held_out):
         return True
-    loss, _ = score(run.network, run.shard.held_out)
+    loss, _ = loss_and_accuracy(run.network, run.shard.held_out)
     if loss > position.best_held_out:
         rise = f"from {position.best_held_out:.4f} to {loss:.4f}"
         reason = f"the held-out loss rose {rise} after local epoch {position.epoch + 1}"
@@ -240,7 +240,7 @@ def _recorder(run: _TrainingRun) -> SegmentRecorder:
     task, batch_size = run.task, run.effective.batch_size
     frozen = freezing.frozen_names(run.network.model, task.hyperparameters.freeze_layers)
     planned = task.hyperparameters.local_epochs * -(-len(run.shard.training) // batch_size)
-    chain = Chain(task.base_digest, seed_word(task.hyperparameters.seed, task.number))
+    chain = CommitmentChain(task.base_digest, batch_seed(task.hyperparameters.seed, task.number))
     return SegmentRecorder(chain, run.network.model, frozen, planned, batch_size, task.replay)
 
 
@@ -307,18 +307,18 @@ def _epoch(attempt: _TrainingAttempt, batches: list[NDArray[np.int64]]) -> tuple
 
 def step(
     network: Network,
-    data: Encoded,
+    data: EncodedTexts,
     batch: NDArray[np.int64],
     optimizer: torch.optim.Optimizer,
     hyperparameters: Hyperparameters,
-    proximal: Proximal | None,
+    proximal: ProximalTerm | None,
 ) -> tuple[float, int]:
     """Take one optimizer step.
 
     Return the batch's mean loss (nats) before the step, and the number of right predictions.
     """
     targets = data.targets(batch)
-    with precision.autocast(network.model, wanted=hyperparameters.mixed_precision):
+    with precision.autocast(network.model, enabled=hyperparameters.mixed_precision):
         logits = _logits(network, data, batch).float()
     loss = nn.functional.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
@@ -330,9 +330,9 @@ def step(
     return value, int((logits.detach().argmax(1) == targets).sum())
 
 
-def _logits(network: Network, data: Encoded, batch: NDArray[np.int64]) -> torch.Tensor:
-    if data.trunk is not None:
-        return network.judge(data, batch)
+def _logits(network: Network, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
+    if data.activations is not None:
+        return network.batch_logits(data, batch)
     ids, mask = data.batch(batch)
     return network.logits(hidden(network, ids), mask)
 

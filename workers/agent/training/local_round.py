@@ -9,24 +9,24 @@ from typing import Any
 
 import torch
 
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.freezing import frozen_names
 from workers.agent.modeling.network import Network
 from workers.agent.privacy import ledger
-from workers.agent.proof_of_learning.commitment import as_sent
+from workers.agent.proof_of_learning.commitment import with_sent_state
 from workers.agent.proof_of_learning.recording import prepare_folder
 from workers.agent.protocol.common import Decision
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import DECLINE, RESUME, allowed
 from workers.agent.runtime.worker_report import TrainingResult, WorkerReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training import declining
 from workers.agent.training.checkpoint import Checkpoint
 from workers.agent.training.gossip_models import GossipModels
 from workers.agent.training.local_epochs import LocalTrainingTask, Trained, train
-from workers.agent.updates.packing import Packed, pack
+from workers.agent.updates.packing import PackedUpdate, pack
 
 LOCAL_MODEL = "local.safetensors"
 _UPDATE = "update.safetensors"
@@ -67,7 +67,7 @@ class Moments:
 class LocalTraining:
     """Trains this worker's rounds. `newest` is the update of the last round that was trained."""
 
-    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
@@ -75,9 +75,9 @@ class LocalTraining:
         self.newest = WrittenUpdate(Path(), None)
         self._moments: Moments | None = None
 
-    def forget_data(self) -> None:
+    def clear_data(self) -> None:
         """Call it when another training begins: shards may have changed."""
-        self._cache.forget_data()
+        self._cache.clear_data()
 
     def model(self, training_id: str) -> Path:
         """Return the file of this worker's last model of a training, with all tensors."""
@@ -91,7 +91,7 @@ class LocalTraining:
         """
         folder, hyperparameters = self._store.folder(request.training_id), request.hyperparameters
         with self._cache.lock:
-            network = self._cache.loaded(request.model, self._start_model(report, request))
+            network = self._cache.load(request.model, self._start_model(report, request))
             hold_out = hyperparameters.hold_out and hyperparameters.privacy is None
             shard = self._cache.shard(request.model, request.dataset, hyperparameters.freeze_layers, hold_out=hold_out)
             # No node declines a private round: the choice would reveal something of its records.
@@ -112,7 +112,7 @@ class LocalTraining:
 
     def _start_model(self, report: WorkerReport, request: TrainRound) -> Path:
         """Return the round's base. Under gossip it is this worker's model of the round before."""
-        base = self._store.need(request.base_digest)
+        base = self._store.require(request.base_digest)
         if request.consensus != "gossip" or request.round == 1:
             return base
         last = self.gossip_models.after(request.training_id, request.round - 1)
@@ -121,7 +121,7 @@ class LocalTraining:
             report.add_decisions(Decision(action="start_from_mean", reason=reason))
         return last or base
 
-    def _task(self, request: TrainRound, shard: Shard, report: WorkerReport, stop: threading.Event) -> LocalTrainingTask:
+    def _task(self, request: TrainRound, shard: EncodedShard, report: WorkerReport, stop: threading.Event) -> LocalTrainingTask:
         folder, commit = self._store.folder(request.training_id), request.consensus == "proof-of-learning"
         return LocalTrainingTask(
             number=request.round,
@@ -137,11 +137,11 @@ class LocalTraining:
         )
 
     def _result(
-        self, request: TrainRound, trained: Trained, packed: Packed, samples: int, pull_seconds: float
+        self, request: TrainRound, trained: Trained, packed: PackedUpdate, samples: int, pull_seconds: float
     ) -> TrainingResult:
         commitment, privacy = trained.commitment, request.hyperparameters.privacy
         if commitment is not None and not request.compression.is_none:
-            commitment = as_sent(commitment, request.base_digest, tensors.state_digest(packed.state))
+            commitment = with_sent_state(commitment, request.base_digest, tensors.state_digest(packed.state))
         return TrainingResult(
             samples=samples,
             # With differential privacy nothing exact about the records leaves the sandbox.
@@ -159,15 +159,15 @@ class LocalTraining:
         privacy = request.hyperparameters.privacy
         if privacy is None:
             return None
-        return ledger.charge(self._store.folder(request.training_id), request.round, privacy.steps)
+        return ledger.record_steps(self._store.folder(request.training_id), request.round, privacy.steps)
 
-    def _packed(self, request: TrainRound, network: Network, folder: Path) -> Packed:
+    def _packed(self, request: TrainRound, network: Network, folder: Path) -> PackedUpdate:
         hyperparameters, path = request.hyperparameters, folder / _RESIDUAL
         random = torch.Generator()
         random.manual_seed(zlib.crc32(f"{hyperparameters.seed}/{request.round}/{self._node_id}".encode()))
         return pack(
             tensors.state_of(network.model),
-            {} if request.compression.is_none else tensors.read(self._store.need(request.base_digest)),
+            {} if request.compression.is_none else tensors.read(self._store.require(request.base_digest)),
             frozen_names(network.model, hyperparameters.freeze_layers),
             request.compression,
             tensors.read(path) if request.compression.sparse and path.exists() else None,
@@ -182,14 +182,14 @@ class LocalTraining:
         return moments.state if moments.training_id == request.training_id and moments.number < request.round else None
 
 
-def _decline_or_continue(network: Network, shard: Shard, request: TrainRound, folder: Path) -> None:
+def _decline_or_continue(network: Network, shard: EncodedShard, request: TrainRound, folder: Path) -> None:
     """Raises: DeclinedError if there is a reason to decline the round."""
     reason = declining.reason(network, shard, request.hyperparameters, folder)
     if reason is not None:
         raise DeclinedError(DECLINE.decision(reason))
 
 
-def _write_files(folder: Path, request: TrainRound, network: Network, packed: Packed, report: TrainReport) -> Path:
+def _write_files(folder: Path, request: TrainRound, network: Network, packed: PackedUpdate, report: TrainReport) -> Path:
     """Write this worker's model, and the update if it is a part of it. Return the file to send."""
     metadata = {"report": report.model_dump_json()}
     state = tensors.state_of(network.model)
@@ -200,7 +200,7 @@ def _write_files(folder: Path, request: TrainRound, network: Network, packed: Pa
     return folder / _UPDATE
 
 
-def _checkpoint(request: TrainRound, shard: Shard, folder: Path) -> Checkpoint | None:
+def _checkpoint(request: TrainRound, shard: EncodedShard, folder: Path) -> Checkpoint | None:
     """Return where the round's progress is kept; None if the node may not resume a round."""
     if not allowed(RESUME, request.autonomy):
         return None

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workers.agent.protocol.consensus import Ballot, VoteResult
-from workers.agent.storage.model_store import Store
+from workers.agent.protocol.consensus import RequestVote, VoteResult
+from workers.agent.storage.model_store import ModelStore
 
 _VOTE = "vote.json"
 
 
 class Voter:
-    def __init__(self, node_id: str, store: Store) -> None:
+    def __init__(self, node_id: str, store: ModelStore) -> None:
         self._node_id = node_id
         self._store = store
         self._lock = threading.Lock()
 
-    async def vote(self, ballot: Ballot) -> VoteResult:
+    async def vote(self, ballot: RequestVote) -> VoteResult:
         """Grant the vote to the first candidate of a new term that asks.
 
         This worker must hold the last committed model. A ballot that comes twice gets the same
@@ -32,7 +32,7 @@ class Voter:
         """
         return await asyncio.to_thread(self._vote, ballot)
 
-    def _vote(self, ballot: Ballot) -> VoteResult:
+    def _vote(self, ballot: RequestVote) -> VoteResult:
         path = self._store.folder(ballot.training_id) / _VOTE
         holds = ballot.digest is None or self._store.find(ballot.digest) is not None
         with self._lock:
@@ -48,8 +48,8 @@ class Voter:
         return VoteResult(node_id=self._node_id, term=term, granted=granted, holds=holds)
 
 
-def _read(path: Path) -> Ballot | None:
+def _read(path: Path) -> RequestVote | None:
     try:
-        return Ballot.model_validate_json(path.read_bytes())
+        return RequestVote.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None

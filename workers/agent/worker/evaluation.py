@@ -8,9 +8,9 @@ import torch
 
 from workers.agent.aggregator.consensus.effects import accuracy_of, effect
 from workers.agent.context import AgentContext
-from workers.agent.modeling.evaluate import measure, probabilities
-from workers.agent.protocol.consensus import Score, Scores
-from workers.agent.protocol.inference import Evaluate, Evaluation
+from workers.agent.modeling.held_out_metrics import measure, probabilities
+from workers.agent.protocol.consensus import ScoreResult, ScoreUpdates
+from workers.agent.protocol.inference import EvaluateModel, EvaluationResult
 
 
 class Evaluator:
@@ -21,22 +21,22 @@ class Evaluator:
         self._cache = context.cache
         self._fetcher = context.fetcher
 
-    async def evaluate(self, request: Evaluate) -> Evaluation:
+    async def evaluate(self, request: EvaluateModel) -> EvaluationResult:
         """Measure mean cross-entropy (nats) and accuracy of a global model on this node's data."""
-        await self._fetcher.need(request.training_id, request.digest, request.source)
+        await self._fetcher.ensure_model(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._evaluate, request)
 
-    def _evaluate(self, request: Evaluate) -> Evaluation:
+    def _evaluate(self, request: EvaluateModel) -> EvaluationResult:
         started = time.perf_counter()
         with self._cache.lock:
             if request.held_out:
                 samples = self._cache.shard(request.model, request.dataset).held_out
             else:
                 samples = self._cache.samples(request.model, request.dataset)
-            metrics = measure(self._cache.loaded(request.model, self._store.need(request.digest)), samples)
+            metrics = measure(self._cache.load(request.model, self._store.require(request.digest)), samples)
             if request.held_out:
-                self._cache.remember(request.digest, metrics)
-        return Evaluation(
+                self._cache.store_metrics(request.digest, metrics)
+        return EvaluationResult(
             node_id=self._node_id,
             digest=request.digest,
             samples=len(samples),
@@ -45,29 +45,29 @@ class Evaluator:
             seconds=time.perf_counter() - started,
         )
 
-    async def score(self, request: Score) -> Scores:
+    async def score(self, request: ScoreUpdates) -> ScoreResult:
         """Measure the base and each candidate on this worker's own held-out samples."""
-        await self._fetcher.need(request.training_id, request.base_digest, request.source)
+        await self._fetcher.ensure_model(request.training_id, request.base_digest, request.source)
         folder = self._store.updates(request.training_id)
         try:
             for digest in request.candidates.values():
                 name = self._store.path(request.training_id, digest).name
-                await self._peers.pull(request.source, digest, folder / name)
+                await self._peers.fetch_model(request.source, digest, folder / name)
             return await asyncio.to_thread(self._score, request)
         finally:
             self._store.clear_updates(request.training_id)
 
-    def _score(self, request: Score) -> Scores:
+    def _score(self, request: ScoreUpdates) -> ScoreResult:
         with self._cache.lock:
             samples = self._cache.shard(request.model, request.dataset).held_out.first(request.limit)
 
             def probabilities_of(digest: str) -> torch.Tensor:
-                return probabilities(self._cache.loaded(request.model, self._store.need(digest)), samples)
+                return probabilities(self._cache.load(request.model, self._store.require(digest)), samples)
 
             targets = samples.targets(np.arange(len(samples)))
             base = probabilities_of(request.base_digest)
             tables = {node_id: probabilities_of(digest) for node_id, digest in request.candidates.items()}
-            return Scores(
+            return ScoreResult(
                 node_id=self._node_id,
                 samples=len(samples),
                 base=accuracy_of(base, targets),

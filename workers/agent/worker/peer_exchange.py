@@ -5,18 +5,19 @@ import asyncio
 from workers.agent.context import AgentContext
 from workers.agent.peers.outbox import Outbox
 from workers.agent.protocol.aggregation import ExchangeResult
-from workers.agent.protocol.common import Receipt
+from workers.agent.protocol.common import UploadResult
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.long_poll import validated_copy
+from workers.agent.runtime.retries import retry
 from workers.agent.runtime.waiting import result_unless_set
 from workers.agent.topologies.averaging import AVERAGING
 from workers.agent.topologies.peer_averaging import UPDATE, PeerAveraging
 from workers.agent.training.local_round import LocalTraining
 from workers.agent.worker.round_state import WorkerRound
 
-_REPORT_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+_REPORT_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _ANSWER_S = 120.0
 
 
@@ -55,7 +56,7 @@ class PeerExchange:
             training_id=request.training_id,
             number=request.round,
             path=path,
-            base=self._store.need(request.base_digest),
+            base=self._store.require(request.base_digest),
             update=self._local_training.model(request.training_id),
             samples=trained.samples or 0,
             peer_client=self._peers,
@@ -80,14 +81,22 @@ class PeerExchange:
     async def _report(self, request: TrainRound, result: ExchangeResult, exchange_over: asyncio.Event) -> bool:
         """Return whether the aggregator has accepted the result. Retry if it does not answer."""
         path = f"/trainings/{request.training_id}/rounds/{request.round}/exchanged"
-        for pause in _REPORT_PAUSES_S:
-            await asyncio.sleep(pause)
-            try:
-                receipt = await self._peers.ask(request.aggregator, path, result, Receipt, within_s=_ANSWER_S)
-            except AgentError as error:
-                self._log("not_told", round=request.round, problem=error.code)
-                if exchange_over.is_set():
-                    break
-            else:
-                return receipt.accepted
-        return False
+
+        def log(error: AgentError) -> None:
+            self._log("not_told", round=request.round, problem=error.code)
+
+        def log_or_give_up(error: AgentError, _pause_s: float) -> None:
+            if exchange_over.is_set():
+                raise error
+            log(error)
+
+        try:
+            receipt = await retry(
+                lambda: self._peers.ask(request.aggregator, path, result, UploadResult, within_s=_ANSWER_S),
+                _REPORT_PAUSES_S,
+                log_or_give_up,
+            )
+        except AgentError as error:
+            log(error)
+            return False
+        return receipt.accepted

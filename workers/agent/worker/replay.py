@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.agent.datasets.batches import Shard, shuffled
+from workers.agent.datasets.batches import EncodedShard, shuffled
 from workers.agent.modeling import freezing
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.network import RNG, Network
-from workers.agent.proof_of_learning.commitment import seed_word
-from workers.agent.proof_of_learning.recording import REPLAY, ROUND, SegmentStart, segment_path
-from workers.agent.proof_of_learning.trace import Sampler
-from workers.agent.protocol.consensus import Audit, AuditResult
+from workers.agent.proof_of_learning.commitment import batch_seed
+from workers.agent.proof_of_learning.recording import REPLAY_FOLDER, ROUND, SegmentStart, segment_path
+from workers.agent.proof_of_learning.trace import FingerprintSampler
+from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import LocalWork
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
-from workers.agent.strategies.fedprox import Proximal
+from workers.agent.storage.model_store import ModelStore
+from workers.agent.strategies.fedprox import ProximalTerm
 from workers.agent.training.local_epochs import OPTIMIZERS, step
 
 EVIDENCE = ("start", "middle", "end")
@@ -39,12 +39,12 @@ class _Replay:
 
 
 class Replayer:
-    def __init__(self, node_id: str, store: Store, cache: ModelCache) -> None:
+    def __init__(self, node_id: str, store: ModelStore, cache: ModelCache) -> None:
         self._node_id = node_id
         self._store = store
         self._cache = cache
 
-    async def audit(self, audit: Audit) -> AuditResult:
+    async def audit(self, audit: AuditSegment) -> AuditResult:
         """Repeat the segment and write its evidence.
 
         Raises: AgentError `nothing_to_replay` (404) if this worker has no such segment.
@@ -63,7 +63,7 @@ class Replayer:
         return path
 
     def _folder(self, training_id: str) -> Path:
-        return self._store.folder(training_id) / REPLAY
+        return self._store.folder(training_id) / REPLAY_FOLDER
 
     def _need_work(self, training_id: str, number: int) -> LocalWork:
         path = self._folder(training_id) / ROUND
@@ -73,7 +73,7 @@ class Replayer:
                 return work
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
 
-    def _audit(self, audit: Audit) -> AuditResult:
+    def _audit(self, audit: AuditSegment) -> AuditResult:
         started = time.perf_counter()
         work = self._need_work(audit.training_id, audit.round)
         path = segment_path(self._folder(audit.training_id), audit.segment)
@@ -81,7 +81,7 @@ class Replayer:
             raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
         start = SegmentStart.read(path)
         with self._cache.lock:
-            network = self._cache.loaded(work.model, self._store.need(work.base_digest))
+            network = self._cache.load(work.model, self._store.require(work.base_digest))
             shard = self._cache.shard(work.model, work.dataset, work.hyperparameters.freeze_layers)
             replay = self._replay(network, shard, work, audit, start)
         return AuditResult(
@@ -92,18 +92,20 @@ class Replayer:
             seconds=time.perf_counter() - started,
         )
 
-    def _replay(self, network: Network, shard: Shard, work: LocalWork, audit: Audit, start: SegmentStart) -> _Replay:
+    def _replay(
+        self, network: Network, shard: EncodedShard, work: LocalWork, audit: AuditSegment, start: SegmentStart
+    ) -> _Replay:
         """Take the segment's steps from `start`. Write the states that are the evidence."""
         hyperparameters, folder, replay = work.hyperparameters, self._folder(audit.training_id), _Replay()
         freeze_layers, state = hyperparameters.freeze_layers, tensors.state_of(network.model)
         frozen = freezing.frozen_names(network.model, freeze_layers)
-        sampler = Sampler(state, frozen, work.base_digest, seed_word(hyperparameters.seed, work.round))
+        sampler = FingerprintSampler(state, frozen, work.base_digest, batch_seed(hyperparameters.seed, work.round))
         with (
             RNG,
             torch.random.fork_rng(devices=[]),
-            freezing.frozen(network.model, freeze_layers) as parameters,
+            freezing.freeze(network.model, freeze_layers) as parameters,
         ):
-            proximal = Proximal(network.model, hyperparameters.proximal_mu) if hyperparameters.proximal_mu else None
+            proximal = ProximalTerm(network.model, hyperparameters.proximal_mu) if hyperparameters.proximal_mu else None
             optimizer = OPTIMIZERS[hyperparameters.optimizer](
                 parameters, lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay
             )
@@ -126,7 +128,7 @@ class Replayer:
         return replay
 
 
-def _batches(shard: Shard, work: LocalWork, steps: int, start: SegmentStart) -> list[NDArray[np.int64]]:
+def _batches(shard: EncodedShard, work: LocalWork, steps: int, start: SegmentStart) -> list[NDArray[np.int64]]:
     """Return the batches of `steps` steps after `start`, as in the round.
 
     The checkpoint has the batch size: memory pressure may have halved the one of the request.

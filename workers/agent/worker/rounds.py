@@ -12,6 +12,7 @@ from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent.runtime.autonomy import RETRY, allowed
 from workers.agent.runtime.current_round import CurrentRound
 from workers.agent.runtime.errors import AgentError, StoppedError, problem_of
+from workers.agent.runtime.retries import retry
 from workers.agent.runtime.worker_report import WorkerReport
 from workers.agent.secure_aggregation.sending import SecureSender
 from workers.agent.topologies.hierarchical import head_of
@@ -53,7 +54,7 @@ class Worker:
             if begun.report.current.state in ("running", "done", "declined"):
                 return begun.report.current
         if self._rounds.of_training(request.training_id) is None:
-            self._local_training.forget_data()
+            self._local_training.clear_data()
         if self._rounds.round is not None:
             self._rounds.round.end()
         self.outbox.begin((request.training_id, request.round), self._store.folder(request.training_id) / "exchange")
@@ -148,18 +149,17 @@ class Worker:
     async def _pull_base(self, request: TrainRound) -> list[LinkUse]:
         """Fetch the round's base from the group's head, or without one from the aggregator."""
         head = head_of(request.path, self._node_id) if request.path else None
-        return await self._fetcher.from_above(request.training_id, request.base_digest, head, request.aggregator)
+        return await self._fetcher.fetch_from_head(request.training_id, request.base_digest, head, request.aggregator)
 
     async def _with_retries(self, worker_round: WorkerRound, transfer: Callable[[], Awaitable[T]]) -> T:
         """Return the transfer's result. Retry it if the node's autonomy allows that."""
-        for pause in _RETRY_PAUSES_S if allowed(RETRY, worker_round.request.autonomy) else ():
-            try:
-                return await transfer()
-            except AgentError as error:
-                decision = RETRY.decision(f"{error.message}; trying again in {pause:g} s")
-                worker_round.report.add_decisions(decision)
-                await asyncio.sleep(pause)
-        return await transfer()
+
+        def add_decision(error: AgentError, pause_s: float) -> None:
+            decision = RETRY.decision(f"{error.message}; trying again in {pause_s:g} s")
+            worker_round.report.add_decisions(decision)
+
+        pauses_s = _RETRY_PAUSES_S if allowed(RETRY, worker_round.request.autonomy) else ()
+        return await retry(transfer, pauses_s, add_decision)
 
 
 def _must_send_again(report: TrainReport, request: TrainRound) -> bool:

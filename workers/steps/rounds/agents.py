@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from api.domain import progress
-from workers.agent.peers.tokens import introduced
+from workers.agent.peers.tokens import with_tokens
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import Autonomy, Peer
 from workers.agent.protocol.exchange import DataPath
@@ -155,7 +155,7 @@ def _introductions(context: Context, workers: Sequence[NodeSnapshot], peers: dic
     found = {}
     for member in workers:
         keys = ClusterKeys(context.settings.secret_key, member.cluster_id)
-        found[member.node_id] = introduced(known, partial(keys.pass_at, caller=member.caller))
+        found[member.node_id] = with_tokens(known, partial(keys.token_at, caller=member.caller))
     return found
 
 

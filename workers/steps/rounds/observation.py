@@ -7,7 +7,7 @@ from api.domain import topology
 from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.common import LinkUse, Peer
 from workers.agent.protocol.exchange import DataPath
-from workers.agent.protocol.inference import Evaluation
+from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.protocol.training import TrainReport
 from workers.steps.shared.node_snapshot import NodeSnapshot
 from workers.steps.shared.training_snapshot import TrainingSnapshot
@@ -27,7 +27,7 @@ class RoundObservation:
     declined: dict[str, str] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
     links: list[LinkUse] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: list[EvaluationResult] = field(default_factory=list)
     evaluated_by: str | None = None
     evaluate_seconds: float | None = None
 

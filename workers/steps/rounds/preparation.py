@@ -12,7 +12,7 @@ from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.tables import TrainingRow
 from workers.agent.protocol.common import AgentProblem
-from workers.agent.protocol.training import ShardCheck, ShardReport, TrainingInit, TrainingReady
+from workers.agent.protocol.training import CheckShard, InitTraining, InitTrainingResult, ShardReport
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
@@ -92,7 +92,7 @@ def prepare(context: Context, job: TrainingSnapshot, token: str) -> None:
 
 async def _prepare(
     context: Context, job: TrainingSnapshot, aggregator: NodeSnapshot
-) -> tuple[list[str], TrainingReady, dict[str, int]]:
+) -> tuple[list[str], InitTrainingResult, dict[str, int]]:
     holders = learners(job, job.workers)
     reports = await asyncio.gather(*(_check(context, member, job.config["dataset"]) for member in holders))
     unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
@@ -121,10 +121,10 @@ async def _prepare(
     return labels, ready, {report.node_id: report.samples for report in reports}
 
 
-async def init_request(context: Context, job: TrainingSnapshot, labels: Sequence[str]) -> TrainingInit:
+async def init_request(context: Context, job: TrainingSnapshot, labels: Sequence[str]) -> InitTraining:
     """What makes an aggregator ready: the first global model, or the last one, from whoever still has it."""
     peers = await peers_of(context, [*job.workers, *job.idle])
-    return TrainingInit(
+    return InitTraining(
         training_id=job.training_id,
         model=job.spec_for(labels),
         # Before the first round there is nothing to restore: the same seed gives the same weights.
@@ -139,7 +139,7 @@ async def init_request(context: Context, job: TrainingSnapshot, labels: Sequence
 async def _check(context: Context, member: NodeSnapshot, dataset: str) -> ShardReport:
     try:
         async with agent_of(context, member) as agent:
-            return await agent.check_shard(ShardCheck(dataset=dataset))
+            return await agent.check_shard(CheckShard(dataset=dataset))
     except AgentUnreachableError:
         problem = AgentProblem(code=_UNREACHABLE, message="the node's agent does not answer")
     except AgentRefusedError as error:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.domain import privacy, progress
 from api.domain.accountant import DpSgdSteps, epsilon
 from api.store.tables import RoundNodeRow, TrainingRow
-from workers.agent.protocol.training import Privacy
+from workers.agent.protocol.training import DpSgdSpec
 from workers.context import Context
 from workers.steps.shared.training_snapshot import TrainingSnapshot
 
@@ -39,12 +39,12 @@ def plans(context: Context, job: TrainingSnapshot, samples: Mapping[str, int]) -
     return {"delta": delta, "plans": made, "epsilon": {node_id: epsilon(each, delta) for node_id, each in spent.items()}}
 
 
-def plan_of(job: TrainingSnapshot, node_id: str, number: int) -> Privacy | None:
+def plan_of(job: TrainingSnapshot, node_id: str, number: int) -> DpSgdSpec | None:
     """What a worker is told to do in round `number`."""
     if job.privacy is None:
         return None
     plan = privacy.PrivacyPlan(**job.privacy["plans"][node_id])
-    return Privacy(
+    return DpSgdSpec(
         samples=plan.samples,
         sampling_rate=plan.sampling_rate,
         noise_multiplier=plan.noise_multiplier,

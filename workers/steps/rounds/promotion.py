@@ -19,7 +19,7 @@ from api.domain.consensus import majority
 from api.services.lookup import locked_cluster
 from api.store import events, leases
 from api.store.tables import NodeRow, TrainingRow
-from workers.agent.protocol.consensus import Ballot, VoteResult
+from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent_client import AgentCallError
 from workers.context import Context
 from workers.steps.shared.lease import act
@@ -52,7 +52,7 @@ def promote(context: Context, job: TrainingSnapshot, token: str) -> None:
 
 
 async def _ballot(context: Context, job: TrainingSnapshot, candidate: NodeSnapshot, term: int) -> list[VoteResult]:
-    ballot = Ballot(
+    ballot = RequestVote(
         training_id=job.training_id,
         term=term,
         candidate=candidate.node_id,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from api.domain.specs import holds_out
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.inference import Evaluate, Evaluation
+from workers.agent.protocol.inference import EvaluateModel, EvaluationResult
 from workers.agent.protocol.training import ReplicateModel
 from workers.agent_client import AgentCallError
 from workers.context import Context
@@ -83,8 +83,8 @@ async def _evaluations(
     dataset: str,
     *,
     held_out: bool,
-) -> list[Evaluation]:
-    request = Evaluate(
+) -> list[EvaluationResult]:
+    request = EvaluateModel(
         training_id=job.training_id,
         model=job.model_spec,
         digest=digest,
@@ -93,7 +93,7 @@ async def _evaluations(
         held_out=held_out,
     )
 
-    async def one(member: NodeSnapshot) -> Evaluation | None:
+    async def one(member: NodeSnapshot) -> EvaluationResult | None:
         try:
             async with agent_of(context, member) as agent:
                 return await agent.evaluate(request)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.datasets.batches import Encoded, by_length, shuffled
+from workers.agent.datasets.batches import EncodedTexts, by_length, shuffled
 
 TEXTS = [[2, 7, 3], [2, 3], [2, 8, 9, 10, 3], [2, 4, 3]]
 
@@ -48,21 +48,21 @@ def test_inference_takes_every_index_once_shortest_first(found: np.ndarray, size
 
 
 def test_a_batch_is_padded_to_its_longest_text_and_masked() -> None:
-    ids, mask = Encoded.of(TEXTS, [0, 1, 0, 1], pad_id=99).batch(np.asarray([1, 0]))
+    ids, mask = EncodedTexts.of(TEXTS, [0, 1, 0, 1], pad_id=99).batch(np.asarray([1, 0]))
     assert ids.tolist() == [[2, 3, 99], [2, 7, 3]]
     assert mask.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert str(ids.dtype) == str(mask.dtype) == "torch.int64"
 
 
 def test_targets_follow_their_texts() -> None:
-    data = Encoded.of(TEXTS, [0, 1, 0, 1], pad_id=0)
+    data = EncodedTexts.of(TEXTS, [0, 1, 0, 1], pad_id=0)
     assert data.targets(np.asarray([3, 2])).tolist() == [1, 0]
     with pytest.raises(ValueError, match="no labels"):
-        Encoded.of(TEXTS, None, 0).targets(np.asarray([0]))
+        EncodedTexts.of(TEXTS, None, 0).targets(np.asarray([0]))
 
 
 def test_a_part_is_texts_with_their_labels() -> None:
-    part = Encoded.of(TEXTS, [0, 1, 2, 3], pad_id=0).take(np.asarray([2, 0]))
+    part = EncodedTexts.of(TEXTS, [0, 1, 2, 3], pad_id=0).select(np.asarray([2, 0]))
     assert part.lengths.tolist() == [5, 3]
     assert part.targets(np.arange(2)).tolist() == [2, 0]
     assert part.batch(np.asarray([1]))[0].tolist() == [[2, 7, 3]]

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.datasets.shards import MAX_TEXT_CHARS, Samples, check, read, split
-from workers.agent.protocol.training import ShardCheck
+from workers.agent.datasets.shards import MAX_TEXT_CHARS, TextSamples, check, read, split
+from workers.agent.protocol.training import CheckShard
 from workers.agent.runtime.errors import DataError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 CANARY = "canary-4711"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> SandboxRoot:
     (tmp_path / "data").mkdir()
-    return Root(tmp_path)
+    return SandboxRoot(tmp_path)
 
 
-def put(root: Root, name: str, content: object) -> None:
+def put(root: SandboxRoot, name: str, content: object) -> None:
     body = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
     (root.folder / "data" / name).write_bytes(body)
 
@@ -29,7 +29,7 @@ def rows(count: int, label: str, start: int = 0) -> list[dict[str, str]]:
     return [{"text": f"{label} text {number}", "sentiment": label} for number in range(start, start + count)]
 
 
-def problem(root: Root, content: object, pattern: str = "/data/*.json", **options: bool) -> DataError:
+def problem(root: SandboxRoot, content: object, pattern: str = "/data/*.json", **options: bool) -> DataError:
     put(root, "x.json", content)
     with pytest.raises(DataError) as caught:
         read(root, pattern, **options)
@@ -37,7 +37,7 @@ def problem(root: Root, content: object, pattern: str = "/data/*.json", **option
     return caught.value
 
 
-def test_an_array_and_lines_hold_the_same(root: Root) -> None:
+def test_an_array_and_lines_hold_the_same(root: SandboxRoot) -> None:
     samples = [*rows(2, "good"), {"text": "façade ☕ — “déjà”", "sentiment": "bad"}]
     put(root, "a.json", samples)
     put(root, "b.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in samples).encode())
@@ -48,32 +48,35 @@ def test_an_array_and_lines_hold_the_same(root: Root) -> None:
     assert found[0].labels == ["good", "good", "bad"]
 
 
-def test_a_line_ends_at_a_newline_and_nowhere_else(root: Root) -> None:
-    """JSON allows these characters inside a string; Python's own splitlines cuts at them."""
+def test_a_line_ends_at_a_newline_and_nowhere_else(root: SandboxRoot) -> None:
+    """JSON allows these characters in a string, but Python's splitlines splits at them."""
     samples = [{"text": f"left{mark}right", "sentiment": "good"} for mark in "\u2028\u2029\x85"]
     put(root, "a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in samples).encode())
     assert read(root, "/data/a.jsonl").texts == [row["text"] for row in samples]
 
 
-def test_files_are_read_in_the_order_of_their_names(root: Root) -> None:
+def test_files_are_read_in_the_order_of_their_names(root: SandboxRoot) -> None:
     put(root, "train_2.json", rows(1, "bad"))
     put(root, "train_1.json", rows(2, "good"))
     found = read(root, "/data/train_*.json")
     assert (found.labels, found.files) == (["good", "good", "bad"], 2)
 
 
-def test_texts_are_trimmed_and_cut(root: Root) -> None:
+def test_texts_are_trimmed_and_cut(root: SandboxRoot) -> None:
     put(root, "a.json", [{"text": f"  {'x' * (MAX_TEXT_CHARS + 5)} ", "sentiment": " good\n"}])
     found = read(root, "/data/a.json")
     assert (found.texts, found.labels) == (["x" * MAX_TEXT_CHARS], ["good"])
 
 
-def test_half_a_surrogate_pair_is_read_as_a_mark(root: Root) -> None:
-    """JSON can spell what no encoding can write; such a text must not break whoever sends or hashes it."""
+def test_half_a_surrogate_pair_is_read_as_a_mark(root: SandboxRoot) -> None:
+    """JSON allows text that UTF-8 cannot encode.
+
+    Such a text must not break code that sends or hashes it.
+    """
     put(root, "a.json", b'[{"text": "so \\ud83d bad", "sentiment": "good"}, {"text": "x", "sentiment": "b\\udc00"}]')
     found = read(root, "/data/a.json")
     assert [text.encode().decode() for text in found.texts] == found.texts
-    assert check(root, ShardCheck(dataset="/data/a.json"), "w").model_dump_json()
+    assert check(root, CheckShard(dataset="/data/a.json"), "w").model_dump_json()
     assert len(split(found)[0]) == 1
 
 
@@ -98,24 +101,26 @@ def test_half_a_surrogate_pair_is_read_as_a_mark(root: Root) -> None:
         ([{"text": CANARY}, {"text": CANARY, "sentiment": " "}, {"text": CANARY, "sentiment": 3}], "unlabelled", "3 of 3"),
     ],
 )
-def test_problems_are_told_by_place_and_count_and_never_by_content(root: Root, content: object, code: str, place: str) -> None:
+def test_problems_are_told_by_place_and_count_and_never_by_content(
+    root: SandboxRoot, content: object, code: str, place: str
+) -> None:
     found = problem(root, content)
     assert found.code == code
     assert place in found.message
 
 
-def test_no_matching_file_is_a_problem(root: Root) -> None:
+def test_no_matching_file_is_a_problem(root: SandboxRoot) -> None:
     assert problem(root, [], "/data/none_*.json").code == "no_match"
 
 
-def test_labels_may_be_missing_where_they_are_not_asked_for(root: Root) -> None:
+def test_labels_may_be_missing_where_they_are_not_asked_for(root: SandboxRoot) -> None:
     put(root, "x.json", [{"text": "a"}, {"text": "b", "sentiment": "good"}])
     assert read(root, "/data/x.json", labelled=False).labels == [None, "good"]
 
 
-def test_a_good_shard_is_told_by_counts(root: Root) -> None:
+def test_a_good_shard_is_told_by_counts(root: SandboxRoot) -> None:
     put(root, "x.json", [*rows(3, "good"), *rows(2, "bad")])
-    report = check(root, ShardCheck(dataset="/data/*.json"), "w1")
+    report = check(root, CheckShard(dataset="/data/*.json"), "w1")
     assert (report.node_id, report.files, report.samples, report.labels) == ("w1", 1, 5, {"bad": 2, "good": 3})
     assert report.problem is None
 
@@ -131,31 +136,31 @@ def test_a_good_shard_is_told_by_counts(root: Root) -> None:
         ([], "empty"),
     ],
 )
-def test_a_shard_that_cannot_be_trained_on_is_refused(root: Root, content: object, code: str) -> None:
+def test_a_shard_that_cannot_be_trained_on_is_refused(root: SandboxRoot, content: object, code: str) -> None:
     put(root, "x.json", content)
-    report = check(root, ShardCheck(dataset="/data/x.json"), "w1")
+    report = check(root, CheckShard(dataset="/data/x.json"), "w1")
     assert report.problem is not None
     assert report.problem.code == code
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> Samples:
-    """Texts with duplicates, and with labels that do not follow from the text."""
+def shards(draw: st.DrawFn) -> TextSamples:
+    """Texts with duplicates. The labels do not follow from the text."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["good", "bad", "so-so"])), min_size=2, max_size=80))
-    return Samples([f"text {number}" for number, _ in pairs], [label for _, label in pairs], 1)
+    return TextSamples([f"text {number}" for number, _ in pairs], [label for _, label in pairs], 1)
 
 
 @given(shards(), st.randoms())
-def test_a_split_does_not_depend_on_the_order_of_files(samples: Samples, random: object) -> None:
+def test_a_split_does_not_depend_on_the_order_of_files(samples: TextSamples, random: object) -> None:
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    first, second = split(samples), split(samples.take(order))
+    first, second = split(samples), split(samples.select(order))
     for one, other in zip(first, second, strict=True):
         assert Counter(zip(one.texts, one.labels, strict=True)) == Counter(zip(other.texts, other.labels, strict=True))
 
 
 @given(shards())
-def test_a_split_keeps_every_sample_once_and_equal_texts_together(samples: Samples) -> None:
+def test_a_split_keeps_every_sample_once_and_equal_texts_together(samples: TextSamples) -> None:
     training, held_out = split(samples)
     assert Counter(training.texts) + Counter(held_out.texts) == Counter(samples.texts)
     assert not set(training.texts) & set(held_out.texts)
@@ -165,7 +170,7 @@ def test_a_split_keeps_every_sample_once_and_equal_texts_together(samples: Sampl
 
 
 def test_a_split_is_stratified() -> None:
-    samples = Samples(
+    samples = TextSamples(
         [f"text {number}" for number in range(1000)], ["rare" if number < 100 else "common" for number in range(1000)], 1
     )
     training, held_out = split(samples)

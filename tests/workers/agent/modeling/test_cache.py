@@ -7,28 +7,28 @@ import torch
 from tests.workers.agent.texts import samples, spec
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> SandboxRoot:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.json").write_text(json.dumps(samples(30)))
-    return Root(tmp_path)
+    return SandboxRoot(tmp_path)
 
 
-def test_a_shard_is_read_once_for_a_training_and_anew_for_the_next(root: Root) -> None:
+def test_a_shard_is_read_once_for_a_training_and_anew_for_the_next(root: SandboxRoot) -> None:
     cache = ModelCache(root)
     first = cache.shard(spec(), "/data/train.json")
     assert (len(first.training), len(first.held_out)) == (27, 3)
     (root.folder / "data/train.json").write_text(json.dumps(samples(60)))
     assert cache.shard(spec(), "/data/train.json") is first
-    cache.forget_data()
+    cache.clear_data()
     assert len(cache.shard(spec(), "/data/train.json").training) == 54
 
 
-def test_another_dataset_or_another_model_is_another_shard(root: Root) -> None:
+def test_another_dataset_or_another_model_is_another_shard(root: SandboxRoot) -> None:
     cache = ModelCache(root)
     (root.folder / "data/other.json").write_text(json.dumps(samples(12)))
     first = cache.shard(spec(), "/data/train.json")
@@ -36,25 +36,25 @@ def test_another_dataset_or_another_model_is_another_shard(root: Root) -> None:
     assert cache.shard(spec(max_length=4), "/data/train.json").training.lengths.max() == 4
 
 
-def test_validation_data_is_not_split_and_always_read_anew(root: Root) -> None:
+def test_validation_data_is_not_split_and_always_read_anew(root: SandboxRoot) -> None:
     cache = ModelCache(root)
     assert len(cache.samples(spec(), "/data/train.json")) == 30
     (root.folder / "data/train.json").write_text(json.dumps(samples(31)))
     assert len(cache.samples(spec(), "/data/train.json")) == 31
 
 
-def test_one_network_is_kept_and_takes_the_weights_of_a_file(root: Root, tmp_path: Path) -> None:
+def test_one_network_is_kept_and_takes_the_weights_of_a_file(root: SandboxRoot, tmp_path: Path) -> None:
     cache = ModelCache(root)
     network = cache.network(spec())
     assert cache.network(spec()) is network
     zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.state_of(network.model).items()}
     tensors.write(tmp_path / "zeros", zeros)
-    assert cache.loaded(spec(), tmp_path / "zeros") is network
+    assert cache.load(spec(), tmp_path / "zeros") is network
     assert not any(bool(tensor.any()) for tensor in tensors.state_of(network.model).values())
     assert cache.network(spec(seed=8)) is not network
 
 
-def test_a_label_that_the_training_does_not_know_is_refused(root: Root) -> None:
+def test_a_label_that_the_training_does_not_know_is_refused(root: SandboxRoot) -> None:
     with pytest.raises(AgentError) as caught:
         ModelCache(root).shard(spec(labels=["negative", "positive"]), "/data/train.json")
     assert caught.value.code == "unknown_label"

@@ -1,4 +1,7 @@
-"""One temperature: found again where it is known, better confidences on samples that it was not fitted to, the same labels."""
+"""Temperature scaling.
+
+It finds a known temperature. It improves confidences on other samples. The labels stay the same.
+"""
 
 import math
 
@@ -12,7 +15,7 @@ CLASSES = 3
 
 
 def drawn(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits, labels that are drawn from their softmax)."""
+    """Return (logits, labels drawn from their softmax)."""
     random = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(count, CLASSES, generator=random)
     return logits, torch.multinomial(logits.softmax(1), 1, generator=random).squeeze(1)
@@ -23,7 +26,10 @@ def surprise(table: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def expected_calibration_error(table: torch.Tensor, labels: torch.Tensor, bins: int = 15) -> float:
-    """Guo et al., equation 3: mean gap between confidence and accuracy over bins of like confidence."""
+    """Return the expected calibration error (Guo et al., equation 3).
+
+    It is the mean gap between confidence and accuracy over bins of similar confidence.
+    """
     sure, said = table.max(1)
     right, place = (said == labels).double(), (sure * bins).long().clamp(max=bins - 1)
     gaps = [abs(float(right[place == one].sum() - sure[place == one].sum())) for one in range(bins)]
@@ -42,7 +48,7 @@ def test_an_overconfident_model_is_believed_less_and_says_the_same() -> None:
     temperature = calibration.fit([calibration.calibration_sums((4 * logits).softmax(1), labels)], CLASSES)
     logits, labels = drawn(4000, 3)
     raw = (4 * logits).softmax(1)
-    mended = calibration.tempered(raw, temperature)
+    mended = calibration.apply_temperature(raw, temperature)
     assert torch.equal(mended.argmax(1), raw.argmax(1))
     assert surprise(mended, labels) < surprise(raw, labels) - 0.5
     assert expected_calibration_error(raw, labels) > 0.15
@@ -52,7 +58,7 @@ def test_an_overconfident_model_is_believed_less_and_says_the_same() -> None:
 def test_a_calibrated_model_is_left_as_it_is() -> None:
     logits, labels = drawn(1000, 4)
     raw = logits.softmax(1)
-    mended = calibration.tempered(raw, calibration.fit([calibration.calibration_sums(raw, labels)], CLASSES))
+    mended = calibration.apply_temperature(raw, calibration.fit([calibration.calibration_sums(raw, labels)], CLASSES))
     assert surprise(mended, labels) < surprise(raw, labels) + 1e-4
     assert expected_calibration_error(mended, labels) < expected_calibration_error(raw, labels) + 0.01
 
@@ -71,14 +77,14 @@ def test_few_samples_that_are_all_right_ask_for_no_certainty_by_hand() -> None:
     table = torch.tensor([[0.9, 0.1]] * 10)
     found = calibration.fit([calibration.calibration_sums(table, torch.zeros(10, dtype=torch.long))], 2)
     assert found == pytest.approx(math.log(9) / math.log(11), abs=2e-3)
-    assert float(calibration.tempered(table, found)[0, 0]) == pytest.approx(11 / 12, abs=1e-3)
+    assert float(calibration.apply_temperature(table, found)[0, 0]) == pytest.approx(11 / 12, abs=1e-3)
 
 
 def test_without_held_out_samples_there_is_no_temperature_and_nothing_changes() -> None:
     table = torch.tensor([[0.7, 0.3]])
     assert calibration.fit([], 2) is None
     assert calibration.fit([calibration.calibration_sums(torch.empty(0, 2), torch.empty(0, dtype=torch.long))], 2) is None
-    assert calibration.tempered(table, None) is table
+    assert calibration.apply_temperature(table, None) is table
 
 
 def test_what_a_broken_model_or_a_liar_tells_is_not_fitted_to() -> None:

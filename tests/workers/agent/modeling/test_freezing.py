@@ -1,4 +1,7 @@
-"""Frozen layers: kept activations give what the whole model gives, and only the layers above are trained."""
+"""Frozen layers.
+
+Kept activations give the results of the whole model. Only the layers above are trained.
+"""
 
 from pathlib import Path
 
@@ -7,14 +10,14 @@ import pytest
 import torch
 
 from tests.workers.agent.jobs import job
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling import freezing
-from workers.agent.modeling.evaluate import probabilities
+from workers.agent.modeling.held_out_metrics import probabilities
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import train
 
@@ -24,7 +27,7 @@ LABELS = ["positive" if "great" in text else "negative" for text in TEXTS]
 
 def network(architecture: str, tmp_path: Path) -> Network:
     spec = ModelSpec(architecture=architecture, model="large", labels=["negative", "positive"], max_length=16)
-    return build(spec, Root(tmp_path))
+    return build(spec, SandboxRoot(tmp_path))
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
@@ -38,8 +41,8 @@ def test_kept_activations_give_the_whole_models_answer(
     made = network(architecture, tmp_path)
     names = set(tensors.state_of(made.model))
     plain = made.encoded(TEXTS, LABELS)
-    kept = freezing.with_trunk(made.model, count, plain, tmp_path / "cache")
-    assert isinstance(kept.trunk, np.memmap) is on_disk
+    kept = freezing.with_activations(made.model, count, plain, tmp_path / "cache")
+    assert isinstance(kept.activations, np.memmap) is on_disk
     torch.testing.assert_close(probabilities(made, kept), probabilities(made, plain), atol=1e-6, rtol=1e-5)
     assert set(tensors.state_of(made.model)) == names, "the model is whole again"
 
@@ -48,9 +51,9 @@ def test_kept_activations_give_the_whole_models_answer(
 def test_only_the_layers_above_are_trained(tmp_path: Path, architecture: str) -> None:
     made = network(architecture, tmp_path)
     before = {name: tensor.clone() for name, tensor in tensors.state_of(made.model).items()}
-    data = freezing.with_trunk(made.model, 2, made.encoded(TEXTS, LABELS), tmp_path)
+    data = freezing.with_activations(made.model, 2, made.encoded(TEXTS, LABELS), tmp_path)
     wanted = Hyperparameters(batch_size=4, learning_rate=1e-3, optimizer="adamw", weight_decay=0.1, freeze_layers=2)
-    train(made, Shard(data, data), job(wanted))
+    train(made, EncodedShard(data, data), job(wanted))
     changed = {name for name, tensor in tensors.state_of(made.model).items() if not torch.equal(tensor, before[name])}
     frozen = freezing.frozen_names(made.model, 2)
     assert changed == before.keys() - frozen

@@ -11,21 +11,21 @@ from tests.workers.agent.texts import LABELS, spec
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage.tensors import state_digest, state_of
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> SandboxRoot:
     (tmp_path / "sandbox").mkdir()
-    return Root(tmp_path / "sandbox")
+    return SandboxRoot(tmp_path / "sandbox")
 
 
 def digest(network: Network) -> str:
     return state_digest(state_of(network.model))
 
 
-def refused(root: Root, wanted: ModelSpec) -> AgentError:
+def refused(root: SandboxRoot, wanted: ModelSpec) -> AgentError:
     with pytest.raises(AgentError) as caught:
         build(wanted, root)
     return caught.value
@@ -37,7 +37,7 @@ def logits(network: Network, texts: Sequence[str]) -> torch.Tensor:
         return network.logits(*data.batch(torch.arange(len(texts)).numpy()))
 
 
-def test_the_same_spec_gives_bit_identical_weights_whatever_happens_beside(root: Root) -> None:
+def test_the_same_spec_gives_bit_identical_weights_whatever_happens_beside(root: SandboxRoot) -> None:
     expected = digest(build(spec(), root))
     torch.rand(1000)
     assert digest(build(spec(), root)) == expected
@@ -50,7 +50,7 @@ def test_the_same_spec_gives_bit_identical_weights_whatever_happens_beside(root:
     assert found == [expected] * 3
 
 
-def test_building_a_network_leaves_the_global_generator_alone(root: Root) -> None:
+def test_building_a_network_leaves_the_global_generator_alone(root: SandboxRoot) -> None:
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
@@ -58,19 +58,19 @@ def test_building_a_network_leaves_the_global_generator_alone(root: Root) -> Non
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_another_seed_gives_other_weights(root: Root) -> None:
+def test_another_seed_gives_other_weights(root: SandboxRoot) -> None:
     assert digest(build(spec(seed=1), root)) != digest(build(spec(seed=2), root))
 
 
 @pytest.mark.parametrize(
     ("model", "layers", "width", "parameters"),
-    # Embeddings (16,388 words + 32 places + 1 kind + 1 norm of two vectors), layers, pooler, three outputs.
+    # Embeddings (16,388 words + 32 positions + 1 type + norm with 2 vectors), layers, pooler, head.
     [
         ("base", 2, 128, (16_388 + 32 + 1 + 2) * 128 + 2 * 198_272 + 128 * 129 + 3 * 129),
         ("large", 4, 256, (16_388 + 32 + 1 + 2) * 256 + 4 * 789_760 + 256 * 257 + 3 * 257),
     ],
 )
-def test_sizes_are_what_the_readme_says(root: Root, model: str, layers: int, width: int, parameters: int) -> None:
+def test_sizes_are_what_the_readme_says(root: SandboxRoot, model: str, layers: int, width: int, parameters: int) -> None:
     network = build(spec(model), root)
     config: Any = network.model.config
     assert (config.num_hidden_layers, config.hidden_size) == (layers, width)
@@ -79,7 +79,7 @@ def test_sizes_are_what_the_readme_says(root: Root, model: str, layers: int, wid
     assert not network.model.training
 
 
-def test_texts_become_one_row_of_logits_each_and_padding_changes_none(root: Root) -> None:
+def test_texts_become_one_row_of_logits_each_and_padding_changes_none(root: SandboxRoot) -> None:
     network = build(spec(), root)
     alone = logits(network, ["great lamp"])
     together = logits(network, ["great lamp", "an awful and ugly kettle that is broken"])
@@ -87,11 +87,11 @@ def test_texts_become_one_row_of_logits_each_and_padding_changes_none(root: Root
     torch.testing.assert_close(together[0], alone[0], atol=1e-5, rtol=0)
 
 
-def test_texts_are_cut_at_the_specs_length(root: Root) -> None:
+def test_texts_are_cut_at_the_specs_length(root: SandboxRoot) -> None:
     assert build(spec(max_length=8), root).encoded(["word " * 50]).lengths.tolist() == [8]
 
 
-def test_labels_become_indices_in_the_specs_order(root: Root) -> None:
+def test_labels_become_indices_in_the_specs_order(root: SandboxRoot) -> None:
     network = build(spec(), root)
     data = network.encoded(["a", "b"], ["positive", "negative"])
     assert data.targets(torch.arange(2).numpy()).tolist() == [2, 0]
@@ -103,21 +103,21 @@ def test_labels_become_indices_in_the_specs_order(root: Root) -> None:
 
 
 @pytest.mark.parametrize("labels", [[], ["one"], ["same", "same"]])
-def test_a_classifier_needs_two_distinct_labels(root: Root, labels: list[str]) -> None:
+def test_a_classifier_needs_two_distinct_labels(root: SandboxRoot, labels: list[str]) -> None:
     assert refused(root, spec(labels=labels)).code == "bad_labels"
 
 
 @pytest.mark.parametrize("length", [-1, 0, 2, 513])
-def test_a_length_that_the_model_cannot_have_is_refused(root: Root, length: int) -> None:
+def test_a_length_that_the_model_cannot_have_is_refused(root: SandboxRoot, length: int) -> None:
     assert refused(root, spec(max_length=length)).code == "max_length_too_long"
 
 
-def test_an_architecture_that_nobody_knows_is_refused(root: Root) -> None:
+def test_an_architecture_that_nobody_knows_is_refused(root: SandboxRoot) -> None:
     wanted = spec().model_copy(update={"architecture": "perceptron"})
     assert refused(root, wanted).code == "architecture_unavailable"
 
 
-def test_a_pretrained_encoder_gets_a_head_for_the_trainings_labels(root: Root) -> None:
+def test_a_pretrained_encoder_gets_a_head_for_the_trainings_labels(root: SandboxRoot) -> None:
     save_tiny_bert(root.folder / "models/tiny")
     network = build(spec("/models/tiny"), root)
     config: Any = network.model.config
@@ -129,25 +129,25 @@ def test_a_pretrained_encoder_gets_a_head_for_the_trainings_labels(root: Root) -
     assert network.encoded(["lamp " * 90]).lengths.tolist() == [32]
 
 
-def test_a_pretrained_model_keeps_its_weights(root: Root) -> None:
+def test_a_pretrained_model_keeps_its_weights(root: SandboxRoot) -> None:
     trunk = save_tiny_bert(root.folder / "models/tiny")
     found = state_of(build(spec("/models/tiny"), root).model)
     assert torch.equal(found["bert.encoder.layer.0.output.dense.weight"], trunk["encoder.layer.0.output.dense.weight"])
 
 
-def test_a_pretrained_model_has_its_own_longest_text(root: Root) -> None:
+def test_a_pretrained_model_has_its_own_longest_text(root: SandboxRoot) -> None:
     save_tiny_bert(root.folder / "models/tiny")
     assert refused(root, spec("/models/tiny", max_length=65)).code == "max_length_too_long"
 
 
-def test_a_model_outside_the_sandbox_is_refused(root: Root) -> None:
+def test_a_model_outside_the_sandbox_is_refused(root: SandboxRoot) -> None:
     save_tiny_bert(root.folder.parent / "outside")
     (root.folder / "link").symlink_to(root.folder.parent / "outside")
     for path in ("/../outside", str(Path("/link")), "/link/../../outside"):
         assert refused(root, spec(path)).code == "path_not_allowed"
 
 
-def test_a_folder_without_a_usable_model_is_refused_in_words_that_name_no_path(root: Root) -> None:
+def test_a_folder_without_a_usable_model_is_refused_in_words_that_name_no_path(root: SandboxRoot) -> None:
     save_tiny_bert(root.folder / "cut")
     weights = root.folder / "cut/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

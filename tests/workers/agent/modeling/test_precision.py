@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.workers.agent.jobs import job
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling import precision
 from workers.agent.modeling.network import build
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.training.local_epochs import Trained, train
 
 TEXTS = [f"the lamp is {word}" for word in ("great", "awful")] * 8
@@ -17,10 +17,10 @@ LABELS = ["positive", "negative"] * 8
 
 
 def trained(tmp_path: Path, *, mixed: bool) -> tuple[torch.Tensor, Trained]:
-    network = build(ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"]), Root(tmp_path))
+    network = build(ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"]), SandboxRoot(tmp_path))
     data = network.encoded(TEXTS, LABELS)
     wanted = Hyperparameters(batch_size=4, learning_rate=1e-3, optimizer="adam", mixed_precision=mixed)
-    found = train(network, Shard(data, data), job(wanted))
+    found = train(network, EncodedShard(data, data), job(wanted))
     return torch.cat([parameter.detach().reshape(-1) for parameter in network.model.parameters()]), found
 
 

@@ -11,18 +11,18 @@ from starlette.responses import Response, StreamingResponse
 from tests.workers.agent.impostor import Answer, impostor, says
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.admin import AgentHealth
-from workers.agent.protocol.common import Peer, Receipt
-from workers.agent.protocol.training import ShardCheck
+from workers.agent.protocol.common import Peer, UploadResult
+from workers.agent.protocol.training import CheckShard
 from workers.agent.runtime.errors import AgentError
 
 KEY = "key-of-the-asker"
 MODEL = b"a model" * 200_000
 DIGEST = hashlib.sha256(MODEL).hexdigest()
-QUESTION = ShardCheck(dataset="/data/x.json")
+QUESTION = CheckShard(dataset="/data/x.json")
 
 
 def trickling(content: bytes, pause_s: float) -> Answer:
-    """An answer that comes a byte at a time: no single wait is long."""
+    """An answer that comes one byte at a time, so that no single wait is long."""
 
     async def answer(_: Request) -> Response:
         async def body() -> AsyncIterator[bytes]:
@@ -38,7 +38,8 @@ def trickling(content: bytes, pause_s: float) -> Answer:
 def pulled(peer: Peer, target: Path, times: int = 1) -> list[int]:
     async def pull() -> list[int]:
         exchange = PeerClient(KEY)
-        return await asyncio.gather(*(exchange.pull(peer, DIGEST, target) for _ in range(times)))
+        transfers = await asyncio.gather(*(exchange.fetch_model(peer, DIGEST, target) for _ in range(times)))
+        return [size for size, _ in transfers]
 
     return asyncio.run(pull())
 
@@ -94,7 +95,7 @@ def test_what_is_not_the_model_that_was_asked_for_is_thrown_away(
     tmp_path: Path, content: bytes, status: int, code: str
 ) -> None:
     with impostor(says(content, status)) as peer:
-        assert refused(PeerClient(KEY).pull(peer, DIGEST, tmp_path / "model")).code == code
+        assert refused(PeerClient(KEY).fetch_model(peer, DIGEST, tmp_path / "model")).code == code
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,7 +104,7 @@ def test_a_peer_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
     exchange = PeerClient(KEY)
     (tmp_path / "update").write_bytes(b"x")
     started = time.monotonic()
-    assert refused(exchange.pull(nobody, DIGEST, tmp_path / "model")).code == "pull_failed"
+    assert refused(exchange.fetch_model(nobody, DIGEST, tmp_path / "model")).code == "pull_failed"
     assert refused(exchange.push(nobody, "t", 1, "w1", tmp_path / "update")).code == "push_failed"
     assert refused(exchange.ask(nobody, "/scores", QUESTION, AgentHealth, within_s=30)).code == "peer_failed"
     assert time.monotonic() - started < 10
@@ -116,11 +117,11 @@ def test_an_update_is_sent_with_its_length_and_brings_a_receipt(tmp_path: Path) 
         assert (request.method, request.url.path) == ("PUT", "/trainings/t/rounds/3/updates/w1")
         assert request.headers["content-length"] == str(len(MODEL))
         size = len(await request.body())
-        return Response(Receipt(accepted=True, bytes=size).model_dump_json())
+        return Response(UploadResult(accepted=True, bytes=size).model_dump_json())
 
     with impostor(answer) as peer:
         receipt = asyncio.run(PeerClient(KEY).push(peer, "t", 3, "w1", tmp_path / "update"))
-    assert receipt == Receipt(accepted=True, bytes=len(MODEL))
+    assert receipt == UploadResult(accepted=True, bytes=len(MODEL))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_an_answer_of_another_form_is_an_error(tmp_path: Path, content: bytes) -
 
 
 def test_a_peer_that_trickles_its_answer_does_not_hold_the_asker() -> None:
-    """Else one member of a committee could stop the training for ever."""
+    """Otherwise one member of a committee could block the training for ever."""
     with impostor(trickling(b"{" + b" " * 10_000, 0.05)) as peer:
         started = time.monotonic()
         assert refused(PeerClient(KEY).ask(peer, "/scores", QUESTION, AgentHealth, within_s=0.6)).code == "peer_failed"

@@ -1,4 +1,7 @@
-"""Private steps: what they add up to without noise, how much noise there is, and who could foresee it."""
+"""Private steps.
+
+Without noise they equal plain gradient descent. The noise has the right size and is unpredictable.
+"""
 
 import copy
 from math import sqrt
@@ -10,14 +13,14 @@ import torch
 
 from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
-from workers.agent.privacy.ledger import charge
-from workers.agent.privacy.secret import Secret
+from workers.agent.privacy.ledger import record_steps
+from workers.agent.privacy.secret_random import SecretRandom
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.training import Hyperparameters, Privacy
+from workers.agent.protocol.training import DpSgdSpec, Hyperparameters
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import train
 
@@ -26,20 +29,20 @@ _COUNT = 12
 
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
-    made = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), Root(tmp_path))
+    made = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), SandboxRoot(tmp_path))
     made.model.dropout.p = 0.0  # type: ignore[union-attr]
     return made
 
 
-def shard(network: Network, count: int = _COUNT) -> Shard:
+def shard(network: Network, count: int = _COUNT) -> EncodedShard:
     rows = samples(count)
     data = network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
-    return Shard(data, data.first(0))
+    return EncodedShard(data, data.first(0))
 
 
 def wanted(**fields: float) -> Hyperparameters:
     plan = {"samples": _COUNT, "sampling_rate": 1.0, "noise_multiplier": 0.0, "max_grad_norm": 1e6, "steps": 1, **fields}
-    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=Privacy.model_validate(plan))
+    return Hyperparameters(batch_size=4, learning_rate=1.0, optimizer="sgd", privacy=DpSgdSpec.model_validate(plan))
 
 
 def moved(network: Network, before: tensors.State) -> torch.Tensor:
@@ -71,7 +74,7 @@ def test_the_noise_is_the_norm_times_its_multiplier_over_the_batch_that_is_expec
     before = snapshot(network)
     train(network, shard(network), job(wanted(sampling_rate=0.5, noise_multiplier=2.0, max_grad_norm=0.1, steps=3)))
     expected = sqrt(3) * 2.0 * 0.1 / (0.5 * _COUNT)
-    # Twelve gradients of norm 0.1 at most hardly move a million numbers.
+    # Twelve gradients with a norm of at most 0.1 hardly change a million numbers.
     assert float(moved(network, before).std()) == pytest.approx(expected, rel=0.01)
 
 
@@ -86,7 +89,7 @@ def test_the_seed_that_everybody_knows_foretells_nothing(network: Network) -> No
 
 
 def test_every_record_joins_a_step_by_itself() -> None:
-    secret = Secret()
+    secret = SecretRandom()
     drawn = np.zeros((4000, 50), bool)
     for row in drawn:
         row[secret.sample(50, 0.1)] = True
@@ -121,4 +124,8 @@ def test_private_steps_learn_where_the_noise_is_small(network: Network) -> None:
 
 
 def test_the_ledger_adds_up_what_a_round_has_spent(tmp_path: Path) -> None:
-    assert [charge(tmp_path / "t", 1, 10), charge(tmp_path / "t", 2, 10), charge(tmp_path / "t", 1, 10)] == [10, 10, 20]
+    assert [record_steps(tmp_path / "t", 1, 10), record_steps(tmp_path / "t", 2, 10), record_steps(tmp_path / "t", 1, 10)] == [
+        10,
+        10,
+        20,
+    ]

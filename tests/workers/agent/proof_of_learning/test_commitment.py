@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.proof_of_learning.commitment import Chain, as_sent, fault_of, root_of
+from workers.agent.proof_of_learning.commitment import CommitmentChain, chain_root, commitment_fault, with_sent_state
 from workers.agent.protocol.training import Commitment
 
 BASE, BASE_STATE = "b" * 64, "s" * 64
@@ -11,14 +11,14 @@ LOSSES = [1.25, 0.75, 0.5, 0.1]
 
 
 def commitment(states: list[str] = STATES, losses: list[float] = LOSSES) -> Commitment:
-    chain = Chain(BASE, "7/3")
+    chain = CommitmentChain(BASE, "7/3")
     for place, (state, loss) in enumerate(zip(states, losses, strict=True)):
         chain.add(state, loss, 5, f"{place:064x}")
     return chain.commitment
 
 
 def fault(found: Commitment | None, base: str = BASE, end: str = STATES[-1]) -> str | None:
-    return fault_of(found, base, end, BASE_STATE)
+    return commitment_fault(found, base, end, BASE_STATE)
 
 
 def test_an_honest_chain_holds() -> None:
@@ -75,18 +75,20 @@ def test_another_base_or_another_update_is_found() -> None:
 
 
 def test_a_state_that_compression_changed_is_a_segment_without_steps() -> None:
-    sent = as_sent(commitment(), BASE, "5" * 64)
-    assert fault_of(sent, BASE, "5" * 64, BASE_STATE, compressed=True) is None
+    sent = with_sent_state(commitment(), BASE, "5" * 64)
+    assert commitment_fault(sent, BASE, "5" * 64, BASE_STATE, compressed=True) is None
     assert fault(sent, end="5" * 64) == "the commitment has a segment without steps", "nothing was compressed"
     assert sent.steps == [5, 5, 5, 5, 0]
-    assert as_sent(sent, BASE, "5" * 64) is sent
+    assert with_sent_state(sent, BASE, "5" * 64) is sent
 
 
 @pytest.mark.parametrize("steps", [[0, 0, 0, 0], [5, -5, 5, 5], [5, 0, 5, 5], [0, 5, 5, 0]])
 def test_a_segment_without_steps_is_no_evidence(steps: list[int]) -> None:
     found = commitment().model_copy(update={"steps": steps})
-    found = found.model_copy(update={"root": root_of(BASE, found)})
-    assert fault_of(found, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
+    found = found.model_copy(update={"root": chain_root(BASE, found)})
+    assert (
+        commitment_fault(found, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
+    )
 
 
 def test_no_commitment_is_no_evidence() -> None:

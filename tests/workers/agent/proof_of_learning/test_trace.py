@@ -1,6 +1,6 @@
 import torch
 
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 
 
 def state(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -9,25 +9,25 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def test_a_fingerprint_is_of_the_values_and_the_loss() -> None:
-    sampler = Sampler(state(), (), "base", "3/1")
-    assert sampler.fingerprint(state(), 0.5) == Sampler(state(), (), "base", "3/1").fingerprint(state(), 0.5)
+    sampler = FingerprintSampler(state(), (), "base", "3/1")
+    assert sampler.fingerprint(state(), 0.5) == FingerprintSampler(state(), (), "base", "3/1").fingerprint(state(), 0.5)
     assert sampler.fingerprint(state(), 0.5) != sampler.fingerprint(state(), 0.5000001)
     assert sampler.fingerprint(state(), 0.5) != sampler.fingerprint(state(1), 0.5)
 
 
 def test_a_step_of_every_value_by_the_smallest_amount_is_seen() -> None:
-    sampler = Sampler(state(), (), "base", "3/1")
+    sampler = FingerprintSampler(state(), (), "base", "3/1")
     moved = {name: torch.nextafter(tensor, tensor + 1) for name, tensor in state().items()}
     assert sampler.fingerprint(moved, 0.5) != sampler.fingerprint(state(), 0.5)
 
 
 def test_each_round_looks_at_other_places_and_never_at_frozen_ones() -> None:
     found = {
-        Sampler(state(), (), base, word).fingerprint(state(), 0.5)
+        FingerprintSampler(state(), (), base, word).fingerprint(state(), 0.5)
         for base, word in [("base", "3/1"), ("base", "3/2"), ("other", "3/1")]
     }
     assert len(found) == 3
-    frozen = Sampler(state(), {"a.weight", "b.bias"}, "base", "3/1")
+    frozen = FingerprintSampler(state(), {"a.weight", "b.bias"}, "base", "3/1")
     assert frozen.fingerprint({**state(1), "c.weight": state()["c.weight"]}, 0.5) == frozen.fingerprint(state(), 0.5)
 
 

@@ -10,12 +10,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.workers.agent.exporting import export_to, exported
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import LABELS, samples, spec
-from workers.agent.modeling.evaluate import probabilities
+from workers.agent.modeling.held_out_metrics import probabilities
 from workers.agent.modeling.network import build
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import int8_graph
-from workers.agent.serving.onnx_graph import Graph, write
+from workers.agent.serving.onnx_graph import OnnxGraph, write
 
 TEXTS = [row["text"] for row in samples(20)] + ["great", "a " * 60]
 
@@ -24,7 +24,7 @@ def test_an_export_loads_with_transformers_alone_and_says_the_same(tmp_path: Pat
     folder = exported(tmp_path)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     assert model.config.id2label == dict(enumerate(LABELS))
-    network = build(spec(), Root(tmp_path))
+    network = build(spec(), SandboxRoot(tmp_path))
     data = network.encoded(TEXTS)
     ids, mask = data.batch(np.arange(len(TEXTS)))
     with torch.inference_mode():
@@ -34,10 +34,10 @@ def test_an_export_loads_with_transformers_alone_and_says_the_same(tmp_path: Pat
 
 def test_the_onnx_graph_gives_torchs_probabilities(tmp_path: Path) -> None:
     folder = exported(tmp_path, onnx=True)
-    network = build(spec(), Root(tmp_path))
+    network = build(spec(), SandboxRoot(tmp_path))
     data = network.encoded(TEXTS)
     expected = probabilities(network, data)
-    graph = Graph(folder / "model.onnx", threads=1)
+    graph = OnnxGraph(folder / "model.onnx", threads=1)
     torch.testing.assert_close(graph.probabilities(data, 3), expected, atol=1e-4, rtol=0)
     for length in (1, 2, 5):
         part = network.encoded(TEXTS[:length])
@@ -93,8 +93,8 @@ def test_the_int8_graph_is_exported_where_it_agrees_on_the_validation_data(tmp_p
     folder = exported(tmp_path, onnx=True, validation="/data/validation.json")
     whole, small = folder / "model.onnx", folder / "model.int8.onnx"
     assert small.stat().st_size < whole.stat().st_size / 3
-    data = build(spec(), Root(tmp_path)).encoded([row["text"] for row in samples(200)])
-    labels = [Graph(path, threads=1).probabilities(data, 3).argmax(1) for path in (whole, small)]
+    data = build(spec(), SandboxRoot(tmp_path)).encoded([row["text"] for row in samples(200)])
+    labels = [OnnxGraph(path, threads=1).probabilities(data, 3).argmax(1) for path in (whole, small)]
     agreement = float((labels[0] == labels[1]).float().mean())
     assert agreement >= 0.99
     card = (folder / "README.md").read_text()
@@ -111,8 +111,9 @@ def test_without_validation_data_only_the_fp32_graph_is_exported_and_the_card_sa
 
 
 def test_an_int8_graph_that_says_something_else_is_left_out(tmp_path: Path) -> None:
-    network = build(spec(labels=["no", "yes"]), Root(tmp_path))
-    # Texts that are nearly the same, and a head that cannot decide: half of them lie on each side of a fine line.
+    network = build(spec(labels=["no", "yes"]), SandboxRoot(tmp_path))
+    # These texts are almost equal, and the head cannot decide. Half of them are on each side of the
+    # boundary.
     data = network.encoded(["the lamp " * 8 + f"word{number}" for number in range(200)])
     bias = network.model.get_parameter("classifier.bias")
     with torch.no_grad():

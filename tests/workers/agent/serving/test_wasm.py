@@ -1,7 +1,7 @@
-"""An exported graph in WebAssembly gives the labels that torch gives.
+"""An exported graph in WebAssembly predicts the same labels as torch.
 
-Needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache): without them it is skipped, under
-`make wasm`, which takes every architecture, it fails.
+It needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache). Without them
+it is skipped. Under `make wasm`, which tests every architecture, it fails.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ import pytest
 
 from tests.workers.agent.jobs import job
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent.datasets.batches import Encoded, Shard, by_length
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts, by_length
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import probabilities
+from workers.agent.modeling.held_out_metrics import probabilities
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving.export import export
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training.local_epochs import train
 
 HERE = Path(__file__).parent / "wasm"
@@ -37,7 +37,7 @@ TEXTS = [row["text"] for row in samples(300, 20_000)]
 
 @pytest.fixture(scope="module")
 def runtime(request: pytest.FixtureRequest) -> Path:
-    """A folder with classify.mjs and what it imports."""
+    """A folder with classify.mjs and its packages."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         return _without("node and npm are not here")
@@ -64,18 +64,20 @@ def _without(reason: str) -> Path:
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES) if DEMANDED else ["transformer"])
 def test_the_exported_graphs_give_torchs_labels_in_webassembly(runtime: Path, tmp_path: Path, architecture: str) -> None:
-    root = Root(tmp_path)
-    cache, store = ModelCache(root), Store(root.models)
+    root = SandboxRoot(tmp_path)
+    cache, store = ModelCache(root), ModelStore(root.models)
     spec = ModelSpec(architecture=architecture, model="base", labels=LABELS, max_length=16)
     network = cache.network(spec)
     rows = samples(192)
     data = network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
     wanted = Hyperparameters(local_epochs=3, batch_size=16, learning_rate=3e-3, optimizer="adam")
-    train(network, Shard(data, data), job(wanted))
+    train(network, EncodedShard(data, data), job(wanted))
     digest = store.save("train_1", tensors.state_of(network.model)).digest
     (tmp_path / "data").mkdir()
     (tmp_path / "data/validation.json").write_text(json.dumps(samples(120, 10_000)))
-    request = Export(training_id="train_1", name="m", model=spec, digest=digest, onnx=True, validation="/data/validation.json")
+    request = ExportModel(
+        training_id="train_1", name="m", model=spec, digest=digest, onnx=True, validation="/data/validation.json"
+    )
     export(root, store, cache, request)
     texts = network.encoded(TEXTS)
     expected = probabilities(network, texts).argmax(1).numpy()
@@ -84,7 +86,7 @@ def test_the_exported_graphs_give_torchs_labels_in_webassembly(runtime: Path, tm
     assert _agreement(runtime, root.exports / "m/model.int8.onnx", texts, expected) >= 0.99
 
 
-def _agreement(runtime: Path, graph: Path, texts: Encoded, expected: np.ndarray) -> float:
+def _agreement(runtime: Path, graph: Path, texts: EncodedTexts, expected: np.ndarray) -> float:
     order = list(by_length(texts.lengths, 32))
     batches = []
     for indices in order:

@@ -6,7 +6,7 @@ import torch
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 NOBODYS = "0" * 64
 
@@ -16,29 +16,27 @@ def state(value: float) -> tensors.State:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "model")
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "model")
 
 
-def test_a_model_is_named_by_what_is_in_it(store: Store) -> None:
+def test_a_model_is_named_by_what_is_in_it(store: ModelStore) -> None:
     saved = store.save("train_1", state(1))
-    path = store.need(saved.digest)
+    path = store.require(saved.digest)
     assert path == store.path("train_1", saved.digest)
     assert (path.name, tensors.file_digest(path)) == (f"{saved.digest}.safetensors", saved.digest)
     assert store.save("train_1", state(1)) == saved
-    assert store.training_of(saved.digest) == "train_1"
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
-def test_a_model_that_is_not_here_is_unknown(store: Store) -> None:
+def test_a_model_that_is_not_here_is_unknown(store: ModelStore) -> None:
     assert store.find(NOBODYS) is None
-    assert store.training_of(NOBODYS) is None
     with pytest.raises(AgentError) as caught:
-        store.need(NOBODYS)
+        store.require(NOBODYS)
     assert (caught.value.code, caught.value.status) == ("unknown_model", 404)
 
 
-def test_pruning_keeps_what_is_named_and_what_is_no_global_model(store: Store) -> None:
+def test_pruning_keeps_what_is_named_and_what_is_no_global_model(store: ModelStore) -> None:
     old, new = (store.save("train_1", state(value)) for value in (1, 2))
     other = store.save("train_2", state(3))
     graph = store.path("train_1", old.digest).with_suffix(".onnx")
@@ -52,24 +50,23 @@ def test_pruning_keeps_what_is_named_and_what_is_no_global_model(store: Store) -
     assert not graph.exists()
     assert not local.exists()
     assert own.exists()
-    assert store.need(new.digest)
-    assert store.need(other.digest)
+    assert store.require(new.digest)
+    assert store.require(other.digest)
     store.prune("train_unknown", set())
 
 
-def test_held_updates_are_found_and_cleared(store: Store) -> None:
+def test_held_updates_are_found_and_cleared(store: ModelStore) -> None:
     saved = store.save("train_1", state(1))
     store.updates("train_1").mkdir()
     store.path("train_1", saved.digest).rename(store.updates("train_1") / f"{saved.digest}.safetensors")
-    assert store.need(saved.digest).parent == store.updates("train_1")
-    assert store.training_of(saved.digest) is None, "an update is no global model"
+    assert store.require(saved.digest).parent == store.updates("train_1")
     store.clear_updates("train_1")
     store.clear_updates("train_1")
     assert store.find(saved.digest) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "a b", "-x", "x" * 101, "a.b", "a\n"])
-def test_an_id_that_could_leave_the_folder_is_refused(store: Store, name: str) -> None:
+def test_an_id_that_could_leave_the_folder_is_refused(store: ModelStore, name: str) -> None:
     for use in (store.folder, store.updates, store.clear_updates, lambda found: store.prune(found, set())):
         with pytest.raises(AgentError) as caught:
             use(name)
@@ -77,21 +74,21 @@ def test_an_id_that_could_leave_the_folder_is_refused(store: Store, name: str) -
 
 
 @pytest.mark.parametrize("digest", ["", "..", "../" * 21 + "x", "A" * 64, "0" * 63, "0" * 65, "*" * 64, "0" * 64 + "\n"])
-def test_a_digest_that_is_none_is_refused(store: Store, digest: str) -> None:
-    for use in (store.find, store.need, store.training_of, lambda found: store.path("train_1", found)):
+def test_a_digest_that_is_none_is_refused(store: ModelStore, digest: str) -> None:
+    for use in (store.find, store.require, lambda found: store.path("train_1", found)):
         with pytest.raises(AgentError) as caught:
             use(digest)
         assert caught.value.code == "bad_digest"
 
 
-def test_threads_that_publish_at_once_each_get_their_own_model(store: Store) -> None:
+def test_threads_that_publish_at_once_each_get_their_own_model(store: ModelStore) -> None:
     failures: list[BaseException] = []
 
     def publish(value: float) -> None:
         try:
             for step in range(15):
                 made = {"w": torch.full((50_000,), value + step)}
-                assert tensors.file_digest(store.need(store.save("train_1", made).digest)) == tensors.file_digest(
+                assert tensors.file_digest(store.require(store.save("train_1", made).digest)) == tensors.file_digest(
                     store.path("train_1", store.save("train_1", made).digest)
                 )
         except BaseException as error:

@@ -13,12 +13,12 @@ from api.domain import topology
 from tests.workers.agent import agents
 from tests.workers.agent.texts import samples
 from workers.agent.datasets import shards
-from workers.agent.datasets.batches import Encoded
-from workers.agent.modeling.evaluate import probabilities
+from workers.agent.datasets.batches import EncodedTexts
+from workers.agent.modeling.held_out_metrics import probabilities
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.synchronous import shares
 from workers.agent.training.local_epochs import OPTIMIZERS
@@ -73,11 +73,11 @@ class Alone:
 
     def __init__(self, federation: agents.Federation, **wanted: Any) -> None:
         self.wanted = Hyperparameters(**{**WANTED, **wanted})
-        root = Root(federation.aggregator.root)
+        root = SandboxRoot(federation.aggregator.root)
         self.network: Network = build(agents.MODEL.model_copy(update={"max_length": 31}), root)
         tensors.load_into(self.network.model, agents.global_model(federation))
         kept, _ = shards.split(shards.read(root, agents.DATASET))
-        self.data: Encoded = self.network.encoded(kept.texts, kept.labels)
+        self.data: EncodedTexts = self.network.encoded(kept.texts, kept.labels)
         self.optimizer = OPTIMIZERS[self.wanted.optimizer](self.network.model.parameters(), lr=self.wanted.learning_rate)
 
     def round(self, number: int, workers: int) -> None:

@@ -19,11 +19,11 @@ from tests.workers.agent.acting import Acting, key_of
 from tests.workers.agent.agents import PATIENCE_S, Federation, LiveAgent, federation, global_model, serving
 from tests.workers.agent.pretrained import save_tiny_bert
 from workers.agent.protocol.admin import AgentConfig
-from workers.agent.protocol.aggregation import Drop, StrategySpec
+from workers.agent.protocol.aggregation import DropWorkers, StrategySpec
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.app import Agent
 
 WORKERS = 5
@@ -212,7 +212,7 @@ def test_an_exchange_without_one_of_its_workers_falls_back_to_the_star(agents: F
         assert time.monotonic() < end, "the aggregator did not fall back"
         time.sleep(0.05)
     assert "w3" in found["fallback"]
-    agents.aggregator.call("POST", f"{where}/drop", Drop(node_ids=["w3"]))
+    agents.aggregator.call("POST", f"{where}/drop", DropWorkers(node_ids=["w3"]))
     found = run.report(agents.aggregator, 1)
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w4", "w5"])
     assert {link["target"] for link in found["links"] if link["source"] != "ps"} == {"ps"}
@@ -275,7 +275,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_exchange(agents: Federation) -
 
 def test_a_restarted_aggregator_asks_for_the_updates_once_more(tmp_path: Path) -> None:
     with federation(2) as found, ExitStack() as first:
-        root, socket = Root(tmp_path / "root"), str(tmp_path / "ps.sock")
+        root, socket = SandboxRoot(tmp_path / "root"), str(tmp_path / "ps.sock")
         save_tiny_bert(tmp_path / "root/models/tiny")
         config = AgentConfig(node_id="ps", role="aggregator", key=key_of("ps"))
         first.enter_context(serving(Agent(config, root, Log("ps")).app(), socket))

@@ -10,11 +10,11 @@ from tests.workers.agent.agents import TRAINING, Federation
 from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.checkpoint import Checkpoint
 from workers.agent.training.local_epochs import Trained, train
@@ -25,16 +25,16 @@ class _Killed(BaseException):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> SandboxRoot:
     save_tiny_bert(tmp_path / "models/tiny")
-    return Root(tmp_path)
+    return SandboxRoot(tmp_path)
 
 
-def trained(root: Root, checkpoint: Checkpoint | None, until: float = 2.0, **fields: Any) -> tuple[Network, Trained]:
+def trained(root: SandboxRoot, checkpoint: Checkpoint | None, until: float = 2.0, **fields: Any) -> tuple[Network, Trained]:
     """Train three local epochs. The agent dies when the share `until` of them is done."""
     network = build(spec("/models/tiny"), root)
     rows = samples(40), samples(12, 1000)
-    shard = Shard(*(network.encoded([row["text"] for row in part], [row["sentiment"] for row in part]) for part in rows))
+    shard = EncodedShard(*(network.encoded([row["text"] for row in part], [row["sentiment"] for row in part]) for part in rows))
     wanted = {"batch_size": 4, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, "local_epochs": 3, **fields}
 
     def progress(part: float) -> None:
@@ -50,7 +50,7 @@ def trained(root: Root, checkpoint: Checkpoint | None, until: float = 2.0, **fie
     "fields", [{}, {"optimizer": "sgd", "proximal_mu": 0.1}, {"optimizer": "adamw", "weight_decay": 0.1, "keep_moments": True}]
 )
 def test_a_resumed_round_is_bit_by_bit_the_undisturbed_one(
-    root: Root, tmp_path: Path, until: float, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    root: SandboxRoot, tmp_path: Path, until: float, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Write a checkpoint at every segment, however short the round is.
     monkeypatch.setattr("workers.agent.training.checkpoint._PAUSE", 0.0)
@@ -69,7 +69,7 @@ def test_a_resumed_round_is_bit_by_bit_the_undisturbed_one(
     )
 
 
-def test_a_checkpoint_of_another_round_or_a_broken_one_is_not_used(root: Root, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_round_or_a_broken_one_is_not_used(root: SandboxRoot, tmp_path: Path) -> None:
     with pytest.raises(_Killed):
         trained(root, Checkpoint(tmp_path / "c", "key"), 0.5)
     assert trained(root, Checkpoint(tmp_path / "c", "other"))[1].decisions == []

@@ -9,12 +9,12 @@ import torch
 from tests.workers.agent.agents import Federation, global_model, problem
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import build
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
-from workers.agent.runtime.paths import Root
-from workers.agent.storage.model_store import Store
+from workers.agent.runtime.paths import SandboxRoot
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training import declining
 
 BELOW, FREE = Autonomy(enabled=True, level=0.79), Autonomy(enabled=True, level=0.8)
@@ -33,7 +33,7 @@ def declined(agents: Federation) -> str:
 
 def with_base(agents: Federation, factor: float) -> None:
     state = {name: tensor * factor for name, tensor in global_model(agents).items()}
-    agents.base = Store(agents.aggregator.root / "model").save("train_1", state).digest
+    agents.base = ModelStore(agents.aggregator.root / "model").save("train_1", state).digest
 
 
 def test_samples_that_say_too_little_are_a_reason(two: Federation) -> None:
@@ -62,7 +62,7 @@ def test_a_model_far_worse_than_a_guess_is_a_reason_from_0_8_on(two: Federation)
     state = {name: tensor * 0 for name, tensor in global_model(two).items()}
     bias = next(name for name, tensor in state.items() if "classifier" in name and tensor.shape == (3,))
     state[bias] = torch.tensor([-30.0, 0.0, 0.0])
-    two.base = Store(two.aggregator.root / "model").save("train_1", state).digest
+    two.base = ModelStore(two.aggregator.root / "model").save("train_1", state).digest
     assert "guessing has 1.10" in declined(two)
     two.train(two.workers[0], 2, autonomy=BELOW, wanted={"learning_rate": 1e-4})
     assert two.trained(two.workers[0], 2)["state"] == "done"
@@ -71,15 +71,15 @@ def test_a_model_far_worse_than_a_guess_is_a_reason_from_0_8_on(two: Federation)
 def test_too_little_disk_for_the_rounds_files_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """test_memory.py provokes too little memory."""
     save_tiny_bert(tmp_path / "models/tiny")
-    network = build(spec("/models/tiny"), Root(tmp_path))
+    network = build(spec("/models/tiny"), SandboxRoot(tmp_path))
     parts = [
         network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows])
         for rows in (samples(24), samples(6, 100))
     ]
     wanted = Hyperparameters(batch_size=8, learning_rate=0.01, optimizer="adam")
     folder = tmp_path / "model" / "not" / "there"
-    assert declining.reason(network, Shard(*parts), wanted, folder) is None
+    assert declining.reason(network, EncodedShard(*parts), wanted, folder) is None
     monkeypatch.setattr(declining, "_FILES", 10**9)
-    found = declining.reason(network, Shard(*parts), wanted, folder)
+    found = declining.reason(network, EncodedShard(*parts), wanted, folder)
     assert found is not None
     assert "MiB on disk" in found

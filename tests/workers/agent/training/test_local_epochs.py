@@ -9,13 +9,13 @@ import pytest
 from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.network import Network, build
-from workers.agent.proof_of_learning.commitment import fault_of
+from workers.agent.proof_of_learning.commitment import commitment_fault
 from workers.agent.protocol.common import Autonomy
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError, StoppedError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 from workers.agent.training.local_epochs import LocalTrainingTask, Trained, train
 
@@ -24,30 +24,30 @@ TINY = spec("/models/tiny")
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> SandboxRoot:
     save_tiny_bert(tmp_path / "models/tiny")
-    return Root(tmp_path)
+    return SandboxRoot(tmp_path)
 
 
 @pytest.fixture
-def network(root: Root) -> Network:
+def network(root: SandboxRoot) -> Network:
     return build(TINY, root)
 
 
-def shard(network: Network, training: list[dict[str, str]], held_out: list[dict[str, str]]) -> Shard:
+def shard(network: Network, training: list[dict[str, str]], held_out: list[dict[str, str]]) -> EncodedShard:
     parts = [
         network.encoded([row["text"] for row in rows], [row["sentiment"] for row in rows]) for rows in (training, held_out)
     ]
-    return Shard(*parts)
+    return EncodedShard(*parts)
 
 
-def learnable(network: Network, count: int = 48) -> Shard:
+def learnable(network: Network, count: int = 48) -> EncodedShard:
     return shard(network, samples(count), samples(12, 1000))
 
 
 def trained(
     network: Network,
-    data: Shard,
+    data: EncodedShard,
     *,
     number: int = 1,
     level: float | None = None,
@@ -65,7 +65,7 @@ def digest(network: Network) -> str:
     return tensors.state_digest(tensors.state_of(network.model))
 
 
-def test_a_seed_repeats_a_round_bit_by_bit(root: Root) -> None:
+def test_a_seed_repeats_a_round_bit_by_bit(root: SandboxRoot) -> None:
     outcomes = []
     for seed, number in ((3, 1), (3, 1), (4, 1), (3, 2)):
         network = build(TINY, root)
@@ -93,7 +93,7 @@ def test_plain_gradient_descent_makes_the_loss_fall(network: Network) -> None:
     assert later.loss < first.loss
 
 
-def test_weight_decay_shrinks_the_weights(root: Root) -> None:
+def test_weight_decay_shrinks_the_weights(root: SandboxRoot) -> None:
     norms = []
     for decay in (0.0, 5.0):
         network = build(TINY, root)
@@ -130,7 +130,7 @@ def test_a_round_commits_to_four_states_and_to_the_model_that_it_ends_with(netwo
     assert found.commitment is not None
     assert len(found.commitment.segments) == len(found.commitment.losses) == 4
     assert found.commitment.steps == [3, 3, 3, 3]
-    assert fault_of(found.commitment, BASE, digest(network), base) is None
+    assert commitment_fault(found.commitment, BASE, digest(network), base) is None
     assert found.loss == pytest.approx(sum(found.commitment.losses[2:]) / 2, rel=0.05)
     assert trained(network, learnable(network)).commitment is None
 
@@ -138,7 +138,7 @@ def test_a_round_commits_to_four_states_and_to_the_model_that_it_ends_with(netwo
 def test_a_shard_of_one_batch_commits_as_well(network: Network) -> None:
     base = digest(network)
     found = trained(network, learnable(network, 6), commit=True)
-    assert fault_of(found.commitment, BASE, digest(network), base) is None
+    assert commitment_fault(found.commitment, BASE, digest(network), base) is None
 
 
 @pytest.mark.parametrize("level", [None, 0.0, 0.59])
@@ -176,7 +176,7 @@ def test_a_small_loss_that_wavers_is_no_divergence(network: Network) -> None:
     assert found.loss < 1
 
 
-def contradicting(network: Network) -> Shard:
+def contradicting(network: Network) -> EncodedShard:
     """The held-out samples contradict the training samples."""
     turned = [
         {**row, "sentiment": {"positive": "negative", "negative": "positive"}.get(row["sentiment"], "neutral")}
@@ -201,7 +201,7 @@ def test_below_0_8_a_node_trains_to_the_end(network: Network, level: float | Non
     assert parts[-1] == 1.0
 
 
-def test_two_trainings_at_once_do_not_disturb_each_other(root: Root) -> None:
+def test_two_trainings_at_once_do_not_disturb_each_other(root: SandboxRoot) -> None:
     alone = build(TINY, root)
     trained(alone, learnable(alone, 24))
     networks = [build(TINY, root) for _ in range(2)]

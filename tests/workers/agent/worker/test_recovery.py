@@ -21,9 +21,9 @@ from workers.agent.peers.tokens import Caller
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.common import ModelSpec, Peer
-from workers.agent.protocol.training import Hyperparameters, ReplicateModel, TrainingInit, TrainReport, TrainRound
+from workers.agent.protocol.training import Hyperparameters, InitTraining, ReplicateModel, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.app import Agent
 from workers.agent_client import AgentClient, AgentRefusedError
 
@@ -40,7 +40,7 @@ class Served:
         self.root = folder
         config = AgentConfig(node_id=folder.name, role=role, key=KEYS.key(folder.name))
         self._caller = Caller(role, folder.name)
-        app = Agent(config, Root(folder), Log(folder.name)).app()
+        app = Agent(config, SandboxRoot(folder), Log(folder.name)).app()
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -87,8 +87,8 @@ class Training:
         self.aggregator = Served(self._folder / f"aggregator-{number}", "aggregator")
         return self.aggregator.ask(lambda agent: agent.init_training(self._init(base))).digest
 
-    def _init(self, base: str | None) -> TrainingInit:
-        return TrainingInit(training_id=TRAINING, model=MODEL, base_digest=base, sources=[self.worker.peer])
+    def _init(self, base: str | None) -> InitTraining:
+        return InitTraining(training_id=TRAINING, model=MODEL, base_digest=base, sources=[self.worker.peer])
 
     def collect(self, number: int) -> AggregateReport:
         request = AggregateRound(

@@ -12,7 +12,7 @@ from tests.workers.agent.agents import (
 )
 from tests.workers.agent.texts import samples
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.training import TrainingInit
+from workers.agent.protocol.training import InitTraining
 
 
 def test_a_new_aggregator_takes_the_last_model_from_a_worker(two: Federation) -> None:
@@ -25,7 +25,7 @@ def test_a_new_aggregator_takes_the_last_model_from_a_worker(two: Federation) ->
         ready = second.call(
             "POST",
             "/trainings",
-            TrainingInit(
+            InitTraining(
                 training_id=TRAINING, model=MODEL, base_digest=digest, sources=[nowhere, two.workers[1].peer, worker.peer]
             ),
         )
@@ -35,7 +35,7 @@ def test_a_new_aggregator_takes_the_last_model_from_a_worker(two: Federation) ->
 
 
 def test_a_model_that_nobody_has_cannot_be_restored(two: Federation) -> None:
-    request = TrainingInit(training_id=TRAINING, model=MODEL, base_digest="0" * 64, sources=[two.workers[0].peer])
+    request = InitTraining(training_id=TRAINING, model=MODEL, base_digest="0" * 64, sources=[two.workers[0].peer])
     assert two.aggregator.call("POST", "/trainings", request, status=404)["code"] == "unknown_model"
 
 

@@ -32,14 +32,14 @@ from pathlib import Path
 from workers.agent.aggregator.consensus.plausible import too_far
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.consensus import Audit, AuditRecord, AuditResult
+from workers.agent.protocol.consensus import AuditRecord, AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.updates.validation import sound
+from workers.agent.updates.validation import read_sound_state
 
 _SHARE = 4
 _WITHIN_S = 120.0
@@ -145,7 +145,7 @@ class Auditor:
         )
 
     async def _ask(self, request: AggregateRound, update: AuditedUpdate, nonce: str) -> AuditResult:
-        question = Audit(
+        question = AuditSegment(
             training_id=request.training_id,
             round=request.round,
             segment=update.task.segment,
@@ -167,7 +167,7 @@ class Auditor:
             return _NOT_REPRODUCED
         node_id = update.worker.node_id
         folder = self._store.updates(request.training_id) / f"audit-{node_id}"
-        base = self._store.need(request.base_digest)
+        base = self._store.require(request.base_digest)
         files = {"base": base}
         if segment == 0:
             files["start"] = base
@@ -177,7 +177,7 @@ class Auditor:
             files[name] = folder / f"{name}.safetensors"
             folder.mkdir(parents=True, exist_ok=True)
             path = f"/trainings/{request.training_id}/rounds/{request.round}/evidence/{name}"
-            await self._peers.take(update.worker, path, files[name], _FETCH_S)
+            await self._peers.fetch_part(update.worker, path, files[name], _FETCH_S)
         return await asyncio.to_thread(_fault_of, request, update, frozen, answer, files)
 
 
@@ -191,11 +191,11 @@ def _fault_of(
     """Compare the evidence with the commitment. `files` are the base and the three states."""
     commitment, task = update.commitment, update.task
     base = tensors.read(files["base"])
-    start, middle, end = (sound(files[name], base) for name in _STATES)
+    start, middle, end = (read_sound_state(files[name], base) for name in _STATES)
     before = tensors.state_digest(base) if task.segment == 0 else commitment.segments[task.segment - 1]
     if (tensors.state_digest(start), tensors.state_digest(end)) != (before, commitment.segments[task.segment]):
         return _NOT_REPRODUCED
-    sampler = Sampler(base, frozen, request.base_digest, commitment.seed)
+    sampler = FingerprintSampler(base, frozen, request.base_digest, commitment.seed)
     if sampler.fingerprint(middle, answer.loss) != answer.fingerprints[task.step - 1]:
         return _NOT_REPRODUCED
     hyperparameters, rest = request.hyperparameters, update.steps - task.step

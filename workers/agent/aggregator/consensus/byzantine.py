@@ -21,7 +21,7 @@ import torch
 from workers.agent.storage.tensors import State
 from workers.agent.strategies.krum import ranked, squared_distances
 from workers.agent.strategies.median import median
-from workers.agent.strategies.registry import Rule
+from workers.agent.strategies.registry import CombineRule
 
 _FEWEST = 5
 _OUTLYING = 1.5
@@ -32,7 +32,7 @@ OUTLIER = "its update lies far from the others'"
 class Choice:
     """`rule` combines the updates at the indices `accepted`. `outliers` are rejected by name."""
 
-    rule: Rule
+    rule: CombineRule
     accepted: list[int]
     outliers: list[int]
 

@@ -21,7 +21,7 @@ import random
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from workers.agent.protocol.consensus import Effect, Scores, Vote
+from workers.agent.protocol.consensus import ScoreResult, UpdateEffect, Vote
 
 COMMITTEE = 3
 _MARGIN = 0.05
@@ -43,7 +43,7 @@ def committee(workers: Sequence[str], training_id: str, number: int) -> list[str
     return sorted(generator.sample(sorted(workers), min(COMMITTEE, len(workers))))
 
 
-def votes_of(scores: Scores) -> list[Vote]:
+def votes_of(scores: ScoreResult) -> list[Vote]:
     """Return one voter's votes. No worker votes on its own update."""
     candidates = {node_id: accuracy for node_id, accuracy in scores.candidates.items() if node_id != scores.node_id}
     if not candidates:
@@ -62,12 +62,12 @@ def votes_of(scores: Scores) -> list[Vote]:
     return votes
 
 
-def _clearly(effect: Effect | None, sign: int) -> bool:
+def _clearly(effect: UpdateEffect | None, sign: int) -> bool:
     """Return whether an update clearly gains (`sign` 1) or clearly loses (-1)."""
     return effect is not None and sign * effect.gain > _CLEAR * effect.error
 
 
-def _idle(effects: Mapping[str, Effect]) -> set[str]:
+def _idle(effects: Mapping[str, UpdateEffect]) -> set[str]:
     """Return the candidates that did not learn where the median candidate did.
 
     A single candidate cannot be compared, so it is never idle.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from workers.agent.protocol.consensus import AuditRecord, Vote
-from workers.agent.strategies.registry import Rule
+from workers.agent.strategies.registry import CombineRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,6 @@ class FilterResult:
     rejected: dict[str, str] = field(default_factory=dict)
     votes: list[Vote] = field(default_factory=list)
     audits: list[AuditRecord] = field(default_factory=list)
-    rule: Rule | None = None
+    rule: CombineRule | None = None
     notices: list[str] = field(default_factory=list)
     seconds: float | None = None

@@ -50,7 +50,7 @@ class UpdateFilter:
 def _by_distance(round_state: RoundState) -> FilterResult:
     started = time.perf_counter()
     names = sorted(round_state.held)
-    choice = byzantine.choose([tensors.OnDisk(round_state.held[node_id].path) for node_id in names])
+    choice = byzantine.choose([tensors.LazyState(round_state.held[node_id].path) for node_id in names])
     accepted = [names[index] for index in choice.accepted]
     reasons = {names[index]: byzantine.OUTLIER for index in choice.outliers}
     left_out = [node_id for node_id in names if node_id not in accepted and node_id not in reasons]

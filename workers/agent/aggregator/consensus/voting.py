@@ -6,7 +6,7 @@ from workers.agent.aggregator.consensus.committee import committee, votes_of
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import Peer
-from workers.agent.protocol.consensus import Score, Scores, Vote
+from workers.agent.protocol.consensus import ScoreResult, ScoreUpdates, Vote
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.long_poll import validated_copy
@@ -20,8 +20,8 @@ async def vote(round_state: RoundState, peer_client: PeerClient, log: Log) -> li
     peers = {peer.node_id: peer for peer in request.workers if peer.node_id in round_state.held}
     candidates = {node_id: update.path.stem for node_id, update in round_state.held.items()}
 
-    async def ask(voter: Peer) -> Scores:
-        question = Score(
+    async def ask(voter: Peer) -> ScoreResult:
+        question = ScoreUpdates(
             training_id=request.training_id,
             model=request.model,
             base_digest=request.base_digest,
@@ -29,13 +29,13 @@ async def vote(round_state: RoundState, peer_client: PeerClient, log: Log) -> li
             source=peer_client.introduce(request.self_peer, voter),
             dataset=request.dataset,
         )
-        return await peer_client.ask(voter, "/scores", question, Scores, within_s=_VOTE_WITHIN_S)
+        return await peer_client.ask(voter, "/scores", question, ScoreResult, within_s=_VOTE_WITHIN_S)
 
     voters = committee(list(peers), request.training_id, request.round)
     answers = await asyncio.gather(*(ask(peers[voter]) for voter in voters), return_exceptions=True)
     votes: list[Vote] = []
     for voter, answer in zip(voters, answers, strict=True):
-        if isinstance(answer, Scores):
+        if isinstance(answer, ScoreResult):
             votes += votes_of(validated_copy(answer, node_id=voter))
         elif isinstance(answer, AgentError):
             log("no_vote", node=voter, problem=answer.code)

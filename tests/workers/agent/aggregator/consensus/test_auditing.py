@@ -17,12 +17,12 @@ from starlette.responses import Response
 from tests.workers.agent.agents import TRAINING, Federation, LiveAgent, federation, global_model
 from tests.workers.agent.impostor import impostor, says
 from workers.agent.aggregator.consensus.auditing import draw
-from workers.agent.proof_of_learning.commitment import Chain
-from workers.agent.proof_of_learning.trace import Sampler, trace_of
-from workers.agent.protocol.consensus import Audit, AuditResult
+from workers.agent.proof_of_learning.commitment import CommitmentChain
+from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
+from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import Commitment, Hyperparameters, TrainReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 
 POL = "proof-of-learning"
 Answer = Callable[[Request], Awaitable[Response]]
@@ -34,7 +34,7 @@ def collect(agents: Federation, **fields: Any) -> None:
 
 def made_up(agents: Federation, node_id: str, states: list[dict[str, Any]], samples: int = 20) -> bytes:
     """Return an update that is the last of `states`. Its chain is valid, its steps are invented."""
-    chain = Chain(agents.base, "3/1")
+    chain = CommitmentChain(agents.base, "3/1")
     for state in states:
         chain.add(tensors.state_digest(state), 0.5, 4, trace_of(secrets.token_hex(32) for _ in range(4)))
     report = TrainReport(
@@ -94,7 +94,7 @@ def test_every_segment_can_be_walked_again_to_the_bit(one: Federation, wanted: d
     commitment = one.trained(worker)["commitment"]
     assert sum(commitment["steps"]) == -(-22 // wanted["batch_size"]) * wanted.get("local_epochs", 1)
     for segment, steps in enumerate(commitment["steps"]):
-        audit = Audit(training_id=TRAINING, round=1, segment=segment, steps=steps, step=1, nonce="n")
+        audit = AuditSegment(training_id=TRAINING, round=1, segment=segment, steps=steps, step=1, nonce="n")
         answer = AuditResult(**worker.call("POST", "/audits", audit))
         assert trace_of(answer.fingerprints) == commitment["traces"][segment]
         digests = {name: tensors.state_digest(evidence(worker, name)) for name in ("start", "end")}
@@ -102,7 +102,7 @@ def test_every_segment_can_be_walked_again_to_the_bit(one: Federation, wanted: d
         assert digests == {"start": before, "end": commitment["segments"][segment]}
         middle = evidence(worker, "middle")
         frozen = {name for name in middle if "embeddings" in name or "layer.0." in name} if freeze else set()
-        assert Sampler(middle, frozen, one.base, "3/1").fingerprint(middle, answer.loss) == answer.fingerprints[0]
+        assert FingerprintSampler(middle, frozen, one.base, "3/1").fingerprint(middle, answer.loss) == answer.fingerprints[0]
 
 
 def evidence(worker: LiveAgent, name: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def evidence(worker: LiveAgent, name: str) -> dict[str, Any]:
 
 def test_only_a_segment_of_the_round_in_hand_can_be_asked_for(one: Federation) -> None:
     worker = one.workers[0]
-    asked = Audit(training_id=TRAINING, round=1, segment=0, steps=1, step=1, nonce="n")
+    asked = AuditSegment(training_id=TRAINING, round=1, segment=0, steps=1, step=1, nonce="n")
     assert worker.call("POST", "/audits", asked, status=404)["code"] == "nothing_to_replay"
     one.round(consensus=POL)
     worker.call("POST", "/audits", asked)
@@ -127,7 +127,7 @@ def test_a_free_rider_that_only_echoes_its_digests_is_caught(one: Federation) ->
     async def echo(request: Request) -> Response:
         if request.url.path != "/audits":
             return Response("{}", 404)
-        audit = Audit.model_validate_json(await request.body())
+        audit = AuditSegment.model_validate_json(await request.body())
         said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=["f" * 64] * audit.steps, loss=0.5, seconds=0.1)
         return Response(said.model_dump_json())
 
@@ -141,13 +141,13 @@ def test_a_free_rider_that_has_no_states_to_show_is_caught(one: Federation) -> N
     """The attacker invented fingerprints and can repeat them, but a fingerprint needs a state."""
     prints = [[secrets.token_hex(32) for _ in range(4)] for _ in range(4)]
     states = [a_little_noise(one, times) for times in (1, 2, 3, 4)]
-    chain = Chain(one.base, "3/1")
+    chain = CommitmentChain(one.base, "3/1")
     for state, own in zip(states, prints, strict=True):
         chain.add(tensors.state_digest(state), 0.5, 4, trace_of(own))
 
     async def answer(request: Request) -> Response:
         if request.url.path == "/audits":
-            audit = Audit.model_validate_json(await request.body())
+            audit = AuditSegment.model_validate_json(await request.body())
             said = AuditResult(node_id="w9", nonce=audit.nonce, fingerprints=prints[audit.segment], loss=0.5, seconds=0.1)
             return Response(said.model_dump_json())
         return Response(safetensors.torch.save(states[0]))
@@ -222,7 +222,7 @@ def test_a_commitment_to_other_batches_is_refused_at_the_door(one: Federation) -
 
 
 def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps() -> None:
-    chain = Chain("b" * 64, "3/1")
+    chain = CommitmentChain("b" * 64, "3/1")
     for number, steps in enumerate((20, 1, 2, 5, 0)):
         chain.add(f"{number:064x}", 0.5, steps, "t")
     few, many = ({f"w{number}": chain.commitment for number in range(count)} for count in (1, 8))
@@ -241,7 +241,7 @@ def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps()
 def test_checkpoints_of_a_round_are_gone_when_the_next_one_begins(one: Federation) -> None:
     worker = one.workers[0]
     one.round(1, consensus=POL)
-    kept = Store(worker.root / "model").folder(TRAINING) / "replay"
+    kept = ModelStore(worker.root / "model").folder(TRAINING) / "replay"
     first = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.pt")}
     assert sorted(first) == ["0.pt", "1.pt", "2.pt"]
     one.round(2, consensus=POL)

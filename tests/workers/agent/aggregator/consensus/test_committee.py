@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.agent.aggregator.consensus.committee import COMMITTEE, IDLE, WORSE, committee, rejected, votes_of
-from workers.agent.protocol.consensus import Effect, Scores, Vote
+from workers.agent.protocol.consensus import ScoreResult, UpdateEffect, Vote
 
 WORKERS = [f"node_w{number}" for number in range(6)]
 
@@ -15,16 +15,16 @@ def scores(
     candidates: dict[str, float],
     samples: int = 128,
     base: float = 0.5,
-    effects: dict[str, Effect] | None = None,
-) -> Scores:
-    return Scores(node_id=voter, samples=samples, base=base, candidates=candidates, effects=effects or {})
+    effects: dict[str, UpdateEffect] | None = None,
+) -> ScoreResult:
+    return ScoreResult(node_id=voter, samples=samples, base=base, candidates=candidates, effects=effects or {})
 
 
-def effect(change: float, gain: float, error: float = 0.02) -> Effect:
-    return Effect(change=change, gain=gain, error=error)
+def effect(change: float, gain: float, error: float = 0.02) -> UpdateEffect:
+    return UpdateEffect(change=change, gain=gain, error=error)
 
 
-def refused(effects: dict[str, Effect]) -> list[str]:
+def refused(effects: dict[str, UpdateEffect]) -> list[str]:
     """Return the candidates that a voter refuses when all accuracies are the same."""
     votes = votes_of(scores("voter", dict.fromkeys(effects, 0.8), effects=effects))
     assert all(vote.reason == (None if vote.accept else IDLE) for vote in votes)

@@ -1,4 +1,7 @@
-"""Every architecture: builds the same twice, does not see padding, learns, and exports to what others can load."""
+"""All architectures.
+
+They build the same model twice, ignore padding, learn, and export to a usable folder.
+"""
 
 from pathlib import Path
 
@@ -7,18 +10,18 @@ import pytest
 import torch
 
 from tests.workers.agent.jobs import job
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.modeling.evaluate import score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import export, onnx_graph
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.training.local_epochs import train
 
 TEXTS = [f"the {noun} is {word} and {word}" for word in ("great", "lovely", "awful", "broken") for noun in "abcdefghij"]
@@ -31,16 +34,16 @@ def spec(architecture: str, model: str = "base") -> ModelSpec:
 
 @pytest.fixture(params=sorted(ARCHITECTURES))
 def network(request: pytest.FixtureRequest, tmp_path: Path) -> Network:
-    return build(spec(request.param), Root(tmp_path))
+    return build(spec(request.param), SandboxRoot(tmp_path))
 
 
 def test_the_same_spec_gives_the_same_weights(network: Network, tmp_path: Path) -> None:
-    again = build(network.spec, Root(tmp_path))
+    again = build(network.spec, SandboxRoot(tmp_path))
     assert tensors.state_digest(tensors.state_of(network.model)) == tensors.state_digest(tensors.state_of(again.model))
 
 
 def test_large_is_larger_than_base(network: Network, tmp_path: Path) -> None:
-    large = build(spec(network.spec.architecture, "large"), Root(tmp_path))
+    large = build(spec(network.spec.architecture, "large"), SandboxRoot(tmp_path))
     assert sum(p.numel() for p in large.model.parameters()) > 1.5 * sum(p.numel() for p in network.model.parameters())
 
 
@@ -54,10 +57,10 @@ def test_a_text_is_judged_alike_alone_and_beside_longer_ones(network: Network) -
 
 def test_it_learns(network: Network) -> None:
     data = network.encoded(TEXTS, LABELS)
-    before, _ = score(network, data)
+    before, _ = loss_and_accuracy(network, data)
     wanted = Hyperparameters(local_epochs=8, batch_size=8, learning_rate=3e-3, optimizer="adam")
-    train(network, Shard(data, data), job(wanted))
-    after, accuracy = score(network, data)
+    train(network, EncodedShard(data, data), job(wanted))
+    after, accuracy = loss_and_accuracy(network, data)
     assert after < before
     assert accuracy > 0.9
 
@@ -68,7 +71,7 @@ def test_its_onnx_graph_computes_the_same(network: Network, tmp_path: Path) -> N
             parameter.add_(torch.randn_like(parameter) * 0.05)
     onnx_graph.write(network, tmp_path / "model.onnx")
     data = network.encoded(TEXTS)
-    graph = onnx_graph.Graph(tmp_path / "model.onnx", threads=1)
+    graph = onnx_graph.OnnxGraph(tmp_path / "model.onnx", threads=1)
     for batch in (np.arange(1), np.arange(7), np.arange(40)):
         ids, mask = data.batch(batch)
         with torch.inference_mode():
@@ -82,12 +85,14 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    root = Root(tmp_path)
-    store = Store(root.models)
+    root = SandboxRoot(tmp_path)
+    store = ModelStore(root.models)
     with torch.no_grad():
         next(iter(network.model.parameters())).mul_(1.5)
     digest = store.save("train_x", tensors.state_of(network.model)).digest
-    export.export(root, store, ModelCache(root), Export(training_id="train_x", name="m", model=network.spec, digest=digest))
+    export.export(
+        root, store, ModelCache(root), ExportModel(training_id="train_x", name="m", model=network.spec, digest=digest)
+    )
     folder = root.exports / "m"
     loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
@@ -109,11 +114,11 @@ def test_its_export_loads_elsewhere_and_says_the_same(
 @pytest.mark.parametrize("architecture", ["rnn", "cnn"])
 def test_a_baseline_has_no_pretrained_weights(architecture: str, tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        build(spec(architecture, "/models/x"), Root(tmp_path))
+        build(spec(architecture, "/models/x"), SandboxRoot(tmp_path))
     assert caught.value.code == "model_unavailable"
 
 
 def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        build(spec("perceptron"), Root(tmp_path))
+        build(spec("perceptron"), SandboxRoot(tmp_path))
     assert caught.value.code == "architecture_unavailable"

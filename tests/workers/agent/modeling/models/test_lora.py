@@ -1,4 +1,7 @@
-"""Adapters: they begin as nothing, alone are trained, average exactly, and are added in where others load the model."""
+"""Adapters.
+
+They start without effect, only they are trained, they average exactly, and an export merges them.
+"""
 
 from pathlib import Path
 
@@ -7,19 +10,19 @@ import pytest
 import torch
 
 from tests.workers.agent.jobs import job
-from workers.agent.datasets.batches import Shard
+from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling import freezing
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.models import lora
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
-from workers.agent.protocol.exports import Export
+from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import export, onnx_graph
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import Store
+from workers.agent.storage.model_store import ModelStore
 from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.training.local_epochs import train
 
@@ -29,7 +32,7 @@ LABELS = ["positive" if "great" in text else "negative" for text in TEXTS]
 
 def network(architecture: str, rank: int, root: Path) -> Network:
     labels = ["negative", "positive"]
-    return build(ModelSpec(architecture=architecture, model="base", labels=labels, lora_rank=rank), Root(root))
+    return build(ModelSpec(architecture=architecture, model="base", labels=labels, lora_rank=rank), SandboxRoot(root))
 
 
 def logits(made: Network) -> torch.Tensor:
@@ -43,7 +46,9 @@ def test_only_adapters_and_head_are_trained(architecture: str, tmp_path: Path) -
     torch.testing.assert_close(logits(made), logits(plain))
     before = {name: tensor.clone() for name, tensor in tensors.state_of(made.model).items()}
     data = made.encoded(TEXTS, LABELS)
-    train(made, Shard(data, data), job(Hyperparameters(batch_size=4, learning_rate=1e-2, optimizer="adam", local_epochs=3)))
+    train(
+        made, EncodedShard(data, data), job(Hyperparameters(batch_size=4, learning_rate=1e-2, optimizer="adam", local_epochs=3))
+    )
     after = tensors.state_of(made.model)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == before.keys() - freezing.frozen_names(made.model, 0)
@@ -69,19 +74,21 @@ def test_the_mean_of_adapters_is_the_adapter_of_the_mean_model(tmp_path: Path) -
 def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    made, root = network("transformer", 4, tmp_path), Root(tmp_path)
+    made, root = network("transformer", 4, tmp_path), SandboxRoot(tmp_path)
     with torch.no_grad():
         for name, parameter in made.model.named_parameters():
             if name.endswith(".up"):
                 parameter.normal_(std=0.2)
-    expected, store = logits(made), Store(root.models)
+    expected, store = logits(made), ModelStore(root.models)
     digest = store.save("t", tensors.state_of(made.model)).digest
-    export.export(root, store, ModelCache(root), Export(training_id="t", name="m", model=made.spec, digest=digest, onnx=True))
+    export.export(
+        root, store, ModelCache(root), ExportModel(training_id="t", name="m", model=made.spec, digest=digest, onnx=True)
+    )
     ids, mask = made.encoded(TEXTS).batch(np.arange(len(TEXTS)))
     loaded = AutoModelForSequenceClassification.from_pretrained(root.exports / "m").eval()
     with torch.inference_mode():
         torch.testing.assert_close(loaded(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-5, rtol=1e-4)
-    graph = onnx_graph.Graph(root.exports / "m" / "model.onnx", threads=1)
+    graph = onnx_graph.OnnxGraph(root.exports / "m" / "model.onnx", threads=1)
     np.testing.assert_allclose(graph.run(ids.numpy(), mask.numpy()), expected.numpy(), atol=1e-4)
 
 

@@ -1,4 +1,7 @@
-"""Models that were trained before: from a folder in the sandbox, and `minilm` from its PyPI package where it is installed."""
+"""Pretrained models: from a folder in the sandbox, and `minilm`.
+
+`minilm` is tested where its PyPI package is installed.
+"""
 
 import importlib.util
 import socket
@@ -13,7 +16,7 @@ import torch
 from workers.agent.modeling.network import build
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "lamp"]
@@ -35,7 +38,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small BERT with three classes of other names, saved as anybody would."""
+    """Save a small BERT with three other classes."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
     target = tmp_path / "model" / "mine"
@@ -51,23 +54,23 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("no_network")
 def test_a_folder_in_the_sandbox_needs_no_network(folder: Path) -> None:
-    first, again = (build(spec("/model/mine"), Root(folder)) for _ in range(2))
+    first, again = (build(spec("/model/mine"), SandboxRoot(folder)) for _ in range(2))
     assert first.logits(*first.encoded(["good lamp"]).batch(np.arange(1))).shape == (1, 2), "a new head for our classes"
     assert tensors.state_digest(tensors.state_of(first.model)) == tensors.state_digest(tensors.state_of(again.model))
-    other = build(spec("/model/mine", seed=1), Root(folder))
+    other = build(spec("/model/mine", seed=1), SandboxRoot(folder))
     assert tensors.state_digest(tensors.state_of(first.model)) != tensors.state_digest(tensors.state_of(other.model))
 
 
 def test_a_model_of_another_architecture_is_refused(folder: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        build(spec("/model/mine", "gpt"), Root(folder))
+        build(spec("/model/mine", "gpt"), SandboxRoot(folder))
     assert caught.value.code == "wrong_architecture"
 
 
 def test_a_folder_outside_the_sandbox_is_refused(folder: Path) -> None:
     (folder / "out").symlink_to("/usr")
     with pytest.raises(AgentError) as caught:
-        build(spec("/out/lib"), Root(folder))
+        build(spec("/out/lib"), SandboxRoot(folder))
     assert caught.value.code == "path_not_allowed"
 
 
@@ -76,7 +79,7 @@ def test_a_folder_outside_the_sandbox_is_refused(folder: Path) -> None:
 def test_a_model_that_is_not_there_is_refused_soon(folder: Path, model: str) -> None:
     started = time.monotonic()
     with pytest.raises(AgentError) as caught:
-        build(spec(model), Root(folder))
+        build(spec(model), SandboxRoot(folder))
     assert caught.value.code == "model_unavailable"
     assert time.monotonic() - started < 10
 
@@ -87,14 +90,14 @@ def test_without_the_extra_minilm_is_refused_by_name(tmp_path: Path, monkeypatch
         importlib.util, "find_spec", lambda name, *rest: None if name.startswith("gt_all") else known(name, *rest)
     )
     with pytest.raises(AgentError, match="pretrained") as caught:
-        build(spec("minilm"), Root(tmp_path))
+        build(spec("minilm"), SandboxRoot(tmp_path))
     assert caught.value.code == "pretrained_missing"
 
 
 @minilm
 @pytest.mark.usefixtures("no_network")
 def test_minilm_is_loaded_from_its_package(tmp_path: Path) -> None:
-    network = build(spec("minilm"), Root(tmp_path))
+    network = build(spec("minilm"), SandboxRoot(tmp_path))
     config: Any = network.model.config
     assert config.num_hidden_layers == 6
     assert 22e6 < sum(parameter.numel() for parameter in network.model.parameters()) < 23e6

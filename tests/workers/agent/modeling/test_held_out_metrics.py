@@ -6,9 +6,9 @@ import torch
 
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
-from workers.agent.modeling.evaluate import probabilities, score
+from workers.agent.modeling.held_out_metrics import loss_and_accuracy, probabilities
 from workers.agent.modeling.network import Network, build
-from workers.agent.runtime.paths import Root
+from workers.agent.runtime.paths import SandboxRoot
 
 ROWS = samples(300)
 TEXTS = [row["text"] for row in ROWS]
@@ -17,7 +17,7 @@ TEXTS = [row["text"] for row in ROWS]
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
     save_tiny_bert(tmp_path / "models/tiny")
-    return build(spec("/models/tiny"), Root(tmp_path))
+    return build(spec("/models/tiny"), SandboxRoot(tmp_path))
 
 
 def test_probabilities_come_in_the_texts_order_however_they_are_batched(network: Network) -> None:
@@ -32,7 +32,7 @@ def test_probabilities_come_in_the_texts_order_however_they_are_batched(network:
 
 def test_a_score_is_the_mean_cross_entropy_and_the_share_that_is_right(network: Network) -> None:
     labels = [row["sentiment"] for row in ROWS]
-    loss, accuracy = score(network, network.encoded(TEXTS, labels))
+    loss, accuracy = loss_and_accuracy(network, network.encoded(TEXTS, labels))
     table = probabilities(network, network.encoded(TEXTS)).tolist()
     index = {label: place for place, label in enumerate(network.spec.labels)}
     truth = [index[label] for label in labels]
