@@ -56,7 +56,7 @@ def test_an_event_type_outside_the_catalogue_is_refused(database: Database) -> N
     with database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
     with pytest.raises(ValueError, match=r"cluster\.unknown"), database.unit_of_work() as uow:
-        events.emit(uow.session, cluster.id, "cluster.unknown", {})
+        events.emit(uow.session, cluster.id, EventType("cluster.unknown"), {})
 
 
 def test_a_second_active_training_is_refused_by_the_database(database: Database) -> None:
