@@ -40,6 +40,7 @@ class RoundState:
       `Publisher` (publishing.py) calls `add_to_mean` and `add_notice` after the last update.
       Both run in a thread, while `Aggregator` holds the lock and waits for that thread.
     - The consensus (consensus/) reads only.
+    - `report` and `secure` change through their own methods, which `Aggregator` also calls.
 
     An update is added to the mean when it arrives, or it waits in `held` under its node id.
     """
