@@ -73,7 +73,7 @@ def list_keys(session: Session, project: Project = None, operator: Operator = Fa
     from api.services import keys
 
     with unit_of_work() as (uow, _):
-        items = [{"project": name, **_shown(row)} for row, name in keys.everything(uow.session, project)]
+        items = [{"project": name, **_shown(row)} for row, name in keys.list_all(uow.session, project)]
     session.show({"items": items}, views.keys)
 
 
