@@ -1,4 +1,7 @@
-"""Proves on a real, empty Postgres that the migrations go up, match the models, go down, and go up again."""
+"""Check the migrations on a real, empty Postgres.
+
+They go up, match the tables of the code, go down, and go up again.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,7 @@
-"""Alembic's entry: the database's URL comes from FLOW_NEXUS_DATABASE_URL, or from a caller through `-x url=…`."""
+"""Run the migrations: Alembic's entry.
+
+The database's URL is the caller's `sqlalchemy.url`, or else FLOW_NEXUS_DATABASE_URL.
+"""
 
 import os
 

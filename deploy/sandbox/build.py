@@ -1,8 +1,11 @@
-"""Builds the sandbox templates at E2B (or another host of its protocol): `python deploy/sandbox/build.py`.
+"""Build the sandbox templates: `python deploy/sandbox/build.py`.
 
-Reads E2B_API_KEY, and E2B_DOMAIN or E2B_API_URL where it is not E2B's own cloud. What goes in: Python with the `agent`
-extra of pyproject.toml, node, tar, and the agent's code below /opt/flow-nexus. Both templates have the same content; the
-name tells the control plane which language `execute` takes.
+They are built at E2B, or at another host of its protocol. The script reads E2B_API_KEY. It reads
+E2B_DOMAIN or E2B_API_URL where the host is not E2B's own cloud.
+
+A template holds Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
+below /opt/flow-nexus. Both templates have the same content. The name tells the control plane which
+language `execute` takes.
 """
 
 import argparse
@@ -27,7 +30,10 @@ def agent_requirements() -> list[str]:
 
 
 def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
-    """`torch_index` is the URL of a package index with CPU builds of torch, which are a tenth of the size."""
+    """Return the template, with torch from the package index `torch_index` if that is given.
+
+    An index with CPU builds of torch makes the template much smaller: they are a tenth of the size.
+    """
     torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
     others = [requirement for requirement in agent_requirements() if requirement not in torch]
     index = f"--index-url '{torch_index}' " if torch_index else ""
