@@ -37,40 +37,41 @@ from api.runtime.transactions import UseCaseRunner
 from api.settings import Settings
 from api.store.database import Database, make_engine
 
-# A request makes a few statements, each with its own timeout; a database that is only slow must not be taken for a frozen one.
+# A use case has a few statements, each with its own timeout. A slow database must not count as a
+# frozen one.
 _STATEMENTS = 1.5
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the app. Connections are opened when it starts and closed when it ends."""
+    """Build the app. Its connections open when it starts and close when it ends."""
     registry = make_registry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(make_engine(settings), CeleryDispatcher(settings))
-        # Reached by name: the API depends on what a provider does, not on who does it.
+        # Imported by name: the API depends on the interface, not on an implementation.
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
         listening = asyncio.create_task(listener.run())
-        work = UseCaseRunner(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
-        collector = RowCollector(work, listener)
+        use_cases = UseCaseRunner(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
+        collector = RowCollector(use_cases, listener)
         registry.register(collector)
-        recorder, rates = AuditWriter(work), RateLimiter(settings)
-        recording = asyncio.create_task(recorder.run())
-        streams = anyio.CapacityLimiter(settings.max_streams)
-        app.state.flow_nexus = AppState(settings, work, listener, provider, streams, recorder, rates)
+        audit_writer, rate_limiter = AuditWriter(use_cases), RateLimiter(settings)
+        writing = asyncio.create_task(audit_writer.run())
+        stream_limiter = anyio.CapacityLimiter(settings.max_streams)
+        app.state.flow_nexus = AppState(settings, use_cases, listener, provider, stream_limiter, audit_writer, rate_limiter)
         try:
             yield
         finally:
-            for task in (listening, recording):
+            for task in (listening, writing):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            await recorder.aclose()
-            await rates.aclose()
+            await audit_writer.aclose()
+            await rate_limiter.aclose()
             await provider.aclose()
             registry.unregister(collector)
-            work.close()
+            use_cases.close()
             database.dispose()
 
     app = FastAPI(

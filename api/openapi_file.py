@@ -1,4 +1,4 @@
-"""Write openapi.json: `python -m api.openapi_file`. With `--check`, compare the file with what would be written."""
+"""Write openapi.json: `python -m api.openapi_file`. With `--check`, only compare the file."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ OPENAPI_JSON = Path(__file__).resolve().parent.parent / "openapi.json"
 
 
 def render() -> str:
-    """The document of an app with default settings; needs no database."""
+    """Return the document of an app with default settings. No database is needed."""
     settings = Settings(
         database_url="postgresql+psycopg://", redis_url="redis://", secret_key="0" * 32, models_dir=Path(), E2B_API_KEY=""
     )

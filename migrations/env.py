@@ -1,6 +1,6 @@
-"""Run the migrations: Alembic's entry.
+"""Alembic's entry point.
 
-The database's URL is the caller's `sqlalchemy.url`, or else FLOW_NEXUS_DATABASE_URL.
+The database's URL is `sqlalchemy.url` if a caller sets it, and else FLOW_NEXUS_DATABASE_URL.
 """
 
 import os
@@ -26,7 +26,7 @@ def run() -> None:
         return
     engine = create_engine(_url(), poolclass=NullPool, connect_args={"connect_timeout": 5})
     with engine.connect() as connection:
-        # Two processes that start together must not migrate together.
+        # Two processes that start at the same time must not migrate at the same time.
         connection.exec_driver_sql("SELECT pg_advisory_lock(726_174)")
         context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True)
         with context.begin_transaction():

@@ -1,4 +1,7 @@
-"""One agent over HTTP. Every call has a timeout; a lost agent is an error, never a hang."""
+"""The control plane's HTTP client of one agent.
+
+Every call has a timeout. A call to a lost agent fails and never hangs.
+"""
 
 import asyncio
 import hmac
@@ -30,7 +33,7 @@ from workers.agent.protocol.training import (
 )
 
 _CONNECT_S = 5.0
-# What a long poll may take beyond the wait that was asked for.
+# How much longer than its wait a long poll may take.
 _REPORT_GRACE_S = 10.0
 T = TypeVar("T", bound=BaseModel)
 
@@ -40,11 +43,14 @@ class AgentCallError(Exception):
 
 
 class AgentUnreachableError(AgentCallError):
-    """No answer from the agent: it is dead, its sandbox is gone, or the way there is cut."""
+    """The agent does not answer.
+
+    It is dead, its sandbox is gone, or the connection is broken.
+    """
 
 
 class AgentRefusedError(AgentCallError):
-    """The agent answered with an error of its own."""
+    """The agent answered with an error. `code` and `message` are from the agent."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
@@ -53,30 +59,42 @@ class AgentRefusedError(AgentCallError):
 
 
 class ClusterKeys:
-    """The keys of a cluster's agents, derived from the deployment's secret so that they are stored nowhere."""
+    """The keys of a cluster's agents.
+
+    They are derived from the deployment's secret, so that they are stored nowhere.
+    """
 
     def __init__(self, secret: SecretStr, cluster_id: str) -> None:
         self._secret = b"agent-key:" + secret.get_secret_value().encode()
         self._cluster_id = cluster_id
 
     def key(self, node_id: str) -> str:
+        """Return the key of an agent."""
         return hmac.digest(self._secret, f"{self._cluster_id}/{node_id}".encode(), "sha256").hex()
 
     def token_at(self, node_id: str, caller: Caller = CONTROL_PLANE) -> str:
+        """Return the caller's token at an agent."""
         return issue(self.key(node_id), caller)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Read once: the certificate authorities take about 20 ms, and every step makes a client for each agent."""
+    """Return the TLS settings, created once.
+
+    Reading the certificate authorities takes about 20 ms, and every step creates a client for each
+    agent.
+    """
     return httpx.create_ssl_context()
 
 
 class AgentClient:
-    """Async client of one agent; use it as a context manager. Peers that a message names get the agent's passes at them."""
+    """Async client of one agent; use it as a context manager.
+
+    Each peer in a message gets the agent's token at that peer.
+    """
 
     def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
-        """`agent` as its peers shall know it."""
+        """`agent` is the caller that the agent's peers will see."""
         self.node_id = agent.node_id
         self._token_at = partial(keys.token_at, caller=agent)
         self._client = httpx.AsyncClient(
@@ -90,7 +108,7 @@ class AgentClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._client.aclose()
 
@@ -152,7 +170,7 @@ class AgentClient:
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30
     ) -> T:
         try:
-            # The client's timeout is between two bytes: an agent that trickles would hold the caller for ever.
+            # The client's timeout counts between two bytes. A slow agent could block for ever.
             async with asyncio.timeout(timeout_s):
                 response = await self._client.request(
                     method,
@@ -167,7 +185,7 @@ class AgentClient:
             try:
                 return answer.model_validate_json(response.content)
             except ValidationError:
-                # Not its cause: that quotes the answer, and whoever logs it would log texts.
+                # Without the cause: it quotes the answer, and a log of it would contain texts.
                 raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
         raise self._failure(response)
 
@@ -178,5 +196,5 @@ class AgentClient:
             body = None
         if isinstance(body, dict) and isinstance(body.get("code"), str) and isinstance(body.get("message"), str):
             return AgentRefusedError(body["code"], body["message"])
-        # Not an agent's words (a provider's codes are numbers): the way to it is broken.
+        # The answer is not from an agent (the codes of a provider are numbers): it is unreachable.
         return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")

@@ -1,4 +1,4 @@
-"""The Celery app is transport only. The work is described in rows; a message names the row to read."""
+"""The Celery app. It is transport only: rows describe the work, and a message names a row."""
 
 from celery import Celery
 from celery.signals import worker_shutting_down

@@ -1,4 +1,4 @@
-"""What can go wrong in a use case, in words a client may read. The HTTP layer turns each into problem+json."""
+"""Errors of use cases, with messages for clients. The HTTP layer turns each into problem+json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,18 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field: a JSON pointer into the request body and what is wrong with it."""
+    """One wrong field: a JSON pointer into the request body and a message."""
 
     pointer: str
     message: str
 
 
 class DomainError(Exception):
-    """Base of all refusals. `status` is the HTTP status, `code` the stable machine word, the message the detail, `members`
-    what a problem of this kind says besides."""
+    """Base of all refusals.
+
+    `status` is the HTTP status. `code` is stable and meant for programs. `detail` is the message.
+    `members` are further fields of the problem document.
+    """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -50,7 +53,7 @@ class ForbiddenError(DomainError):
 
 
 class QuotaExceededError(ForbiddenError):
-    """A project would use more than it may. `used` is what it uses now, `asked` what would come on top."""
+    """A project would exceed a quota. `used` is its use now; `asked` is the additional amount."""
 
     title = "Quota exceeded"
 
@@ -88,13 +91,8 @@ class RateLimitedError(DomainError):
     title = "Too many requests"
 
 
-class UnsupportedError(DomainError):
-    status = 501
-    title = "Not implemented"
-
-
 class UpstreamError(DomainError):
-    """A sandbox or its provider failed; our own state is intact."""
+    """A sandbox or its provider failed. The state of the control plane is intact."""
 
     status = 502
     title = "Sandbox provider failed"

@@ -1,4 +1,4 @@
-"""Identifiers: a readable prefix and a random part (a-z, 0-9) that cannot be guessed within a project's lifetime."""
+"""Identifiers: a readable prefix and a random part (a-z, 0-9), too long to guess."""
 
 import secrets
 import string
@@ -29,7 +29,10 @@ def cluster_id() -> str:
 
 
 def node_id(role: str, ordinal: int) -> str:
-    """`ordinal` counts the cluster's nodes of this role from 1; an aggregator carries none, as there is one."""
+    """Return a node's id. `ordinal` counts the nodes of this role in the cluster from 1.
+
+    The id of an aggregator has no ordinal, because a cluster has one aggregator.
+    """
     mark = _NODE_MARK[role]
     return f"node_{mark}{'' if role == 'aggregator' else ordinal}_{random_part()}"
 

@@ -9,7 +9,11 @@ _GLOB = frozenset("*?[")
 
 
 def check_path(path: str, pointer: str, *, glob: bool = False) -> str:
-    """Return an absolute, plain path, or raise InvalidError naming `pointer`. `glob` allows `*`, `?` and `[…]`."""
+    """Return the normalized absolute path. `glob` allows `*`, `?` and `[…]`.
+
+    Raises:
+        InvalidError: the path is not allowed. The error names `pointer`.
+    """
     problem = None
     if not path or len(path) > MAX_PATH:
         problem = f"a path has 1 to {MAX_PATH} characters"

@@ -1,4 +1,4 @@
-"""How far a training is: epochs, time left and convergence, all from measured rounds."""
+"""Progress of a training: epochs, time left and convergence, all from measured rounds."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,15 +13,21 @@ def total_rounds(total_epochs: int, local_epochs: int) -> int:
 
 
 def epochs_of_round(number: int, total_epochs: int, local_epochs: int) -> int:
-    """Local epochs that round `number` (from 1) trains: `local_epochs`, less in a last round that would overshoot."""
+    """Return the local epochs of round `number` (from 1).
+
+    These are `local_epochs`, or fewer in the last round when the total would be exceeded.
+    """
     return min(local_epochs, total_epochs - (number - 1) * local_epochs)
 
 
 def learning_rate(initial: float, number: int, rounds: int, schedule: str) -> float:
-    """The rate of round `number` (from 1): `constant`, or `cosine`, which falls from `initial` to near 0 in the last round.
+    """Return the learning rate of round `number` (from 1).
 
-    FedAvg with a constant rate stalls near the optimum, with a falling one it converges: Li et al., "On the Convergence of
-    FedAvg on Non-IID Data", ICLR 2020, arXiv:1907.02189. Cosine: Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983.
+    The schedule is `constant`, or `cosine`: from `initial` to near 0 in the last round. FedAvg with
+    a constant rate stalls near the optimum. With a falling rate it converges.
+
+    Sources: Li et al., "On the Convergence of FedAvg on Non-IID Data", ICLR 2020, arXiv:1907.02189.
+    Cosine: Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983.
     """
     if schedule == "constant":
         return initial
@@ -29,12 +35,15 @@ def learning_rate(initial: float, number: int, rounds: int, schedule: str) -> fl
 
 
 def epoch(completed_rounds: int, total_epochs: int, local_epochs: int) -> int:
-    """Completed rounds times local epochs, never more than `total_epochs`."""
+    """Return completed rounds times local epochs, at most `total_epochs`."""
     return min(completed_rounds * local_epochs, total_epochs)
 
 
 def remaining_seconds(recent_round_seconds: Sequence[float], rounds_left: int) -> float | None:
-    """Rounds left times the mean of the last five rounds' seconds; None before a round is done."""
+    """Return rounds left times the mean seconds of the last five rounds.
+
+    None before the first round is done.
+    """
     if rounds_left <= 0:
         return 0.0
     if not recent_round_seconds:
@@ -43,10 +52,10 @@ def remaining_seconds(recent_round_seconds: Sequence[float], rounds_left: int) -
 
 
 def convergence_rate(losses: Sequence[float]) -> float | None:
-    """1 minus the last round's fall in loss as a share of the largest fall between two rounds, clipped to 0..1.
+    """Return 1 - (last fall of the loss) / (largest fall between two rounds), clipped to 0..1.
 
-    0 = falling as fast as ever, 1 = the loss has stopped falling (or rises). None until three rounds are known, as one
-    fall has nothing to be compared with.
+    0: the loss falls as fast as ever. 1: the loss does not fall any more. None before the third
+    round, because a single fall cannot be compared.
     """
     if len(losses) < 3:
         return None
@@ -58,21 +67,24 @@ def convergence_rate(losses: Sequence[float]) -> float | None:
 
 
 def compression_ratio(bytes_received: int | None, updates: int, parameters: int | None) -> float | None:
-    """Bytes that came over bytes that as many whole fp32 models would be; None before an update has come."""
+    """Return received bytes divided by the bytes of as many whole fp32 models.
+
+    None before the first update.
+    """
     if not bytes_received or not updates or not parameters:
         return None
     return bytes_received / (updates * parameters * 4)
 
 
 def weighted_mean(pairs: Sequence[tuple[float | None, int | None]]) -> float | None:
-    """Mean of values weighted by sample counts; None where nothing was measured."""
+    """Return the mean of the values, weighted by sample counts. None without a measured value."""
     known = [(value, weight) for value, weight in pairs if value is not None and weight]
     weight_sum = sum(weight for _, weight in known)
     return sum(value * weight for value, weight in known) / weight_sum if weight_sum else None
 
 
 def clock(seconds: float | None) -> str | None:
-    """Seconds as people read them: `45s`, `8m 30s`, `2h 5m`."""
+    """Return seconds as text: `45s`, `8m 30s`, `2h 5m`."""
     if seconds is None:
         return None
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""What looks wrong in a training, from the figures of its rounds, and what to do about it, in words."""
+"""Red flags: find problems of a training in the figures of its rounds, and suggest what to do."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,14 @@ from typing import Final
 
 from api.domain.records import Record
 
-# A modified z-score above this is an outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), ...
+# A modified z-score above this is an outlier.
+# Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993.
 _OUTLIER: Final = 3.5
-# ... whose scale makes the median absolute deviation that of a normal distribution's standard deviation.
+# Scales the median absolute deviation to the standard deviation of a normal distribution.
 _MAD_OF_NORMAL: Final = 0.6745
 _FEWEST_WORKERS: Final = 3
-# Workers that agree closely make a tiny deviation: what lies nearer than this share of the median is no outlier.
+# Losses that agree closely have a tiny deviation. A loss nearer than this share of the median is
+# no outlier.
 _FAR: Final = 0.2
 _RISES: Final = 3
 _RISEN: Final = 1.2
@@ -22,12 +24,14 @@ STAGNANT_ROUNDS: Final = 5
 _REPEATED: Final = 2
 COMES_BACK: Final = ("returning", "provisioning")
 WINDOW: Final = 10
-"""How many of the newest rounds the workers' figures are looked at."""
+"""The number of newest rounds whose worker figures are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRound:
-    """One worker in one round: its state there, its training loss (None where it has none) and why it was refused or lost."""
+    """One worker in one round: its state, its training loss (None without one) and the reason of
+    the state.
+    """
 
     state: str
     loss: float | None
@@ -36,7 +40,7 @@ class WorkerRound:
 
 @dataclass(frozen=True, slots=True)
 class RoundFacts:
-    """A round by its number. `loss` is that of the global model's training, None until the round is done."""
+    """One round. `loss` is the global training loss, None until the round is done."""
 
     number: int
     loss: float | None
@@ -45,7 +49,10 @@ class RoundFacts:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """`node_id` is None where it is about the whole training, `round` the newest that shows it (None before the first)."""
+    """One red flag. `node_id` is None for a flag of the whole training.
+
+    `round` is the newest round that shows the problem, None before the first round.
+    """
 
     code: str
     message: str
@@ -68,10 +75,11 @@ class RaisedFlag(Record):
 def find(
     losses: Sequence[tuple[int, float | None]], rounds: Sequence[RoundFacts], away: Mapping[str, str], learning_rate: float
 ) -> list[Flag]:
-    """All flags that are up now, by code and node.
+    """Return all current flags, sorted by code and node.
 
-    `losses` are the completed rounds' (number, global loss), oldest first; `rounds` the newest rounds with their workers, the
-    one in hand included; `away` says of the training's nodes that do not run and were not removed what became of them.
+    `losses` are (number, global loss) of the completed rounds, the oldest first. `rounds` are the
+    newest rounds with their workers, including the current round. `away` maps each node that does
+    not run and was not removed to its status.
     """
     flags = [*_lost(rounds, away), *_refused(rounds), *_divergent(rounds)]
     flags += [flag for flag in (_rising(losses, learning_rate), _stagnant(losses)) if flag is not None]
@@ -79,10 +87,13 @@ def find(
 
 
 def outliers(losses: Mapping[str, float]) -> dict[str, float]:
-    """The losses that lie far from the others', by node.
+    """Return the losses that are far from the others, by node.
 
-    Far: the modified z-score 0.6745 |x - median| / MAD is above 3.5, and |x - median| above a fifth of the median. MAD is the
-    median absolute deviation, so that one bad worker cannot hide itself. Fewer than three workers have no majority.
+    A loss x is far when two conditions hold. The modified z-score 0.6745 |x - median| / MAD is
+    above 3.5. And |x - median| is above a fifth of the median.
+
+    MAD is the median absolute deviation. With it, one bad worker cannot hide itself. Fewer than
+    three workers have no majority, so none of them is far.
     """
     if len(losses) < _FEWEST_WORKERS:
         return {}
@@ -96,7 +107,9 @@ def outliers(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _divergent(rounds: Sequence[RoundFacts]) -> list[Flag]:
-    """Workers whose loss was far off, on the same side, in each of the last two completed rounds."""
+    """Flag workers whose loss was far off, on the same side, in both of the last two completed
+    rounds.
+    """
     done = [facts for facts in rounds if facts.loss is not None][-_REPEATED:]
     if len(done) < _REPEATED:
         return []
@@ -110,9 +123,9 @@ def _divergent(rounds: Sequence[RoundFacts]) -> list[Flag]:
         if sooner is None or (sooner > median(figures[0].values())) != above:
             continue
         if above:
-            suggestion = f"Look at the data of {node_id}: its labels, language and size. If it is right, try strategy fedprox."
+            suggestion = f"Check the data of {node_id}: its labels, language and size. If it is right, try strategy fedprox."
         else:
-            suggestion = f"Look whether the shard of {node_id} is tiny, repeats a few texts, or has one label only."
+            suggestion = f"Check whether the shard of {node_id} is tiny, repeats a few texts, or has only one label."
         side = "above" if above else "below"
         message = f"The loss of {node_id} is {loss:.4g}, far {side} the workers' median of {middle:.4g}."
         flags.append(Flag("divergent_worker", message, suggestion, node_id, done[-1].number))
@@ -128,7 +141,10 @@ def _losses(facts: RoundFacts) -> dict[str, float]:
 
 
 def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float) -> Flag | None:
-    """The global loss rose in each of the last three rounds, to a fifth above its lowest; or is no number any more."""
+    """Flag a diverging global loss.
+
+    It rose in each of the last three rounds, to a fifth above its lowest, or it is not finite.
+    """
     known = [(number, loss) for number, loss in losses if loss is not None]
     if not known:
         return None
@@ -144,9 +160,9 @@ def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float) ->
 
 
 def _stagnant(losses: Sequence[tuple[int, float | None]]) -> Flag | None:
-    """No better global loss in the last five rounds than before them, beyond noise.
+    """Flag five rounds in which the global loss did not become better than before, beyond noise.
 
-    Noise is the median of the changes between those rounds, without their signs: what the loss goes up and down by anyway.
+    Noise is the median of the absolute changes between those rounds.
     """
     known = [(number, loss) for number, loss in losses if loss is not None and math.isfinite(loss)]
     if len(known) <= STAGNANT_ROUNDS:
@@ -165,37 +181,40 @@ def _lost(rounds: Sequence[RoundFacts], away: Mapping[str, str]) -> list[Flag]:
     number = rounds[-1].number if rounds else None
     flags = []
     for node_id, status in away.items():
-        message = f"{node_id} is {status}; the rounds go on without it."
+        message = f"{node_id} is {status}; the rounds continue without it."
         suggestion = f"Redeploy node {node_id} (POST /v1/nodes/{node_id}/redeploy) and upload its shard again."
         if status in COMES_BACK:
             message = f"{node_id} does not answer."
-            suggestion = "Nothing yet: it is being brought back."
+            suggestion = "Do nothing yet: the control plane is restarting it."
         flags.append(Flag("node_lost", message, suggestion, node_id, number))
     for node_id, worker in (rounds[-1].workers if rounds else {}).items():
         if worker.state == "failed" and node_id not in away:
             message = f"{node_id} could not train: {worker.reason or 'no reason given'}."
-            suggestion = f"Look at the logs of node {node_id}; a smaller batch_size needs less memory."
+            suggestion = f"Check the logs of node {node_id}; a smaller batch_size needs less memory."
             flags.append(Flag("node_failed", message, suggestion, node_id, number))
     return flags
 
 
 def _refused(rounds: Sequence[RoundFacts]) -> list[Flag]:
-    """Nodes whose last updates were all refused: at once where they held no numbers, else from the second on."""
+    """Flag nodes whose newest updates were all refused.
+
+    An update with NaN or infinity is flagged at once. Others are flagged from the second one on.
+    """
     flags = []
     for node_id in {node_id for facts in rounds for node_id in facts.workers}:
-        taken = [
+        results = [
             (facts.number, facts.workers[node_id])
             for facts in rounds
             if node_id in facts.workers and facts.workers[node_id].state not in ("training", "not_sampled")
         ]
         count = 0
-        for _, worker in reversed(taken):
+        for _, worker in reversed(results):
             if worker.state != "rejected":
                 break
             count += 1
         if not count:
             continue
-        number, last = taken[-1]
+        number, last = results[-1]
         reason = last.reason or "no reason given"
         if "NaN" in reason or "infinity" in reason:
             suggestion = (
@@ -207,7 +226,7 @@ def _refused(rounds: Sequence[RoundFacts]) -> list[Flag]:
         elif count >= _REPEATED:
             message = f"The last {count} updates of {node_id} were refused: {reason}."
             suggestion = (
-                f"Look at the data of {node_id}; if you do not trust the node, remove it or use a robust strategy (median)."
+                f"Check the data of {node_id}; if you do not trust the node, remove it or use a robust strategy (median)."
             )
             flags.append(Flag("updates_rejected", message, suggestion, node_id, number))
     return flags

@@ -1,4 +1,4 @@
-"""What the control plane asks of a sandbox provider, whoever provides the sandboxes."""
+"""The interface of a sandbox provider, with the types of its arguments and results."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,27 +16,27 @@ class SandboxError(Exception):
 
 
 class SandboxNotFoundError(SandboxError):
-    """The provider has no live sandbox of that id."""
+    """The provider has no live sandbox with that id."""
 
 
 class SandboxFileNotFoundError(SandboxError):
-    """The sandbox has nothing at that path."""
+    """The sandbox has no file or folder at that path."""
 
 
 class SandboxPathError(SandboxError):
-    """The path is not usable: it escapes the sandbox, or a file stands where a folder is needed."""
+    """The path is not usable: it leaves the sandbox, or a file is where a folder is needed."""
 
 
 class SandboxUnavailableError(SandboxError):
-    """The provider could not be reached in time; trying again may help."""
+    """The provider could not be reached in time. A retry may help."""
 
 
 class SandboxUnsupportedError(SandboxError):
-    """This provider or this template cannot do that (node is not installed, say)."""
+    """This provider or this template cannot do that. For example, node is not installed."""
 
 
 class SandboxFullError(SandboxError):
-    """The sandbox has no room left for what was written."""
+    """The sandbox's disk is full."""
 
 
 class NodeResources(Record):
@@ -49,7 +49,7 @@ class NodeResources(Record):
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What to start. `key` makes creation idempotent (letters, digits and hyphens)."""
+    """The sandbox to start. `key` makes the creation idempotent (letters, digits and hyphens)."""
 
     key: str
     template: str
@@ -59,7 +59,7 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True)
 class SandboxInfo:
-    """A sandbox as its provider describes it. Memory in MiB; None where the provider does not say."""
+    """A sandbox as its provider describes it. Memory in MiB. None: the provider does not know."""
 
     sandbox_id: str
     template: str
@@ -73,7 +73,7 @@ class SandboxInfo:
 
 @dataclass(frozen=True, slots=True)
 class SandboxMetrics:
-    """One measurement of a running sandbox; None where the provider cannot measure it."""
+    """One measurement of a running sandbox. None: the provider cannot measure it."""
 
     time: datetime
     cpu_count: int | None
@@ -86,8 +86,11 @@ class SandboxMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How to reach a port of a sandbox over HTTP: base URL, headers that route and open the way, and a Unix socket when the
-    caller has no TCP route to the URL."""
+    """The HTTP address of a port of a sandbox.
+
+    `url` is the base URL. `headers` route and authorize the request. `uds` is a Unix socket for a
+    caller without a TCP route to the URL.
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +99,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file written into a sandbox; `size` in bytes, `sha256` in hex, measured on the bytes that were sent."""
+    """A file written into a sandbox.
+
+    `size` (bytes) and `sha256` (hex) are those of the sent bytes.
+    """
 
     path: str
     size: int
@@ -105,7 +111,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Bytes out of a sandbox. `size` is None when it is not known before the stream ends."""
+    """A download from a sandbox. `size` is None when it is not known before the stream ends."""
 
     chunks: AsyncIterator[bytes]
     filename: str
@@ -115,7 +121,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """A finished command. `limit` names the limit that ended it, if one did."""
+    """The result of a command. `limit` names the limit that ended the command, if any."""
 
     stdout: str
     stderr: str
@@ -126,7 +132,10 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimitHit:
-    """A limit that the sandbox ran into: memory, processes, disk, files, timeout or output, how often, first and last."""
+    """A limit that the sandbox reached, how often, and when first and last.
+
+    `limit` is memory, processes, disk, files, timeout or output.
+    """
 
     limit: str
     count: int
@@ -143,7 +152,10 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """`isolation` names the mechanism; `warning` is set when it is weaker than it should be."""
+    """The provider's state.
+
+    `isolation` names the mechanism; `warning` is set when it is too weak.
+    """
 
     ok: bool
     kind: str
@@ -152,7 +164,10 @@ class ProviderStatus:
 
 
 class SandboxProvider(Protocol):
-    """Every method has its own timeout and raises `SandboxError` or a subclass. Paths are absolute inside the sandbox."""
+    """Every method has its own timeout and raises `SandboxError` or a subclass.
+
+    Paths are absolute inside the sandbox.
+    """
 
     async def create(self, spec: SandboxSpec) -> SandboxInfo: ...
     async def get(self, sandbox_id: str) -> SandboxInfo: ...

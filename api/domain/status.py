@@ -1,4 +1,7 @@
-"""The states of every noun and the table of legal moves between them. Nothing else decides what may follow what."""
+"""The statuses of each kind of row and the legal moves between them.
+
+No other module decides this.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -73,9 +76,17 @@ SETTLED: Final[Mapping[str, frozenset[str]]] = {
 
 
 class IllegalMoveError(Exception):
-    """A state change that the table does not know: a bug or a lost race, never a client's fault."""
+    """A status change that the table does not allow.
+
+    A bug or a lost race causes it, never a client.
+    """
 
 
 def check_move(moves: Mapping[str, frozenset[str]], noun: str, old: str, new: str) -> None:
+    """Check a status change against the table.
+
+    Raises:
+        IllegalMoveError: the table does not allow it.
+    """
     if new not in moves[old]:
         raise IllegalMoveError(f"a {noun} cannot go from {old} to {new}")

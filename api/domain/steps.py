@@ -1,4 +1,4 @@
-"""The names of the background tasks: each stands here once, for whoever enqueues and whoever runs it."""
+"""The names of the background tasks."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Which nodes talk to which, for each topology: pure functions from ordered worker ids to edges."""
+"""Topologies: which nodes exchange data. Pure functions from ordered worker ids to edges."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from api.domain.consensus import judges
 from api.domain.strategies import needs_single_updates
 
 Topology = Literal["mesh", "ring", "star", "hierarchical"]
-TOPOLOGIES: tuple[Topology, ...] = ("mesh", "ring", "star", "hierarchical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,10 @@ class Edge:
 
 
 def groups(workers: Sequence[str]) -> list[list[str]]:
-    """Split workers into about sqrt(n) groups of nearly equal size; the first of each group is its head."""
+    """Split n workers into about sqrt(n) groups of nearly equal size.
+
+    The first of each group is its head.
+    """
     if not workers:
         return []
     count = max(1, isqrt(len(workers)))
@@ -31,49 +33,57 @@ def groups(workers: Sequence[str]) -> list[list[str]]:
 def data_path(
     topology: str, workers: int, consensus: str, strategy: str, *, partial: bool = False, secure: bool = False
 ) -> tuple[str, str | None]:
-    """Which way a round's updates go, and why it is not the topology's own where it is a star instead.
+    """Return the data path of a round's updates. A fallback to `star` has its reason.
 
-    A mean can be made on the way; a strategy or a consensus that looks at every update by itself needs them all in one place.
-    `partial`: updates are compressed or leave frozen layers out, which is made whole again where they are collected. `secure`:
-    updates are masked for the one who adds them up.
+    A mean can be computed on the way between workers. A strategy or a consensus that needs each
+    single update needs all of them at the aggregator.
+
+    `partial`: updates are compressed or lack frozen layers. The aggregator completes them.
+    `secure`: updates are masked for the aggregator, which adds them up.
     """
     if topology == "star":
         return "star", None
     if judges(consensus):
-        return "star", f"the consensus {consensus!r} judges every update by itself"
+        return "star", f"the consensus {consensus!r} checks every single update"
     if needs_single_updates(strategy):
-        return "star", f"the strategy {strategy!r} looks at every update by itself"
+        return "star", f"the strategy {strategy!r} needs every single update"
     if consensus == "gossip":
-        return ("gossip", None) if workers > 1 else ("star", "one worker has nobody to exchange with")
+        return ("gossip", None) if workers > 1 else ("star", "a single worker has no peer")
     if secure:
-        return "star", "secure aggregation: masked updates are added up at the aggregator"
+        return "star", "secure aggregation: the aggregator adds up masked updates"
     if partial:
-        return "star", "only a part of each model travels"
+        return "star", "only a part of each model is sent"
     if workers < 2:
-        return "star", "one worker has nobody to exchange with"
+        return "star", "a single worker has no peer"
     return topology, None
 
 
 def matching(topology: Topology, workers: Sequence[str], seed: int, number: int) -> list[list[str]]:
-    """Which workers meet in round `number`: pairs along the topology's edges, drawn by the seed until no edge has both its ends
-    free; who is left over stands alone. Every worker is in exactly one group."""
-    drawn = edges(topology, workers, None)
-    random.Random(f"{seed}/{number}").shuffle(drawn)  # noqa: S311 - a draw that every look at the round repeats, no secret
-    found: list[list[str]] = []
+    """Return the groups of workers that exchange models in round `number`.
+
+    The seed draws pairs along the topology's edges, until no edge has two free ends. Each worker
+    that is left over is a group of one. Every worker is in exactly one group.
+    """
+    shuffled = edges(topology, workers, None)
+    random.Random(f"{seed}/{number}").shuffle(shuffled)  # noqa: S311 - every call must repeat the draw; it is no secret
+    pairs: list[list[str]] = []
     free = set(workers)
-    for edge in drawn:
+    for edge in shuffled:
         if {edge.source, edge.target} <= free:
-            found.append([edge.source, edge.target])
+            pairs.append([edge.source, edge.target])
             free -= {edge.source, edge.target}
-    return found + [[worker] for worker in workers if worker in free]
+    return pairs + [[worker] for worker in workers if worker in free]
 
 
 def edges(topology: Topology, workers: Sequence[str], aggregator: str | None) -> list[Edge]:
-    """The edges of a topology.
+    """Return the edges of a topology.
 
-    mesh: every unordered pair of workers, n(n-1)/2 edges. ring: each worker to the next, the last to the first
-    (two workers: one edge). star: the aggregator to each worker. hierarchical: each group's members to its head, the
-    heads to the aggregator. In a mesh and a ring the aggregator adds one edge to "all".
+    - mesh: every unordered pair of workers, n(n-1)/2 edges
+    - ring: each worker to the next, the last to the first (two workers: one edge)
+    - star: the aggregator to each worker
+    - hierarchical: the members of each group to its head, and the heads to the aggregator
+
+    In a mesh and a ring, the aggregator adds one edge to "all".
     """
     result: list[Edge] = []
     match topology:

@@ -1,8 +1,9 @@
-"""What routes are given: units of work, the caller, and how long the caller is ready to wait."""
+"""Dependencies of the routes: the app's state, pages, `Prefer: wait` and `Idempotency-Key`."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import anyio
 from fastapi import Depends, Header, Query, Request
@@ -13,9 +14,12 @@ from api.http.ratelimit import RateLimiter
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.listener import Listener
 from api.runtime.transactions import UseCaseRunner
-from api.services.pages import Cursor
+from api.services.pages import PageCursor, PageRequest
+from api.services.principals import Principal
 from api.settings import Settings
+from api.store.database import UnitOfWork
 
+T = TypeVar("T")
 MAX_WAIT_S = 300
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -23,15 +27,19 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """Made when the app starts, shared by all requests."""
+    """The objects that all requests share. The app creates them when it starts."""
 
     settings: Settings
-    work: UseCaseRunner
+    use_cases: UseCaseRunner
     listener: Listener
     provider: SandboxProvider
-    streams: anyio.CapacityLimiter
-    recorder: AuditWriter
-    rates: RateLimiter
+    stream_limiter: anyio.CapacityLimiter
+    audit_writer: AuditWriter
+    rate_limiter: RateLimiter
+
+    async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
+        """Run a use case in one transaction. With `caller`, write its line in the audit log too."""
+        return await self.use_cases.run(use_case, caller)
 
 
 def get_state(request: Request) -> AppState:
@@ -42,20 +50,14 @@ def get_state(request: Request) -> AppState:
 State = Annotated[AppState, Depends(get_state)]
 
 
-@dataclass(frozen=True, slots=True)
-class Paging:
-    limit: int
-    after: Cursor | None
-
-
 def get_paging(
-    limit: Annotated[int, Query(ge=1, le=100, description="items on a page")] = 20,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before")] = None,
-) -> Paging:
-    return Paging(limit, Cursor.decode(cursor) if cursor else None)
+    limit: Annotated[int, Query(ge=1, le=100, description="the number of items on a page")] = 20,
+    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page")] = None,
+) -> PageRequest:
+    return PageRequest(limit, PageCursor.decode(cursor) if cursor else None)
 
 
-Pages = Annotated[Paging, Depends(get_paging)]
+Pages = Annotated[PageRequest, Depends(get_paging)]
 
 
 def get_wait(
@@ -63,13 +65,13 @@ def get_wait(
         str | None,
         Header(
             alias="Prefer",
-            description=f"`wait=N` (RFC 7240) holds the answer until it is done, at most N ≤ {MAX_WAIT_S} seconds",
+            description=f"`wait=N` (RFC 7240) holds the answer until the work is done, for at most N ≤ {MAX_WAIT_S} seconds",
         ),
     ] = None,
 ) -> int:
-    """Seconds to wait; a preference that cannot be read is ignored, as RFC 7240 asks."""
-    found = _WAIT.search(prefer or "")
-    return min(int(found[1]), MAX_WAIT_S) if found else 0
+    """Return the seconds to wait. An unreadable preference is ignored, as RFC 7240 demands."""
+    match = _WAIT.search(prefer or "")
+    return min(int(match[1]), MAX_WAIT_S) if match else 0
 
 
 Wait = Annotated[int, Depends(get_wait)]
@@ -80,7 +82,7 @@ def get_idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="the same key with the same body gives the same resource again; another body is a 409",
+            description="the same key with the same body returns the same resource; another body is a 409",
         ),
     ] = None,
 ) -> str | None:

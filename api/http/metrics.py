@@ -1,4 +1,4 @@
-"""What Prometheus sees of the rows, counted when it asks. No ids, no names, no secrets."""
+"""Prometheus metrics of the rows, counted at each scrape. They hold no ids, names or secrets."""
 
 from collections.abc import Iterable
 
@@ -19,10 +19,10 @@ _COUNTED = tuple(kind for kind in KINDS if kind.table is not ModelRow)
 
 
 class RowCollector(Collector):
-    """Counts by status, how late the work is, whether the database could be asked, and who waits."""
+    """Collect rows by status, the delay of due rows, the database's state and the held requests."""
 
-    def __init__(self, work: UseCaseRunner, listener: Listener) -> None:
-        self._work = work
+    def __init__(self, use_cases: UseCaseRunner, listener: Listener) -> None:
+        self._use_cases = use_cases
         self._listener = listener
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -34,7 +34,7 @@ class RowCollector(Collector):
         up = GaugeMetricFamily("flow_nexus_database_up", "1 when the database answered this scrape")
         families: list[GaugeMetricFamily] = []
         try:
-            families = self._work.blocking(_counted)
+            families = self._use_cases.run_blocking(_counted)
             up.add_metric([], 1)
         except SQLAlchemyError:
             up.add_metric([], 0)

@@ -1,5 +1,6 @@
-"""What holds for every request: an id, a bounded body of the right type in bounded time, careful headers, a measurement,
-and an answer whatever happens."""
+"""Rules for every request: an id, limits on the body, security headers, metrics, and an answer to
+every error.
+"""
 
 import asyncio
 import logging
@@ -12,10 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import response
+from api.http.problems import ProblemDetails, response
 
 log = logging.getLogger(__name__)
-# All of a JSON body; an upload may take longer, but must not stand still.
+# The time for a whole JSON body. An upload may take longer, but each chunk has the idle timeout.
 _BODY_TIMEOUT_S = 60.0
 _IDLE_TIMEOUT_S = 30.0
 _SECURITY_HEADERS = {
@@ -26,9 +27,9 @@ _SECURITY_HEADERS = {
 }
 _DOCS_PATHS = ("/docs", "/openapi.json")
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
-# What the audit log has besides all that changes something: refusals, and readings of what is not the control plane's own.
+# The audit log has all changes. It also has refusals and these reads of users' data.
 _REFUSED = frozenset({401, 403, 404, 429})
-_WATCHED_READS = frozenset({"download_file", "download_model", "get_logs"})
+_AUDITED_READS = frozenset({"download_file", "download_model", "get_logs"})
 
 
 class RequestMiddleware:
@@ -63,7 +64,7 @@ class RequestMiddleware:
                 self._dress(scope, message)
                 _record(scope, message["status"])
                 self._measure(scope, message["status"], time.perf_counter() - started)
-            # A client that takes nothing any more must not hold what is being read for it.
+            # A client that reads nothing any more must not hold resources here.
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 await send(message)
 
@@ -71,11 +72,11 @@ class RequestMiddleware:
             await self._admit(scope, receive, send_with_headers)
         except Exception:
             log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
-            # Half an answer must not look whole: the server cuts the connection when the error reaches it.
+            # The client must notice half an answer: the raised error closes the connection.
             if answered:
                 raise
             detail = "Something went wrong here; the log has it under the request's id."
-            await response(Request(scope), 500, "internal", detail)(scope, receive, send_with_headers)
+            await response(Request(scope), ProblemDetails(500, "internal", detail))(scope, receive, send_with_headers)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
@@ -88,14 +89,14 @@ class RequestMiddleware:
             await self._app(scope, _bounded(receive, self._max_body), send)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
-        """What can be refused by the headers alone."""
+        """Return a refusal when the headers alone suffice for one."""
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         if has_body and not _is_json(headers.get("content-type", "")):
-            return response(Request(scope), 415, "unsupported_media_type", "Send the body as application/json.")
+            return response(Request(scope), ProblemDetails(415, "unsupported_media_type", "Send the body as application/json."))
         if length.isdecimal() and int(length) > self._max_body:
-            return response(Request(scope), 413, "body_too_large", "The JSON body is too large.")
+            return response(Request(scope), ProblemDetails(413, "body_too_large", "The JSON body is too large."))
         return None
 
     def _dress(self, scope: Scope, message: Message) -> None:
@@ -115,25 +116,25 @@ class RequestMiddleware:
 
 
 def _record(scope: Scope, status: int) -> None:
-    """See to it that the audit log has this answer, unless the transaction that made it a success has written it already."""
-    entry = scope.get("audit")
-    if entry is None:
+    """Queue the answer for the audit log, unless a transaction has written it already."""
+    record = scope.get("audit")
+    if record is None:
         return
-    watched = status in _REFUSED or scope["method"] not in ("GET", "HEAD") or entry.operation in _WATCHED_READS
-    told = entry.recorded is not None and (status < 400 or status == entry.recorded)
-    if watched and not told:
-        scope["app"].state.flow_nexus.recorder.record(entry, status)
+    is_audited = status in _REFUSED or scope["method"] not in ("GET", "HEAD") or record.operation in _AUDITED_READS
+    is_recorded = record.recorded is not None and (status < 400 or status == record.recorded)
+    if is_audited and not is_recorded:
+        scope["app"].state.flow_nexus.audit_writer.record(record, status)
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """A JSON body: so many bytes at most, and all of them before the deadline."""
+    """Limit a JSON body to `most` bytes and to the body timeout."""
     taken = 0
     complete = False
     deadline = asyncio.get_running_loop().time() + _BODY_TIMEOUT_S
 
     async def bounded() -> Message:
         nonlocal taken, complete
-        # After the body comes only the news that the client has left, which may take as long as the answer.
+        # After the body, the only message is the client's disconnect. It has no deadline.
         message = await receive() if complete else await _before(deadline, receive)
         taken += len(message.get("body", b""))
         complete = not message.get("more_body", False)
@@ -145,7 +146,10 @@ def _bounded(receive: Receive, most: int) -> Receive:
 
 
 def _never_idle(receive: Receive) -> Receive:
-    """An upload: any number of bytes, none later than the timeout after the one before."""
+    """Limit the pause between two chunks of an upload to the idle timeout.
+
+    Its size is not limited here.
+    """
     complete = False
 
     async def never_idle() -> Message:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what generators of SDKs read."""
+"""Build the OpenAPI document."""
 
 from http import HTTPStatus
 from importlib.metadata import version
@@ -14,28 +14,28 @@ from api.schemas.problems import Problem
 VERSION = version("flow-nexus")
 DESCRIPTION = (
     "A control plane that trains neural networks across isolated sandboxes with federated learning. "
-    "Slow work answers 202 with `Location`; `Prefer: wait=N` holds the answer. Errors are problem+json. "
+    "Slow operations answer 202 with `Location`. `Prefer: wait=N` holds the answer. Errors are problem+json. "
     "Every number is measured, or null."
 )
 TAGS = [
-    {"name": "clusters", "description": "A cluster: nodes, how they are connected, what they cost"},
-    {"name": "nodes", "description": "Workers, the parameter server (aggregator) and validators, each in its own sandbox"},
+    {"name": "clusters", "description": "Clusters: nodes, their connections and their cost"},
+    {"name": "nodes", "description": "Workers, the aggregator (parameter server) and validators, each in its own sandbox"},
     {"name": "trainings", "description": "Federated trainings and their rounds"},
-    {"name": "searches", "description": "Grid and random search over the options of a training"},
+    {"name": "searches", "description": "Grid and random search for the options of a training"},
     {"name": "predictions", "description": "Distributed prediction with a trained model"},
     {"name": "models", "description": "Exported models"},
     {"name": "sandboxes", "description": "Files, logs and code in a node's sandbox"},
     {"name": "events", "description": "Server-sent events"},
-    {"name": "keys", "description": "API keys: of the project, and of the owners of single nodes' data"},
-    {"name": "projects", "description": "Quotas and their use"},
-    {"name": "audit", "description": "Who asked for what, and what came of it"},
+    {"name": "keys", "description": "API keys of the project, and of the owners of a node's data"},
+    {"name": "projects", "description": "Quotas of a project and their use"},
+    {"name": "audit", "description": "The audit log: who sent which request, and its result"},
     {"name": "operations", "description": "Health, readiness, metrics"},
 ]
-_REQUEST_ID = {"description": "names this request in the server's log", "schema": {"type": "string"}}
+_REQUEST_ID = {"description": "the id of this request in the server's log", "schema": {"type": "string"}}
 _HEADERS = {
     "401": {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
-    "429": {"Retry-After": {"description": "seconds until the next request is let through", "schema": {"type": "integer"}}},
-    "503": {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}},
+    "429": {"Retry-After": {"description": "seconds until the next request is allowed", "schema": {"type": "integer"}}},
+    "503": {"Retry-After": {"description": "seconds to wait before a retry", "schema": {"type": "integer"}}},
 }
 _RATE = {
     "RateLimit-Policy": {
@@ -43,18 +43,18 @@ _RATE = {
         "schema": {"type": "string"},
     },
     "RateLimit": {
-        "description": '`"default";r=…;t=…`: requests left now, and seconds until the next; absent while nobody counts',
+        "description": '`"default";r=…;t=…`: allowed requests now, and seconds until the next; absent while there is no count',
         "schema": {"type": "string"},
     },
 }
 
 
 def install(app: FastAPI) -> None:
-    """Serve the document with the Problem schema that every error refers to."""
+    """Serve the document, with the Problem schema of all errors."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(
+            built = get_openapi(
                 title=app.title,
                 version=app.version,
                 summary=app.summary,
@@ -65,29 +65,31 @@ def install(app: FastAPI) -> None:
                 separate_input_output_schemas=False,
             )
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = made["components"]["schemas"]
+            schemas = built["components"]["schemas"]
             schemas.update(schema.pop("$defs", {}))
             schemas["Problem"] = schema
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            asked = set()
-            for path, methods in made["paths"].items():
+            request_schemas = set()
+            for path, methods in built["paths"].items():
                 for operation in methods.values():
                     _illustrate(path, operation, schemas)
-                    asked |= {_name(content) for content in operation.get("requestBody", {}).get("content", {}).values()}
-            # Fields may be added to what is answered, so that it is no error for a client to meet an unknown one.
-            for name in schemas.keys() - asked:
+                    request_schemas |= {
+                        _name(content) for content in operation.get("requestBody", {}).get("content", {}).values()
+                    }
+            # Answers may get new fields, so clients must accept unknown ones.
+            for name in schemas.keys() - request_schemas:
                 if schemas[name].get("additionalProperties") is False:
                     del schemas[name]["additionalProperties"]
-            add_links(made["paths"])
-            app.openapi_schema = made
+            add_links(built["paths"])
+            app.openapi_schema = built
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
 def _illustrate(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Give an operation's bodies their examples, and its problems the headers that come with them."""
+    """Add examples to the bodies of an operation, and headers to its answers."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
         name = _name(content)
         if name in EXAMPLES:
@@ -101,13 +103,14 @@ def _illustrate(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -
         if status in _HEADERS:
             answer["headers"].update(_HEADERS[status])
         for content in answer.get("content", {}).values():
-            name = _name(content)
-            if name == "Problem":
-                content["example"] = _problem(path, int(status))
-            elif name.startswith("Page_"):
-                content["example"] = {"items": [EXAMPLES[name.removeprefix("Page_").rstrip("_")]], "next_cursor": None}
-            elif name:
-                content["example"] = EXAMPLES[name]
+            if name := _name(content):
+                content["example"] = _problem(path, int(status)) if name == "Problem" else _answer_example(name)
+
+
+def _answer_example(name: str) -> dict[str, Any]:
+    if name.startswith("Page_"):
+        return {"items": [EXAMPLES[name.removeprefix("Page_").rstrip("_")]], "next_cursor": None}
+    return EXAMPLES[name]
 
 
 def _name(content: dict[str, Any]) -> str:

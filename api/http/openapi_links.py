@@ -1,9 +1,12 @@
-"""Links: what may be done next with what an answer has made. SDK generators and stateful tests follow them."""
+"""OpenAPI links from an answer that creates a resource to the operations that take its id.
+
+SDK generators and stateful tests follow them.
+"""
 
 from typing import Any
 
-# What each of these operations makes, by the field of its answer that names it.
-_MAKES = {
+# The operations that create a resource, with the field of their answer that has its id.
+_CREATED_ID = {
     "create_cluster": "cluster_id",
     "deploy_node": "node_id",
     "start_training": "training_id",
@@ -12,27 +15,27 @@ _MAKES = {
     "export_model": "model_id",
     "create_key": "key_id",
 }
-# A node's sandbox answers to the node's id too.
-_ALSO = {"node_id": ("sandbox_id",)}
+# A path's sandbox_id may also be a node's id.
+_ALIASES = {"node_id": ("sandbox_id",)}
 
 
 def add_links(paths: dict[str, dict[str, Any]]) -> None:
-    """Give every answer that makes something a link to each operation whose path names it."""
+    """Add a link from each creating answer to each operation whose path takes the created id."""
     operations = [operation for methods in paths.values() for operation in methods.values()]
     for operation in operations:
-        made = _MAKES.get(operation["operationId"])
-        if made is None:
+        id_field = _CREATED_ID.get(operation["operationId"])
+        if id_field is None:
             continue
         links = {
-            other["operationId"]: _link(other["operationId"], parameter["name"], made)
+            other["operationId"]: _link(other["operationId"], parameter["name"], id_field)
             for other in operations
             for parameter in other.get("parameters", ())
-            if parameter["in"] == "path" and parameter["name"] in (made, *_ALSO.get(made, ()))
+            if parameter["in"] == "path" and parameter["name"] in (id_field, *_ALIASES.get(id_field, ()))
         }
         for status, answer in operation["responses"].items():
             if status.startswith("2"):
                 answer["links"] = links
 
 
-def _link(operation_id: str, parameter: str, made: str) -> dict[str, Any]:
-    return {"operationId": operation_id, "parameters": {parameter: f"$response.body#/{made}"}}
+def _link(operation_id: str, parameter: str, id_field: str) -> dict[str, Any]:
+    return {"operationId": operation_id, "parameters": {parameter: f"$response.body#/{id_field}"}}

@@ -1,7 +1,11 @@
-"""Every error as application/problem+json (RFC 9457), without a stack trace, SQL or what the client sent."""
+"""Answer every error as application/problem+json (RFC 9457).
+
+An answer has no stack trace, no SQL and nothing of the request's body.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -9,8 +13,9 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import ErrorDetails
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -22,16 +27,16 @@ MEDIA_TYPE = "application/problem+json"
 _LONGEST_SEGMENT = 100
 _LONGEST_PATH = 300
 _RETRY_AFTER_S = 2
-_OF_SANDBOX: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] = {
+_SANDBOX_ERRORS: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] = {
     sandboxes.SandboxNotFoundError: (errors.ConflictError, "sandbox_gone"),
     sandboxes.SandboxUnsupportedError: (errors.InvalidError, "unsupported_by_sandbox"),
     sandboxes.SandboxPathError: (errors.InvalidError, "invalid_path"),
     sandboxes.SandboxFullError: (errors.TooLargeError, "sandbox_full"),
     sandboxes.SandboxUnavailableError: (errors.UnavailableError, "provider_unavailable"),
 }
-_OF_STATUS = {
+_HTTP_ERRORS = {
     400: ("malformed_json", "The body cannot be read."),
-    404: ("no_such_path", "There is nothing at this path."),
+    404: ("no_such_path", "There is no resource at this path."),
     405: ("method_not_allowed", "This path does not take this method."),
     408: ("body_timeout", "The body did not arrive in time."),
     413: ("body_too_large", "The JSON body is too large."),
@@ -43,29 +48,32 @@ class _FileMissingError(DomainError):
     title = "Not found"
 
 
-def response(
-    request: Request,
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    title: str | None = None,
-    fields: Sequence[FieldError] = (),
-    headers: dict[str, str] | None = None,
-    members: Mapping[str, Any] | None = None,
-) -> JSONResponse:
+@dataclass(frozen=True, slots=True)
+class ProblemDetails:
+    """The parts of a problem document. `members` are further fields of it."""
+
+    status: int
+    code: str
+    detail: str
+    title: str | None = None
+    fields: Sequence[FieldError] = ()
+    members: Mapping[str, Any] = field(default_factory=dict)
+
+
+def response(request: Request, problem: ProblemDetails, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the answer with the problem document."""
     body: dict[str, Any] = {
-        "type": f"/problems/{code}",
-        "title": title or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
+        "type": f"/problems/{problem.code}",
+        "title": problem.title or HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
         "instance": f"{quote(request.scope['path'][:_LONGEST_PATH])}#{request.scope['request_id']}",
-        "code": code,
-        **(members or {}),
+        "code": problem.code,
+        **problem.members,
     }
-    if fields:
-        body["errors"] = [{"pointer": field.pointer, "message": field.message} for field in fields]
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    if problem.fields:
+        body["errors"] = [{"pointer": wrong.pointer, "message": wrong.message} for wrong in problem.fields]
+    return JSONResponse(body, problem.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -74,7 +82,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     app.add_exception_handler(OperationalError, _database)
-    app.add_exception_handler(PoolTimeoutError, _database)
+    app.add_exception_handler(DatabaseTimeoutError, _database)
     app.add_exception_handler(DBAPIError, _database_error)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, _disconnected)
 
@@ -85,36 +93,29 @@ async def _domain(request: Request, error: DomainError) -> JSONResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="flow-nexus"'
     if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
-    return response(
-        request,
-        error.status,
-        error.code,
-        error.detail,
-        title=error.title,
-        fields=error.errors,
-        headers=headers,
-        members=error.members,
-    )
+    problem = ProblemDetails(error.status, error.code, error.detail, error.title, error.errors, error.members)
+    return response(request, problem, headers)
 
 
 async def _sandbox(request: Request, error: sandboxes.SandboxError) -> JSONResponse:
     if isinstance(error, sandboxes.SandboxFileNotFoundError):
         return await _domain(request, _FileMissingError("file_not_found", str(error)))
-    kind, code = _OF_SANDBOX.get(type(error), (errors.UpstreamError, "provider_failed"))
+    error_class, code = _SANDBOX_ERRORS.get(type(error), (errors.UpstreamError, "provider_failed"))
     fields = (FieldError("/path", str(error)),) if code == "invalid_path" else ()
-    return await _domain(request, kind(code, str(error), errors=fields))
+    return await _domain(request, error_class(code, str(error), errors=fields))
 
 
 async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
-    found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return response(request, 400, "malformed_json", "The body is not valid JSON.")
-    fields = [FieldError(_pointer(item["loc"]), _message(item)) for item in found[:100]]
-    detail = f"{fields[0].pointer or 'the body'}: {fields[0].message}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
-    return response(request, 422, "invalid_request", detail, title="Invalid request", fields=fields)
+    field_errors: Sequence[ErrorDetails] = error.errors()
+    if any(item["type"] == "json_invalid" for item in field_errors):
+        return response(request, ProblemDetails(400, "malformed_json", "The body is not valid JSON."))
+    fields = [FieldError(_pointer(item["loc"]), _message(item)) for item in field_errors[:100]]
+    more = f" (and {len(field_errors) - 1} more)" if field_errors[1:] else ""
+    detail = f"{fields[0].pointer or 'the body'}: {fields[0].message}{more}"
+    return response(request, ProblemDetails(422, "invalid_request", detail, "Invalid request", fields))
 
 
-def _message(item: dict[str, Any]) -> str:
+def _message(item: ErrorDetails) -> str:
     words = str(item["msg"]).removeprefix("Value error, ")
     return "this field is not known" if item["type"] == "extra_forbidden" else words[:500]
 
@@ -125,14 +126,15 @@ def _pointer(location: Sequence[int | str]) -> str:
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     status = HTTPStatus(error.status_code)
-    code, detail = _OF_STATUS.get(status, (status.name.lower(), status.phrase))
-    return response(request, status, code, detail, headers=dict(error.headers or {}))
+    code, detail = _HTTP_ERRORS.get(status, (status.name.lower(), status.phrase))
+    return response(request, ProblemDetails(status, code, detail), dict(error.headers or {}))
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:
     log.warning("%s: the database cannot be used: %s", request.scope.get("request_id"), type(error).__name__)
     headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return response(request, 503, "database_unavailable", "The database cannot be reached; try again.", headers=headers)
+    problem = ProblemDetails(503, "database_unavailable", "The database cannot be reached; try again.")
+    return response(request, problem, headers)
 
 
 async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
@@ -142,4 +144,4 @@ async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
 
 
 async def _disconnected(request: Request, _: Exception) -> JSONResponse:
-    return response(request, 400, "client_disconnected", "The connection ended before the request did.")
+    return response(request, ProblemDetails(400, "client_disconnected", "The connection ended before the request did."))

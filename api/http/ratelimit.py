@@ -1,7 +1,8 @@
-"""So many requests per key and time, counted in Redis for all API processes together: a token bucket.
+"""Limit the requests of each key with a token bucket. All API processes share the buckets in Redis.
 
-A bucket holds `quota` tokens and is refilled evenly, `quota` in `window_s` seconds; a request takes one. Answers carry the
-fields `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers (revision 10). Without Redis nobody is held.
+A bucket has at most `quota` tokens. It is refilled evenly with `quota` tokens in `window_s`
+seconds. A request takes one token. Answers have the headers `RateLimit-Policy` and `RateLimit` of
+draft-ietf-httpapi-ratelimit-headers (revision 10). Without Redis there is no limit.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from api.domain.errors import RateLimitedError
 from api.settings import Settings
 
 log = logging.getLogger(__name__)
-# All that a request may lose to a Redis that is silent, once; those that follow do not ask for a while.
+# One request waits this long for a silent Redis. Then nothing asks Redis for `_SILENT_S` seconds.
 _TIMEOUT_S = 0.2
 _SILENT_S = 2.0
 _WARN_EVERY_S = 60.0
@@ -44,7 +45,11 @@ return {taken, tostring(tokens)}
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left in a bucket: whole requests now, and seconds until the next one (0 while some are left)."""
+    """The state of a bucket.
+
+    `left` are the requests that are allowed now. `next_s` are the seconds until the next one, 0
+    while `left` is positive.
+    """
 
     quota: int
     window_s: int
@@ -59,8 +64,11 @@ class Allowance:
 
 
 class RateLimiter:
-    """Falls open: a Redis that fails or is silent costs one request at most 0.2 s, is not asked again for two seconds, and
-    is complained about once a minute."""
+    """Count requests in Redis. Allow every request while Redis fails or is silent.
+
+    A silent Redis delays one request by at most 0.2 s. Then it is not asked for two seconds. The
+    log has a warning at most once a minute.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._quota = settings.rate_limit
@@ -76,14 +84,18 @@ class RateLimiter:
         self._warned_at = -_WARN_EVERY_S
 
     async def take(self, key_id: str) -> Allowance | None:
-        """One request of this key. RateLimitedError when the bucket is empty; None where nobody counts."""
+        """Take a token from the key's bucket. Return None when requests are not counted.
+
+        Raises:
+            RateLimitedError: the bucket is empty.
+        """
         if self._quota is None or time.monotonic() < self._silent_until:
             return None
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 taken, tokens = await self._ask(key_id)
         except (RedisError, OSError, TimeoutError) as error:
-            self._silent(error)
+            self._note_failure(error)
             return None
         per_second = self._quota / self._window_s
         next_s = 0 if tokens >= 1 else max(1, math.ceil((1 - tokens) / per_second))
@@ -94,17 +106,17 @@ class RateLimiter:
         return allowance
 
     async def _ask(self, key_id: str) -> tuple[bool, float]:
-        # The client is typed for both of its flavours at once.
+        # The type covers the synchronous and the asynchronous client.
         answer: Any = self._redis.eval(_TAKE, 1, f"flow_nexus:rate:{key_id}", str(self._quota), str(self._window_s))
         taken, tokens = cast(tuple[int, bytes], await answer)
         return bool(taken), float(tokens)
 
-    def _silent(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         now = time.monotonic()
         self._silent_until = now + _SILENT_S
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now
-            log.warning("nobody counts requests: Redis cannot be used: %s", type(error).__name__)
+            log.warning("requests are not counted: Redis cannot be used: %s", type(error).__name__)
 
     async def aclose(self) -> None:
         await self._redis.aclose()

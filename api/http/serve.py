@@ -1,6 +1,9 @@
-"""The API's HTTP server: uvicorn, with what it leaves to a proxy in front. `python -m api.http.serve --port 8700`.
+"""The API's HTTP server: uvicorn with limits on the request head.
 
-uvicorn waits for a request's head for ever, and takes one of any size. Here a head has ten seconds and 64 KiB.
+Start it with `python -m api.http.serve --port 8700`.
+
+uvicorn has no limit on the time or the size of a request head, and leaves this to a proxy. Here a
+head has ten seconds and 64 KiB.
 """
 
 import argparse
@@ -13,12 +16,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 65_536
-# Open event streams end after so long.
+# At shutdown, open event streams end after this time.
 _DRAIN_S = 2
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Between requests the keep-alive timeout of uvicorn holds until the first byte comes."""
+    """One connection.
+
+    Between requests, uvicorn's keep-alive timeout holds until the first byte arrives.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -53,7 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # Answered before all of the body was here: nobody reads the rest, so nobody else times it.
+        # The answer was sent before the whole body arrived. Nothing else times the rest of it.
         if not self._in_head and self._timer is None:
             self._start_timer()
 
@@ -74,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def make_config(app: str | Callable[..., Any], **options: Any) -> uvicorn.Config:
-    """uvicorn as this service wants it; `options` are uvicorn's own."""
+    """Return uvicorn's configuration for this service. `options` are uvicorn's own options."""
     defaults = {
         "http": HttpProtocol,
         "ws": "none",

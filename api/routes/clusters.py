@@ -1,13 +1,17 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Response
 
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import IdempotencyKey, Pages, State, Wait
-from api.routes.common import LOCATION, WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.http.deps import Pages, State
+from api.routes.common import LOCATION, WAITED, answers, errors, set_location, to_page
+from api.routes.creation import Creation
+from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.clusters import Cluster, ClusterConnect, ClusterCreate, ClusterStatus, Connections
 from api.services import clusters, progress
+from api.store.database import UnitOfWork
+from api.store.tables import ClusterRow
 
 router = APIRouter(prefix="/v1/clusters", tags=["clusters"])
 ClusterId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["cls_9x7k3m2p"])]
@@ -21,33 +25,29 @@ ClusterId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=
     responses={**answers(201, "The cluster", LOCATION), **errors(409, body=True)},
 )
 async def create_cluster(
-    body: ClusterCreate, caller: ClusterWriter, state: State, key: IdempotencyKey, request: Request, response: Response
+    body: ClusterCreate, caller: ClusterWriter, state: State, creation: Creation, response: Response
 ) -> Cluster:
-    """Costs nothing until nodes are deployed into it."""
-    row = await create_idempotent(
-        state,
-        caller,
-        request,
-        key,
-        body,
-        lambda uow: clusters.create(uow, state.settings, caller.project_id, body.spec()),
-        clusters.get,
-    )
+    """Create an empty cluster. It costs nothing until nodes are deployed into it."""
+
+    def create(uow: UnitOfWork) -> ClusterRow:
+        return clusters.create(uow, state.settings, caller.project_id, body.spec())
+
+    row = await creation.create(caller, ClusterRow, body, create)
     set_location(response, f"/v1/clusters/{row.id}")
     return Cluster.of(row)
 
 
 @router.get("", operation_id="list_clusters", summary="List clusters", responses=errors())
-async def list_clusters(caller: ClusterReader, state: State, paging: Pages) -> Page[Cluster]:
-    """Newest first, terminated ones included."""
-    page = await state.work(lambda uow: clusters.page(uow.session, caller.project_id, paging.limit, paging.after))
-    return Page(items=[Cluster.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+async def list_clusters(caller: ClusterReader, state: State, page_request: Pages) -> Page[Cluster]:
+    """Return the newest clusters first. Terminated clusters are included."""
+    page = await state.run(lambda uow: clusters.page(uow.session, caller.project_id, page_request))
+    return to_page(page, Cluster.of)
 
 
 @router.get("/{cluster_id}", operation_id="get_cluster", summary="Get a cluster", responses=errors(404))
 async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, state: State) -> Cluster:
-    """What it was created with, and its status."""
-    return Cluster.of(await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id)))
+    """Return the cluster's configuration and status."""
+    return Cluster.of(await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id)))
 
 
 @router.post(
@@ -59,9 +59,16 @@ async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, state: State
 async def connect_cluster(
     cluster_id: ClusterId, caller: ClusterWriter, state: State, body: Annotated[ClusterConnect, Body()] = ClusterConnect()
 ) -> Connections:
-    """Mesh: every pair of workers. Ring: each to the next. Star: the aggregator to each. Hierarchical: groups of about √n,
-    their heads to the aggregator. May be asked again between trainings, also for another topology."""
-    row = await state.work(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology), caller)
+    """Connect the running nodes. The topology decides who is connected with whom:
+
+    - mesh: every pair of workers
+    - ring: each worker with the next one
+    - star: the aggregator with each worker
+    - hierarchical: groups of about √n workers; the head of each group with the aggregator
+
+    The call can be repeated between trainings, also with another topology.
+    """
+    row = await state.run(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology), caller)
     return Connections.of(row)
 
 
@@ -72,8 +79,8 @@ async def connect_cluster(
     responses=errors(404),
 )
 async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, state: State) -> ClusterStatus:
-    """Every figure is measured, or null."""
-    return await state.work(lambda uow: ClusterStatus.of(progress.cluster_status(uow.session, caller.project_id, cluster_id)))
+    """Return trainings, nodes and cost. Every figure is measured, or null."""
+    return await state.run(lambda uow: ClusterStatus.of(progress.cluster_status(uow.session, caller.project_id, cluster_id)))
 
 
 @router.post(
@@ -81,13 +88,11 @@ async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, state
     operation_id="terminate_cluster",
     summary="Stop everything that costs",
     status_code=202,
-    responses={**answers(202, "Terminating, or terminated", WAITED), **errors(404)},
+    responses={**answers(202, "The cluster, terminating or terminated", WAITED), **errors(404)},
 )
-async def terminate_cluster(
-    cluster_id: ClusterId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
-) -> Cluster:
-    """Stops trainings and ends every sandbox at its provider. Safe to ask twice."""
-    row = await state.work(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
-    row = await wait_until_settled(state, caller, request, row, clusters.get, wait)
-    set_location(response, f"/v1/clusters/{row.id}", wait)
+async def terminate_cluster(cluster_id: ClusterId, caller: ClusterWriter, state: State, waiting: Waiting) -> Cluster:
+    """Stop the trainings and end every sandbox at its provider. It is safe to repeat the call."""
+    row = await state.run(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/clusters/{row.id}")
     return Cluster.of(row)

@@ -10,13 +10,14 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
+from api.domain.events import as_markdown
 from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
 from api.http.deps import AppState, State
 from api.routes.clusters import ClusterId
 from api.routes.common import errors
 from api.routes.trainings import TrainingId
-from api.runtime.listener import rest
+from api.runtime.listener import wait_for_event
 from api.schemas.base import Timestamp
 from api.services import clusters, principals, trainings
 from api.services.principals import Principal
@@ -28,14 +29,31 @@ router = APIRouter(prefix="/v1", tags=["events"])
 _KEEP_ALIVE_S = 15.0
 _BATCH = 500
 _TIME = TypeAdapter(Timestamp)
-_DESCRIPTION = {
-    "description": "Server-sent events: `id` counts within the cluster, `event` is the type, `data` JSON",
+_STREAM = {
+    "description": "Server-sent events. `id` is a number that counts within the cluster. `event` is the type. `data` is JSON.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
-After = Annotated[int, Query(ge=0, le=2**62, description="only events after this id")]
-Follow = Annotated[bool, Query(description="false: what has happened so far, then end")]
+_CLUSTER_EVENTS = f"""Send every event of the cluster, the oldest first.
+
+The stream ends when the cluster is terminated or the key is closed. The data of every event also has `time` and
+`training_id`. A field that is not known is null or absent.
+
+{as_markdown()}
+"""
+_TRAINING_EVENTS = """Send every event of the training, the oldest first.
+
+The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
+`node.decision`. `stream_cluster_events` describes each of them.
+"""
+After = Annotated[int, Query(ge=0, le=2**62, description="only events with a larger id")]
+Follow = Annotated[bool, Query(description="false: send the events so far, then end")]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="where a client that reconnects has got to", pattern=r"^\d{1,18}$")
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="the id of the last event that a reconnecting client has received",
+        pattern=r"^\d{1,18}$",
+    ),
 ]
 
 
@@ -43,8 +61,9 @@ LastEventId = Annotated[
     "/clusters/{cluster_id}/events",
     operation_id="stream_cluster_events",
     summary="Follow everything in a cluster",
+    description=_CLUSTER_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _DESCRIPTION, **errors(404)},
+    responses={200: _STREAM, **errors(404)},
 )
 async def stream_cluster_events(
     cluster_id: ClusterId,
@@ -54,8 +73,7 @@ async def stream_cluster_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the cluster is terminated, or the key is closed."""
-    row = await state.work(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
+    row = await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
@@ -67,8 +85,9 @@ async def stream_cluster_events(
     "/trainings/{training_id}/events",
     operation_id="stream_training_events",
     summary="Follow a training",
+    description=_TRAINING_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _DESCRIPTION, **errors(404)},
+    responses={200: _STREAM, **errors(404)},
 )
 async def stream_training_events(
     training_id: TrainingId,
@@ -78,8 +97,7 @@ async def stream_training_events(
     follow: Follow = True,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Ends when the training has ended, or the key is closed."""
-    row = await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
+    row = await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
@@ -89,6 +107,8 @@ async def stream_training_events(
 
 @dataclass(slots=True)
 class _EventSource:
+    """The events of one stream. `after` is the number of the last event that was sent."""
+
     state: AppState
     caller: Principal
     cluster_id: str
@@ -98,27 +118,27 @@ class _EventSource:
     ended: Callable[[UnitOfWork], bool]
 
     async def lines(self) -> AsyncIterator[str]:
-        async with self.state.listener.bell(self.cluster_id) as bell:
+        async with self.state.listener.subscribe(self.cluster_id) as notified:
             while True:
-                bell.clear()
-                # Asked before reading: what ends the stream is itself an event that must still be sent.
-                last = not self.follow or await self._ends()
-                found = await self._read()
-                for event in found:
+                notified.clear()
+                # Check the end before reading: the event that ends the stream must still be sent.
+                is_last_read = not self.follow or await self._ends()
+                new_events = await self._read()
+                for event in new_events:
                     self.after = event.seq
                     yield _format(event)
-                if len(found) == _BATCH:
+                if len(new_events) == _BATCH:
                     continue
-                if last:
+                if is_last_read:
                     return
-                if not found and not await rest(bell, _KEEP_ALIVE_S):
+                if not new_events and not await wait_for_event(notified, _KEEP_ALIVE_S):
                     yield ": still here\n\n"
 
     async def _ends(self) -> bool:
-        return await self.state.work(lambda uow: self.ended(uow) or not principals.opens(uow.session, self.caller.key_id))
+        return await self.state.run(lambda uow: self.ended(uow) or not principals.is_key_valid(uow.session, self.caller.key_id))
 
     async def _read(self) -> list[EventRow]:
-        return await self.state.work(
+        return await self.state.run(
             lambda uow: events.read(uow.session, self.cluster_id, self.after, training_id=self.training_id, limit=_BATCH)
         )
 
@@ -129,19 +149,19 @@ def _format(event: EventRow) -> str:
 
 
 class _EventStream(StreamingResponse):
-    """One of at most `max_streams` at once. Ends with its client: the server's news of that cancels the reading."""
+    """One of at most `max_streams` event streams. A disconnect of the client cancels it."""
 
     def __init__(self, source: _EventSource) -> None:
         super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        self._streams = source.state.streams
+        self._limiter = source.state.stream_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._streams.acquire_on_behalf_of_nowait(self)
+            self._limiter.acquire_on_behalf_of_nowait(self)
         except anyio.WouldBlock:
-            detail = "This server serves as many event streams as it can."
+            detail = "This server already serves the largest number of event streams."
             raise UnavailableError("too_many_streams", detail, retry_after_s=10) from None
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._streams.release_on_behalf_of(self)
+            self._limiter.release_on_behalf_of(self)

@@ -1,13 +1,15 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse
 
 from api.domain.errors import ConflictError
 from api.http.auth import ClusterWriter, ModelReader
-from api.http.deps import IdempotencyKey, Pages, State, Wait
-from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.http.deps import Pages, State
+from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.creation import Creation
 from api.routes.trainings import TrainingId
+from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.models import ExportCreate, Model
 from api.services import models
@@ -30,34 +32,34 @@ async def export_model(
     training_id: TrainingId,
     body: ExportCreate,
     caller: ClusterWriter,
-    state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Model:
-    """Written to `/export/<name>` in the aggregator's sandbox as a Hugging Face folder; a copy outlives the cluster."""
+    """Write the model to `/export/<name>` in the aggregator's sandbox, as a Hugging Face folder.
+
+    The control plane keeps a copy, also after the cluster is terminated.
+    """
 
     def create(uow: UnitOfWork) -> ModelRow:
         return models.export(uow, caller.project_id, training_id, body.name)
 
-    row = await create_idempotent(state, caller, request, key, body, create, models.get)
-    row = await wait_until_settled(state, caller, request, row, models.get, wait)
-    set_location(response, f"/v1/models/{row.id}", wait)
+    row = await creation.create(caller, ModelRow, body, create)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/models/{row.id}")
     return Model.of(row)
 
 
 @router.get("/models", operation_id="list_models", summary="List exported models", responses=errors())
-async def list_models(caller: ModelReader, state: State, paging: Pages) -> Page[Model]:
-    """Newest first; they outlive their clusters."""
-    page = await state.work(lambda uow: models.page(uow.session, caller.project_id, paging.limit, paging.after))
-    return Page(items=[Model.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+async def list_models(caller: ModelReader, state: State, page_request: Pages) -> Page[Model]:
+    """Return the newest models first, also those of terminated clusters."""
+    page = await state.run(lambda uow: models.page(uow.session, caller.project_id, page_request))
+    return to_page(page, Model.of)
 
 
 @router.get("/models/{model_id}", operation_id="get_model", summary="Get an exported model", responses=errors(404))
 async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Model:
-    """Its files with their sizes and digests."""
-    return Model.of(await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id)))
+    """Return the model with its files, their sizes and digests."""
+    return Model.of(await state.run(lambda uow: models.get(uow.session, caller.project_id, model_id)))
 
 
 @router.get(
@@ -71,9 +73,9 @@ async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Mod
     },
 )
 async def download_model(model_id: ModelId, caller: ModelReader, state: State) -> FileResponse:
-    """Works after the cluster was terminated too."""
-    row = await state.work(lambda uow: models.get(uow.session, caller.project_id, model_id), caller)
+    """Return the model's files as a tar, also after the cluster was terminated."""
+    row = await state.run(lambda uow: models.get(uow.session, caller.project_id, model_id), caller)
     archive = models.downloadable(state.settings, row)
     if not archive.is_file():
-        raise ConflictError("archive_missing", "The model's archive is not in the models folder any more.")
+        raise ConflictError("archive_missing", "The model's archive is no longer in the models folder.")
     return FileResponse(archive, media_type="application/x-tar", filename=f"{row.name}.tar")

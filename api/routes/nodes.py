@@ -1,15 +1,19 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path
 
 from api.domain.status import ENDED_NODE
 from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
-from api.http.deps import IdempotencyKey, Pages, State, Wait
+from api.http.deps import Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.creation import Creation
+from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.nodes import Node, NodeDeploy, NodeRound, NodeRounds
 from api.services import nodes
+from api.store.database import UnitOfWork
+from api.store.tables import NodeRow
 
 router = APIRouter(prefix="/v1", tags=["nodes"])
 _MOST_ROUNDS = 100
@@ -19,7 +23,7 @@ NodeId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["n
 @router.post(
     "/clusters/{cluster_id}/nodes",
     operation_id="deploy_node",
-    summary="Deploy a node in a sandbox of its own",
+    summary="Deploy a node in its own sandbox",
     status_code=202,
     responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409, body=True)},
 )
@@ -28,49 +32,52 @@ async def deploy_node(
     body: NodeDeploy,
     caller: ClusterWriter,
     state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Node:
-    """With `Prefer: wait=120` the answer is held until the node's agent runs."""
-    row = await create_idempotent(
-        state,
-        caller,
-        request,
-        key,
-        body,
-        lambda uow: nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec()),
-        nodes.get,
-    )
-    row = await wait_until_settled(state, caller, request, row, nodes.get, wait)
-    set_location(response, f"/v1/nodes/{row.id}", wait)
+    """Start a sandbox for the node.
+
+    With `Prefer: wait=120` the answer is held until the node's agent runs.
+    """
+
+    def deploy(uow: UnitOfWork) -> NodeRow:
+        return nodes.deploy(uow, state.settings, caller.project_id, cluster_id, body.spec())
+
+    row = await creation.create(caller, NodeRow, body, deploy)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
 @router.get("/clusters/{cluster_id}/nodes", operation_id="list_nodes", summary="List a cluster's nodes", responses=errors(404))
-async def list_nodes(cluster_id: ClusterId, caller: ClusterReader, state: State, paging: Pages) -> Page[Node]:
-    """Newest first, terminated ones included."""
-    page = await state.work(lambda uow: nodes.page(uow.session, caller.project_id, cluster_id, paging.limit, paging.after))
-    return Page(items=[Node.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+async def list_nodes(cluster_id: ClusterId, caller: ClusterReader, state: State, page_request: Pages) -> Page[Node]:
+    """Return the newest nodes first. Terminated nodes are included."""
+    page = await state.run(lambda uow: nodes.page(uow.session, caller.project_id, cluster_id, page_request))
+    return to_page(page, Node.of)
 
 
 @router.get("/nodes/{node_id}", operation_id="get_node", summary="Get a node", responses=errors(404))
 async def get_node(node_id: NodeId, caller: ClusterReader, state: State) -> Node:
-    """`resources` is null until the node's agent has measured them; `error` says why a node failed or was lost."""
-    return Node.of(await state.work(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
+    """Return the node.
+
+    `resources` is null until its agent has measured them. `error` says why it failed or was lost.
+    """
+    return Node.of(await state.run(lambda uow: nodes.get(uow.session, caller.project_id, node_id)))
 
 
 @router.get(
     "/nodes/{node_id}/rounds",
     operation_id="list_node_rounds",
-    summary="List what a worker did in its last rounds",
+    summary="List a worker's last rounds",
     responses=errors(404),
 )
 async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State) -> NodeRounds:
-    """Its own losses, samples and times; what a data owner may know of a training."""
-    found = await state.work(lambda uow: nodes.rounds(uow.session, caller, node_id, _MOST_ROUNDS))
-    return NodeRounds(node_id=node_id, items=[NodeRound.of(row) for row in found])
+    """Return the worker's own losses, samples and times.
+
+    A data owner may see only this of a training.
+    """
+    rounds = await state.run(lambda uow: nodes.rounds(uow.session, caller, node_id, _MOST_ROUNDS))
+    return NodeRounds(node_id=node_id, items=[NodeRound.of(row) for row in rounds])
 
 
 @router.post(
@@ -80,14 +87,15 @@ async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State)
     status_code=202,
     responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409)},
 )
-async def redeploy_node(
-    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
-) -> Node:
-    """For a node whose sandbox no longer exists. It keeps its id, its connections and its place in a running training, which
-    it joins again with the next round once its data is uploaded again. Safe to ask twice."""
-    row = await state.work(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
-    row = await wait_until_settled(state, caller, request, row, nodes.get, wait)
-    set_location(response, f"/v1/nodes/{row.id}", wait)
+async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, waiting: Waiting) -> Node:
+    """Start a new sandbox for a node whose sandbox no longer exists.
+
+    The node keeps its id, its connections and its place in a running training. Upload its data
+    again: then it joins the next round. It is safe to repeat the call.
+    """
+    row = await state.run(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
@@ -96,13 +104,11 @@ async def redeploy_node(
     operation_id="remove_node",
     summary="Remove a node and end its sandbox",
     status_code=202,
-    responses={**answers(202, "Terminating, or terminated", WAITED), **errors(404, 409)},
+    responses={**answers(202, "The node, terminating or terminated", WAITED), **errors(404, 409)},
 )
-async def remove_node(
-    node_id: NodeId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
-) -> Node:
-    """Refused while a training uses the node. Safe to ask twice."""
-    row = await state.work(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
-    row = await wait_until_settled(state, caller, request, row, nodes.get, wait, ENDED_NODE)
-    set_location(response, f"/v1/nodes/{row.id}", wait)
+async def remove_node(node_id: NodeId, caller: ClusterWriter, state: State, waiting: Waiting) -> Node:
+    """End the node. This is refused while a training uses it. It is safe to repeat the call."""
+    row = await state.run(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
+    row = await waiting.wait_until_settled(caller, row, statuses=ENDED_NODE)
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)

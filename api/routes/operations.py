@@ -17,20 +17,23 @@ router = APIRouter(tags=["operations"])
 _CHECK_TIMEOUT_S = 3.0
 
 
-@router.get("/healthz", operation_id="get_health", summary="Is the process alive")
+@router.get("/healthz", operation_id="get_health", summary="Check that the process is alive")
 async def get_health() -> Health:
-    """Says nothing of what it depends on: restarting this process would not mend that."""
+    """Check nothing that the process depends on: a restart would not repair that."""
     return Health()
 
 
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    summary="Can requests be served",
-    responses={503: {"description": "Not ready; says which part is not", "model": Readiness}},
+    summary="Check that requests can be served",
+    responses={503: {"description": "Not ready; the body names the part", "model": Readiness}},
 )
 async def get_readiness(state: State, response: Response) -> Readiness:
-    """Asks the database, the migrations, the broker and the sandbox provider. Only the first two must be up to serve."""
+    """Check the database, the migrations, the broker and the sandbox provider.
+
+    Only the first two are required.
+    """
     database, broker, provider = await asyncio.gather(_database(state), _broker(state), _provider(state))
     if not database.ok:
         response.status_code = 503
@@ -39,7 +42,11 @@ async def get_readiness(state: State, response: Response) -> Readiness:
 
 @router.get("/metrics", operation_id="get_metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def get_metrics(request: Request) -> Response:
-    """In Prometheus's text format: the process, requests by operation, rows by status. Names no client and no resource."""
+    """Return metrics in Prometheus's text format: the process, requests by operation, rows by
+    status.
+
+    No metric names a client or a resource.
+    """
     content = await anyio.to_thread.run_sync(generate_latest, request.app.state.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
@@ -47,9 +54,7 @@ async def get_metrics(request: Request) -> Response:
 async def _database(state: AppState) -> DatabaseState:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
-            current = await state.work(
-                lambda uow: uow.session.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            )
+            current = await state.run(lambda uow: uow.session.execute(text("SELECT version_num FROM alembic_version")).scalar())
     except (SQLAlchemyError, TimeoutError):
         return DatabaseState(ok=False, detail="cannot be reached, or has no tables")
     head = newest_revision()
@@ -67,13 +72,13 @@ async def _broker(state: AppState) -> BrokerState:
     try:
         return BrokerState(ok=await anyio.to_thread.run_sync(ping))
     except redis.RedisError:
-        return BrokerState(ok=False, detail="cannot be reached; the sweep finds the work that nobody rings for")
+        return BrokerState(ok=False, detail="cannot be reached; the sweep enqueues due rows instead")
 
 
 async def _provider(state: AppState) -> ProviderState:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
-            found = await state.provider.status()
+            status = await state.provider.status()
     except (SandboxError, TimeoutError):
         return ProviderState(ok=False, warning="the sandbox provider cannot be reached")
-    return ProviderState(ok=found.ok, kind=found.kind, isolation=found.isolation, warning=found.warning)
+    return ProviderState(ok=status.ok, kind=status.kind, isolation=status.isolation, warning=status.warning)

@@ -1,13 +1,17 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path
 
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import IdempotencyKey, State, Wait
+from api.http.deps import State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.routes.common import WAITED, answers, errors
+from api.routes.creation import Creation
+from api.routes.waiting import Waiting
 from api.schemas.predictions import Prediction, PredictionCreate
 from api.services import predictions
+from api.store.database import UnitOfWork
+from api.store.tables import PredictionRow
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 PredictionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["pred_ens_ij012"])]
@@ -28,31 +32,27 @@ async def predict(
     cluster_id: ClusterId,
     body: PredictionCreate,
     caller: ClusterWriter,
-    state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Prediction:
-    """The texts are split over the workers; `aggregation` says how their answers become one."""
+    """Split the texts over the workers. `aggregation` says how their answers are combined."""
     spec = body.spec()
-    row = await create_idempotent(
-        state,
-        caller,
-        request,
-        key,
-        body,
-        lambda uow: predictions.start(uow, caller.project_id, cluster_id, spec),
-        predictions.get,
-    )
-    row = await wait_until_settled(state, caller, request, row, predictions.get, wait)
-    set_location(response, f"/v1/predictions/{row.id}", wait)
+
+    def start(uow: UnitOfWork) -> PredictionRow:
+        return predictions.start(uow, caller.project_id, cluster_id, spec)
+
+    row = await creation.create(caller, PredictionRow, body, start)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/predictions/{row.id}")
     if row.status == "completed":
-        response.status_code = 200
+        waiting.response.status_code = 200
     return Prediction.of(row)
 
 
 @router.get("/predictions/{prediction_id}", operation_id="get_prediction", summary="Get a prediction", responses=errors(404))
 async def get_prediction(prediction_id: PredictionId, caller: ClusterReader, state: State) -> Prediction:
-    """`results` is null until it is completed; with labelled input it has accuracy, precision, recall and F1 (macro)."""
-    return Prediction.of(await state.work(lambda uow: predictions.get(uow.session, caller.project_id, prediction_id)))
+    """Return the prediction. `results` is null until it is completed.
+
+    With labelled input there are accuracy, precision, recall and F1 (macro).
+    """
+    return Prediction.of(await state.run(lambda uow: predictions.get(uow.session, caller.project_id, prediction_id)))

@@ -14,7 +14,7 @@ from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, Sandbox
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.http.deps import AppState, Pages, State
 from api.http.uploads import Upload
-from api.routes.common import answers, errors, set_location
+from api.routes.common import answers, errors, set_location, to_page
 from api.schemas.base import Page
 from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
 from api.services import sandboxes
@@ -24,9 +24,10 @@ from api.store.tables import NodeRow
 T = TypeVar("T")
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 SandboxId = Annotated[
-    str, Path(max_length=100, pattern=r"^[^\x00]*$", description="a sandbox's id or its node's", examples=["node_w1_abc123"])
+    str,
+    Path(max_length=100, pattern=r"^[^\x00]*$", description="the id of a sandbox or of its node", examples=["node_w1_abc123"]),
 ]
-FilePath = Annotated[str, Query(max_length=2000, description="absolute in the sandbox", examples=["/data/train.json"])]
+FilePath = Annotated[str, Query(max_length=2000, description="absolute path in the sandbox", examples=["/data/train.json"])]
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _ASK_TIMEOUT_S = 5.0
 _DELETE_TIMEOUT_S = 60.0
@@ -37,31 +38,34 @@ _MISSING = 44
 async def list_sandboxes(
     caller: ClusterReader,
     state: State,
-    paging: Pages,
+    page_request: Pages,
     status: Annotated[
         Literal["running", "lost", "failed", "terminating", "terminated", "provisioning"] | None,
-        Query(description="only those whose node has this status"),
+        Query(description="only sandboxes whose node has this status"),
     ] = None,
 ) -> Page[Sandbox]:
-    """Of all clusters, newest first, ended ones included. Asks no provider: `health` and `usage` are null here."""
-    page = await state.work(lambda uow: sandboxes.page(uow.session, caller.project_id, status, paging.limit, paging.after))
-    return Page(items=[Sandbox.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+    """Return the sandboxes of all clusters, the newest first. Ended sandboxes are included.
+
+    The provider is not asked: `health` and `usage` are null here.
+    """
+    page = await state.run(lambda uow: sandboxes.page(uow.session, caller.project_id, status, page_request))
+    return to_page(page, Sandbox.of)
 
 
-@router.get("/{sandbox_id}", operation_id="get_sandbox", summary="Get a sandbox's health and use", responses=errors(404))
+@router.get("/{sandbox_id}", operation_id="get_sandbox", summary="Get a sandbox with its health and use", responses=errors(404))
 async def get_sandbox(sandbox_id: SandboxId, caller: SandboxReader, state: State) -> Sandbox:
-    """Asks the provider: health, uptime, what the sandbox uses now and which limits it ran into."""
-    row = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id))
+    """Ask the provider for health, uptime, current use and the limits that were reached."""
+    row = await state.run(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id))
     if row.ended_at is not None or row.sandbox_id is None:
         return Sandbox.of(row, "ended")
     provider, sandbox = state.provider, row.sandbox_id
-    # Each for itself: which limits a sandbox ran into is wanted most when it does not answer.
-    found, metrics, hits = await asyncio.gather(
+    # Three separate calls: the reached limits matter most when the sandbox does not answer.
+    info, metrics, hits = await asyncio.gather(
         _ask(provider.get(sandbox)), _ask(provider.metrics(sandbox)), _ask(provider.limit_hits(sandbox))
     )
-    if isinstance(found, SandboxNotFoundError) or isinstance(metrics, SandboxNotFoundError):
+    if isinstance(info, SandboxNotFoundError) or isinstance(metrics, SandboxNotFoundError):
         return Sandbox.of(row, "ended")
-    silent = isinstance(found, SandboxError) or isinstance(metrics, SandboxError)
+    silent = isinstance(info, SandboxError) or isinstance(metrics, SandboxError)
     return Sandbox.of(
         row,
         "unreachable" if silent else "ok",
@@ -70,10 +74,10 @@ async def get_sandbox(sandbox_id: SandboxId, caller: SandboxReader, state: State
     )
 
 
-async def _ask(question: Awaitable[T]) -> T | SandboxError:
-    """What the provider says, or what kept it from saying so in time."""
+async def _ask(call: Awaitable[T]) -> T | SandboxError:
+    """Return the provider's answer, or the error when there was none in time."""
     try:
-        return await asyncio.wait_for(question, _ASK_TIMEOUT_S)
+        return await asyncio.wait_for(call, _ASK_TIMEOUT_S)
     except TimeoutError:
         return SandboxError("the sandbox provider does not answer")
     except SandboxError as error:
@@ -85,21 +89,25 @@ async def _ask(question: Awaitable[T]) -> T | SandboxError:
     operation_id="upload_file",
     summary="Upload a file",
     status_code=201,
-    responses={**answers(201, "What arrived"), **errors(404, 408, 409, 413, 502)},
+    responses={**answers(201, "The stored file"), **errors(404, 408, 409, 413, 502)},
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )
 async def upload_file(
     sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State, request: Request, response: Response
 ) -> File:
-    """The raw body is streamed into the sandbox; the file appears when all of it has arrived, or not at all. In a worker's
-    sandbox a key without `data:export` may upload below `/data` only."""
+    """Stream the raw body into a file of the sandbox.
+
+    The file appears when the whole body has arrived, or not at all.
+
+    In a worker's sandbox, a key without the scope `data:export` can upload only below `/data`.
+    """
     target = _file(path)
-    node = await _enter(state, caller, sandbox_id, "upload", target)
+    node = await _authorize(state, caller, sandbox_id, "upload", target)
     length = request.headers.get("content-length", "")
-    upload = Upload(state.work, state.settings, caller.project_id, node.id, int(length) if length.isdecimal() else None)
+    upload = Upload(state.use_cases, state.settings, caller.project_id, node.id, int(length) if length.isdecimal() else None)
     arrived = 0
     try:
-        stored = await state.provider.upload(sandboxes.running(node), target, upload.chunks(request.stream()))
+        stored = await state.provider.upload(sandboxes.running_sandbox_id(node), target, upload.chunks(request.stream()))
         arrived = stored.size
     finally:
         await upload.settle(arrived)
@@ -122,11 +130,14 @@ def _file(path: str) -> str:
     responses={200: {"description": "The bytes; a folder comes as a tar", "content": _BINARY}, **errors(404, 409, 502)},
 )
 async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
-    """Streamed as it is read; a folder is packed first, with names below its own. A worker's sandbox gives nothing out but to
-    its data owner, and to keys with the scope `data:export`; the audit log names them."""
+    """Stream a file, or pack a folder as a tar first. Names in the tar are relative to the folder.
+
+    In a worker's sandbox, only its data owner and keys with the scope `data:export` can download.
+    The audit log records each download.
+    """
     target = check_path(path, "/path")
-    node = await _enter(state, caller, sandbox_id, "download", target)
-    download = await state.provider.download(sandboxes.running(node), target)
+    node = await _authorize(state, caller, sandbox_id, "download", target)
+    download = await state.provider.download(sandboxes.running_sandbox_id(node), target)
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename, safe='')}"}
     if download.size is not None:
         headers["Content-Length"] = str(download.size)
@@ -141,16 +152,19 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
     responses=errors(404, 409, 502),
 )
 async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> None:
-    """A folder with all that lies in it. What it counted against the quota of uploaded bytes stays counted."""
+    """Delete a file, or a folder with its content.
+
+    Uploaded bytes stay counted against the quota.
+    """
     target = _file(path)
-    node = await _enter(state, caller, sandbox_id, "delete", target)
+    node = await _authorize(state, caller, sandbox_id, "delete", target)
     name = shlex.quote(target)
     command = f"test -e {name} -o -L {name} || exit {_MISSING}; rm -rf -- {name}"
-    result = await state.provider.run(sandboxes.running(node), command, timeout_s=_DELETE_TIMEOUT_S, max_output=1000)
+    result = await state.provider.run(sandboxes.running_sandbox_id(node), command, timeout_s=_DELETE_TIMEOUT_S, max_output=1000)
     if result.exit_code == _MISSING:
-        raise SandboxFileNotFoundError(f"there is nothing at {target}")
+        raise SandboxFileNotFoundError(f"there is no file or folder at {target}")
     if result.exit_code != 0:
-        raise SandboxError("the sandbox could not delete it")
+        raise SandboxError("the sandbox could not delete the file")
 
 
 @router.post(
@@ -160,11 +174,15 @@ async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter,
     responses=errors(404, 409, 502, body=True),
 )
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
-    """Runs in the template's language, or `language`. A time limit and an output limit hold; `limit` says which was hit. In a
-    worker's sandbox only its data owner may, and keys with the scope `data:export`."""
-    node = await _enter(state, caller, sandbox_id, "execute")
+    """Run code in the template's language, or in `language`.
+
+    Time and output are limited. `limit` names the limit that was reached.
+
+    In a worker's sandbox, only its data owner and keys with the scope `data:export` can run code.
+    """
+    node = await _authorize(state, caller, sandbox_id, "execute")
     result = await state.provider.execute(
-        sandboxes.running(node),
+        sandboxes.running_sandbox_id(node),
         body.code,
         language=body.language,
         timeout_s=body.timeout_s or state.settings.execute_timeout_s,
@@ -180,14 +198,19 @@ async def get_logs(
     sandbox_id: SandboxId,
     caller: SandboxReader,
     state: State,
-    lines: Annotated[int, Query(ge=1, le=10_000, description="at most so many, the newest")] = 100,
+    lines: Annotated[
+        int, Query(ge=1, le=10_000, description="the largest number of lines; the newest lines are returned")
+    ] = 100,
 ) -> Logs:
-    """What its processes printed, each line with its time and stream; a provider may keep fewer than are asked for."""
-    node = await state.work(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id), caller)
-    found = await state.provider.logs(sandboxes.running(node), lines)
-    return Logs.of(node.sandbox_id or "", list(found))
+    """Return the output of the sandbox's processes, each line with its time and stream.
+
+    The provider can keep fewer lines.
+    """
+    node = await state.run(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id), caller)
+    log_lines = await state.provider.logs(sandboxes.running_sandbox_id(node), lines)
+    return Logs.of(node.sandbox_id or "", list(log_lines))
 
 
-async def _enter(state: AppState, caller: Principal, sandbox_id: str, act: Act, path: str | None = None) -> NodeRow:
-    """The node, once it stands in the audit log that the caller was let in."""
-    return await state.work(lambda uow: sandboxes.enter(uow.session, caller, sandbox_id, act, path), caller)
+async def _authorize(state: AppState, caller: Principal, sandbox_id: str, act: Act, path: str | None = None) -> NodeRow:
+    """Check the caller's right, write it in the audit log, and return the node."""
+    return await state.run(lambda uow: sandboxes.authorize(uow.session, caller, sandbox_id, act, path), caller)

@@ -1,11 +1,13 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query
 
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import AppState, IdempotencyKey, Pages, State, Wait
+from api.http.deps import AppState, Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.creation import Creation
+from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.searches import Search, SearchCreate, SearchStatus
 from api.services import quotas, searches
@@ -28,22 +30,22 @@ async def create_search(
     body: SearchCreate,
     caller: ClusterWriter,
     state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Search:
-    """One training after the other, each an ordinary one. Until the search has ended, no other training can start in the
-    cluster (409 search_active)."""
+    """Run ordinary trainings, one after the other.
+
+    No other training can start in the cluster until the search has ended (409 `search_active`).
+    """
     spec = body.search_spec()
 
     def create(uow: UnitOfWork) -> SearchRow:
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return searches.create(uow, caller.project_id, cluster_id, spec)
 
-    row = await create_idempotent(state, caller, request, key, body, create, searches.get)
-    row = await wait_until_settled(state, caller, request, row, searches.get, wait)
-    set_location(response, f"/v1/searches/{row.id}", wait)
+    row = await creation.create(caller, SearchRow, body, create)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 
@@ -51,21 +53,21 @@ async def create_search(
 async def list_searches(
     caller: ClusterReader,
     state: State,
-    paging: Pages,
-    cluster_id: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only this cluster's")] = None,
-    status: Annotated[SearchStatus | None, Query(description="only those with this status")] = None,
+    page_request: Pages,
+    cluster_id: Annotated[
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only searches of this cluster")
+    ] = None,
+    status: Annotated[SearchStatus | None, Query(description="only searches with this status")] = None,
 ) -> Page[Search]:
-    """Newest first, finished ones included."""
-    page = await state.work(
-        lambda uow: searches.page(uow.session, caller.project_id, cluster_id, status, paging.limit, paging.after)
-    )
-    return Page(items=[Search.of(view) for view in page.items], next_cursor=page.next.encode() if page.next else None)
+    """Return the newest searches first. Ended searches are included."""
+    page = await state.run(lambda uow: searches.page(uow.session, caller.project_id, cluster_id, status, page_request))
+    return to_page(page, Search.of)
 
 
 @router.get("/searches/{search_id}", operation_id="get_search", summary="Get a search", responses=errors(404))
 async def get_search(search_id: SearchId, caller: ClusterReader, state: State) -> Search:
-    """Its trainings with what was measured of each, and the best of them."""
-    return await _shown(state, await state.work(lambda uow: searches.get(uow.session, caller.project_id, search_id)))
+    """Return the search's trainings with their measured metric, and the best training."""
+    return await _shown(state, await state.run(lambda uow: searches.get(uow.session, caller.project_id, search_id)))
 
 
 @router.post(
@@ -73,17 +75,18 @@ async def get_search(search_id: SearchId, caller: ClusterReader, state: State) -
     operation_id="stop_search",
     summary="Stop a search",
     status_code=202,
-    responses={**answers(202, "Stopping, or already ended", WAITED), **errors(404)},
+    responses={**answers(202, "The search, stopping or already ended", WAITED), **errors(404)},
 )
-async def stop_search(
-    search_id: SearchId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
-) -> Search:
-    """The training in hand is stopped, the others do not begin; what was measured stays. Safe to ask twice."""
-    row = await state.work(lambda uow: searches.stop(uow, caller.project_id, search_id), caller)
-    row = await wait_until_settled(state, caller, request, row, searches.get, wait)
-    set_location(response, f"/v1/searches/{row.id}", wait)
+async def stop_search(search_id: SearchId, caller: ClusterWriter, state: State, waiting: Waiting) -> Search:
+    """Stop the current training and start no further ones.
+
+    Measured results are kept. It is safe to repeat the call.
+    """
+    row = await state.run(lambda uow: searches.stop(uow, caller.project_id, search_id), caller)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 
 async def _shown(state: AppState, row: SearchRow) -> Search:
-    return Search.of(await state.work(lambda uow: searches.view(uow.session, row)))
+    return Search.of(await state.run(lambda uow: searches.view(uow.session, row)))

@@ -1,18 +1,20 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query
 
 from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.records import FailureReason
 from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import IdempotencyKey, Pages, State, Wait
+from api.http.deps import Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, create_idempotent, errors, set_location, wait_until_settled
+from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.creation import Creation
+from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
-from api.services import idempotency, quotas, trainings
+from api.services import quotas, trainings
 from api.store.database import UnitOfWork
 from api.store.tables import TrainingRow
 
@@ -32,26 +34,25 @@ async def start_training(
     body: TrainingCreate,
     caller: ClusterWriter,
     state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Training:
-    """Every worker's data is checked where it lies before the first round; what cannot be trained on is refused here, with
-    the node and the reason."""
+    """Check every worker's data in its own sandbox, then start the first round.
+
+    Data that cannot be trained on is refused here, with the node and the reason.
+    """
     spec = body.spec()
 
     def start(uow: UnitOfWork) -> TrainingRow:
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return trainings.start(uow, caller.project_id, cluster_id, spec)
 
-    row = await create_idempotent(state, caller, request, key, body, start, trainings.get)
-    row = await wait_until_settled(state, caller, request, row, trainings.get, max(wait, state.settings.training_check_wait_s))
+    row = await creation.create(caller, TrainingRow, body, start)
+    row = await waiting.wait_until_settled(caller, row, at_least_s=state.settings.training_check_wait_s)
     if row.status == "refused":
-        if key is not None:
-            await state.work(lambda uow: idempotency.forget(uow, caller.project_id, key, row.id))
+        await creation.forget(caller, row)
         raise _refusal(row)
-    set_location(response, f"/v1/trainings/{row.id}", wait)
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)
 
 
@@ -65,18 +66,23 @@ def _refusal(row: TrainingRow) -> DomainError:
 async def list_trainings(
     caller: ClusterReader,
     state: State,
-    paging: Pages,
-    cluster_id: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only this cluster's")] = None,
+    page_request: Pages,
+    cluster_id: Annotated[
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only trainings of this cluster")
+    ] = None,
 ) -> Page[Training]:
-    """Newest first, finished ones included; `cluster_id` narrows them to one cluster."""
-    page = await state.work(lambda uow: trainings.page(uow.session, caller.project_id, cluster_id, paging.limit, paging.after))
-    return Page(items=[Training.of(row) for row in page.items], next_cursor=page.next.encode() if page.next else None)
+    """Return the newest trainings first. Ended trainings are included."""
+    page = await state.run(lambda uow: trainings.page(uow.session, caller.project_id, cluster_id, page_request))
+    return to_page(page, Training.of)
 
 
 @router.get("/trainings/{training_id}", operation_id="get_training", summary="Get a training", responses=errors(404))
 async def get_training(training_id: TrainingId, caller: ClusterReader, state: State) -> Training:
-    """Its configuration, members and status; for figures see the rounds or the cluster's status."""
-    return Training.of(await state.work(lambda uow: trainings.get(uow.session, caller.project_id, training_id)))
+    """Return configuration, nodes and status.
+
+    The rounds and the cluster's status have the figures.
+    """
+    return Training.of(await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id)))
 
 
 @router.get(
@@ -89,12 +95,12 @@ async def list_rounds(
     limit: Annotated[int, Query(ge=1, le=1000, description="rounds on a page")] = 100,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before")] = None,
 ) -> RoundList:
-    """By number, oldest first, each with its workers' figures."""
-    found = await state.work(
+    """Return the oldest rounds first, each with its workers' figures."""
+    rounds = await state.run(
         lambda uow: trainings.rounds(uow.session, caller.project_id, training_id, limit + 1, int(cursor or 0))
     )
-    more = len(found) > limit
-    items = [Round.of(row, nodes) for row, nodes in found[:limit]]
+    more = len(rounds) > limit
+    items = [Round.of(row, nodes) for row, nodes in rounds[:limit]]
     return RoundList(items=items, next_cursor=str(items[-1].round) if more else None)
 
 
@@ -103,15 +109,13 @@ async def list_rounds(
     operation_id="stop_training",
     summary="Stop a training",
     status_code=202,
-    responses={**answers(202, "Stopping, or already ended", WAITED), **errors(404)},
+    responses={**answers(202, "The training, stopping or already ended", WAITED), **errors(404)},
 )
-async def stop_training(
-    training_id: TrainingId, caller: ClusterWriter, state: State, wait: Wait, request: Request, response: Response
-) -> Training:
-    """The round in hand is given up; what was averaged before stays. Safe to ask twice."""
-    row = await state.work(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
-    row = await wait_until_settled(state, caller, request, row, trainings.get, wait, ENDED_TRAINING)
-    set_location(response, f"/v1/trainings/{row.id}", wait)
+async def stop_training(training_id: TrainingId, caller: ClusterWriter, state: State, waiting: Waiting) -> Training:
+    """Give up the current round and keep the last completed one. It is safe to repeat the call."""
+    row = await state.run(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
+    row = await waiting.wait_until_settled(caller, row, statuses=ENDED_TRAINING)
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)
 
 
@@ -120,24 +124,22 @@ async def stop_training(
     operation_id="resume_training",
     summary="Resume a stopped or failed training",
     status_code=202,
-    responses={**answers(202, "Going on after its last completed round", WAITED), **errors(404, 409)},
+    responses={**answers(202, "The training, which continues after its last completed round", WAITED), **errors(404, 409)},
 )
 async def resume_training(
     training_id: TrainingId,
     caller: ClusterWriter,
     state: State,
-    key: IdempotencyKey,
-    wait: Wait,
-    request: Request,
-    response: Response,
+    creation: Creation,
+    waiting: Waiting,
 ) -> Training:
-    """With the workers that run now; epochs that were averaged before are not trained again."""
+    """Continue with the workers that run now. Completed rounds are not trained again."""
 
     def resume(uow: UnitOfWork) -> TrainingRow:
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
         return trainings.resume(uow, caller.project_id, training_id)
 
-    row = await create_idempotent(state, caller, request, key, None, resume, trainings.get)
-    row = await wait_until_settled(state, caller, request, row, trainings.get, wait)
-    set_location(response, f"/v1/trainings/{row.id}", wait)
+    row = await creation.create(caller, TrainingRow, None, resume)
+    row = await waiting.wait_until_settled(caller, row)
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)

@@ -1,4 +1,4 @@
-"""What is written down beside the requests, many lines at a time: refusals for the audit log, and which keys were used."""
+"""Write refusals to the audit log and the last use of keys, in batches beside the requests."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.runtime.transactions import UseCaseRunner
 from api.services import audit, principals
-from api.services.audit import Entry
+from api.services.audit import AuditRecord
 from api.store.database import UnitOfWork
 
 log = logging.getLogger(__name__)
@@ -26,52 +26,54 @@ _USED_EVERY_S = 60.0
 
 
 class AuditWriter:
-    """Lines wait in memory for at most a moment; while the database is away they are kept, up to a limit.
+    """Queue lines in memory and write them soon. While the database is away, keep them up to a
+    limit.
 
-    Successes never depend on it: their lines are part of the transactions that make them so.
+    The transaction of a use case writes its own success. So no success depends on this queue.
     """
 
-    def __init__(self, work: UseCaseRunner) -> None:
-        self._work = work
+    def __init__(self, use_cases: UseCaseRunner) -> None:
+        self._use_cases = use_cases
         self._lines: deque[dict[str, Any]] = deque()
-        self._used: set[str] = set()
+        self._used_keys: set[str] = set()
         self._noted: dict[str, float] = {}
-        self._bell = asyncio.Event()
+        self._pending = asyncio.Event()
         self._dropped = 0
 
-    def record(self, entry: Entry, status: int) -> None:
-        """Have the log say that this request ended with `status`."""
+    def record(self, request_record: AuditRecord, status: int) -> None:
+        """Queue a line: the request ended with `status`."""
         if len(self._lines) >= _MOST_LINES:
             self._dropped += 1
             return
-        self._lines.append(audit.values(entry, status, at=datetime.now(UTC)))
-        self._bell.set()
+        self._lines.append(audit.values(request_record, status, at=datetime.now(UTC)))
+        self._pending.set()
 
     @property
     def waiting(self) -> int:
-        """Lines that are not in the database yet."""
+        """Return the number of lines that are not in the database yet."""
         return len(self._lines)
 
-    def used(self, key_id: str) -> None:
+    def note_key_use(self, key_id: str) -> None:
+        """Queue that the key was used, at most once a minute for each key."""
         now = time.monotonic()
         if now - self._noted.get(key_id, -_USED_EVERY_S) >= _USED_EVERY_S:
             self._noted[key_id] = now
-            self._used.add(key_id)
-            self._bell.set()
+            self._used_keys.add(key_id)
+            self._pending.set()
 
     async def run(self) -> None:
         while True:
-            await self._bell.wait()
-            self._bell.clear()
+            await self._pending.wait()
+            self._pending.clear()
             await asyncio.sleep(_PAUSE_S if await self._flush() else _RETRY_S)
-            if self._lines or self._used:
-                self._bell.set()
+            if self._lines or self._used_keys:
+                self._pending.set()
 
     async def aclose(self) -> None:
-        """Write what still waits, if the database takes it soon."""
+        """Write the queued lines, within three seconds."""
         try:
             async with asyncio.timeout(_LAST_CHANCE_S):
-                while (self._lines or self._used) and await self._flush():
+                while (self._lines or self._used_keys) and await self._flush():
                     pass
         except TimeoutError:
             pass
@@ -80,25 +82,25 @@ class AuditWriter:
 
     async def _flush(self) -> bool:
         lines = list(islice(self._lines, _BATCH))
-        used, self._used = self._used, set()
+        used, self._used_keys = self._used_keys, set()
         try:
             if lines:
-                await self._work(lambda uow: audit.write_all(uow.session, lines))
+                await self._use_cases.run(lambda uow: audit.write_all(uow.session, lines))
             if used:
-                await self._work(_noting(used))
+                await self._use_cases.run(_key_uses(used))
         except SQLAlchemyError as error:
             log.warning("the audit log waits for the database: %s", type(error).__name__)
-            self._used |= used
+            self._used_keys |= used
             return False
         for _ in lines:
             self._lines.popleft()
         if self._dropped and not self._lines:
             log.error(
-                "%d refusals are missing from the audit log: they came faster than the database takes them", self._dropped
+                "%d refusals are missing from the audit log: they arrived faster than the database stores them", self._dropped
             )
             self._dropped = 0
         return True
 
 
-def _noting(used: set[str]) -> Callable[[UnitOfWork], None]:
+def _key_uses(used: set[str]) -> Callable[[UnitOfWork], None]:
     return lambda uow: principals.note_use(uow.session, used)

@@ -1,4 +1,7 @@
-"""The bell: tells a Celery worker by name which row to look at. It may fail; the sweep finds what it did not tell."""
+"""Send a step to a Celery worker by the step's name.
+
+A message may be lost: the sweep finds its row.
+"""
 
 import logging
 import threading
@@ -15,7 +18,7 @@ _SILENT_S = 2.0
 
 
 class CeleryDispatcher:
-    """Rings within half a second or gives up, so that a dead Redis never holds a request."""
+    """Send a step within half a second or give up. So a dead Redis never holds a request."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("flow_nexus_bell", broker=settings.redis_url, set_as_current=False)
@@ -35,13 +38,13 @@ class CeleryDispatcher:
         self._silent_until = 0.0
 
     def __call__(self, step: Step, row_id: str) -> None:
-        # One at a time: a crowd that meets a silent broker waits for the first to find out, not each for itself.
+        # One thread at a time. While the broker is silent, only the first thread tries it.
         if not self._lock.acquire(timeout=_TIMEOUT_S):
             return
         try:
             if time.monotonic() >= self._silent_until:
                 self._app.send_task(task_name(step), args=[row_id], retry=False, ignore_result=True)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's trouble is, the row is committed and will be found
+        except Exception as error:  # noqa: BLE001 - the row is committed, so the sweep will find it
             self._silent_until = time.monotonic() + _SILENT_S
             log.warning("the broker did not take %s: %s; the sweep will find it", step, type(error).__name__)
         finally:

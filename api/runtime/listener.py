@@ -1,4 +1,4 @@
-"""One connection per process that hears every commit's notification, for all who wait: event streams and `Prefer: wait`."""
+"""Listen to Postgres notifications over one connection, for event streams and `Prefer: wait`."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,18 @@ from api.store.events import CHANNEL
 NAME = "flow_nexus_listener"
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-# Notifications are a hint: what waits looks again by itself after so long.
-_LOOK_AGAIN_S = 2.0
+# A notification can be lost. So every waiter also polls at this interval.
+_POLL_EVERY_S = 2.0
 _RECONNECT_S = 1.0
 _CHECK_S = 15.0
 _ANSWER_S = 5.0
 
 
 class Listener:
-    """Wakes waiters of a cluster. `run()` holds the connection, and opens a new one when it breaks."""
+    """Wake the waiters of a cluster when a transaction in it is committed.
+
+    `run()` holds the connection and opens a new one when it breaks.
+    """
 
     def __init__(self, database_url: str) -> None:
         url = make_url(database_url).set(drivername="postgresql")
@@ -51,7 +54,7 @@ class Listener:
                 async for notification in connection.notifies(timeout=_CHECK_S):
                     for event in self._waiting.get(notification.payload, ()):
                         event.set()
-                # Silence is also what a dead connection sounds like.
+                # A dead connection is silent too. This query fails on a dead one.
                 async with asyncio.timeout(_ANSWER_S):
                     await connection.execute("SELECT 1")
 
@@ -62,12 +65,12 @@ class Listener:
 
     @property
     def waiting(self) -> int:
-        """How many wait now: held answers and event streams."""
+        """Return the number of held answers and event streams that wait now."""
         return sum(len(events) for events in self._waiting.values())
 
     @asynccontextmanager
-    async def bell(self, cluster_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set at each commit in the cluster."""
+    async def subscribe(self, cluster_id: str) -> AsyncIterator[asyncio.Event]:
+        """Yield an `asyncio.Event` that is set at each commit in the cluster."""
         event = asyncio.Event()
         self._waiting[cluster_id].add(event)
         try:
@@ -77,29 +80,32 @@ class Listener:
             if not self._waiting[cluster_id]:
                 del self._waiting[cluster_id]
 
-    async def until(
+    async def poll_until(
         self,
         cluster_id: str,
-        look: Callable[[], Awaitable[T]],
+        load: Callable[[], Awaitable[T]],
         done: Callable[[T], bool],
         seconds: float,
-        given_up: Callable[[], Awaitable[bool]],
+        abandoned: Callable[[], Awaitable[bool]],
     ) -> T:
-        """Look until `done`, until the time is over or until nobody waits any more; returns the last look."""
+        """Call `load` at each commit in the cluster and return its last result.
+
+        Stop when `done(result)` is true, after `seconds`, or when `abandoned()` is true.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        async with self.bell(cluster_id) as event:
+        async with self.subscribe(cluster_id) as event:
             while True:
                 event.clear()
-                found = await look()
+                loaded = await load()
                 left = end - loop.time()
-                if done(found) or left <= 0 or await given_up():
-                    return found
-                await rest(event, min(left, _LOOK_AGAIN_S))
+                if done(loaded) or left <= 0 or await abandoned():
+                    return loaded
+                await wait_for_event(event, min(left, _POLL_EVERY_S))
 
 
-async def rest(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event, at most so long; True if it came."""
+async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
+    """Wait at most `seconds` for the event. Return whether it is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,4 +1,4 @@
-"""Use cases in threads, each in one transaction."""
+"""Run use cases in threads, each in one transaction."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from concurrent.futures import wait as wait_for_threads
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import TimeoutError as SilentDatabaseError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
 from api.services import audit
 from api.services.principals import Principal
@@ -18,77 +18,84 @@ T = TypeVar("T")
 
 
 class _PendingUseCase(Generic[T]):
-    """A use case on its way through the threads."""
+    """A use case that waits for a thread or runs in one."""
 
-    def __init__(self, use_case: Callable[[UnitOfWork], T], by: Principal | None) -> None:
+    def __init__(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None) -> None:
         self.use_case = use_case
-        self.by = by
+        self.audit_record = caller.audit_record if caller else None
         self.since = time.monotonic()
-        self.begun = False
+        self.has_started = False
         self.future: Future[T]
 
 
 class UseCaseRunner:
-    """Runs a use case in a thread, in one transaction that is committed before anything is answered.
+    """Run use cases in threads. Each has one transaction, which is committed before the answer.
 
-    Never more at once than the pool has connections: a crowd waits here, without a thread, instead of timing out in the pool.
-    SilentDatabaseError when a use case takes longer than `within_s`, or none before it ends for so long: a database that
-    is frozen, not dead, would hold whoever asks, as its statement timeout is frozen too and a Unix socket has none. A use case
-    that was given up may still be committed when the database goes on, as one whose answer was lost on the way.
+    At most `at_once` use cases run at a time: as many as the pool has connections. The others wait
+    here, without a thread. So they do not time out in the pool.
+
+    A use case has `within_s` seconds, counted from its start. A use case that waits has `within_s`
+    seconds too, counted from the last end of another one. These limits are for a frozen database:
+    its statement timeout is frozen too, and a Unix socket has no timeout.
     """
 
     def __init__(self, database: Database, at_once: int, within_s: float) -> None:
         self._database = database
         self._within_s = within_s
-        self._ended = time.monotonic()
+        self._last_end = time.monotonic()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="work")
 
-    async def __call__(self, use_case: Callable[[UnitOfWork], T], by: Principal | None = None) -> T:
-        """With `by`, the audit log says in the same transaction that this caller did it, and to what."""
-        piece = self._submit(use_case, by)
-        running = asyncio.wrap_future(piece.future)
+    async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
+        """Run the use case. With `caller`, the same transaction writes its line in the audit log.
+
+        Raises:
+            DatabaseTimeoutError: the time is over. The transaction may still be committed when the
+                database continues.
+        """
+        pending = self._submit(use_case, caller)
+        running = asyncio.wrap_future(pending.future)
         try:
             while not running.done():
-                await asyncio.wait({running}, timeout=self._patience(piece))
+                await asyncio.wait({running}, timeout=self._seconds_left(pending))
             return running.result()
         finally:
             running.cancel()
 
-    def blocking(self, use_case: Callable[[UnitOfWork], T]) -> T:
-        """The same, for whoever has a thread of its own."""
-        piece = self._submit(use_case, None)
+    def run_blocking(self, use_case: Callable[[UnitOfWork], T]) -> T:
+        """Run the use case for a caller that has a thread of its own. Raises as `run` does."""
+        pending = self._submit(use_case, None)
         try:
-            while not piece.future.done():
-                wait_for_threads([piece.future], timeout=self._patience(piece))
-            return piece.future.result()
+            while not pending.future.done():
+                wait_for_threads([pending.future], timeout=self._seconds_left(pending))
+            return pending.future.result()
         finally:
-            piece.future.cancel()
+            pending.future.cancel()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _patience(self, piece: _PendingUseCase[T]) -> float:
-        since = piece.since if piece.begun else max(piece.since, self._ended)
+    def _seconds_left(self, pending: _PendingUseCase[T]) -> float:
+        since = pending.since if pending.has_started else max(pending.since, self._last_end)
         left = since + self._within_s - time.monotonic()
         if left <= 0:
-            raise SilentDatabaseError("the database does not answer")
+            raise DatabaseTimeoutError("the database does not answer")
         return left
 
-    def _submit(self, use_case: Callable[[UnitOfWork], T], by: Principal | None) -> _PendingUseCase[T]:
-        piece = _PendingUseCase(use_case, by)
-        piece.future = self._threads.submit(copy_context().run, self._run, piece)
-        return piece
+    def _submit(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None) -> _PendingUseCase[T]:
+        pending = _PendingUseCase(use_case, caller)
+        pending.future = self._threads.submit(copy_context().run, self._run_in_thread, pending)
+        return pending
 
-    def _run(self, piece: _PendingUseCase[T]) -> T:
-        piece.since, piece.begun = time.monotonic(), True
-        entry = piece.by.entry if piece.by else None
+    def _run_in_thread(self, pending: _PendingUseCase[T]) -> T:
+        pending.since, pending.has_started = time.monotonic(), True
+        record = pending.audit_record
         try:
             with self._database.unit_of_work() as uow:
-                result = piece.use_case(uow)
-                if entry is not None:
-                    audit.write(uow.session, entry, getattr(result, "id", None))
+                result = pending.use_case(uow)
+                if record is not None:
+                    audit.write(uow.session, record, getattr(result, "id", None))
         finally:
-            self._ended = time.monotonic()
-        if entry is not None:
-            entry.recorded = entry.planned
+            self._last_end = time.monotonic()
+        if record is not None:
+            record.recorded = record.planned
         return result

@@ -1,4 +1,4 @@
-"""What all shapes share."""
+"""Base classes and types of all models of the API."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,7 +17,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def _printable(text: str) -> str:
-    """Refuse what Postgres cannot store and terminals should not see."""
+    """Refuse characters that Postgres cannot store or that control a terminal."""
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in text):
         raise ValueError("must not contain control characters or lone surrogates")
     return text
@@ -46,38 +46,38 @@ Prose = Annotated[str, Field(max_length=20_000), AfterValidator(storable)]
 
 
 class RequestModel(BaseModel):
-    """A body that a client sends: no unknown fields, no coercion, no NaN."""
+    """A body that a client sends. Unknown fields, other types and NaN are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, fields: Any) -> Any:
-        """Half a million unknown fields would take seconds to be refused one by one."""
+        """Refuse many fields at once. One by one, half a million would take seconds."""
         if isinstance(fields, dict) and len(fields) > _MOST_FIELDS:
             raise ValueError(f"must not have more than {_MOST_FIELDS} fields")
         return fields
 
 
 class ResponseModel(BaseModel):
-    """Something that a client is shown."""
+    """The body of an answer, or a part of it."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Page(ResponseModel, Generic[T]):
-    """One page of a list, newest first."""
+    """One page of a list, the newest item first."""
 
     items: list[T]
-    next_cursor: str | None = Field(description="give it as ?cursor= for the next page; null on the last")
+    next_cursor: str | None = Field(description="the value of ?cursor= for the next page; null on the last page")
 
 
 class StopReason(ResponseModel):
     """Why a training ended before its last epoch, or a search before its last training."""
 
     code: str = Field(
-        description="target_reached, no_progress, budget_spent or time_over; of a search's training also early_stopped or"
-        " search_stopped; of a search also quota_exceeded"
+        description="target_reached, no_progress, budget_spent or time_over. A search's training also has early_stopped or"
+        " search_stopped. A search also has quota_exceeded"
     )
     detail: str
 
@@ -89,7 +89,7 @@ class StopReason(ResponseModel):
 class Failure(ResponseModel):
     """Why something failed."""
 
-    code: str = Field(description="stable, snake_case")
+    code: str = Field(description="a stable snake_case code")
     detail: str
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Shapes of clusters, their connections and their status."""
+"""Models of clusters, their connections and their status."""
 
 from typing import Annotated, Any
 
@@ -18,26 +18,27 @@ class ClusterCreate(RequestModel):
     name: Name
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
-    daa_enabled: bool = Field(False, description="nodes may act on their own, as far as each node's `autonomy` allows")
+    daa_enabled: bool = Field(False, description="nodes may decide by themselves, as far as each node's `autonomy` allows")
     consensus: Consensus = Field(
         "none",
-        description="proof-of-learning: workers commit to their steps, do some again when asked, and a committee votes;"
-        " byzantine: Multi-Krum, the median below five updates; gossip: pairs of workers average, along a mesh or a ring;"
-        " raft: an aggregator whose sandbox is gone is replaced by an elected worker",
+        description="who decides which updates count. proof-of-learning: workers commit to their training steps, repeat some"
+        " of them on request, and a committee votes. byzantine: Multi-Krum, or the median below five updates. gossip: pairs"
+        " of workers average their models along a mesh or a ring. raft: the workers elect a new aggregator when its sandbox"
+        " is gone",
     )
-    wasm_optimization: bool = Field(False, description="predict with the exported ONNX graph, and put it into exports")
+    wasm_optimization: bool = Field(False, description="predict with an ONNX graph, and add the graph to exports")
     idle_timeout_minutes: float | None = Field(
         None,
         ge=0,
         le=525_600,
-        description="the cluster is terminated after so long without training, prediction, upload, download or execute; 0 ="
-        " never, null = the deployment's default",
+        description="minutes without training, prediction, upload, download or execute after which the cluster is"
+        " terminated. 0: never. null: the deployment's default",
     )
     budget_usd: float | None = Field(
         None,
         gt=0,
         le=10_000_000,
-        description="what its sandboxes may cost: an event at 80 %; at 100 % training stops and the cluster is terminated",
+        description="the largest cost of the sandboxes. An event warns at 80 %. At 100 % the cluster is terminated",
     )
 
     model_config = ConfigDict(
@@ -73,8 +74,8 @@ class Cluster(ResponseModel):
     status: str = Field(description="initializing, connected, training, terminating or terminated")
     created_at: Timestamp
     config: ClusterConfig
-    idle_timeout_minutes: float | None = Field(description="null = the deployment's default, 0 = never")
-    budget_usd: float | None = Field(description="null = no limit")
+    idle_timeout_minutes: float | None = Field(description="null: the deployment's default; 0: never")
+    budget_usd: float | None = Field(description="null: no limit")
 
     @classmethod
     def of(cls, row: ClusterRow) -> "Cluster":
@@ -91,12 +92,12 @@ class Cluster(ResponseModel):
 
 
 class ClusterConnect(RequestModel):
-    topology: Topology | None = Field(None, description="null or absent: the one that the cluster was created with")
+    topology: Topology | None = Field(None, description="null or absent: the topology that the cluster has")
 
 
 class Connection(ResponseModel):
     source: Annotated[str, Field(alias="from", examples=["node_w1_abc123"])]
-    target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="a node id, or `all`")]
+    target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="a node's id, or `all`")]
 
 
 class Connections(ResponseModel):
@@ -110,75 +111,81 @@ class Connections(ResponseModel):
         return cls(
             cluster_id=row.id,
             topology=row.topology,
-            connections=[Connection(**edge) for edge in row.connections],
+            connections=[Connection.model_validate(edge) for edge in row.connections],
             status=row.status,
         )
 
 
 class Metrics(ResponseModel):
-    """Figures of the last completed round; null before there is one."""
+    """Metrics of the last completed round. They are null before the first one."""
 
     global_loss: float | None = Field(
-        description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k: n_k training samples, loss_k the mean"
+        description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k. n_k: training samples. loss_k: the mean"
         " cross-entropy (nats) of the worker's last local epoch"
     )
     global_accuracy: float | None = Field(
-        description="sum(n_k * accuracy_k) / sum(n_k): fraction of training samples right during the last local epoch, 0..1"
+        description="sum(n_k * accuracy_k) / sum(n_k): the fraction of correct training samples in the last local epoch, 0..1"
     )
     validation_accuracy: float | None = Field(
-        description="fraction right, 0..1, of the new global model on data that no worker trained on: the aggregator's"
-        " validation file and the validators' data, else the workers' held-out splits (10 %)"
+        description="the fraction of correct predictions of the new global model, 0..1, on data that no worker trained on."
+        " This is the aggregator's validation file and the validators' data, else the workers' held-out splits (10 %)"
     )
     convergence_rate: float | None = Field(
-        description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1; 1 = the loss has"
-        " stopped falling; null until three rounds are done"
+        description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1. 1: the loss no"
+        " longer falls. null: fewer than three rounds are done"
     )
 
 
 class WorkerProgress(ResponseModel):
     local_loss: float | None = Field(description="mean cross-entropy (nats) of the worker's last local epoch")
     local_accuracy: float | None
-    samples: int | None = Field(description="training samples of its shard, held-out ones excluded")
-    state: str | None = Field(description="in the newest round: training, done, rejected, failed or lost")
-    reason: str | None = Field(description="why it was rejected, failed or lost")
+    samples: int | None = Field(description="training samples of the worker's shard, without held-out samples")
+    state: str | None = Field(description="the state in the newest round: training, done, rejected, failed or lost")
+    reason: str | None = Field(description="why the worker was rejected, failed or lost")
 
 
 class RedFlag(ResponseModel):
-    """Something that looks wrong now. It goes when it is over; the event `training.red_flag` that raised it stays."""
+    """A current problem of a training.
+
+    It disappears when it is over; its event `training.red_flag` stays.
+    """
 
     code: str = Field(
-        description="divergent_worker: one worker's loss is far from the others' in two rounds running (modified z-score above"
-        " 3.5 by the median absolute deviation, and a fifth of the median away); loss_diverges: the global loss rose in three"
-        " rounds running, to 1.2 times its lowest; stagnation: five rounds without a better global loss, beyond noise;"
-        " node_lost; node_failed; update_not_finite: an update held NaN or infinity; updates_rejected: two updates of a node"
-        " running were refused"
+        description="divergent_worker: in two consecutive rounds, one worker's loss is far from the others. Far: modified"
+        " z-score above 3.5 by the median absolute deviation, and a fifth of the median away. loss_diverges: the global loss"
+        " rose in three consecutive rounds, to 1.2 times its lowest. stagnation: five rounds without a better global loss,"
+        " beyond noise. node_lost, node_failed. update_not_finite: an update has NaN or infinity. updates_rejected: two"
+        " consecutive updates of a node were rejected"
     )
     message: str
-    suggestion: str = Field(description="what to do about it")
-    node_id: str | None = Field(description="null where it is about the whole training")
-    round: int | None = Field(description="in which it was raised; null before the first")
+    suggestion: str = Field(description="what to do now")
+    node_id: str | None = Field(description="null for a flag of the whole training")
+    round: int | None = Field(description="the round that raised the flag; null before the first round")
     since: Timestamp
 
 
 class TrainingSession(ResponseModel):
     training_id: str
     status: str
-    epoch: int = Field(description="completed rounds times local_epochs, never more than total_epochs")
+    epoch: int = Field(description="completed rounds times local_epochs, at most total_epochs")
     total_epochs: int = Field(
-        description="as asked for; a training that ended early keeps it, and `stop_reason` says why it ended"
+        description="the requested epochs, also when the training ended early; `stop_reason` then says why"
     )
     metrics: Metrics
     workers: dict[str, WorkerProgress]
-    time_elapsed: str | None = Field(description="as people read it", examples=["8m 30s"])
+    time_elapsed: str | None = Field(description="elapsed time as text", examples=["8m 30s"])
     estimated_completion: str | None = Field(
-        description="time left: rounds left times the mean of the last five rounds; null before the first", examples=["12m 15s"]
+        description="time left as text: rounds left times the mean time of the last five rounds; null before the first round",
+        examples=["12m 15s"],
     )
     elapsed_seconds: float | None
     remaining_seconds: float | None
-    cost_usd: float = Field(description="sandbox-seconds of this training's nodes between its start and end, times their price")
+    cost_usd: float = Field(
+        description="sandbox-seconds of the training's nodes between its start and its end, times their price"
+    )
     cost_per_epoch_usd: float | None
     cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
-    red_flags: list[RedFlag] = Field(description="what looks wrong now; of an ended training, as it stood at its end")
+    red_flags: list[RedFlag] = Field(description="current problems; for an ended training, the problems at its end")
     privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
@@ -216,7 +223,7 @@ class NodeSummary(ResponseModel):
 class ClusterStatus(ResponseModel):
     cluster_id: str
     status: str
-    training_sessions: list[TrainingSession] = Field(description="newest first, at most 50; finished ones stay listed")
+    training_sessions: list[TrainingSession] = Field(description="the newest first, at most 50; ended trainings are included")
     nodes: list[NodeSummary]
     cost_usd: float = Field(description="all sandbox-seconds of the cluster so far, times their price")
 

@@ -1,4 +1,7 @@
-"""One example of each shape, as the documents show it. Tests hold every one of them against its schema."""
+"""One example of each model, for the OpenAPI document.
+
+Tests validate each one against its schema.
+"""
 
 from typing import Any, Final
 
@@ -165,7 +168,7 @@ _SESSION: Final[dict[str, Any]] = {
     "red_flags": [
         {
             "code": "node_lost",
-            "message": "node_w2_bcd234 is lost; the rounds go on without it.",
+            "message": "node_w2_bcd234 is lost; the rounds continue without it.",
             "suggestion": "Redeploy node node_w2_bcd234 (POST /v1/nodes/node_w2_bcd234/redeploy) and upload its shard again.",
             "node_id": "node_w2_bcd234",
             "round": 9,

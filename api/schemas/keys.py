@@ -1,4 +1,4 @@
-"""Shapes of API keys."""
+"""Models of API keys."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Self
@@ -14,18 +14,21 @@ _WEEK_S = 7 * 24 * 3600
 
 
 class KeyCreate(RequestModel):
-    """Give `scopes`, or `node_id` for a data owner's key (whose scopes are its usual ones unless they are given)."""
+    """Give `scopes`, or give `node_id` for a data owner's key.
+
+    Without `scopes`, that key gets all scopes of a data owner.
+    """
 
     name: Name
     scopes: Annotated[list[Scope], Field(max_length=20)] | None = Field(
-        None, description="what it may do, and nothing that the caller's own key may not"
+        None, description="the scopes of the key; the caller's key must have all of them"
     )
     node_id: Word | None = Field(
         None,
-        description="a worker or validator: the key is its data owner's and opens its sandbox alone, with the scopes"
-        " clusters:read (status, logs), data:write and sandboxes:execute, or fewer",
+        description="a worker or validator. The key then belongs to its data owner and gives access only to its sandbox. Its"
+        " scopes are clusters:read (status, logs), data:write and sandboxes:execute, or fewer",
     )
-    expires_in_s: int | None = Field(None, ge=1, le=10 * _YEAR_S, description="seconds until it expires; null: it does not")
+    expires_in_s: int | None = Field(None, ge=1, le=10 * _YEAR_S, description="seconds until the key expires; null: never")
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["clusters:read"], "expires_in_s": 2592000}]}
@@ -39,22 +42,22 @@ class KeyCreate(RequestModel):
 
 
 class KeyRotate(RequestModel):
-    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="seconds that the secret of before still opens")
+    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="seconds for which the old secret stays valid")
 
 
 class Key(ResponseModel):
     key_id: str = Field(examples=["key_8f3m1q"])
     name: str
-    prefix: str = Field(description="how the key begins, to recognise it by")
+    prefix: str = Field(description="the first characters of the key, to recognise it")
     scopes: list[str]
-    node_id: str | None = Field(description="set: a data owner's key, for this node's sandbox alone")
+    node_id: str | None = Field(description="set for a data owner's key: it gives access only to this node's sandbox")
     status: str = Field(description="active, expired or revoked")
     created_at: Timestamp
     expires_at: Timestamp | None
     rotated_at: Timestamp | None
-    old_valid_until: Timestamp | None = Field(description="until when the secret before the last rotation opens too")
+    old_valid_until: Timestamp | None = Field(description="the time until which the old secret stays valid")
     revoked_at: Timestamp | None
-    last_used_at: Timestamp | None = Field(description="to the minute")
+    last_used_at: Timestamp | None = Field(description="accurate to the minute")
 
     @classmethod
     def of(cls, row: ApiKeyRow) -> "Key":
@@ -62,12 +65,12 @@ class Key(ResponseModel):
 
 
 class NewKey(Key):
-    """A key and its secret, which is shown this once."""
+    """A key with its secret. The secret is shown only in this answer."""
 
     api_key: str = Field(description="send it as `Authorization: Bearer …`; it cannot be shown again")
 
     @classmethod
-    def made(cls, row: ApiKeyRow, secret: str) -> "NewKey":
+    def with_secret(cls, row: ApiKeyRow, secret: str) -> "NewKey":
         return cls(**_fields(row), api_key=secret)
 
 

@@ -1,4 +1,4 @@
-"""Shapes of exported models."""
+"""Models of the API for exported models."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from api.store.tables import ModelRow
 
 class ExportCreate(RequestModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
-        description="letters, digits, dot, dash and underscore", examples=["sentiment_model_v1.0"]
+        description="letters, digits, dots, dashes and underscores", examples=["sentiment_model_v1.0"]
     )
 
 
@@ -27,9 +27,9 @@ class Model(ResponseModel):
     name: str
     status: str = Field(description="pending, completed or failed")
     digest: str = Field(description="sha256 of the global model's tensors file")
-    path: str | None = Field(description="folder in the aggregator's sandbox", examples=["/export/sentiment_model_v1.0"])
-    size: int | None = Field(description="bytes of the archive that can be downloaded")
-    sha256: str | None = Field(description="of that archive")
+    path: str | None = Field(description="the folder in the aggregator's sandbox", examples=["/export/sentiment_model_v1.0"])
+    size: int | None = Field(description="bytes of the archive for download")
+    sha256: str | None = Field(description="of the archive")
     files: list[ModelFile]
     created_at: Timestamp
     finished_at: Timestamp | None

@@ -1,4 +1,4 @@
-"""Shapes of nodes."""
+"""Models of nodes."""
 
 from typing import Self
 
@@ -13,7 +13,7 @@ from api.store.tables import NodeRow, RoundNodeRow
 class NodeDeploy(RequestModel):
     node_type: NodeType = "worker"
     role: Role | None = Field(
-        None, description="by default the node type's: worker, aggregator (parameter_server) or validator"
+        None, description="worker, aggregator (for a parameter_server) or validator; by default the role of the node type"
     )
     model: Word = Field("base", description="base, large, minilm, a Hugging Face id, or an absolute path in the sandbox")
     template: Template = "python"
@@ -21,14 +21,16 @@ class NodeDeploy(RequestModel):
         0.0,
         ge=0,
         le=1,
-        description="what the node decides by itself with daa_enabled. Below 0.3 it obeys and reports; from 0.3 it retries, "
-        "restarts its own agent and resumes the round from its checkpoint; from 0.6 it halves its batch on memory pressure and "
-        "its learning rate on divergence; from 0.8 it also stops local training early when its own validation loss rises, and "
-        "may decline a round. Each decision is an event `node.decision` with its reason",
+        description="what the node may decide by itself when `daa_enabled` is true. Below 0.3: nothing. From 0.3: retry"
+        " transfers, restart its agent, and resume the round from its checkpoint. From 0.6: halve its batch size when memory"
+        " runs out, and halve its learning rate when the loss diverges. From 0.8: stop local training early when its"
+        " validation loss rises, and decline a round. Each decision is an event `node.decision` with its reason",
     )
-    capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the role's")
+    capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the capabilities of the role")
     data_owner: bool = Field(
-        False, description="closed to all but its data owner's key, `data:export` included; not for a parameter_server"
+        False,
+        description="only the data owner's key has access to the sandbox, not even a key with `data:export`; not for a"
+        " parameter_server",
     )
 
     model_config = ConfigDict(
@@ -65,12 +67,12 @@ class Resources(ResponseModel):
     """Measured inside the sandbox."""
 
     cpu_cores: int | None
-    memory_gb: float | None = Field(description="GiB that the sandbox may use")
-    gpu: str | None = Field(description="name of the CUDA device; null without one")
+    memory_gb: float | None = Field(description="the sandbox's memory limit in GiB")
+    gpu: str | None = Field(description="the name of the CUDA device; null without one")
 
 
 class RejectedUpdates(ResponseModel):
-    """What a node's updates were rejected for, over all its trainings."""
+    """The rejected updates of a node, over all its trainings."""
 
     count: int
     last_training_id: str
@@ -81,11 +83,11 @@ class RejectedUpdates(ResponseModel):
 class Node(ResponseModel):
     node_id: str = Field(examples=["node_w1_abc123"])
     cluster_id: str
-    sandbox_id: str | None = Field(description="null until the provider has made it")
+    sandbox_id: str | None = Field(description="null until the provider has created the sandbox")
     status: str = Field(description="provisioning, running, lost, failed, terminating or terminated")
     role: Role
     acts_as_aggregator: bool = Field(
-        description="consensus raft: a worker that was promoted; who may reach into its sandbox stays as it was"
+        description="true for a worker that the consensus raft elected; the access to its sandbox stays the same"
     )
     capabilities: list[str]
     autonomy_level: float
@@ -93,10 +95,12 @@ class Node(ResponseModel):
     node_type: NodeType
     model: str
     template: Template
-    data_owner: bool = Field(description="only its data owner's key reaches into its sandbox")
-    former_sandbox_ids: list[str] = Field(description="sandboxes that it had before, oldest first; its cost includes theirs")
+    data_owner: bool = Field(description="only the data owner's key has access to the sandbox")
+    former_sandbox_ids: list[str] = Field(
+        description="earlier sandboxes of the node, the oldest first; the node's cost includes theirs"
+    )
     rejected_updates: RejectedUpdates | None = Field(
-        description="the node is flagged: its updates were refused at the door, by an audit or by a consensus; null: never"
+        description="set when updates of the node were rejected by the validation, by an audit or by a consensus; null: never"
     )
     created_at: Timestamp
     error: Failure | None
@@ -125,7 +129,7 @@ class Node(ResponseModel):
 
 
 class NodeRound(RoundWorker):
-    """What one worker did in one round."""
+    """The work of one worker in one round."""
 
     training_id: str
     round: int
@@ -137,4 +141,4 @@ class NodeRound(RoundWorker):
 
 class NodeRounds(ResponseModel):
     node_id: str
-    items: list[NodeRound] = Field(description="newest first, at most 100")
+    items: list[NodeRound] = Field(description="the newest first, at most 100")

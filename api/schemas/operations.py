@@ -1,4 +1,4 @@
-"""Shapes of health and readiness."""
+"""Models of health and readiness."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ class Health(ResponseModel):
 
 
 class DatabaseState(ResponseModel):
-    ok: bool = Field(description="reached, and migrated to what this version expects")
+    ok: bool = Field(description="the database answers and has the expected migration")
     migration: str | None = None
     expected_migration: str | None = None
     detail: str | None = None
@@ -26,12 +26,12 @@ class BrokerState(ResponseModel):
 class ProviderState(ResponseModel):
     ok: bool
     kind: str | None = Field(None, description="local or e2b")
-    isolation: str | None = Field(None, description="what keeps the sandboxes apart")
-    warning: str | None = Field(None, description="set when that is weaker than it should be")
+    isolation: str | None = Field(None, description="the mechanism that isolates the sandboxes")
+    warning: str | None = Field(None, description="set when the isolation is too weak")
 
 
 class Readiness(ResponseModel):
-    ready: bool = Field(description="requests can be served; work waits for a broker or a provider that is away")
+    ready: bool = Field(description="requests can be served; background steps wait for a broker or a provider that is away")
     database: DatabaseState
     broker: BrokerState
     sandboxes: ProviderState

@@ -1,4 +1,4 @@
-"""Shapes of predictions."""
+"""Models of predictions."""
 
 from typing import Annotated, Any, Self
 
@@ -13,10 +13,12 @@ from api.store.tables import PredictionRow
 class PredictionCreate(RequestModel):
     """Give `input_data` or `inputs`, not both."""
 
-    input_data: str | None = Field(None, description="path in the aggregator's sandbox", examples=["/data/test.json"])
-    inputs: Annotated[list[Prose], Field(min_length=1, max_length=10_000)] | None = Field(None, description="texts")
+    input_data: str | None = Field(None, description="a path in the aggregator's sandbox", examples=["/data/test.json"])
+    inputs: Annotated[list[Prose], Field(min_length=1, max_length=10_000)] | None = Field(None, description="the texts")
     aggregation: Aggregation = "global"
-    training_id: Word | None = Field(None, description="whose model; by default the newest that has finished a round")
+    training_id: Word | None = Field(
+        None, description="the training whose model predicts; by default the newest training with a completed round"
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -33,24 +35,27 @@ class PredictedText(ResponseModel):
     text: str
     sentiment: str
     confidence: float = Field(
-        description="probability of the label, 0..1, calibrated where a temperature is told; `majority`: the share of votes"
+        description="the probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
+        " the votes"
     )
 
 
 class Results(ResponseModel):
-    accuracy: float | None = Field(None, description="when the input is labelled: fraction right, 0..1")
-    precision: float | None = Field(None, description="macro mean over the classes")
-    recall: float | None = Field(None, description="macro mean over the classes")
-    f1_score: float | None = Field(None, description="macro mean over the classes")
+    accuracy: float | None = Field(None, description="the fraction of correct predictions, 0..1, when the input has labels")
+    precision: float | None = Field(None, description="the macro mean over the classes")
+    recall: float | None = Field(None, description="the macro mean over the classes")
+    f1_score: float | None = Field(None, description="the macro mean over the classes")
     predictions: list[PredictedText]
     temperature: float | None = Field(
         None,
-        description="`global`: confidences are softmax(logits / temperature), fitted on held-out data (Guo et al., 2017); null"
-        " where nothing is held out, and for the other aggregations, which have one for each worker's own model",
+        description="for `global`: confidences are softmax(logits / temperature). The temperature is fitted on held-out data"
+        " (Guo et al., 2017). null without held-out data. The other aggregations have `temperatures` instead",
     )
-    temperatures: dict[str, float | None] = Field({}, description="by node, of each worker's own model; null: not calibrated")
+    temperatures: dict[str, float | None] = Field(
+        {}, description="by node: the temperature of each worker's own model; null: not calibrated"
+    )
     engines: dict[str, str] = Field(
-        {}, description="by node, what computed: torch, onnx-fp32, or onnx-int8 where that gave the same held-out labels"
+        {}, description="by node: torch, onnx-fp32 or onnx-int8; onnx-int8 only when it gave the same labels on held-out data"
     )
 
 
@@ -58,8 +63,8 @@ class Prediction(ResponseModel):
     prediction_id: str = Field(examples=["pred_ens_ij012"])
     cluster_id: str
     aggregation: Aggregation
-    results: Results | None = Field(description="null until it is completed")
-    inference_time: str | None = Field(description="seconds that the nodes took", examples=["1.2s"])
+    results: Results | None = Field(description="null until the prediction is completed")
+    inference_time: str | None = Field(description="the seconds of the nodes' computation", examples=["1.2s"])
     nodes_used: int | None
     status: str = Field(description="pending, completed or failed")
     training_id: str

@@ -13,8 +13,8 @@ class ProblemField(ResponseModel):
 class QuotaUse(ResponseModel):
     name: str = Field(examples=["nodes"])
     limit: float
-    used: float = Field(description="before this request")
-    asked: float = Field(description="what this request would add")
+    used: float = Field(description="the use before this request")
+    asked: float = Field(description="the amount that this request would add")
 
 
 class Problem(ResponseModel):
@@ -23,6 +23,6 @@ class Problem(ResponseModel):
     status: int
     detail: str
     instance: str = Field(description="the request's path and id", examples=["/v1/clusters/cls_9x7k3m2p#req_1f0c"])
-    code: str = Field(description="stable, snake_case; what programs should look at", examples=["not_found"])
-    quota: QuotaUse | None = Field(None, description="with quota_exceeded: which one")
-    errors: list[ProblemField] | None = Field(None, description="with 422: each wrong field")
+    code: str = Field(description="a stable snake_case code for programs", examples=["not_found"])
+    quota: QuotaUse | None = Field(None, description="with quota_exceeded: the quota")
+    errors: list[ProblemField] | None = Field(None, description="with 422: the wrong fields")

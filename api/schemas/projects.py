@@ -1,4 +1,4 @@
-"""Shape of a project: what it may use, and uses."""
+"""Models of a project with its quotas and their use."""
 
 from collections.abc import Mapping
 
@@ -14,10 +14,10 @@ class Quota(ResponseModel):
 
 
 class Quotas(ResponseModel):
-    clusters: Quota = Field(description="not terminated")
-    nodes: Quota = Field(description="not terminated")
-    running_sandboxes: Quota = Field(description="running, or about to")
-    upload_bytes: Quota = Field(description="uploaded to sandboxes that still exist")
+    clusters: Quota = Field(description="clusters that are not terminated")
+    nodes: Quota = Field(description="nodes that are not terminated")
+    running_sandboxes: Quota = Field(description="sandboxes that run or are being started")
+    upload_bytes: Quota = Field(description="bytes that were uploaded to sandboxes that still exist")
     spend_usd: Quota = Field(description="all sandbox-seconds so far, times their price")
 
 
@@ -29,5 +29,5 @@ class Project(ResponseModel):
 
     @classmethod
     def of(cls, row: ProjectRow, quotas: Mapping[str, tuple[float | None, float]]) -> "Project":
-        shown = {name: Quota(limit=limit, used=used) for name, (limit, used) in quotas.items()}
-        return cls(project_id=row.id, name=row.name, created_at=row.created_at, quotas=Quotas(**shown))
+        quotas_by_name = {name: Quota(limit=limit, used=used) for name, (limit, used) in quotas.items()}
+        return cls(project_id=row.id, name=row.name, created_at=row.created_at, quotas=Quotas(**quotas_by_name))

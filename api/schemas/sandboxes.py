@@ -1,4 +1,4 @@
-"""Shapes of sandboxes, their files, logs and executions."""
+"""Models of sandboxes, their files, logs and executions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from api.store.tables import NodeRow
 
 
 class SandboxUse(ResponseModel):
-    """Measured at the provider just now; null where it cannot be."""
+    """The provider's current measurement. A value is null when the provider cannot measure it."""
 
     cpu_used_percent: float | None
     memory_used_bytes: int | None
@@ -35,10 +35,10 @@ class SandboxUse(ResponseModel):
 
 
 class LimitHit(ResponseModel):
-    """A limit that the sandbox ran into."""
+    """A limit that the sandbox has reached."""
 
     limit: Literal["memory", "processes", "disk", "files", "timeout", "output"]
-    count: int = Field(description="times that this was noticed")
+    count: int = Field(description="how often the limit was reached")
     first_at: Timestamp
     last_at: Timestamp
 
@@ -49,17 +49,17 @@ class Sandbox(ResponseModel):
     cluster_id: str
     role: str
     template: str
-    status: str = Field(description="its node's: running, lost, failed, terminating or terminated")
-    health: Literal["ok", "unreachable", "ended"] | None = Field(description="asked at the provider; null in lists")
+    status: str = Field(description="the status of its node: running, lost, failed, terminating or terminated")
+    health: Literal["ok", "unreachable", "ended"] | None = Field(description="the provider's answer; null in lists")
     resources: Resources | None
-    uptime_seconds: float | None = Field(description="from its start to its end, or to now")
+    uptime_seconds: float | None = Field(description="seconds from the start to the end, or to now")
     started_at: Timestamp | None
     ended_at: Timestamp | None
-    expires_at: Timestamp | None = Field(description="when the provider ends it if no step extends it")
-    usage: SandboxUse | None = Field(description="null in lists, and where the provider has no measurement")
+    expires_at: Timestamp | None = Field(description="when the provider ends the sandbox, unless it is extended before")
+    usage: SandboxUse | None = Field(description="null in lists, and when the provider has no measurement")
     limit_hits: list[LimitHit] | None = Field(
-        description="limits that stopped something in the sandbox, the latest first; null in lists, once it has ended, and "
-        "where the provider does not tell, as E2B"
+        description="limits that stopped a process in the sandbox, the latest first. null in lists, for an ended sandbox, and"
+        " when the provider does not report them (E2B)"
     )
 
     @classmethod
@@ -91,8 +91,8 @@ class Sandbox(ResponseModel):
 
 class File(ResponseModel):
     path: str = Field(examples=["/data/train_shard_1.json"])
-    size: int = Field(description="bytes that arrived")
-    sha256: str = Field(description="of the bytes that arrived")
+    size: int = Field(description="bytes of the stored file")
+    sha256: str = Field(description="of the stored file")
 
     @classmethod
     def of(cls, stored: StoredFile) -> "File":
@@ -102,17 +102,17 @@ class File(ResponseModel):
 class Execute(RequestModel):
     code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
     language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
-        None, description="by default the template's language"
+        None, description="by default the language of the template"
     )
-    timeout_s: float | None = Field(None, gt=0, le=600, description="by default the server's limit for executions")
+    timeout_s: float | None = Field(None, gt=0, le=600, description="by default the deployment's limit for executions")
 
 
 class Execution(ResponseModel):
     stdout: str
     stderr: str
-    exit_code: int | None = Field(description="null when the command was ended by a limit")
+    exit_code: int | None = Field(description="null when a limit ended the command")
     duration_ms: int
-    limit: Literal["timeout", "output"] | None = Field(description="the limit that ended it, if one did")
+    limit: Literal["timeout", "output"] | None = Field(description="the limit that ended the command, if any")
 
     @classmethod
     def of(cls, result: CommandResult) -> "Execution":
@@ -133,7 +133,7 @@ class Line(ResponseModel):
 
 class Logs(ResponseModel):
     sandbox_id: str
-    lines: list[Line] = Field(description="oldest first")
+    lines: list[Line] = Field(description="the oldest line first")
 
     @classmethod
     def of(cls, sandbox_id: str, lines: list[LogLine]) -> "Logs":

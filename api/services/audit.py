@@ -1,4 +1,8 @@
-"""The audit log: who asked for what, which resource, when, from where, and what came of it. It only ever grows."""
+"""The audit log: who sent which request, for which resource, when, from where, and with which
+result.
+
+Lines are only added, never changed.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,16 +14,19 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.domain import ids
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.store.tables import AuditRow
 
 _LONGEST = 200
 
 
 @dataclass(slots=True)
-class Entry:
-    """What is known of a request once its key is. `planned` is the status of its success; `recorded` what already stands
-    in the log of it. `detail` says more, and never holds data, code or a secret."""
+class AuditRecord:
+    """The line of one request in the audit log, from the moment its key is known.
+
+    `planned` is the HTTP status of a success. `recorded` is the status that the log already has.
+    `detail` never holds data, code or a secret.
+    """
 
     project_id: str
     key_id: str
@@ -34,8 +41,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Which entries; None does not narrow."""
+class AuditFilter:
+    """Conditions on the lines of the log. None is no condition."""
 
     key_id: str | None = None
     operation: str | None = None
@@ -45,46 +52,46 @@ class Query:
     until: datetime | None = None
 
 
-def write(session: Session, entry: Entry, resource: str | None = None) -> None:
-    """Record a success in the transaction that makes it one."""
-    session.execute(insert(AuditRow).values(values(entry, entry.planned, resource)))
+def write(session: Session, record: AuditRecord, resource: str | None = None) -> None:
+    """Write a success in the transaction of its use case."""
+    session.execute(insert(AuditRow).values(values(record, record.planned, resource)))
 
 
 def write_all(session: Session, rows: Iterable[dict[str, Any]]) -> None:
-    """Safe to do twice."""
+    """Insert lines. It is safe to repeat the call."""
     session.execute(insert(AuditRow).on_conflict_do_nothing(), list(rows))
 
 
-def values(entry: Entry, status: int, resource: str | None = None, at: datetime | None = None) -> dict[str, Any]:
-    found = {
+def values(record: AuditRecord, status: int, resource: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+    columns = {
         "id": ids.audit_id(),
-        "project_id": entry.project_id,
-        "key_id": entry.key_id,
-        "key_prefix": plain(entry.key_prefix),
-        "operation": entry.operation,
-        "resource": plain(resource or entry.resource),
+        "project_id": record.project_id,
+        "key_id": record.key_id,
+        "key_prefix": plain(record.key_prefix),
+        "operation": record.operation,
+        "resource": plain(resource or record.resource),
         "status": status,
-        "address": entry.address,
-        "request_id": entry.request_id,
-        "detail": entry.detail,
+        "address": record.address,
+        "request_id": record.request_id,
+        "detail": record.detail,
     }
-    return found if at is None else {**found, "created_at": at}
+    return columns if at is None else {**columns, "created_at": at}
 
 
-def page(session: Session, project_id: str, wanted: Query, limit: int, after: Cursor | None) -> RowPage[AuditRow]:
-    """Newest first."""
+def page(session: Session, project_id: str, audit_filter: AuditFilter, page_request: PageRequest) -> ResultPage[AuditRow]:
+    """Return the newest lines first."""
     query = select(AuditRow).where(AuditRow.project_id == project_id)
     for column in ("key_id", "operation", "resource", "status"):
-        value = getattr(wanted, column)
+        value = getattr(audit_filter, column)
         if value is not None:
             query = query.where(getattr(AuditRow, column) == value)
-    if wanted.since is not None:
-        query = query.where(AuditRow.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(AuditRow.created_at < wanted.until)
-    return fetch(session, query, AuditRow, limit, after)
+    if audit_filter.since is not None:
+        query = query.where(AuditRow.created_at >= audit_filter.since)
+    if audit_filter.until is not None:
+        query = query.where(AuditRow.created_at < audit_filter.until)
+    return fetch_page(session, query, AuditRow, page_request)
 
 
 def plain(text: str | None) -> str | None:
-    """What a client sent, short and without what a database cannot hold or a terminal should not see."""
+    """Return a client's text in at most 200 characters, without unprintable ones."""
     return None if text is None else "".join(char for char in text if char.isprintable())[:_LONGEST]

@@ -6,12 +6,13 @@ from sqlalchemy.orm import Session
 from api.domain import ids, topology
 from api.domain.consensus import check_topology
 from api.domain.errors import ConflictError
+from api.domain.events import EventType
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.domain.steps import Step
 from api.services import quotas
 from api.services.lookup import owned, owned_locked_cluster
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
@@ -39,19 +40,22 @@ def get(session: Session, project_id: str, cluster_id: str) -> ClusterRow:
     return owned(session, ClusterRow, project_id, cluster_id)
 
 
-def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> RowPage[ClusterRow]:
-    return fetch(session, select(ClusterRow).where(ClusterRow.project_id == project_id), ClusterRow, limit, after)
+def page(session: Session, project_id: str, page_request: PageRequest) -> ResultPage[ClusterRow]:
+    return fetch_page(session, select(ClusterRow).where(ClusterRow.project_id == project_id), ClusterRow, page_request)
 
 
-def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.Topology | None) -> ClusterRow:
-    """Draw the edges between the running nodes. Between trainings a cluster may be connected again, differently."""
+def connect(uow: UnitOfWork, project_id: str, cluster_id: str, new_topology: topology.Topology | None) -> ClusterRow:
+    """Connect the running nodes.
+
+    A cluster can be connected again between trainings, with another topology.
+    """
     session = uow.session
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     if cluster.status == "training":
-        raise ConflictError("training_active", "The cluster cannot be connected anew while a training runs.")
+        raise ConflictError("training_active", "The cluster cannot be connected again while a training runs.")
     if active_search(session, cluster) is not None:
-        raise ConflictError("search_active", "The cluster cannot be connected anew while a search runs.")
+        raise ConflictError("search_active", "The cluster cannot be connected again while a search runs.")
     nodes = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("running", "provisioning")))
@@ -65,23 +69,23 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, wanted: topology.
         raise ConflictError("no_workers", "The cluster has no running worker to connect.")
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
     aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
-    if wanted:
-        check_topology(cluster.config.consensus, wanted)
-        cluster.topology = wanted
+    if new_topology:
+        check_topology(cluster.config.consensus, new_topology)
+        cluster.topology = new_topology
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
-        raise ConflictError("no_aggregator", f"A {cluster.topology} needs an aggregator, and none is running.")
-    drawn = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
-    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in drawn if edge.source != edge.target]
+        raise ConflictError("no_aggregator", f"A {cluster.topology} topology needs an aggregator, and none is running.")
+    edges = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
+    cluster.connections = [{"from": edge.source, "to": edge.target} for edge in edges if edge.source != edge.target]
     cluster.members = [node.id for node in nodes]
     if cluster.status == "initializing":
         transitions.move(session, cluster, "connected", topology=cluster.topology)
     else:
-        events.emit(session, cluster.id, "cluster.connected", {"cluster_id": cluster.id, "topology": cluster.topology})
+        events.emit(session, cluster.id, EventType.CLUSTER_CONNECTED, {"cluster_id": cluster.id, "topology": cluster.topology})
     return cluster
 
 
 def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
-    """Stop everything that costs. Safe to ask twice."""
+    """Stop everything that costs. It is safe to repeat the call."""
     cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
     if cluster.status not in CLOSED_CLUSTER:
         end(uow, cluster, "asked to terminate")
@@ -89,7 +93,7 @@ def terminate(uow: UnitOfWork, project_id: str, cluster_id: str) -> ClusterRow:
 
 
 def end(uow: UnitOfWork, cluster: ClusterRow, reason: str) -> None:
-    """Stop a locked cluster's search and trainings cleanly and end its sandboxes."""
+    """Stop the search and the trainings of a locked cluster, and end its sandboxes."""
     session = uow.session
     search = active_search(session, cluster)
     if search is not None:
@@ -121,5 +125,5 @@ def refuse_ended(cluster: ClusterRow) -> None:
 
 
 def active_search(session: Session, cluster: ClusterRow) -> SearchRow | None:
-    """The search that runs in a cluster; there is at most one."""
+    """Return the active search of the cluster. There is at most one."""
     return session.scalar(select(SearchRow).where(SearchRow.cluster_id == cluster.id, SearchRow.status.in_(ACTIVE_SEARCH)))

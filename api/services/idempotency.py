@@ -1,4 +1,4 @@
-"""One key, one resource: a POST sent again gives what the first one made."""
+"""Idempotency keys: a repeated POST returns the resource that the first one created."""
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -10,8 +10,14 @@ from api.store.tables import IdempotencyRow
 
 
 def find(uow: UnitOfWork, project_id: str, key: str, fingerprint: str) -> str | None:
-    """The id of the resource that this key has made, or None. Holds the key until the transaction ends, so that a
-    second request with it waits for the first. ConflictError when the key came with another request before."""
+    """Return the id of the resource that a request with this key created, or None.
+
+    The key stays locked until the transaction ends. So a second request with it waits for the
+    first.
+
+    Raises:
+        ConflictError: the key came with another request before.
+    """
     uow.session.execute(
         insert(IdempotencyRow)
         .values(project_id=project_id, key=key, fingerprint=fingerprint, resource_id="")
@@ -28,7 +34,7 @@ def store(uow: UnitOfWork, project_id: str, key: str, resource_id: str) -> None:
 
 
 def forget(uow: UnitOfWork, project_id: str, key: str, resource_id: str) -> None:
-    """Free a key whose request was refused, unless it stands for something newer by now."""
+    """Delete the key of a refused request, unless it belongs to a newer resource by now."""
     uow.session.execute(
         delete(IdempotencyRow).where(
             IdempotencyRow.project_id == project_id, IdempotencyRow.key == key, IdempotencyRow.resource_id == resource_id

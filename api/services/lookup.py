@@ -1,4 +1,4 @@
-"""Rows by id within a project: what belongs to another project does not exist."""
+"""Find rows by id within a project."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,6 +9,11 @@ from api.store.tables import ClusterRow
 
 
 def owned(session: Session, table: type[LeasedRowT], project_id: str, row_id: str) -> LeasedRowT:
+    """Return the row of the project.
+
+    Raises:
+        NotFoundError: there is no such row, or it belongs to another project.
+    """
     row = session.scalar(select(table).where(table.id == row_id, table.project_id == project_id))
     if row is None:
         raise NotFoundError(kind_of(table).noun, row_id)
@@ -16,7 +21,10 @@ def owned(session: Session, table: type[LeasedRowT], project_id: str, row_id: st
 
 
 def locked_cluster(session: Session, cluster_id: str) -> ClusterRow:
-    """Lock a cluster before anything in it is written: one lock order for requests and steps, so no deadlock."""
+    """Lock a cluster before anything in it is written.
+
+    Requests and steps have this one lock order, so there is no deadlock.
+    """
     return session.execute(
         select(ClusterRow).where(ClusterRow.id == cluster_id).with_for_update().execution_options(populate_existing=True)
     ).scalar_one()

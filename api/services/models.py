@@ -10,7 +10,7 @@ from api.domain.errors import ConflictError
 from api.domain.steps import Step
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import UnitOfWork
@@ -18,7 +18,9 @@ from api.store.tables import ModelRow, TrainingRow
 
 
 def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> ModelRow:
-    """Export the training's newest global model to /export/<name> in the aggregator's sandbox, and keep a copy."""
+    """Export the newest global model to `/export/<name>` in the aggregator's sandbox, and keep a
+    copy.
+    """
     session = uow.session
     training = owned(session, TrainingRow, project_id, training_id)
     cluster = locked_cluster(session, training.cluster_id)
@@ -52,12 +54,12 @@ def get(session: Session, project_id: str, model_id: str) -> ModelRow:
     return owned(session, ModelRow, project_id, model_id)
 
 
-def page(session: Session, project_id: str, limit: int, after: Cursor | None) -> RowPage[ModelRow]:
-    return fetch(session, select(ModelRow).where(ModelRow.project_id == project_id), ModelRow, limit, after)
+def page(session: Session, project_id: str, page_request: PageRequest) -> ResultPage[ModelRow]:
+    return fetch_page(session, select(ModelRow).where(ModelRow.project_id == project_id), ModelRow, page_request)
 
 
 def archive(settings: Settings, row: ModelRow) -> Path:
-    """Where the kept copy lies: a tar of the exported folder."""
+    """Return the path of the kept copy, a tar of the exported folder."""
     return settings.models_dir / f"{row.id}.tar"
 
 

@@ -5,23 +5,25 @@ from sqlalchemy.orm import Session
 
 from api.domain import ids
 from api.domain.errors import ConflictError, NotFoundError
+from api.domain.events import EventType
 from api.domain.specs import NodeSpec
 from api.domain.status import ACTIVE_TRAINING, LIVE_NODE
 from api.domain.steps import Step
 from api.services import quotas
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.services.principals import Principal
 from api.settings import Settings
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
+from api.store.documents import FormerSandbox
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, TrainingRow
 
 
 def deploy(uow: UnitOfWork, settings: Settings, project_id: str, cluster_id: str, spec: NodeSpec) -> NodeRow:
     session = uow.session
-    # The project before the cluster: whoever locks both does so in this order.
+    # Lock order: the project first, then the cluster.
     quotas.claim(session, settings, project_id, nodes=1, running_sandboxes=1, spend_usd=0)
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
@@ -54,13 +56,16 @@ def get(session: Session, project_id: str, node_id: str) -> NodeRow:
     return owned(session, NodeRow, project_id, node_id)
 
 
-def page(session: Session, project_id: str, cluster_id: str, limit: int, after: Cursor | None) -> RowPage[NodeRow]:
+def page(session: Session, project_id: str, cluster_id: str, page_request: PageRequest) -> ResultPage[NodeRow]:
     cluster = owned(session, ClusterRow, project_id, cluster_id)
-    return fetch(session, select(NodeRow).where(NodeRow.cluster_id == cluster.id), NodeRow, limit, after)
+    return fetch_page(session, select(NodeRow).where(NodeRow.cluster_id == cluster.id), NodeRow, page_request)
 
 
 def rounds(session: Session, caller: Principal, node_id: str, limit: int) -> list[RoundNodeRow]:
-    """The node's newest rounds, of all its trainings; for a data owner there is no node but their own."""
+    """Return the node's newest rounds of all its trainings.
+
+    A data owner finds only their own node.
+    """
     node = owned(session, NodeRow, caller.project_id, node_id)
     if caller.node_id not in (None, node.id):
         raise NotFoundError("node", node_id)
@@ -74,7 +79,11 @@ def rounds(session: Session, caller: Principal, node_id: str, limit: int) -> lis
 
 
 def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
-    """Terminate one node. Refused while a training counts on it; safe to ask twice."""
+    """Terminate one node. It is safe to repeat the call.
+
+    Raises:
+        ConflictError: a training uses the node.
+    """
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
     cluster = locked_cluster(session, node.cluster_id)
@@ -99,7 +108,10 @@ def remove(uow: UnitOfWork, project_id: str, node_id: str) -> NodeRow:
 
 
 def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str) -> NodeRow:
-    """A new sandbox for a node that is lost for good or has failed. What was uploaded to it must be uploaded again."""
+    """Start a new sandbox for a node that has failed or whose sandbox is gone.
+
+    Its files must be uploaded again.
+    """
     session = uow.session
     node = owned(session, NodeRow, project_id, node_id)
     if node.status in ("lost", "failed"):
@@ -118,17 +130,20 @@ def redeploy(uow: UnitOfWork, settings: Settings, project_id: str, node_id: str)
 
 
 def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
-    """Start the node anew under its own id: its place in the cluster and in its training stays. The old sandbox has ended."""
+    """Start a new sandbox for the node when the old one has ended.
+
+    The node keeps its id and its place in the cluster and in its training.
+    """
     session = uow.session
     session.flush()
     session.refresh(node)
     if node.started_at is not None and node.ended_at is not None:
-        ended = {
+        former_sandbox: FormerSandbox = {
             "sandbox_id": node.sandbox_id,
             "started_at": node.started_at.isoformat(),
             "ended_at": node.ended_at.isoformat(),
         }
-        node.former_sandboxes = [*node.former_sandboxes, ended]
+        node.former_sandboxes = [*node.former_sandboxes, former_sandbox]
     had_files = node.sandbox_id is not None
     node.sandbox_id = node.sandbox_expires_at = node.agent_started_at = node.started_at = node.ended_at = None
     node.resources = node.error = node.owner_data_at = None
@@ -137,17 +152,21 @@ def give_new_sandbox(uow: UnitOfWork, node: NodeRow, reason: str) -> None:
     node.attempts = 0
     transitions.move(session, node, "provisioning", reason=reason)
     if had_files:
-        detail = "What was uploaded to this node is gone with its sandbox; upload it again."
-        events.emit(session, node.cluster_id, "node.files_lost", {"node_id": node.id, "role": node.role, "detail": detail})
+        detail = "The files that were uploaded to this node are gone with its sandbox; upload them again."
+        events.emit(
+            session, node.cluster_id, EventType.NODE_FILES_LOST, {"node_id": node.id, "role": node.role, "detail": detail}
+        )
     leases.wake(node)
     uow.enqueue(Step.NODES_ADVANCE, node.id)
 
 
 def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:
-    """A node's update did not count, for what was found in it: written on the node, where it stays. Call it with the cluster's
-    row locked, once for each round."""
+    """Record on the node that its update was rejected for its content.
+
+    Call this once for each round, while the cluster's row is locked.
+    """
     node = session.get_one(NodeRow, row.node_id)
-    count = (node.rejected_updates or {}).get("count", 0) + 1
+    count = 1 if node.rejected_updates is None else node.rejected_updates["count"] + 1
     node.rejected_updates = {
         "count": count,
         "last_training_id": row.training_id,
@@ -155,17 +174,17 @@ def flag_rejected(session: Session, row: RoundNodeRow, reason: str) -> None:
         "last_reason": reason,
     }
     facts = {"node_id": node.id, "training_id": row.training_id, "round": row.number, "reason": reason, "count": count}
-    events.emit(session, node.cluster_id, "node.flagged", facts)
+    events.emit(session, node.cluster_id, EventType.NODE_FLAGGED, facts)
 
 
 def _refuse_second_aggregator(session: Session, cluster: ClusterRow) -> None:
-    other = session.scalar(
+    other_id = session.scalar(
         select(NodeRow.id).where(
             NodeRow.cluster_id == cluster.id,
             NodeRow.role == "aggregator",
-            # One that is lost but still due may come back by itself.
+            # A lost node that is still due may come back by itself.
             NodeRow.status.in_(("provisioning", "running")) | ((NodeRow.status == "lost") & NodeRow.due_at.is_not(None)),
         )
     )
-    if other:
-        raise ConflictError("aggregator_exists", f"The cluster already has an aggregator: {other}.")
+    if other_id:
+        raise ConflictError("aggregator_exists", f"The cluster already has an aggregator: {other_id}.")

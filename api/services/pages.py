@@ -1,4 +1,4 @@
-"""Pages of a list, newest first, by a cursor that survives inserts."""
+"""Pages of a list, the newest row first. A cursor stays valid while rows are inserted."""
 
 import base64
 import binascii
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last row that a client has seen."""
+class PageCursor:
+    """The position in a list: the last row that the client has seen."""
 
     created_at: datetime
     row_id: str
@@ -28,7 +28,12 @@ class Cursor:
         return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> "Cursor":
+    def decode(cls, text: str) -> "PageCursor":
+        """Return the cursor that `encode` wrote.
+
+        Raises:
+            InvalidError: the text is not a cursor.
+        """
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             created_at, row_id = json.loads(raw)
@@ -43,16 +48,27 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class RowPage(Generic[T]):
+class PageRequest:
+    """The page that a client wants: at most `limit` items after `after` (None: from the newest)."""
+
+    limit: int
+    after: PageCursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage(Generic[T]):
+    """One page of results. `next` is the cursor of the next page, None on the last."""
+
     items: Sequence[T]
-    next: Cursor | None
+    next: PageCursor | None
 
 
-def fetch(session: Session, query: Select[Any], table: Any, limit: int, after: Cursor | None) -> RowPage[Any]:
-    """Run `query` over `table` (with created_at and id), newest first."""
+def fetch_page(session: Session, query: Select[Any], table: Any, page_request: PageRequest) -> ResultPage[Any]:
+    """Run `query` over `table`, the newest row first. `table` has the columns created_at and id."""
+    after, limit = page_request.after, page_request.limit
     if after is not None:
         query = query.where(tuple_(table.created_at, table.id) < (after.created_at, after.row_id))
     rows = session.scalars(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)).all()
     items = rows[:limit]
     more = len(rows) > limit
-    return RowPage(items, Cursor(items[-1].created_at, items[-1].id) if more else None)
+    return ResultPage(items, PageCursor(items[-1].created_at, items[-1].id) if more else None)

@@ -1,4 +1,7 @@
-"""How much a project may use, and uses. Requests that would use more pass one after the other: the project's row is locked."""
+"""Quotas of a project: their limits and their use.
+
+The lock of the project's row orders the claims.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -19,26 +22,34 @@ Amount = int | float
 
 
 def limits(settings: Settings, project: ProjectRow) -> dict[str, Amount | None]:
-    """The project's own limits, and the deployment's for the rest; None where there is none."""
-    found: dict[str, Amount | None] = {}
+    """Return the project's own limits, and the deployment's defaults for the rest.
+
+    None is no limit.
+    """
+    limits_by_name: dict[str, Amount | None] = {}
     for name in QUOTAS:
         default = getattr(settings, f"quota_{name}")
-        found[name] = project.quotas.get(name, float(default) if isinstance(default, Decimal) else default)
-    return found
+        limits_by_name[name] = project.quotas.get(name, float(default) if isinstance(default, Decimal) else default)
+    return limits_by_name
 
 
 def use(session: Session, project_id: str, name: str) -> Amount:
-    """What the project uses now of one quota."""
+    """Return how much of a quota the project uses now."""
     return _USE[name](session, project_id)
 
 
-def claim(session: Session, settings: Settings, project_id: str, **asked: Amount) -> None:
-    """Hold the project until the transaction ends, and see that it may use so much more of each. QuotaExceededError if not.
+def claim(session: Session, settings: Settings, project_id: str, **amounts: Amount) -> None:
+    """Lock the project until the transaction ends, and check that it may use these amounts in
+    addition.
 
-    Money is spent by the second and cannot be asked for: 0 of it is refused once the limit is reached.
+    Money is spent by the second, so nobody can claim an amount before. Claim `spend_usd=0`: this is
+    refused as soon as the limit is reached.
+
+    Raises:
+        QuotaExceededError: an amount is above its limit.
     """
     project = session.scalar(
-        # Not the lock of a DELETE: rows that merely refer to the project are inserted meanwhile.
+        # A key-share lock: other transactions can insert rows that refer to the project.
         select(ProjectRow)
         .where(ProjectRow.id == project_id)
         .with_for_update(key_share=True)
@@ -46,9 +57,9 @@ def claim(session: Session, settings: Settings, project_id: str, **asked: Amount
     )
     if project is None:
         raise NotFoundError("project", project_id)
-    most = limits(settings, project)
-    for name, amount in asked.items():
-        limit = most[name]
+    project_limits = limits(settings, project)
+    for name, amount in amounts.items():
+        limit = project_limits[name]
         if limit is None:
             continue
         used = use(session, project_id, name)
@@ -57,13 +68,16 @@ def claim(session: Session, settings: Settings, project_id: str, **asked: Amount
 
 
 def view(session: Session, settings: Settings, project_id: str) -> tuple[ProjectRow, dict[str, tuple[Amount | None, Amount]]]:
-    """The project, and limit and use of each quota."""
+    """Return the project, and the limit and the use of each quota."""
     project = session.get_one(ProjectRow, project_id)
     return project, {name: (limit, use(session, project_id, name)) for name, limit in limits(settings, project).items()}
 
 
 def override(session: Session, project: str, changes: Mapping[str, Amount | str | None]) -> ProjectRow:
-    """Give a project limits of its own: a number, None for no limit, "default" for the deployment's."""
+    """Set limits of a project.
+
+    A value is a number, None (no limit) or "default" (the deployment's limit).
+    """
     row = session.scalar(select(ProjectRow).where(ProjectRow.name == project).with_for_update(key_share=True))
     if row is None:
         raise NotFoundError("project", project)
@@ -107,24 +121,24 @@ def _sandboxes(session: Session, project_id: str) -> int:
 
 
 def _bytes(session: Session, project_id: str) -> int:
-    found = session.scalar(
+    uploaded = session.scalar(
         select(func.sum(NodeRow.uploaded_bytes)).where(
             NodeRow.project_id == project_id, NodeRow.status.in_(_COSTING), NodeRow.ended_at.is_(None)
         )
     )
-    return int(found or 0)
+    return int(uploaded or 0)
 
 
 def _spend(session: Session, project_id: str) -> float:
-    # Columns, not rows: what is loaded here, before the cluster is locked, must not be taken for what stands in it later.
-    lives = session.execute(
+    # Select columns, not rows. The cluster is not locked yet, so no row may stay in the session.
+    nodes = session.execute(
         select(NodeRow.started_at, NodeRow.ended_at, NodeRow.former_sandboxes, NodeRow.price_per_minute).where(
             NodeRow.project_id == project_id,
             or_(NodeRow.started_at.is_not(None), func.jsonb_array_length(NodeRow.former_sandboxes) > 0),
         )
     )
     now = session.execute(select(func.clock_timestamp())).scalar_one()
-    return float(spending.total(cast("Iterable[NodeRow]", lives), now))
+    return float(spending.total(cast("Iterable[NodeRow]", nodes), now))
 
 
 _USE: Final[dict[str, Callable[[Session, str], Amount]]] = {

@@ -19,7 +19,7 @@ from api.services import progress as figures
 from api.services import trainings
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
@@ -105,16 +105,16 @@ def get(session: Session, project_id: str, search_id: str) -> SearchRow:
 
 
 def page(
-    session: Session, project_id: str, cluster_id: str | None, status: str | None, limit: int, after: Cursor | None
-) -> RowPage[SearchView]:
+    session: Session, project_id: str, cluster_id: str | None, status: str | None, page_request: PageRequest
+) -> ResultPage[SearchView]:
     """Newest first."""
     query = select(SearchRow).where(SearchRow.project_id == project_id)
     if cluster_id is not None:
         query = query.where(SearchRow.cluster_id == owned(session, ClusterRow, project_id, cluster_id).id)
     if status is not None:
         query = query.where(SearchRow.status == status)
-    found = fetch(session, query, SearchRow, limit, after)
-    return RowPage([view(session, row) for row in found.items], found.next)
+    found = fetch_page(session, query, SearchRow, page_request)
+    return ResultPage([view(session, row) for row in found.items], found.next)
 
 
 def view(session: Session, row: SearchRow) -> SearchView:

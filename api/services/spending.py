@@ -1,4 +1,4 @@
-"""What nodes have cost, with every sandbox that each of them has had."""
+"""The cost of nodes, with all sandboxes that each node has had."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -9,7 +9,7 @@ from api.store.tables import NodeRow
 
 
 def total(nodes: Iterable[NodeRow], now: datetime) -> Decimal:
-    """USD of the nodes' sandboxes so far."""
+    """Return the cost of the nodes' sandboxes so far, in USD."""
     return sum(
         (cost.sandbox_cost(start, end, now, node.price_per_minute) for node in nodes for start, end in _lives(node)),
         Decimal(0),
@@ -17,7 +17,7 @@ def total(nodes: Iterable[NodeRow], now: datetime) -> Decimal:
 
 
 def within(nodes: Iterable[NodeRow], since: datetime, until: datetime) -> Decimal:
-    """USD of the parts of the nodes' sandboxes that lie between two times."""
+    """Return the cost of the nodes' sandboxes between two times, in USD."""
     return sum(
         (
             cost.overlap_cost(start, end or until, since, until, node.price_per_minute)

@@ -14,7 +14,7 @@ from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
 from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
-from api.services.pages import Cursor, RowPage, fetch
+from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -62,11 +62,11 @@ def get(session: Session, project_id: str, training_id: str) -> TrainingRow:
     return owned(session, TrainingRow, project_id, training_id)
 
 
-def page(session: Session, project_id: str, cluster_id: str | None, limit: int, after: Cursor | None) -> RowPage[TrainingRow]:
+def page(session: Session, project_id: str, cluster_id: str | None, page_request: PageRequest) -> ResultPage[TrainingRow]:
     query = select(TrainingRow).where(TrainingRow.project_id == project_id)
     if cluster_id is not None:
         query = query.where(TrainingRow.cluster_id == owned(session, ClusterRow, project_id, cluster_id).id)
-    return fetch(session, query, TrainingRow, limit, after)
+    return fetch_page(session, query, TrainingRow, page_request)
 
 
 def rounds(

@@ -12,20 +12,20 @@ from api.settings import Settings
 
 
 class Dispatcher(Protocol):
-    """Tells a worker that a row wants a step. May be lost: the sweep finds what nobody was told of."""
+    """Send a step on a row to a worker. A message may be lost: the sweep finds the row later."""
 
     def __call__(self, step: Step, row_id: str) -> None: ...
 
 
 class UnitOfWork:
-    """One transaction, and the steps to enqueue once it is committed."""
+    """One transaction, and the steps that are enqueued when it is committed."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._queued: list[tuple[Step, str]] = []
 
     def enqueue(self, step: Step, row_id: str) -> None:
-        """Ask for a step on a row, once for each transaction."""
+        """Enqueue a step on a row, at most once in this transaction."""
         if (step, row_id) not in self._queued:
             self._queued.append((step, row_id))
 
@@ -34,7 +34,10 @@ class UnitOfWork:
 
 
 class Database:
-    """Sessions on one Postgres. `dispatcher` is called after each commit, never inside a transaction."""
+    """Sessions of one Postgres.
+
+    `dispatcher` is called after each commit, never inside a transaction.
+    """
 
     def __init__(self, engine: Engine, dispatcher: Dispatcher) -> None:
         self.engine = engine
@@ -43,7 +46,10 @@ class Database:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        """Commits at the end of the block, rolls back on any exception; then dispatches."""
+        """Yield a unit of work.
+
+        Commit at the end of the block and dispatch, or roll back on an exception.
+        """
         with self._sessions() as session, session.begin():
             uow = UnitOfWork(session)
             yield uow
@@ -55,7 +61,10 @@ class Database:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """A pool of `database_pool_size` connections; every statement and every wait for a connection has a timeout."""
+    """Return an engine with a pool of `database_pool_size` connections.
+
+    Every statement and every wait for a connection has a timeout.
+    """
     milliseconds = int(settings.database_statement_timeout_s * 1000)
     return create_engine(
         settings.database_url,
@@ -63,7 +72,7 @@ def make_engine(settings: Settings) -> Engine:
         max_overflow=0,
         pool_timeout=settings.database_statement_timeout_s,
         pool_pre_ping=True,
-        # Errors reach the log, and what clients send must not.
+        # Errors are logged, and the log must not have what clients send.
         hide_parameters=True,
         connect_args={
             "connect_timeout": 5,

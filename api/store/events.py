@@ -1,4 +1,4 @@
-"""The log of what happened, and the notification that wakes whoever waits for it."""
+"""The log of events, and the Postgres notification that wakes its readers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from api.domain.events import EventType
 from api.store.tables import ClusterRow, EventRow
 
 CHANNEL = "flow_nexus"
@@ -14,7 +15,14 @@ CHANNEL = "flow_nexus"
 def emit(
     session: Session, cluster_id: str, event_type: str, data: Mapping[str, Any], *, training_id: str | None = None
 ) -> None:
-    """Append an event. The cluster's row lock orders writers, so a reader never sees a number before a lower one."""
+    """Append an event and notify the readers of the cluster when the transaction commits.
+
+    The cluster's row lock orders the writers. So no reader sees a number before a lower one.
+
+    Raises:
+        ValueError: `event_type` is not in the catalogue (`api.domain.events`).
+    """
+    catalogued = EventType(event_type)
     seq = session.scalar(
         update(ClusterRow)
         .where(ClusterRow.id == cluster_id)
@@ -22,11 +30,12 @@ def emit(
         .returning(ClusterRow.event_seq)
         .execution_options(synchronize_session=False)
     )
-    session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=event_type, data=dict(data)))
+    session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=catalogued.value, data=dict(data)))
     session.execute(select(func.pg_notify(CHANNEL, cluster_id)))
 
 
 def read(session: Session, cluster_id: str, after: int, *, training_id: str | None = None, limit: int = 500) -> list[EventRow]:
+    """Return at most `limit` events with a number above `after`, the oldest first."""
     query = select(EventRow).where(EventRow.cluster_id == cluster_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
     if training_id:
         query = query.where(EventRow.training_id == training_id)

@@ -1,4 +1,4 @@
-"""The kinds of rows that background steps advance. Each kind stands here once, with all that differs between them."""
+"""The registry of the kinds of rows that background steps advance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class RowKind:
 
     @property
     def settled(self) -> frozenset[str]:
-        """Return the statuses in which a row waits for nothing. A client's `Prefer: wait` ends there."""
+        """Return the statuses that end a client's `Prefer: wait`."""
         return status.SETTLED[self.noun]
 
 

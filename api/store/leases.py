@@ -1,4 +1,7 @@
-"""Who works on a row: a lease with a fencing token, on the database's clock."""
+"""Leases: at most one worker works on a row.
+
+A lease has a fencing token and the database's clock.
+"""
 
 import secrets
 from collections.abc import Sequence
@@ -11,13 +14,16 @@ from api.store.kinds import LeasedRow, LeasedRowT
 
 
 class LeaseLostError(Exception):
-    """Another worker took the row over; what was done under the old lease must not be applied."""
+    """Another worker has the row now. Results under the old lease must not be applied."""
 
 
 def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float) -> str | None:
-    """Take a due, free row; returns the fencing token, or None if it is not due or held by another."""
+    """Lease a due row and return the fencing token.
+
+    Return None when it is not due or leased already.
+    """
     token = secrets.token_hex(16)
-    taken = session.execute(
+    claimed = session.execute(
         update(table)
         .where(
             table.id == row_id,
@@ -27,11 +33,15 @@ def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float)
         .values(lease_token=token, lease_until=func.clock_timestamp() + timedelta(seconds=seconds), attempts=table.attempts + 1)
         .returning(table.id)
     ).first()
-    return token if taken else None
+    return token if claimed else None
 
 
 def held(session: Session, table: type[LeasedRowT], row_id: str, token: str) -> LeasedRowT:
-    """Lock and return the row, if `token` still holds it; else LeaseLostError."""
+    """Lock and return the row.
+
+    Raises:
+        LeaseLostError: `token` no longer holds the lease.
+    """
     row = session.scalar(select(table).where(table.id == row_id).with_for_update().execution_options(populate_existing=True))
     if row is None or row.lease_token != token:
         raise LeaseLostError(f"{table.__tablename__} {row_id}")
@@ -39,19 +49,21 @@ def held(session: Session, table: type[LeasedRowT], row_id: str, token: str) -> 
 
 
 def renew(session: Session, table: type[LeasedRow], row_id: str, token: str, seconds: float) -> bool:
-    """Hold the row longer; False when the lease is gone."""
-    kept = session.execute(
+    """Extend the lease. Return False when it is lost."""
+    renewed = session.execute(
         update(table)
         .where(table.id == row_id, table.lease_token == token)
         .values(lease_until=func.clock_timestamp() + timedelta(seconds=seconds))
         .returning(table.id)
     ).first()
-    return kept is not None
+    return renewed is not None
 
 
 def release(row: LeasedRow, due_in_s: float | None, *, waits: bool = False) -> None:
-    """Give the row back, due again in so many seconds, or not at all (None). One that only `waits` has failed at nothing: its
-    attempts count from the beginning."""
+    """End the lease. The row is due again in `due_in_s` seconds, or not at all (None).
+
+    `waits`: the step did not fail but waits for something, so the attempts restart at 0.
+    """
     row.lease_token = None
     row.lease_until = None
     row.due_at = None if due_in_s is None else func.clock_timestamp() + timedelta(seconds=due_in_s)
@@ -60,12 +72,12 @@ def release(row: LeasedRow, due_in_s: float | None, *, waits: bool = False) -> N
 
 
 def wake(row: LeasedRow) -> None:
-    """Make the row due now, whoever holds it: the step that comes next will look at it."""
+    """Make the row due now, also while it is leased. The next step then handles it."""
     row.due_at = func.clock_timestamp()
 
 
 def due(session: Session, table: type[LeasedRow], limit: int = 500) -> Sequence[str]:
-    """Ids of rows that want a step and that nobody holds."""
+    """Return the ids of due rows without a lease, the longest due first."""
     return session.scalars(
         select(table.id)
         .where(

@@ -1,4 +1,4 @@
-"""The database's schema: how Alembic finds the migrations, and the newest revision."""
+"""The database schema: the configuration of Alembic and the newest revision."""
 
 from pathlib import Path
 from typing import TextIO
@@ -11,7 +11,7 @@ import migrations
 
 
 def alembic_config(url: URL | str | None = None, stdout: TextIO | None = None) -> Config:
-    """Alembic's configuration for the migrations of this package, wherever it is installed.
+    """Return Alembic's configuration for the migrations of this package, wherever it is installed.
 
     Without `url`, only the migration scripts can be read.
     """
@@ -19,11 +19,11 @@ def alembic_config(url: URL | str | None = None, stdout: TextIO | None = None) -
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     if url is not None:
-        shown = url if isinstance(url, str) else url.render_as_string(hide_password=False)
-        config.set_main_option("sqlalchemy.url", shown.replace("%", "%%"))
+        url_text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        config.set_main_option("sqlalchemy.url", url_text.replace("%", "%%"))
     return config
 
 
 def newest_revision() -> str | None:
-    """The revision that the database has after `upgrade head`."""
+    """Return the revision that the database has after `upgrade head`."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()

@@ -1,4 +1,7 @@
-"""The tables. A row is the queue: `due_at` says when it wants a step, the lease who holds it."""
+"""The tables.
+
+The rows are the queue: `due_at` is the time of the next step, the lease its worker.
+"""
 
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +37,7 @@ from api.domain.specs import ClusterSettings, PredictionInput
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
 from api.store.columns import Typed
+from api.store.documents import ConnectionDocument, FormerSandbox, RejectedUpdatesDocument
 
 _JSON = JSONB(none_as_null=True)
 
@@ -59,12 +63,15 @@ class Base(DeclarativeBase):
 
 
 def _states(moves: Any, name: str) -> Enum:
-    """Text with a CHECK: readable in psql, and a new state is one ordinary migration."""
+    """Return a text type with a CHECK. psql shows it readably, and a new state is one migration."""
     return Enum(*moves, name=name, native_enum=False, create_constraint=True, length=32)
 
 
 class Leased:
-    """Work that a step does: due on the database's clock, held by one worker at a time under a fencing token."""
+    """Columns of a row that steps advance.
+
+    `due_at` is a time of the database's clock. One worker at a time holds the lease, with a token.
+    """
 
     due_at: Mapped[datetime | None]
     lease_token: Mapped[str | None] = mapped_column(String(32))
@@ -81,9 +88,11 @@ class ProjectRow(Base):
 
 
 class ApiKeyRow(Base):
-    """Only a keyed hash of the key is kept; `prefix` lets people recognise it in a list.
+    """An API key. Only a keyed hash of it is stored. `prefix` helps people to recognise it in a
+    list.
 
-    `node_id`: a data owner's key, for that node's sandbox alone. `old_digest` still opens until `old_valid_until`.
+    `node_id` is set for a data owner's key, which gives access only to that node's sandbox. The
+    secret of `old_digest` stays valid until `old_valid_until`.
     """
 
     __tablename__ = "api_keys"
@@ -106,7 +115,7 @@ class ApiKeyRow(Base):
 
 
 class AuditRow(Base):
-    """Who asked for what, and what came of it. The database refuses to change or delete these rows."""
+    """One line of the audit log. The database refuses to change or delete these rows."""
 
     __tablename__ = "audit"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -140,7 +149,7 @@ class ClusterRow(Leased, Base):
     name: Mapped[str]
     topology: Mapped[str]
     config: Mapped[ClusterSettings] = mapped_column(Typed(ClusterSettings))
-    connections: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    connections: Mapped[list[ConnectionDocument]] = mapped_column(_JSON, server_default=text("'[]'"), default=list)
     members: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
     status: Mapped[str] = mapped_column(_states(status.CLUSTER_MOVES, "cluster_status"))
     node_counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
@@ -157,9 +166,12 @@ class ClusterRow(Leased, Base):
 
 
 class NodeRow(Leased, Base):
-    """A role in a cluster. Its sandbox may be replaced: `former_sandboxes` are those that it had before, for their cost.
+    """A node: a role in a cluster.
 
-    `acts_as_aggregator`: a worker that was promoted. Its role, and with it who may reach into its sandbox, stays a worker's."""
+    The sandbox of a node may be replaced. `former_sandboxes` are the earlier ones, for their cost.
+    `acts_as_aggregator` is true for a promoted worker. Its role stays "worker", and so does the
+    access to its sandbox.
+    """
 
     __tablename__ = "nodes"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -175,10 +187,10 @@ class NodeRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.NODE_MOVES, "node_status"))
     sandbox_id: Mapped[str | None] = mapped_column(unique=True)
     sandbox_expires_at: Mapped[datetime | None]
-    former_sandboxes: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    former_sandboxes: Mapped[list[FormerSandbox]] = mapped_column(_JSON, server_default=text("'[]'"), default=list)
     agent_started_at: Mapped[datetime | None]
     resources: Mapped[NodeResources | None] = mapped_column(Typed(NodeResources))
-    rejected_updates: Mapped[dict[str, Any] | None]
+    rejected_updates: Mapped[RejectedUpdatesDocument | None] = mapped_column(_JSON)
     price_per_minute: Mapped[Decimal] = mapped_column(Numeric(12, 6))
     data_owner: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     owner_data_at: Mapped[datetime | None]
@@ -204,9 +216,10 @@ class NodeRow(Leased, Base):
 
 
 class SearchRow(Leased, Base):
-    """Trainings of one cluster, one after the other. `config` is what all share; a trial has its `options` and their `config`.
+    """A search: trainings of one cluster, one after the other.
 
-    `training_ids` are those of the trials that have begun, in the trials' order.
+    `config` is common to all trials. A trial has its `options` and the `config` that they give.
+    `training_ids` are the trainings of the started trials, in the order of the trials.
     """
 
     __tablename__ = "searches"
@@ -310,7 +323,10 @@ class RoundRow(Base):
 
 
 class RoundNodeRow(Base):
-    """One worker in one round. `state`: training, done, rejected, late, failed, lost, declined or not_sampled."""
+    """One worker in one round.
+
+    `state` is training, done, rejected, late, failed, lost, declined or not_sampled.
+    """
 
     __tablename__ = "round_nodes"
     training_id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
@@ -354,7 +370,7 @@ class PredictionRow(Leased, Base):
 
 
 class ModelRow(Leased, Base):
-    """An exported model: a folder in the aggregator's sandbox, and a copy that outlives the sandbox."""
+    """An exported model: a folder in the aggregator's sandbox, and a copy of the control plane."""
 
     __tablename__ = "models"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -382,7 +398,7 @@ class ModelRow(Leased, Base):
 
 
 class EventRow(Base):
-    """What happened in a cluster, in commit order: `seq` counts from 1 without gaps within a cluster."""
+    """An event of a cluster. `seq` counts from 1 in commit order, without gaps in a cluster."""
 
     __tablename__ = "events"
     cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True)

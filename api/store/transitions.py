@@ -1,4 +1,7 @@
-"""The only place that changes a status: legal moves, and an event in the same transaction."""
+"""Change the status of a row: check the move and emit an event in the same transaction.
+
+No other module changes a status.
+"""
 
 from typing import Any
 
@@ -6,13 +9,20 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from api.domain import status
+from api.domain.events import EventType
 from api.store import events
 from api.store.kinds import LeasedRow, kind_of
 from api.store.tables import ClusterRow, ModelRow, PredictionRow, RoundRow, TrainingRow
 
 
 def move(session: Session, row: LeasedRow, new: str, **data: Any) -> None:
-    """Move a row to status `new` and record it. `data` (no secrets, no training data) goes into the event."""
+    """Move a row to status `new` and emit `<noun>.<status>`.
+
+    `data` goes into the event. It must hold no secrets and no training data.
+
+    Raises:
+        IllegalMoveError: the table of moves does not allow it.
+    """
     kind = kind_of(type(row))
     old = row.status
     status.check_move(kind.moves, kind.noun, old, new)
@@ -21,14 +31,14 @@ def move(session: Session, row: LeasedRow, new: str, **data: Any) -> None:
 
 
 def created(session: Session, row: LeasedRow, **data: Any) -> None:
-    """Add a new row and record its first status."""
+    """Add a new row and emit the event of its first status."""
     session.add(row)
     session.flush()
     _record(session, row, kind_of(type(row)).noun, {"from": None, "status": row.status, **data})
 
 
 def move_round(row: RoundRow, new: str) -> None:
-    """Rounds have richer events of their own, written by the step that measures them."""
+    """Move a round to status `new`. The step that measures the round emits its events."""
     status.check_move(status.ROUND_MOVES, "round", row.status, new)
     row.status = new
     row.finished_at = func.now() if new != "running" else None
@@ -38,6 +48,8 @@ def _record(session: Session, row: LeasedRow, noun: str, data: dict[str, Any]) -
     cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
     if isinstance(row, PredictionRow | ModelRow):
         data["training_id"] = row.training_id
-    # A training's own stream ends with the training; what is later done with its model belongs to the cluster's.
+    # A training's stream ends with the training. Later predictions and exports are events of the
+    # cluster only.
     training_id = row.id if isinstance(row, TrainingRow) else None
-    events.emit(session, cluster_id, f"{noun}.{data['status']}", {f"{noun}_id": row.id, **data}, training_id=training_id)
+    event_type = EventType(f"{noun}.{data['status']}")
+    events.emit(session, cluster_id, event_type, {f"{noun}_id": row.id, **data}, training_id=training_id)

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Build the sandbox templates: `python deploy/sandbox/build.py`.
 
 They are built at E2B, or at another host of its protocol. The script reads E2B_API_KEY. It reads
@@ -6,6 +7,16 @@ E2B_DOMAIN or E2B_API_URL where the host is not E2B's own cloud.
 A template holds Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
 below /opt/flow-nexus. Both templates have the same content. The name tells the control plane which
 language `execute` takes.
+=======
+"""Build the sandbox templates at E2B or another host of its protocol.
+
+Run `python deploy/sandbox/build.py`. It reads E2B_API_KEY. For a host other than E2B's own cloud,
+it also reads E2B_DOMAIN or E2B_API_URL.
+
+A template contains Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
+below /opt/flow-nexus. Both templates have the same content. A template's name tells the control
+plane which language `execute` uses by default.
+>>>>>>> lead
 """
 
 import argparse
@@ -19,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 AGENT_ROOT = "/opt/flow-nexus"
 FOLDERS = "/data /model /export"
 TEMPLATES = ("python", "nodejs")
-# Python runs it at every start, whoever starts it; a template's environment ends with its build.
+# Python reads this file at every start. Environment variables of a template end with its build.
 PATH_FILE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')/flow_nexus.pth"
 
 
@@ -30,9 +41,15 @@ def agent_requirements() -> list[str]:
 
 
 def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
+<<<<<<< HEAD
     """Return the template, with torch from the package index `torch_index` if that is given.
 
     An index with CPU builds of torch makes the template much smaller: they are a tenth of the size.
+=======
+    """Return the template's definition.
+
+    `torch_index` is the URL of a package index with CPU builds of torch, a tenth of the size.
+>>>>>>> lead
     """
     torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
     others = [requirement for requirement in agent_requirements() if requirement not in torch]
@@ -62,17 +79,17 @@ def main() -> None:
     parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--torch-index", help="package index with CPU builds of torch; by default pip's own")
     parser.add_argument("--dry-run", action="store_true", help="print the Dockerfile and build nothing")
-    given = parser.parse_args()
-    template = make_template(given.python, given.torch_index)
-    if given.dry_run:
+    options = parser.parse_args()
+    template = make_template(options.python, options.torch_index)
+    if options.dry_run:
         print(Template.to_dockerfile(template))
         return
     for name in TEMPLATES:
         Template.build(
             template,
-            given.prefix + name,
-            cpu_count=given.cpus,
-            memory_mb=given.memory_mb,
+            options.prefix + name,
+            cpu_count=options.cpus,
+            memory_mb=options.memory_mb,
             on_build_logs=default_build_logger(),
         )
 

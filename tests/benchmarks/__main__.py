@@ -1,7 +1,9 @@
-"""Every benchmark that README quotes, one after another, into tests/benchmarks/RESULTS.md: `python -m tests.benchmarks`.
+"""Run every benchmark that the README quotes, and write tests/benchmarks/RESULTS.md.
 
-Each is a command of its own and may be run alone. One that fails or takes longer than its limit is said to have done so, and
-the others go on. `--all` adds those that are not about learning.
+    python -m tests.benchmarks [--all]
+
+Each benchmark is a command that can also run alone. A benchmark that fails or exceeds its limit is
+reported, and the others still run. `--all` adds the benchmarks that are not about learning.
 """
 
 import argparse
@@ -24,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "onnxruntime", "fastapi", "sqlalchemy", "c
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """`also`: not one of `make bench`, which has to end within 40 minutes."""
+    """`also` marks benchmarks that `make bench` does not run. It must end within 40 minutes."""
 
     arguments: str
     limit_s: int
@@ -85,7 +87,7 @@ def run(benchmark: Benchmark) -> Outcome:
 
 
 def _ended(process: subprocess.Popen[str]) -> str:
-    """First asked, so that a stack that it started goes with it."""
+    """Interrupt the command first, so that it can stop a stack that it started."""
     process.terminate()
     try:
         return process.communicate(timeout=_GRACE_S)[0]
@@ -101,7 +103,10 @@ def lines_of(outcome: Outcome) -> list[str]:
 
 
 def write(outcomes: list[Outcome]) -> None:
-    """Rows of benchmarks that were not run this time stay as they are, those of commands that are no longer here go."""
+    """Keep the rows of benchmarks that did not run this time.
+
+    Remove the rows of commands that no longer exist.
+    """
     before = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     table: list[str] = []
     for benchmark in BENCHMARKS:

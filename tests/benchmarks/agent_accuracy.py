@@ -1,12 +1,14 @@
-"""The whole federated job on real text: 4 workers and an aggregator on the embedded stack, over the REST API.
+"""A complete federated training on real text, over the REST API.
 
     python -m tests.benchmarks.agent_accuracy [--data FOLDER] [--seeds 0 1 2] [--epochs 10]
 
-`base` starts from scratch and trains with the flags that a user gives: batch size 32, learning rate 0.001, adam. FOLDER holds
-train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository if it is there,
-else generated feedback. Printed for each round: its seconds and the validation accuracy; at the end test accuracy (through
-POST …/predictions), seconds of training from its start to its end, and the most memory (PSS) that the five agents took
-together. The reference is a bag of words on the same files, fitted in one process in the same run.
+The embedded stack runs 4 workers and an aggregator. `base` is trained from scratch with batch size
+32, learning rate 0.001 and adam. FOLDER holds train_shard_1..4.json, validation.json and test.json.
+The default is the shared data folder beside the repository. Without it, feedback is generated. For
+each round it prints the seconds and the validation accuracy. At the end it prints the test accuracy
+(through POST .../predictions) and the seconds of the training. It also prints the largest memory
+(PSS) that the five agents used together. The reference is a bag of words on the same files. It is
+fitted in one process in the same run.
 """
 
 import argparse
@@ -46,7 +48,7 @@ def rows(samples: list[Sample]) -> list[dict[str, str]]:
 
 
 def _train(walk: Walk, data: Data, seed: int, epochs: int) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    """(session, rounds, prediction's results)."""
+    """Return (session, rounds, results of the prediction)."""
     cluster_id, workers, aggregator = walk.cluster(WORKERS)
     try:
         for number, node_id in enumerate(workers, start=1):

@@ -1,4 +1,4 @@
-"""The reference that sees which words a text has, but not their order."""
+"""A reference model that sees the words of a text, but not their order."""
 
 import re
 import zlib
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def hashed(text: str) -> list[int]:
-    """Buckets of the text's words and punctuation marks, 1..BUCKETS - 1."""
+    """Return the buckets of the text's words and punctuation marks: 1..BUCKETS - 1."""
     return [1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in _WORD.findall(text.lower())]
 
 
@@ -32,14 +32,17 @@ def accuracy(logits: Tensor, truth: Tensor) -> float:
 
 
 def _bags(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """(buckets of all samples, flat; where each sample begins): what EmbeddingBag takes."""
+    """Return the buckets of all samples in a flat array, and the start of each sample.
+
+    EmbeddingBag takes this form.
+    """
     rows = [sorted(set(hashed(sample.text))) for sample in samples]
     sizes = torch.tensor([0, *(len(row) for row in rows[:-1])])
     return torch.tensor([bucket for row in rows for bucket in row]), sizes.cumsum(0)
 
 
 class _Regression(nn.Module):
-    """Multinomial logistic regression on which buckets a text has."""
+    """Multinomial logistic regression on the set of buckets of a text."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -53,7 +56,10 @@ class _Regression(nn.Module):
 
 
 def bag_of_words(train: Sequence[Sample], test: Sequence[Sample]) -> float:
-    """Logistic regression with L2, fitted by L-BFGS; the best of four penalties ON THE TEST SET, so generous."""
+    """Fit logistic regression with L2 by L-BFGS; return the best test accuracy of four penalties.
+
+    The penalty is selected ON THE TEST SET, so the result is optimistic.
+    """
     names = classes(train)
     x, y, x_test, y_test = _bags(train), labels(train, names), _bags(test), labels(test, names)
     best = 0.0

@@ -1,4 +1,7 @@
-"""BERT classifiers of a wanted file size with random weights, saved as `from_pretrained` reads them."""
+"""BERT classifiers with random weights and a given file size.
+
+They have the format that `from_pretrained` reads.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +26,11 @@ class ResponseModel:
 
 
 SHAPES = {1: ResponseModel("1 MB", 1500, 96, 1, 2, 384, 32), 87: ResponseModel("87 MB", 30_522, 384, 6, 12, 1536, 512)}
-"""By size in MiB. The larger one has the configuration of all-MiniLM-L6."""
+"""Sizes in MiB. The larger model has the configuration of all-MiniLM-L6."""
 
 
 def save(shape: ResponseModel, folder: Path) -> list[Path]:
-    """Write the model and a word tokenizer; returns the files."""
+    """Write the model and a word tokenizer; return the files."""
     folder.mkdir(parents=True)
     words = [*SPECIALS, *(f"word{index}" for index in range(shape.words - len(SPECIALS)))]
     (folder / "vocab.txt").write_text("\n".join(words))

@@ -1,8 +1,11 @@
-"""What compression costs in accuracy and saves in bytes: FedAvg over four shards in one process, the same seed for each way.
+"""The accuracy that compression costs, and the bytes that it saves.
 
-    python -m tests.benchmarks.compression [--data FOLDER] [--model minilm] [--samples 500] [--ways none topk+int8]
+    python -m tests.benchmarks.compression [--data FOLDER] [--model minilm] [--samples 500]
+        [--ways none topk+int8]
 
-Each worker's update goes through the file that would travel. `--samples` of each shard are trained on, all test texts asked.
+FedAvg runs over four shards in one process, with the same seed for each way. Each worker's update
+goes through the file that would travel. Training uses `--samples` of each shard. The test uses all
+test texts.
 """
 
 import argparse
@@ -34,7 +37,10 @@ _RANK = 8
 
 
 class _Way:
-    """Updates that go through the file that would travel; what a sparse one leaves out waits for the worker's next."""
+    """Updates that go through the file that would travel.
+
+    The values that a sparse update omits wait for the worker's next update.
+    """
 
     def __init__(self, wanted: Compression, frozen: frozenset[str], path: Path) -> None:
         self._wanted = wanted
@@ -53,7 +59,7 @@ class _Way:
 
 
 def measure(way: str, given: argparse.Namespace, scratch: Path) -> tuple[float, float]:
-    """(share of the bytes of whole fp32 models, accuracy)."""
+    """Return (bytes as a fraction of whole fp32 models, accuracy)."""
     started = time.perf_counter()
     rank = _RANK if way.startswith("lora") else 0
     spec = ModelSpec(architecture="transformer", model=given.model, labels=["negative", "positive"], lora_rank=rank)

@@ -1,6 +1,9 @@
-"""How hard the generated feedback is: a bag of words against a small transformer that sees the order of the words.
+"""How hard the generated feedback is.
 
-About two minutes on two cores: python -m tests.benchmarks.feedback_difficulty [epochs]
+    python -m tests.benchmarks.feedback_difficulty [epochs]
+
+A bag of words is compared with a small transformer, which sees the order of the words. It takes
+about two minutes on two cores.
 """
 
 import sys
@@ -21,7 +24,7 @@ def tokens(samples: list[Sample]) -> Tensor:
 
 
 class SmallTransformer(nn.Module):
-    """Two encoder layers of width 128 over hashed words, with the mean of the outputs as the text."""
+    """Two encoder layers of width 128 over hashed words. A text is the mean of the outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +37,10 @@ class SmallTransformer(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (batch, length) -> logits (batch, labels); 0 pads, and marks the start in the first place."""
+        """Map ids (batch, length) to logits (batch, labels).
+
+        Id 0 is the padding, and also marks the start in the first position.
+        """
         used = ids != 0
         used[:, 0] = True
         hidden = self.encoder(self.words(ids) + self.places.weight[: ids.shape[1]], src_key_padding_mask=~used)

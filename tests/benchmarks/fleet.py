@@ -1,4 +1,4 @@
-"""Agents without a control plane, each a process of its own behind a Unix socket."""
+"""Agents without a control plane, each in its own process behind a Unix socket."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from tests.workers.agent.acting import Acting, key_of, passes_of
+from tests.workers.agent.acting import Acting, key_of, tokens_of
 from workers.agent.peers.tokens import Caller, with_tokens
 from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Message, Peer
@@ -29,7 +29,7 @@ PATIENCE_S = 300.0
 
 @dataclass
 class Fleeting:
-    """One agent: how others reach it, and its sandbox's root folder."""
+    """One agent: its address, and the root folder of its sandbox."""
 
     peer: Peer
     process: BaseProcess
@@ -37,15 +37,18 @@ class Fleeting:
     root: Path
 
     def post(self, path: str, message: Message) -> dict[str, Any]:
-        """As the control plane: peers go with this agent's passes at them."""
-        passes = passes_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
+        """Call as the control plane.
+
+        Every peer in the message gets this agent's token at that peer.
+        """
+        passes = tokens_of(Caller("worker" if self.peer.node_id.startswith("w") else "aggregator", self.peer.node_id))
         answer = self.http.post(path, content=with_tokens(message, passes).model_dump_json())
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
 
     def memory(self, name: str) -> int:
-        """VmRSS or VmHWM, in bytes."""
+        """Return VmRSS or VmHWM in bytes."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(name):
                 return int(line.split()[1]) * 1024
@@ -56,7 +59,7 @@ class Fleeting:
 
 
 def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
-    # An agent's log goes to standard output, where the table shall be.
+    # An agent logs to standard output, where the results are printed.
     with open(os.devnull, "w") as sys.stdout:
         config = AgentConfig.model_validate({"node_id": node_id, "role": role, "key": key_of(node_id)})
         app = Agent(config, SandboxRoot(root), Log(node_id)).app()
@@ -65,7 +68,10 @@ def _serve(node_id: str, role: str, root: Path, socket: str) -> None:
 
 @contextmanager
 def fleet(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
-    """An aggregator `ps` and workers `w1`, `w2`, …; forked, so that torch is imported once."""
+    """Start an aggregator `ps` and workers `w1`, `w2`, ...
+
+    They are forked, so that torch is imported once.
+    """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     made: list[Fleeting] = []
     fork = multiprocessing.get_context("fork")

@@ -1,6 +1,7 @@
-"""A round of Flower in deployment mode (SuperLink, one SuperNode per client), whose clients send back what they got.
+"""A round of Flower in deployment mode: a SuperLink, and one SuperNode for each client.
 
-Needs an interpreter that has flwr (measured with 1.42), which is no dependency of this project.
+The clients return what they receive. It needs an interpreter with flwr (measured with 1.42), which
+is not a dependency of this project.
 """
 
 import os
@@ -91,7 +92,7 @@ def _wait_for(port: int) -> None:
 
 
 def _end(part: "subprocess.Popen[bytes]") -> None:
-    """A part and what it has started."""
+    """Stop a process and its child processes."""
     part.terminate()
     with suppress(subprocess.TimeoutExpired):
         part.wait(_STOP_S)
@@ -101,7 +102,10 @@ def _end(part: "subprocess.Popen[bytes]") -> None:
 
 
 def seconds(python: Path, clients: int, rounds: int, size: int, folder: Path) -> list[float]:
-    """Seconds from the end of one round to the end of the next, `size` bytes of model; the first round is not counted."""
+    """Return the seconds from the end of one round to the end of the next.
+
+    The model has `size` bytes. The first round is not counted.
+    """
     programs, app = python.parent, folder / "app"
     app.mkdir(parents=True)
     (app / "pyproject.toml").write_text(_PROJECT.format(clients=clients, rounds=rounds, size=size))

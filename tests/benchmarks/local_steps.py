@@ -1,8 +1,11 @@
-"""What mixed precision and frozen layers save in one worker's training: one process, no stack, ratios within one run.
+"""The time that mixed precision and frozen layers save in the training of one worker.
 
-    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 192] [--threads 2]
+    python -m tests.benchmarks.local_steps [--data FOLDER] [--model minilm] [--samples 192]
+        [--threads 2]
 
-`minilm` needs the extra `pretrained`; `large` is trained from scratch and needs nothing. About a minute on two idle cores.
+It runs in one process without a stack. The ratios are from the same run. `minilm` needs the extra
+`pretrained`. `large` is trained from scratch and needs nothing. It takes about a minute on two idle
+cores.
 """
 
 import argparse
@@ -53,7 +56,7 @@ def measure(network: Network, samples: EncodedTexts) -> None:
             for bf16 in (False, True):
                 for frozen, encoded in cached.items():
                     seconds = epoch_seconds(network, encoded, bf16=bf16, frozen=frozen, number=number)
-                    if number > 1:  # the first warms up
+                    if number > 1:  # the first run warms up
                         times.setdefault((bf16, frozen), []).append(seconds)
     plain = statistics.median(times[False, 0])
     for (bf16, frozen), measured in sorted(times.items()):
@@ -84,7 +87,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     root = SandboxRoot(given.data)
-    found = shards.read(root, "/train_shard_1.json").take(range(given.samples))
+    found = shards.read(root, "/train_shard_1.json").select(range(given.samples))
     labels = sorted({label for label in found.labels if label})
     network = build(ModelSpec(architecture="transformer", model=given.model, labels=labels), root)
     measure(network, network.encoded(found.texts, found.labels))

@@ -1,22 +1,28 @@
-"""What malicious workers do to a model under each consensus, who is found out, and what finding out costs.
+"""The effect of malicious workers under each consensus mode, and the cost of the consensus.
 
-    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 2500] [--rounds 2] [--only none,proof-of-learning]
+    python -m tests.benchmarks.malicious [--data FOLDER] [--samples 2500] [--rounds 2]
+        [--only none,proof-of-learning]
 
-1 of 4 and 2 of 8 workers are malicious in every round; `base` starts from scratch, batch size 16, learning rate 0.001 (cosine),
-adam, one epoch a round. The 8 workers share out the data of the 4; nobody has more than `samples`. FOLDER holds
-train_shard_1..4.json and test.json; by default the shared data folder beside the repository if it is there, else generated
-feedback. Every agent is a process of its own, without a control plane. The malicious send what an agent of ours never would:
+1 of 4 and 2 of 8 workers are malicious in every round. `base` is trained from scratch with batch
+size 16, learning rate 0.001 (cosine) and adam, for one epoch a round. The 8 workers share the data
+of the 4. No worker has more than `samples`. FOLDER holds train_shard_1..4.json and test.json. The
+default is the shared data folder beside the repository. Without it, feedback is generated. Every
+agent is a separate process, without a control plane. The malicious workers send what an honest
+agent never sends:
 
 - NaN: the base with one NaN in it.
-- sign flip: they train, and send the base less three times what they learned; the chain is theirs but for its end.
-- scaled noise: the base and noise (standard deviation 0.05) many times as long as an update, under a made-up chain.
-- label flip: honest code on a shard whose labels are all turned.
-- free rider: the base and a little noise (1e-4), under a made-up chain.
+- sign flip: they train, and send the base minus three times their change. Only the end of their
+  chain is wrong.
+- scaled noise: the base plus noise (standard deviation 0.05), with an invented chain. The noise is
+  many times as long as an update.
+- label flip: an honest agent on a shard in which all labels are wrong.
+- free rider: the base plus a little noise (1e-4), with an invented chain.
 
-Test accuracy is the last global model's; `named` counts the rounds that rejected every malicious worker, `wrongly` how many
-times an honest one was rejected. Overhead is the share of all rounds' wall time that the consensus took at the aggregator,
-downloads and replays included, on a machine whose cores all agents share; what the workers spend on their commitments shows in
-the seconds of a round beside those of the clean run without consensus.
+The test accuracy is that of the last global model. `named` counts the rounds that rejected every
+malicious worker. `wrongly` counts how often an honest worker was rejected. The overhead is the
+fraction of the wall time of all rounds that the consensus took at the aggregator. It includes
+downloads and replays. All agents share the machine's cores. The cost of the workers' commitments
+shows in the seconds of a round, compared with the clean run without consensus.
 """
 
 import argparse
@@ -79,7 +85,7 @@ def _turned(rows: Rows) -> Rows:
 
 
 class Cluster:
-    """A fleet and its data: one training after another, each with its own attack."""
+    """A fleet and its data. It runs one training after another, each with its own attack."""
 
     def __init__(self, aggregator: Fleeting, workers: Sequence[Fleeting], shards: list[Rows], test: Rows, samples: int) -> None:
         self.aggregator = aggregator
@@ -93,7 +99,7 @@ class Cluster:
             (worker.root / "data/turned.json").write_text(json.dumps(_turned(part)))
 
     def run(self, attack: str | None, mode: str, rounds: int) -> Result:
-        """A whole training."""
+        """Run a whole training."""
         training_id = f"t{secrets.token_hex(4)}"
         base = self.aggregator.post("/trainings", InitTraining(training_id=training_id, model=MODEL))["digest"]
         found = Result(float("nan"))

@@ -1,4 +1,7 @@
-"""How much memory a process and its descendants really take (Linux; root, where the processes are another user's)."""
+"""The memory that a process and its descendants really use (Linux).
+
+It needs root when the processes belong to another user.
+"""
 
 import threading
 from contextlib import suppress
@@ -24,7 +27,10 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _pss(pid: int) -> int | None:
-    """Bytes: private pages, and of each shared page this process's part. None when it cannot be read."""
+    """Return bytes: private pages, plus this process's part of each shared page.
+
+    It returns None when they cannot be read.
+    """
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -33,8 +39,11 @@ def _pss(pid: int) -> int | None:
 
 
 class AgentMemory:
-    """Samples the agents below a sandbox host twice a second while it is entered; `peak` is the largest sum, in bytes, of
-    all agents together at one time, None when it could not be read."""
+    """Samples the memory of the agents below a sandbox host twice a second, as a context.
+
+    `peak` is the largest sum of all agents at one time, in bytes. It is None when it cannot be
+    read.
+    """
 
     def __init__(self, host_pid: int) -> None:
         self._host_pid = host_pid

@@ -1,7 +1,7 @@
-"""The least a round could cost: the same files over plain HTTP on loopback, averaged by one process, and nothing else.
+"""The minimum cost of a round: the same files over plain HTTP on loopback.
 
-No sandbox, no control plane, no checks, no digests: each client gets the model and puts it back, all at once; the server
-averages what it received and saves the mean.
+There is no sandbox, no control plane, no check and no digest. All clients get the model and put it
+back at the same time. The server averages the files and saves the mean.
 """
 
 import asyncio
@@ -102,7 +102,10 @@ async def _rounds(url: str, clients: int, rounds: int, model: Path, folder: Path
 
 
 def seconds(clients: int, rounds: int, model: Path, folder: Path) -> list[float]:
-    """Seconds of each round, after one that is not counted. `folder` is left with the clients' files."""
+    """Return the seconds of each round, after one warm-up round.
+
+    The clients' files stay in `folder`.
+    """
     folder.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = multiprocessing.get_context("spawn").Process(target=_serve, args=(listener, model, folder), daemon=True)

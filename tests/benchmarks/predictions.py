@@ -1,19 +1,22 @@
 """Seconds of a distributed prediction, and samples per second of one process by engine.
 
-    python -m tests.benchmarks.predictions [--data FOLDER] [--texts 2000] [--workers 4] [--repeats 5] [--models base minilm]
-        [--engines torch onnx]
+    python -m tests.benchmarks.predictions [--data FOLDER] [--texts 2000] [--workers 4]
+        [--repeats 5] [--models base minilm] [--engines torch onnx]
 
-First one process, `--models`, batches of 32, `--threads` threads: eager fp32 torch, the ONNX graph, and its int8 form, all in
-the same run and in turns, so that a loaded machine slows all alike; the ratio is of the medians. Each model is first trained
-for a moment, so that labels mean something: the share of texts to which int8 gives fp32's label is printed.
+The first part is one process with `--models`, batches of 32 and `--threads` threads. It compares
+eager fp32 torch, the ONNX graph and its int8 form. They take turns in the same run, so that a
+loaded machine slows all of them. The ratio is that of the medians. Each model is trained for a
+moment first. So the printed agreement of int8 and fp32 labels means something.
 
-Then the product: the embedded stack as `flow-nexus up` starts it, an agent in a process of its own for each worker, `base`,
-one short training, and the same texts predicted over and over with each aggregation, on torch and on ONNX (a cluster with
-`wasm_optimization`). Printed: `inference_time` of the first prediction (graphs are made and models measured in it), median
-and worst of the others, and the wall-clock of a POST with `Prefer: wait`.
+The second part is the product. The embedded stack runs as `flow-nexus up` starts it, with one agent
+process for each worker. It trains `base` shortly. Then it predicts the same texts again and again
+with each aggregation. It uses torch and ONNX (a cluster with `wasm_optimization`).
+It prints the `inference_time` of the first prediction, which creates graphs and measures models. It
+prints the median and the worst of the others, and the wall time of a POST with `Prefer: wait`.
 
-FOLDER holds train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository if
-it is there, else generated feedback. `minilm` needs the extra `pretrained`, and is left out with a word where that is absent.
+FOLDER holds train_shard_1..4.json, validation.json and test.json. The default is the shared data
+folder beside the repository. Without it, feedback is generated.
+`minilm` needs the extra `pretrained`. Without it, `minilm` is skipped with a message.
 """
 
 import argparse
@@ -77,6 +80,15 @@ def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) 
     engines = {"torch": eager, "onnx-fp32": over(OnnxGraph(whole, torch.get_num_threads()))}
     if verdict.kept:
         engines["onnx-int8"] = over(OnnxGraph(small, torch.get_num_threads()))
+    medians = _median_seconds(engines, repeats)
+    for name, median in medians.items():
+        speed = f"{len(tested) / median:.0f} texts/s, {medians['torch'] / median:.2f} times eager fp32"
+        row(f"{model}, one process, {name}", speed, "at least 2 times" if name == "onnx-int8" else "")
+    print(f"{model:7} int8: {verdict}", flush=True)
+
+
+def _median_seconds(engines: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Run the engines in turns; return the median seconds of each. The first run is a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for repeat in range(repeats + 1):
         for name, run in engines.items():
@@ -84,15 +96,11 @@ def one_process(model: str, data: Data, texts: int, repeats: int, folder: Path) 
             run()
             if repeat:
                 seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
-    for name, median in medians.items():
-        speed = f"{len(tested) / median:.0f} texts/s, {medians['torch'] / median:.2f} times eager fp32"
-        row(f"{model}, one process, {name}", speed, "at least 2 times" if name == "onnx-int8" else "")
-    print(f"{model:7} int8: {verdict}", flush=True)
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def product(walk: Walk, data: Data, texts: int, workers: int, repeats: int, *, onnx: bool) -> None:
-    """Print seconds of predictions over `workers` agents."""
+    """Print the seconds of predictions with `workers` agents."""
     cluster_id, nodes, aggregator = walk.cluster(workers, topology="star", wasm_optimization=onnx)
     try:
         for number, node_id in enumerate(nodes):
@@ -109,7 +117,7 @@ def product(walk: Walk, data: Data, texts: int, workers: int, repeats: int, *, o
 
 
 def _predicted(walk: Walk, cluster_id: str, way: str) -> tuple[float, float, dict[str, Any]]:
-    """(seconds by the nodes, seconds by the clock, the results)."""
+    """Return (seconds measured by the nodes, wall seconds, the results)."""
     started = time.perf_counter()
     question = {"input_data": "/data/test.json", "aggregation": way}
     answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", json=question, headers={"Prefer": "wait=120"})

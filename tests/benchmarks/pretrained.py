@@ -1,9 +1,11 @@
-"""The headline job through the whole embedded stack: four workers with 2,500 real feedbacks each fine-tune MiniLM.
+"""The main example of the README on the whole embedded stack.
 
-    python -m tests.benchmarks.pretrained [--data FOLDER] [--epochs 50] [--learning-rate 1e-4] [--set freeze_layers=4 …]
+    python -m tests.benchmarks.pretrained [--data FOLDER] [--epochs 50] [--learning-rate 1e-4]
+        [--set freeze_layers=4 ...]
 
-Any field of a training can be set: --set target_accuracy=0.9, --set compression='"topk+int8"'. Needs the extra `pretrained`.
-Prints seconds (wall-clock of the training, as its session tells them), accuracy on the test file and bytes sent.
+Four workers with 2,500 real feedbacks each fine-tune MiniLM. `--set` sets any field of a training:
+--set target_accuracy=0.9, --set compression='"topk+int8"'. It needs the extra `pretrained`.
+It prints the wall seconds of the training from its session, the test accuracy, and the bytes sent.
 """
 
 import argparse
@@ -75,7 +77,7 @@ def sum_of(rounds: list[dict[str, Any]], figure: str) -> float:
 
 
 def followed(walk: Walk, cluster_id: str) -> dict[str, Any]:
-    """Print each round; return the session once it has ended."""
+    """Print each round; return the session after it has ended."""
     shown, end = -1, time.monotonic() + _LONGEST_S
     while time.monotonic() < end:
         session = walk.session(cluster_id)
@@ -112,7 +114,7 @@ def main() -> None:
         "mixed_precision": True,
         **{name: json.loads(value) for name, value in (item.split("=", 1) for item in given.set)},
     }
-    # A benchmark that is cut short takes its stack with it.
+    # An interrupted benchmark stops its stack.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home), port=0) as stack:
         run(Walk(stack.url, stack.api_key), given.data, given.model, fields, Goals(given.goal_accuracy, given.goal_seconds))

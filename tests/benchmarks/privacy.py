@@ -1,11 +1,16 @@
-"""What the two protections cost: four workers on the embedded stack, the same job plain and protected.
+"""The cost of secure aggregation and differential privacy.
 
-    python -m tests.benchmarks.privacy [--data FOLDER] [--epochs 10] [--samples 2500] [--ways plain secure dp8 dp3 dp8+secure]
-    python -m tests.benchmarks.privacy --model minilm --set freeze_layers=6 --rate 1e-2 --private-rate 1e-2 --private-batch 256
+    python -m tests.benchmarks.privacy [--data FOLDER] [--epochs 10] [--samples 2500]
+        [--ways plain secure]
 
-FOLDER holds train_shard_1..4.json, validation.json and test.json; by default the shared data folder beside the repository,
-else generated feedback. Printed: accuracy on the test file, seconds a round (median) and of these for the
-slowest worker's training, bytes of updates a round, and the epsilon of the worker that has spent most with its delta.
+    python -m tests.benchmarks.privacy --model minilm --set freeze_layers=6 --rate 1e-2
+        --private-rate 1e-2 --private-batch 256
+
+Four workers on the embedded stack run the same training, plain and protected. FOLDER holds
+train_shard_1..4.json, validation.json and test.json. The default is the shared data folder beside
+the repository. Without it, feedback is generated. It prints the test accuracy, the median seconds
+of a round, and the seconds of the slowest worker's training. It also prints the bytes of updates in
+a round, and the largest epsilon of a worker with its delta.
 """
 
 import argparse
@@ -57,7 +62,7 @@ def fields_of(way: str, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(walk: Walk, cluster_id: str, way: str, fields: Mapping[str, Any]) -> str:
-    """What one way cost, in words."""
+    """Describe the cost of one way in words."""
     training_id = walk.train(cluster_id, **fields)["training_id"]
     session = walk.until(cluster_id, "completed", within_s=_LONGEST_S)
     assert session["training_id"] == training_id
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="any field of the trainings")
     given = parser.parse_args()
-    # A benchmark that is cut short takes its stack with it.
+    # An interrupted benchmark stops its stack.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut short"))
     with tempfile.TemporaryDirectory() as home, EmbeddedStack(Path(home), port=0) as stack:
         run(Walk(stack.url, stack.api_key), loaded(given.data, given.samples), given)

@@ -1,21 +1,33 @@
-"""What a round costs beyond local training, through the whole product.
+"""The time of a round beyond local training, through the whole product.
 
     python -m tests.benchmarks.round_overhead [--workers 4 16] [--sizes 1 87] [--rounds 10]
 
-The embedded stack runs as `flow-nexus up` starts it; clusters, nodes and trainings are made over the REST API; agents are the
-product's own, each in its sandbox. So that clients do next to no training, each worker has one batch of three short texts,
-one step of SGD. A round lasts from its start to the start of the next (the last one to its end).
+The embedded stack runs as `flow-nexus up` starts it. Clusters, nodes and trainings are created over
+the REST API. The agents are those of the product, each in its sandbox. Each worker has one batch of
+three short texts and takes one step of SGD. So the clients train almost nothing. A round lasts from
+its start to the start of the next round (the last one to its end).
 
-In the figure: the step between two rounds and its Celery message, every transaction and event, the calls to the agents, each
-worker's pull of the global model and push of its update through the sandbox host, reading, writing and hashing them, the
-checks at the aggregator's door, averaging, publishing, and the evaluation of the new model on 20 short validation texts.
-Not in it: the training step itself as the slowest worker reports it (printed, so that the sum is the whole round), the first
-round (agents build their networks and tokenise their data in it; printed apart), starting sandboxes and the data check.
-16 workers with the 87 MB model take about 10 GB of memory and two minutes to start on two cores.
+The time includes:
 
-The reference of each row is measured in the same run: the same files to the same number of clients and back over plain HTTP
-on loopback and averaged in one process (plain_round.py). With FLWR_PYTHON set to an interpreter that has flwr, a round of
-Flower in deployment mode with the same sizes is measured as well (flower_round.py).
+- The step between two rounds and its Celery message.
+- All transactions and events, and the calls to the agents.
+- The download of the global model and the upload of each update through the sandbox host.
+- Reading, writing and hashing these files.
+- The checks of updates at the aggregator, the average, and publishing.
+- The evaluation of the new model on 20 short validation texts.
+
+It does not include:
+
+- The training step, as the slowest worker reports it. It is printed, so that the sum is the round.
+- The first round, in which agents build networks and tokenise data. It is printed separately.
+- The start of sandboxes and the data check.
+
+16 workers with the 87 MB model need about 10 GB of memory and two minutes to start on two cores.
+
+The reference of each row is measured in the same run (plain_round.py). It moves the same files to
+the same number of clients and back over plain HTTP on loopback. One process averages them.
+FLWR_PYTHON may name an interpreter with flwr. Then a round of Flower in deployment mode with the
+same sizes is measured too (flower_round.py).
 """
 
 import argparse
@@ -40,7 +52,10 @@ _LINE = "{:>7}  {:>6}  {:>8}  {:>8}  {:>8}  {:>9}  {:>6}  {:>8}  {:>9}  {:>8}  {
 
 @dataclass(frozen=True, slots=True)
 class HeldOutMetrics:
-    """Seconds of each round after the first; `beyond` is what is left without the slowest worker's training."""
+    """Seconds of each round after the first.
+
+    `beyond` is the rest without the slowest worker's training.
+    """
 
     beyond: list[float]
     training: list[float]
@@ -51,7 +66,7 @@ class HeldOutMetrics:
 
 
 def _cluster(walk: Walk, workers: int, files: list[Path]) -> str:
-    """A connected cluster whose nodes all have the model's files; returns its id."""
+    """Create a connected cluster whose nodes have the model's files; return its id."""
     cluster_id = walk.create(name=f"{workers} workers", topology="star")
     nodes: list[str] = []
     for start in range(0, workers + 1, _WAVE):
@@ -101,7 +116,7 @@ def _figures(rounds: list[dict[str, Any]], workers: int) -> HeldOutMetrics:
         aggregate=[item["aggregate_seconds"] for item in rounds[1:]],
         evaluate=[item["evaluate_seconds"] for item in rounds[1:]],
         first=whole[0],
-        # Each worker's update went up, and a model of the same size had come down.
+        # Each worker has uploaded an update and downloaded a model of the same size.
         moved=2 * rounds[-1]["bytes_received"],
     )
 

@@ -1,10 +1,10 @@
-"""One line a figure, in a form that `python -m tests.benchmarks` finds again in what a benchmark prints."""
+"""Result lines, in the format that `python -m tests.benchmarks` reads."""
 
 MARK = "=>"
 
 
 def row(what: str, figure: str, wanted: str = "") -> None:
-    """`wanted` is the goal that the figure is held against, in words; empty where there is none."""
+    """Print one result. `wanted` is its goal in words; empty without a goal."""
     print(f"{MARK} {what} | {figure} | {wanted}", flush=True)
 
 

@@ -1,4 +1,7 @@
-"""Federated rounds in one process, of the agents' own parts: what a setting does to accuracy, without a stack's waiting."""
+"""Federated rounds in one process, with the agents' own code.
+
+It measures how a setting changes the accuracy, without the delays of a stack.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -24,7 +27,7 @@ from workers.agent.strategies.registry import build_strategy
 from workers.agent.training.local_epochs import LocalTrainingTask, train
 
 Sent = Callable[[int, int, State, State], State]
-"""(round, worker, base, trained) -> the model that the aggregator sees."""
+"""Maps (round, worker, base, trained) to the model that the aggregator sees."""
 
 
 def as_it_is(_round: int, _worker: int, _base: State, trained: State) -> State:
@@ -33,7 +36,7 @@ def as_it_is(_round: int, _worker: int, _base: State, trained: State) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """Four shards and the texts to be asked, encoded; where layers are frozen, with what they make of each."""
+    """Four shards and the test texts, encoded. With frozen layers they include activations."""
 
     network: Network
     shards: Sequence[EncodedTexts]
@@ -44,7 +47,7 @@ class Feedback:
         network, source = build(spec, SandboxRoot(scratch)), SandboxRoot(folder)
         parts = [data.read(source, f"/train_shard_{number}.json") for number in (1, 2, 3, 4)]
         if samples is not None:
-            parts = [part.take(range(min(samples, len(part)))) for part in parts]
+            parts = [part.select(range(min(samples, len(part)))) for part in parts]
         texts = [(list(part.texts), list(part.labels)) for part in parts]
         test = data.read(source, "/test.json")
         encoded = [network.encoded(*part) for part in (*texts, (test.texts, test.labels))]
@@ -53,7 +56,7 @@ class Feedback:
         return cls(network, encoded[:-1], encoded[-1])
 
     def pooled(self) -> "Feedback":
-        """The shards as one: what a single process with all the data would train on."""
+        """Return all shards as one, for the training of a single process with all data."""
         return replace(self, shards=[_joined(self.shards)])
 
     def rounds(
@@ -63,7 +66,10 @@ class Feedback:
         sent: Sent = as_it_is,
         seen: Callable[[int, float], None] | None = None,
     ) -> float:
-        """Accuracy on the test texts after as many rounds as there are hyperparameters; the network ends as it began."""
+        """Return the test accuracy after one round for each of the hyperparameters.
+
+        The network has its initial weights again at the end.
+        """
         chosen = build_strategy(strategy)
         first = _copy(tensors.state_of(self.network.model))
         state, memory = _copy(first), State()

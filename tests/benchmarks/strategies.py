@@ -1,10 +1,12 @@
-"""What each strategy reaches on shards that are alike and on shards that are not, beside one process with all the data.
+"""The accuracy of each strategy on IID and non-IID shards, and of one process with all data.
 
-    python -m tests.benchmarks.strategies [--data FOLDER] [--model minilm] [--samples 2500] [--rounds 4] [--only fedavg fedprox]
+    python -m tests.benchmarks.strategies [--data FOLDER] [--model minilm] [--samples 2500]
+        [--rounds 4] [--only fedavg fedprox]
 
-FOLDER holds `product_feedback` (IID) and `product_feedback_noniid` (labels by a Dirichlet distribution). Krum and its kin need
-more updates than four workers send and are left out. Each strategy runs with the same
-seed and one local epoch a round; the reference trains on the same data set's four shards together for as many epochs.
+FOLDER holds `product_feedback` (IID) and `product_feedback_noniid` (labels by a Dirichlet
+distribution). Krum, Multi-Krum and Bulyan need more updates than four workers send, so they are
+left out. Each strategy runs with the same seed and one local epoch a round. The reference trains on
+the four shards together for as many epochs.
 """
 
 import argparse
@@ -39,7 +41,7 @@ _POOLED = "one process, the shards together"
 
 
 def wanted(given: argparse.Namespace, proximal_mu: float = 0.0, *, keep_moments: bool = False) -> list[Hyperparameters]:
-    """A falling rate, as the trainings' `schedule: cosine` has it."""
+    """Return a falling learning rate, as with `schedule: cosine`."""
     return [
         Hyperparameters(
             batch_size=32,
@@ -55,7 +57,8 @@ def wanted(given: argparse.Namespace, proximal_mu: float = 0.0, *, keep_moments:
 
 
 def measure(given: argparse.Namespace) -> None:
-    # One thread each: two runs side by side are faster than one on two threads. Spawned: torch does not survive a fork.
+    # One thread each: two parallel runs are faster than one run on two threads.
+    # The processes are spawned, because torch does not survive a fork.
     with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         alike, unlike = pool.map(_reached, (given, given), (_ALIKE, _UNLIKE))
     for name, reached in ((_ALIKE, alike), (_UNLIKE, unlike)):
@@ -72,7 +75,7 @@ def measure(given: argparse.Namespace) -> None:
 
 
 def _reached(given: argparse.Namespace, name: str) -> dict[str, float]:
-    """Accuracy of the reference and of each strategy on one data set."""
+    """Print the accuracy of the reference and of each strategy on one data set."""
     spec = ModelSpec(architecture="transformer", model=given.model, labels=["negative", "positive"])
     with tempfile.TemporaryDirectory() as scratch:
         feedback = Feedback.of(given.data / name, spec, Path(scratch), frozen=given.frozen, samples=given.samples)

@@ -1,10 +1,11 @@
-"""Bytes, seconds and memory of a round by topology, for 2 to 32 workers, against the star in the same run.
+"""Bytes, seconds and memory of a round by topology, for 2 to 32 workers.
 
     python -m tests.benchmarks.topologies [--workers 2,4,8,16,32] [--rounds 3]
 
-Every agent is a process of its own behind a Unix socket; there is no control plane. The model is an encoder of about half a
-million parameters, training is one batch, so that what is seen is the way of the updates. Seconds are the round's whole wall
-time, the median over rounds; memory is the largest growth of an agent's resident set during a round.
+The reference is the star in the same run. Every agent is a process behind a Unix socket, without a
+control plane. The model is an encoder of about half a million parameters. Training is one batch, so
+that the result shows the path of the updates. Seconds are the median wall time of a round. Memory
+is the largest growth of an agent's resident set during a round.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class _Row:
     model_bytes: int
     total_bytes: int
     busiest_bytes: int
-    """Most bytes in and out of one agent."""
+    """Return the most bytes in and out of one agent."""
     seconds: float
     worker_memory: int
     aggregator_memory: int
@@ -68,7 +69,7 @@ def _small_model(folder: Path) -> None:
 
 @contextmanager
 def _agents(workers: int) -> Iterator[tuple[Fleeting, list[Fleeting]]]:
-    """A fleet that has the small model and something to train on."""
+    """A fleet with the small model and training data."""
     texts = [{"text": f"the lamp is {_WORDS[i % 6]}", "sentiment": _MODEL.labels[i % 6 < 3]} for i in range(12)]
     with fleet(workers) as (aggregator, made), tempfile.TemporaryDirectory(prefix="bench-") as folder:
         _small_model(Path(folder) / "small")
@@ -90,7 +91,7 @@ def _path(kind: str, workers: Sequence[Fleeting]) -> DataPath | None:
 def _round(
     kind: str, number: int, base: str, aggregator: Fleeting, workers: Sequence[Fleeting]
 ) -> tuple[dict[str, Any], float]:
-    """(the aggregator's report, wall seconds)."""
+    """Return (the aggregator's report, wall seconds)."""
     path, started = _path(kind, workers), time.perf_counter()
     aggregator.post(
         "/rounds/aggregate",
@@ -119,7 +120,7 @@ def _round(
 
 
 def measure(kind: str, rounds: int, aggregator: Fleeting, workers: Sequence[Fleeting]) -> _Row:
-    """One round to warm up, then `rounds` measured ones."""
+    """Run one warm-up round and `rounds` measured rounds."""
     ready = aggregator.post("/trainings", InitTraining(training_id=kind, model=_MODEL))
     base, seconds, worker_memory, aggregator_memory = ready["digest"], list[float](), 0, 0
     for number in range(1, rounds + 2):
@@ -134,7 +135,7 @@ def measure(kind: str, rounds: int, aggregator: Fleeting, workers: Sequence[Flee
         seconds.append(took)
         grown = [agent.memory("VmHWM") - before[agent.peer.node_id] for agent in (aggregator, *workers)]
         aggregator_memory, worker_memory = max(aggregator_memory, grown[0]), max(worker_memory, *grown[1:])
-    # Equal models of another topology would be found by their digest, and not downloaded.
+    # The agents would find an equal model of another topology by its digest, and not download it.
     for agent in (aggregator, *workers):
         shutil.rmtree(agent.root / "model")
     traffic: dict[str, int] = {}
@@ -154,7 +155,7 @@ _HEAD = (
 
 
 def lines(rows: Sequence[_Row]) -> str:
-    """Table rows of one number of workers; the first is the star, the reference."""
+    """Return the table rows of one number of workers. The first row is the star, the reference."""
     return "\n".join(
         f"| {row.workers} | {row.kind} | {row.total_bytes / row.model_bytes:.1f} "
         f"| {row.busiest_bytes / row.model_bytes:.1f} | {row.seconds:.2f} | {row.seconds / rows[0].seconds:.2f}x "

@@ -1,4 +1,4 @@
-"""What the API answers has every field of the contract, under its name, in its place and of its type."""
+"""The API's answers have every field of the contract, with its name, place and type."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.walk import Trained
 
 SHAPES = json.loads((Path(__file__).parent / "shapes.json").read_text())
-# The only figures that may be null in answers of a finished run on a machine without a GPU.
+# Only these figures may be null after a finished run on a machine without a GPU.
 NULLABLE = {"gpu"}
 ID_PATTERNS = {
     "cluster_id": r"cls_[a-z0-9]+",
@@ -43,7 +43,12 @@ def conforms(expected: Any, actual: Any, where: str = "$", name: str = "") -> No
         assert actual, f"{where} is empty"
         for index, item in enumerate(actual):
             conforms(expected[0], item, f"{where}[{index}]")
-    elif isinstance(expected, bool):
+    else:
+        conforms_as_a_scalar(expected, actual, where, name)
+
+
+def conforms_as_a_scalar(expected: Any, actual: Any, where: str, name: str) -> None:
+    if isinstance(expected, bool):
         assert isinstance(actual, bool), f"{where} is not a boolean"
     elif isinstance(expected, int | float):
         assert isinstance(actual, int | float), f"{where} is not a number: {actual!r}"

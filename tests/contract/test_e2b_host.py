@@ -1,4 +1,7 @@
-"""The plain E2B SDK, both kinds, against our local host: what works at E2B works here, or says that it does not."""
+"""The plain E2B SDK, synchronous and asynchronous, against the local host.
+
+A call works as at E2B, or its error says that it is not supported.
+"""
 
 import asyncio
 import io
@@ -184,7 +187,7 @@ class TestContract:
 
     @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
     def test_large_files_stream_through_in_constant_memory(self, host: Host, sandbox: Sandbox) -> None:
-        """Neither the host nor the sandbox's envd grows with the size of a file."""
+        """The memory of the host and of envd does not grow with the size of a file."""
         watched = [host.pid, *descendants(host.pid)]
         before = [resident_bytes(pid) for pid in watched]
         grown = 0

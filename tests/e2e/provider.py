@@ -1,4 +1,4 @@
-"""What points E2B's plain SDK to a stack's sandboxes."""
+"""The options that direct E2B's plain SDK to a stack's sandboxes."""
 
 from e2b.connection_config import ApiParams
 

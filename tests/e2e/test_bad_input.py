@@ -1,4 +1,7 @@
-"""What a training refuses before its first round, with which node and why; the cluster stays usable."""
+"""A training refuses bad data before its first round, and names the node and the reason.
+
+The cluster stays usable.
+"""
 
 from typing import Any
 
@@ -82,7 +85,7 @@ def test_wrong_fields_have_pointers(cluster: tuple[Walk, str, list[str]], fields
 def test_a_name_of_ten_megabytes_is_one_wrong_field(walk: Walk) -> None:
     problem = walk.call("POST", "/v1/clusters", status=422, json={"name": "a" * 10_000_000})
     assert [error["pointer"] for error in problem["errors"]] == ["/name"]
-    assert len(str(problem)) < 2000, "a problem does not echo what was sent"
+    assert len(str(problem)) < 2000, "a problem does not echo the request"
 
 
 def test_a_cluster_without_workers_or_connection_is_refused(walk: Walk) -> None:

@@ -1,4 +1,7 @@
-"""Marked sentences stay where they were uploaded: they are looked for in everything that the whole stack keeps and answers."""
+"""Marked sentences stay where they were uploaded.
+
+The test searches everything that the whole stack stores and answers.
+"""
 
 import io
 import tarfile
@@ -19,18 +22,18 @@ pytestmark = pytest.mark.timeout(300)
 PLANTED = "brimtassel planted by the test itself"
 
 
-class Recorded(Walk):
-    """A user whose every answer is kept, downloads included."""
+class RecordingWalk(Walk):
+    """A user that records every answer, downloads included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.seen: list[tuple[str, bytes]] = []
-        self.http.event_hooks = {"response": [self._keep]}
+        self.answers: list[tuple[str, bytes]] = []
+        self.http.event_hooks = {"response": [self._record]}
 
-    def _keep(self, response: httpx.Response) -> None:
+    def _record(self, response: httpx.Response) -> None:
         response.read()
         headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items()).encode()
-        self.seen.append((f"{response.request.method} {response.request.url.path}", headers + b"\n" + response.content))
+        self.answers.append((f"{response.request.method} {response.request.url.path}", headers + b"\n" + response.content))
 
 
 def settings_of(stack: EmbeddedStack) -> dict[str, str]:
@@ -66,7 +69,7 @@ def keys(redis: Redis) -> Iterator[tuple[str, bytes]]:
 
 
 def files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """All of a stack's home: logs, the database's own files, models, sandboxes."""
+    """Yield all files of a stack's home: logs, the database's files, models, sandboxes."""
     for path in folder.rglob("*"):
         try:
             if path.is_file() and not path.is_symlink():
@@ -84,7 +87,7 @@ def unpacked(archive: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: EmbeddedStack) -> None:
-    walk, canary = Recorded(stack.url, stack.api_key), Canary()
+    walk, canary = RecordingWalk(stack.url, stack.api_key), Canary()
     cluster_id = walk.create(wasm_optimization=True)
     workers = [str(walk.deploy(cluster_id, data_owner=True)["node_id"]) for _ in range(3)]
     aggregator = str(walk.deploy(cluster_id, "parameter_server")["node_id"])
@@ -94,7 +97,7 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     owners = []
     for number, node_id in enumerate(workers):
         key = walk.call("POST", "/v1/keys", status=201, json={"name": f"owner {number}", "node_id": node_id})
-        owner = Recorded(stack.url, key["api_key"])
+        owner = RecordingWalk(stack.url, key["api_key"])
         owner.upload(node_id, "/data/train_1.json", marked(samples(60, number * 1000)), status=201)
         owners.append(owner)
     owners[0].upload(
@@ -108,8 +111,8 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     for fields in ({}, protected):
         training_id = walk.train(cluster_id, epochs=1, **fields)["training_id"]
         walk.until(cluster_id, "completed")
-        asked = {"input_data": "/data/test.json", "aggregation": "ensemble"}
-        assert walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=wait, json=asked)["status"] == "completed"
+        body = {"input_data": "/data/test.json", "aggregation": "ensemble"}
+        assert walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=wait, json=body)["status"] == "completed"
     model = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=wait, json={"name": "canary"})
     assert model["status"] == "completed", model
     archive = walk.http.get(f"/v1/models/{model['model_id']}/download").content
@@ -139,23 +142,23 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     try:
         plant(stack, engine, redis)
         planted = {where.split()[0] for where, content in (*rows(engine), *keys(redis)) if canary.found_in(content)}
-        assert planted == {"table", "redis"}, "the search sees what is planted in a row and a key"
+        assert planted == {"table", "redis"}, "the search finds the text planted in a row and in a key"
         logs = [where for where, content in files(stack.folder.path / "logs") if canary.found_in(content)]
-        assert logs == ["planted.log"], "the search sees what is planted in a log"
+        assert logs == ["planted.log"], "the search finds the text planted in a log"
     finally:
-        uproot(stack, engine, redis)
+        remove_planted(stack, engine, redis)
 
     left = [(where, found) for where, content in rows(engine) if (found := canary.found_in(content))]
     left += [(where, found) for where, content in keys(redis) if (found := canary.found_in(content))]
     left += [(where, found) for where, content in unpacked(archive) if (found := canary.found_in(content))]
-    answers = [answer for user in (walk, *owners) for answer in user.seen]
+    answers = [answer for user in (walk, *owners) for answer in user.answers]
     left += [(where, found) for where, content in answers if (found := canary.found_in(content))]
     assert not left
     assert len(answers) > 40
     places = {where for where, content in files(stack.folder.path) if canary.found_in(content) and not was_planted(content)}
     at_home = {where for where in places if "/data/" in where and where.startswith("sandboxes")}
     assert places == at_home, f"marked sentences lie in {sorted(places - at_home)}"
-    assert len(at_home) >= 5, "they are found where they were uploaded"
+    assert len(at_home) >= 5, "the search finds them where they were uploaded"
     assert not [where for where in at_home if aggregator in where]
     walk.terminate(cluster_id)
     engine.dispose()
@@ -169,7 +172,7 @@ def plant(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
     (stack.folder.path / "logs" / "planted.log").write_text(PLANTED)
 
 
-def uproot(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
+def remove_planted(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS planted"))
     redis.delete("planted")
@@ -177,5 +180,5 @@ def uproot(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:
 
 
 def was_planted(content: bytes) -> bool:
-    """The database's own files still hold what was planted and dropped."""
+    """Return whether this is the planted text. The database's files hold it even after the drop."""
     return PLANTED.encode() in content and SENTENCE.encode() not in content

@@ -1,4 +1,4 @@
-"""A training that ends by itself says why, and everything that waits for its end sees it."""
+"""A training that ends early gives its reason, in status, in its row and in the last event."""
 
 import json
 import re
@@ -24,8 +24,8 @@ def test_a_training_ends_at_its_target_at_its_budget_or_without_progress(walk: W
         training_id = walk.train(cluster_id, **{"epochs": 40, **rule})["training_id"]
         session = walk.until(cluster_id, "completed")
         assert session["stop_reason"]["code"] == code
-        assert session["total_epochs"] == 40, "what was asked for stays"
-        assert 1 <= session["epoch"] < 40, "what was not trained is not claimed"
+        assert session["total_epochs"] == 40, "the requested epochs stay"
+        assert 1 <= session["epoch"] < 40, "only trained epochs count"
         assert session["remaining_seconds"] == 0
         training = walk.call("GET", f"/v1/trainings/{training_id}")
         assert training["stop_reason"] == session["stop_reason"]

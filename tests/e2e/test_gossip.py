@@ -1,4 +1,7 @@
-"""Consensus gossip over the API: workers average in pairs along a ring, and what is exported is the mean of all."""
+"""Consensus gossip over the API: workers average in pairs along a ring.
+
+The exported model is the mean of all workers' models.
+"""
 
 import pytest
 
@@ -16,8 +19,8 @@ def test_a_ring_gossips_until_its_workers_agree(walk: Walk) -> None:
     assert [(row["data_path"], row["data_path_reason"], row["fallback"]) for row in rounds] == [("gossip", None, None)] * 3
     assert all(0 < row["consensus_distance"] < 1 for row in rounds)
     for row in rounds:
-        met = {(link["from"], link["to"]) for link in row["links"] if {link["from"], link["to"]} <= set(workers)}
-        assert len(met) == 2, "one pair of three workers, in both directions"
+        exchanges = {(link["from"], link["to"]) for link in row["links"] if {link["from"], link["to"]} <= set(workers)}
+        assert len(exchanges) == 2, "one pair of three workers, in both directions"
         assert not any(worker["decisions"] for worker in row["workers"].values())
     for topology in ("star", "hierarchical"):
         refused = walk.call("POST", f"/v1/clusters/{cluster_id}/connect", status=422, json={"topology": topology})

@@ -1,4 +1,7 @@
-"""Hostile code through the real API, on the whole stack: it finds none of the stack, and the stack goes on."""
+"""Hostile code through the real API, on the whole stack.
+
+It finds nothing of the stack, and the stack still works.
+"""
 
 import json
 import time
@@ -30,7 +33,7 @@ def execute(walk: Walk, node_id: str, code: str, **fields: object) -> dict[str, 
 
 
 def limits_hit(walk: Walk, node_id: str) -> set[str]:
-    """Empty, too, where the host does not answer in time."""
+    """Return the names of the reached limits, or nothing if the host does not answer in time."""
     return {hit["limit"] for hit in walk.call("GET", f"/v1/sandboxes/{node_id}")["limit_hits"] or []}
 
 
@@ -59,7 +62,7 @@ print(dict(os.environ))
 """
     result = execute(walk, worker, code, language="python")
     shown = f"{result['stdout']}{result['stderr']}"
-    # The one server inside is the sandbox's own agent.
+    # The only server inside is the sandbox's own agent.
     assert [line for line in shown.splitlines() if line.startswith("reached") and ", 8000)" not in line] == []
     for word in ("FLOW_NEXUS_DATABASE_URL", "FLOW_NEXUS_REDIS_URL", "FLOW_NEXUS_SECRET_KEY", "E2B_API_KEY", stack.api_key):
         assert word not in shown
@@ -68,13 +71,13 @@ print(dict(os.environ))
 def test_a_bomb_is_stopped_and_its_limit_named(nodes: tuple[Walk, str, str]) -> None:
     walk, worker, aggregator = nodes
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-    # A busy machine takes longer to fork as often as is allowed.
+    # A busy machine takes longer to reach the limit on processes.
     for seconds in (3, 30):
         assert execute(walk, worker, bomb, language="python", timeout_s=seconds)["limit"] == "timeout"
         if "processes" in limits_hit(walk, worker):
             break
     assert execute(walk, aggregator, "print('alive')", language="python")["stdout"] == "alive\n"
-    # The host hears of a limit from inside, where a bomb's last children may still be dying.
+    # envd reports a limit to the host, and a bomb's last children may still delay it.
     end = time.monotonic() + 30
     while not {"processes", "timeout"} <= limits_hit(walk, worker):
         assert time.monotonic() < end, json.dumps(walk.call("GET", f"/v1/sandboxes/{worker}"))

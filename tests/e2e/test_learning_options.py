@@ -1,4 +1,4 @@
-"""What a training may be asked for: other architectures, fewer bytes, frozen layers, half precision."""
+"""Options of a training: architectures, compression, frozen layers, half precision."""
 
 import importlib.util
 from typing import Any
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def rounds(walk: Walk, training_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = walk.call("GET", f"/v1/trainings/{training_id}/rounds")["items"]
-    return found
+    rows: list[dict[str, Any]] = walk.call("GET", f"/v1/trainings/{training_id}/rounds")["items"]
+    return rows
 
 
 @pytest.mark.parametrize("architecture", ["gpt", "cnn"])
@@ -37,16 +37,16 @@ def test_every_architecture_trains_predicts_and_exports(walk: Walk, architecture
 def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
     cluster_id, workers, _ = walk.cluster(2, consensus="proof-of-learning")
     walk.shards(workers, 120)
-    wanted: list[tuple[dict[str, Any], float]] = [
+    options: list[tuple[dict[str, Any], float]] = [
         ({"compression": "topk+int8", "compression_ratio": 0.04, "mixed_precision": True}, 0.06),
         ({"freeze_layers": 1, "compression": "int8"}, 0.1),
         ({"compression": "lora", "lora_rank": 4, "learning_rate": 0.02}, 0.03),
     ]
-    for fields, most in wanted:
+    for fields, highest_ratio in options:
         training = walk.train(cluster_id, **{"epochs": 3, "learning_rate": 0.003, **fields})
         walk.until(cluster_id, "completed")
         done = rounds(walk, training["training_id"])
-        assert all(0 < row["compression_ratio"] < most for row in done), (fields, done[0]["compression_ratio"])
+        assert all(0 < row["compression_ratio"] < highest_ratio for row in done), (fields, done[0]["compression_ratio"])
         assert done[-1]["global_loss"] < done[0]["global_loss"]
         assert not any(worker["reason"] for row in done for worker in row["workers"].values()), "consensus accepts them"
     assert walk.train(cluster_id, status=422, epochs=1, freeze_layers=3)["code"] == "too_many_layers"
@@ -54,7 +54,10 @@ def test_fewer_bytes_travel_and_the_model_still_learns(walk: Walk) -> None:
 
 
 def test_what_was_trained_on_measures_nothing(walk: Walk, pair: Connected) -> None:
-    """Without held-out samples, by wish or by differential privacy, figures come from a validation file, or are null."""
+    """Without held-out samples, figures come from a validation file or are null.
+
+    `hold_out: false` and differential privacy both have no held-out samples.
+    """
     cluster_id, workers, aggregator = pair
     walk.shards(workers, 120)
     path, asked = f"/v1/clusters/{cluster_id}/predictions", {"inputs": ["the lamp is great"]}

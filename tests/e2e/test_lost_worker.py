@@ -1,4 +1,7 @@
-"""A worker's sandbox dies in the middle of a round: the round goes on with the rest, and everyone is told."""
+"""A worker's sandbox ends in the middle of a round.
+
+The round continues with the other workers, and events report the loss.
+"""
 
 import pytest
 from e2b import Sandbox

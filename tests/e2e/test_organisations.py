@@ -1,4 +1,4 @@
-"""Two organisations train together in somebody else's project: each sees its own data, nobody sees the other's."""
+"""Two organisations train together in a third party's project. Each sees only its own data."""
 
 import pytest
 

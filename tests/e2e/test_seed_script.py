@@ -1,4 +1,4 @@
-"""The walkthrough's own script, unchanged but for the command's name, against the embedded stack."""
+"""The walkthrough's script against the embedded stack. Only the command's name is changed."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def test_the_script_runs_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> Non
     for number in range(1, 5):
         shard = tmp_path / "data" / f"customer_feedback_shard_{number}.json"
         shard.write_text(json.dumps(samples(60, number * 10_000)))
-    # The script looks every 30 seconds; for this test's little data every second is often enough.
+    # The script polls every 30 seconds. With this test's little data, every second is better.
     (tmp_path / "bin").mkdir()
-    hasty = tmp_path / "bin" / "sleep"
-    hasty.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 1\n")
-    hasty.chmod(0o755)
+    short_sleep = tmp_path / "bin" / "sleep"
+    short_sleep.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 1\n")
+    short_sleep.chmod(0o755)
     environment = {
         **os.environ,
-        "PATH": f"{hasty.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{short_sleep.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "FLOW_NEXUS_URL": stack.url,
         "FLOW_NEXUS_API_KEY": stack.api_key,
     }
@@ -57,11 +57,14 @@ def test_the_script_runs_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> Non
 
 
 def _upload_the_test_file(walk: Walk, before: set[str]) -> str:
-    """Step 5.1 of the walkthrough, which its script leaves out: the test file goes to the parameter server."""
+    """Upload the test file to the parameter server.
+
+    That is step 5.1 of the walkthrough, which its script leaves out.
+    """
     end = time.monotonic() + 200
     while time.monotonic() < end:
-        found = [item for item in walk.call("GET", "/v1/clusters")["items"] if item["cluster_id"] not in before]
-        for cluster in found:
+        new_clusters = [item for item in walk.call("GET", "/v1/clusters")["items"] if item["cluster_id"] not in before]
+        for cluster in new_clusters:
             nodes = walk.call("GET", f"/v1/clusters/{cluster['cluster_id']}/nodes")["items"]
             for node in nodes:
                 if node["role"] == "aggregator" and node["status"] == "running":

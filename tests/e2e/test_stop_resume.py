@@ -1,4 +1,4 @@
-"""Stop gives up the round in hand; resume goes on after the last one that was finished."""
+"""Stop abandons the current round. Resume continues after the last finished round."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""One cluster, connected anew between trainings: each topology is a data path of its own, shown link by link."""
+"""One cluster, connected differently for each training.
+
+Each topology has a data path of its own. The round's links show it.
+"""
 
 import pytest
 
@@ -12,15 +15,15 @@ def test_each_connect_changes_the_way_that_updates_take(walk: Walk) -> None:
     walk.shards(workers, 40)
     links: dict[str, set[tuple[str, str]]] = {}
     losses: dict[str, float] = {}
-    for kind in ("mesh", "ring", "star", "hierarchical"):
-        walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": kind})
+    for topology in ("mesh", "ring", "star", "hierarchical"):
+        walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": topology})
         training = walk.train(cluster_id, epochs=2)
         walk.until(cluster_id, "completed", epoch=2)
         rounds = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds")["items"]
-        assert [(row["data_path"], row["data_path_reason"], row["fallback"]) for row in rounds] == [(kind, None, None)] * 2
+        assert [(row["data_path"], row["data_path_reason"], row["fallback"]) for row in rounds] == [(topology, None, None)] * 2
         assert all(link["bytes"] > 0 and link["seconds"] >= 0 for row in rounds for link in row["links"])
-        links[kind] = {(link["from"], link["to"]) for link in rounds[1]["links"]}
-        losses[kind] = rounds[1]["global_loss"]
+        links[topology] = {(link["from"], link["to"]) for link in rounds[1]["links"]}
+        losses[topology] = rounds[1]["global_loss"]
     up = {(worker, aggregator) for worker in workers}
     assert up <= links["star"] <= up | {(aggregator, worker) for worker in workers}
     between = {(a, b) for a in workers for b in workers if a != b}

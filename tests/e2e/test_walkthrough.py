@@ -1,4 +1,4 @@
-"""The main job over REST: every step of the walkthrough, on real parts, with small data."""
+"""Every step of the walkthrough over REST, on real parts, with small data."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def test_events_replay_in_order_and_end(trained: Trained) -> None:
     walk, training_id = trained.walk, trained.training_id
     text = walk.http.get(f"/v1/trainings/{training_id}/events", timeout=20).text
     names = re.findall(r"^event: (.+)$", text, re.MULTILINE)
-    ids = [int(found) for found in re.findall(r"^id: (\d+)$", text, re.MULTILINE)]
+    ids = [int(number) for number in re.findall(r"^id: (\d+)$", text, re.MULTILINE)]
     assert names.count("round.completed") == 4
     assert names[0] == "training.pending"
     assert names[-1] == "training.completed"

@@ -1,4 +1,4 @@
-"""A user's hands: the walkthrough's steps over plain HTTP, for tests that start from a running cluster."""
+"""The walkthrough's steps over plain HTTP, for tests that start from a running cluster."""
 
 import json
 import time
@@ -14,23 +14,23 @@ WORDS = {
 }
 SUBJECTS = ("camera", "phone", "kettle", "lamp", "keyboard", "charger", "backpack", "radio")
 Connected = tuple[str, list[str], str]
-"""A connected cluster: its id, its workers' node ids and its aggregator's."""
+"""A connected cluster: its id, the node ids of its workers, and its aggregator's node id."""
 
 
 def samples(count: int, offset: int = 0) -> list[dict[str, str]]:
-    """Feedback that a few dozen steps can learn; different for each offset."""
-    made = []
+    """Return labelled feedback that a few dozen steps can learn. It differs for each offset."""
+    items = []
     for index in range(offset, offset + count):
         label = ("positive", "negative")[index % 2]
         words = WORDS[label]
         text = f"the {SUBJECTS[index // 2 % 8]} number {index} is {words[index % 7]} and {words[(index // 7) % 7]}"
-        made.append({"text": text, "sentiment": label})
-    return made
+        items.append({"text": text, "sentiment": label})
+    return items
 
 
 @dataclass
 class Walk:
-    """One user of one API. `url` and `api_key` are those of a running stack."""
+    """One user of the API of a running stack."""
 
     url: str
     api_key: str
@@ -67,14 +67,14 @@ class Walk:
             time.sleep(0.2)
 
     def cluster(self, workers: int = 2, *, topology: str = "mesh", **fields: Any) -> Connected:
-        """One that is ready to be given its shards."""
+        """Create a connected cluster that is ready for its shards."""
         cluster_id = self.create(topology=topology, **fields)
-        made = [self.deploy(cluster_id)["node_id"] for _ in range(workers)]
+        worker_ids = [self.deploy(cluster_id)["node_id"] for _ in range(workers)]
         aggregator = self.deploy(cluster_id, "parameter_server")["node_id"]
-        for node_id in (*made, aggregator):
+        for node_id in (*worker_ids, aggregator):
             self.running(node_id)
         self.call("POST", f"/v1/clusters/{cluster_id}/connect", json={"topology": topology})
-        return cluster_id, made, aggregator
+        return cluster_id, worker_ids, aggregator
 
     def upload(self, sandbox_id: str, path: str, content: object, **options: Any) -> Any:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -94,7 +94,7 @@ class Walk:
         return dict(status["training_sessions"][0])
 
     def until(self, cluster_id: str, *states: str, within_s: float = 150, epoch: int = 0) -> dict[str, Any]:
-        """The newest session once it is in one of `states` and at least at `epoch`."""
+        """Return the newest session when it is in one of `states` and at least at `epoch`."""
         end = time.monotonic() + within_s
         while True:
             session = self.session(cluster_id)
@@ -114,7 +114,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Trained:
-    """A cluster that has finished a training, and what it answered on the way there."""
+    """A cluster that has finished a training, with the API's earlier answers."""
 
     walk: Walk
     cluster_id: str

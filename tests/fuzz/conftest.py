@@ -1,4 +1,7 @@
-"""The API over a real Postgres and a real sandbox host, with one of everything in it, for tests that make up requests."""
+"""The API over a real Postgres and a real sandbox host, with one resource of each kind.
+
+Tests generate requests to it.
+"""
 
 import asyncio
 import os
@@ -20,7 +23,7 @@ from workers.sandboxes.client import SandboxClient
 
 __all__ = ["host", "make_user", "rows", "url"]
 
-# About how many requests each of these tests makes up; `make fuzz` asks for many more.
+# The approximate number of generated requests of each test. `make fuzz` sets many more.
 CASES = int(os.environ.get("FLOW_NEXUS_FUZZ_CASES", "250"))
 
 
@@ -28,7 +31,7 @@ FUZZING = hypothesis.settings(deadline=None, derandomize=True, suppress_health_c
 
 
 def without_wait(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
-    """A wait is what clients ask for; here it would only hold the next case."""
+    """Ignore `Prefer: wait`: here it would only delay the next case."""
     for header in [header for header in case.headers or {} if header.lower() == "prefer"]:
         del case.headers[header]
     return case
@@ -36,7 +39,10 @@ def without_wait(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
 
 @dataclass(frozen=True)
 class World:
-    """What a path parameter may really name: `ids` of what lasts, `spare` of what an operation may end."""
+    """The real values of path parameters.
+
+    `ids` are resources that stay. `spare` are resources that an operation may end.
+    """
 
     user: User
     ids: dict[str, str]
@@ -44,7 +50,7 @@ class World:
 
     @property
     def call(self) -> dict[str, Any]:
-        """How requests are sent: by its user, who does not wait for ever."""
+        """Send requests as the user, with a time limit."""
         return {"headers": {"Authorization": f"Bearer {self.user.secret}"}, "timeout": 60}
 
 

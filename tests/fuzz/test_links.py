@@ -1,4 +1,7 @@
-"""Sequences of operations along openapi.json's links: what one answer has made, the next requests ask for, change and end."""
+"""Sequences of operations along the links of openapi.json.
+
+Later requests use and end the resources that earlier answers created.
+"""
 
 import json
 from collections import Counter
@@ -19,10 +22,10 @@ from tests.fuzz.test_operations import CHECKS, STREAMS
 pytestmark = pytest.mark.timeout(7200)
 _STEPS = 10
 _document = json.loads(OPENAPI_JSON.read_text())
-# A stream of events is text to OpenAPI 3.1, and schemathesis would look at each event.
+# OpenAPI 3.1 describes an event stream as text, and schemathesis would check each event.
 _schema = schemathesis.openapi.from_dict(_document).exclude(operation_id=list(STREAMS))
 _schema.config.checks.update(included_check_names=[check.__name__ for check in CHECKS])
-# What is refused makes nothing that could be gone on with; test_operations.py asks for what is wrong.
+# A refused request creates nothing to continue with. test_operations.py sends wrong requests.
 _schema.config.generation.update(modes=[GenerationMode.POSITIVE])
 
 
@@ -63,7 +66,8 @@ def test_every_sequence_along_the_links_is_answered_as_documented(url: str, worl
         try:
             run_state_machine_as_test(seed(begun)(Links), settings=plan)
         except FlakyStrategyDefinition:
-            # Hypothesis began a sequence as an earlier one, and the world has changed since: other links can be followed.
+            # Hypothesis repeated the start of an earlier sequence, but the state has changed since.
+            # So other links can be followed.
             assert not failures, failures
     assert made, "nothing was made, so that no link could be followed"
     assert followed, "nothing that was made was asked for again"

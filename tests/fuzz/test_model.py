@@ -1,4 +1,4 @@
-"""The API against a model of it: any sequence of what users ask and workers do is answered as a few rules say."""
+"""Compare the API with a model of it: any sequence of user requests and worker results."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -40,7 +40,7 @@ class Training:
 
 @dataclass
 class Cluster:
-    """What a user who read the contract believes of a cluster."""
+    """The state of a cluster as a user expects it from the contract."""
 
     status: str = "initializing"
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Cluster:
 
 
 class RunningSandbox(RuleBasedStateMachine):
-    """One user's clusters. `user` is set before it runs."""
+    """The clusters of one user. `user` is set before the run."""
 
     user: ClassVar[User]
     clusters = Bundle("clusters")
@@ -75,7 +75,9 @@ class RunningSandbox(RuleBasedStateMachine):
         self.model: dict[str, Cluster] = {}
 
     def expect(self, code: str | None, status: int, method: str, path: str, **options: Any) -> Any:
-        """The answer: a resource with `status` where the model allows it, else a conflict of this code."""
+        """Check the answer: a resource with `status` where the model allows it, else a conflict of
+        `code`.
+        """
         if code is None:
             return self.user.call(method, path, status, **options)
         found = self.user.refused(method, path, 409, **options)

@@ -1,4 +1,7 @@
-"""Every operation of openapi.json with made-up requests: no undocumented 5xx, and every answer as documented."""
+"""Every operation of openapi.json with generated requests.
+
+No answer is an undocumented 5xx, and every answer is as documented.
+"""
 
 import json
 from typing import Any
@@ -26,7 +29,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# A stream of events is text to OpenAPI 3.1, and schemathesis would look at each event.
+# OpenAPI 3.1 describes an event stream as text, and schemathesis would check each event.
 STREAMS = ("stream_cluster_events", "stream_training_events")
 ENDING = ("terminate_cluster", "remove_node", "stop_training", "stop_search")
 EXAMPLES = max(3, CASES // schema.statistic.operations.total)
@@ -45,5 +48,5 @@ def test_every_answer_is_as_documented(case: schemathesis.Case[Any], url: str, w
 
 
 def _known(real: str | None, made_up: Any) -> Any:
-    """About half of the made-up ids are replaced by that of what exists."""
+    """Replace about half of the generated ids by ids of existing resources."""
     return real if real and len(str(made_up)) % 2 == 0 else made_up

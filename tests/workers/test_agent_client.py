@@ -1,4 +1,4 @@
-"""The control side of an agent, with the real agent behind it and with servers that are none."""
+"""The control plane's client, against a real agent and against broken servers."""
 
 import asyncio
 import socket
@@ -45,7 +45,7 @@ def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys
 
 
 def failure(uds: str | None, question: Callable[[AgentClient], Awaitable[object]], keys: ClusterKeys = KEYS) -> AgentCallError:
-    """The error of a call; whatever is printed of it holds neither a secret nor what the agent sent."""
+    """Return the error of a call. It quotes no secret and nothing from the answer."""
     with pytest.raises(AgentCallError) as caught:
         asked(uds, question, keys)
     printed = "".join(traceback.format_exception(caught.value))

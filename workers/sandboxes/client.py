@@ -156,7 +156,7 @@ class SandboxClient:
         return [_log_line(entry) for entry in reversed(answer.parsed.logs)]
 
     async def start(self, sandbox_id: str, command: str) -> int:
-        """Start a service in the sandbox and return its process id. Its output goes to the log."""
+        """Start a service in the sandbox and return its process id."""
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id), translate_sdk_errors("start the command"):
             return await start_command(sandbox, command)
@@ -174,7 +174,10 @@ class SandboxClient:
     async def execute(
         self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
     ) -> CommandResult:
-        """Run code in `language`: python, nodejs, javascript or bash. The default is the template's language."""
+        """Run code in `language`: python, nodejs, javascript or bash.
+
+        The default is the template's language.
+        """
         language = language or await self._template(sandbox_id)
         command = _INTERPRETERS.get(language)
         if command is None:
@@ -204,7 +207,7 @@ class SandboxClient:
     async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
         """Return the endpoint of a port as another sandbox reaches it.
 
-        An isolated local sandbox has no network. It reaches other sandboxes through the host's gateway.
+        An isolated local sandbox has no network. It reaches others through the host's gateway.
         """
         endpoint = await self.endpoint(sandbox_id, port)
         if self._host is None:
@@ -213,7 +216,7 @@ class SandboxClient:
         return Endpoint(_PEER_URL, endpoint.headers, gateway) if gateway else endpoint
 
     async def status(self) -> ProviderStatus:
-        """Return whether the provider answers, and how it isolates sandboxes if it reports that."""
+        """Return whether the provider answers, and how it isolates sandboxes if known."""
         try:
             if (health := await self._host.health() if self._host else None) is not None:
                 return ProviderStatus(True, "local", health.isolation, health.warning)

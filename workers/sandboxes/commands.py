@@ -93,7 +93,7 @@ async def _exit_code(handle: "AsyncCommandHandle[None]") -> int:
 
 
 async def _feed(sandbox: AsyncSandbox, pid: int, stdin: str | None) -> None:
-    """Write all of stdin and close it. Stop quietly if the command ends early or closes its stdin."""
+    """Write all of stdin and close it. Stop if the command ends early or closes its stdin."""
     if stdin is None:
         return
     data = stdin.encode()
@@ -104,7 +104,7 @@ async def _feed(sandbox: AsyncSandbox, pid: int, stdin: str | None) -> None:
 
 
 async def _kill(handle: "AsyncCommandHandle[None]") -> None:
-    """Kill a command and stop reading its output. A command or sandbox that has ended is no error."""
+    """Kill a command and stop reading its output. It may have ended, as may its sandbox."""
     with contextlib.suppress(SandboxException, OSError, TimeoutError):
         async with asyncio.timeout(_KILL_S):
             await handle.kill()

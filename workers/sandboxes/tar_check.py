@@ -17,13 +17,13 @@ _OTHER_TYPES = {tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.SYMTYPE, tarfile.LNKT
 
 
 async def checked_tar(chunks: AsyncIterator[bytes], top: str) -> AsyncIterator[bytes]:
-    """Yield the chunks of a tar whose members and link targets all lie below the folder `top`.
+    """Yield the chunks of a tar whose members and links all stay below the folder `top`.
 
     A chunk is yielded only after all of its headers were checked.
 
     Raises:
-        SandboxPathError: a member or link leads out of `top`, a member is not a file, folder or link,
-            or the data is not a tar.
+        SandboxPathError: a member or link leads out of `top`. Or a member has a type that no
+            folder's tar needs. Or the data is not a tar.
     """
     check = _TarChecker(top)
     async for chunk in chunks:

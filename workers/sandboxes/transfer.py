@@ -87,7 +87,7 @@ async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes])
             with translate_sdk_errors("write the file"):
                 await sandbox.files.write(path, measured)
         finally:
-            # The caller needs the error of its own byte source, not the SDK's error that follows from it.
+            # The caller needs its own source's error, not the SDK's error that follows from it.
             if measured.failure is not None:
                 raise measured.failure
     return measured

@@ -70,7 +70,7 @@ def _create_as_operator(project: str, name: str, scopes: list[str], expires_days
 
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
     with unit_of_work() as (uow, settings):
-        issued = keys.create(uow.session, settings, project=project, name=name, scopes=scopes, expires_at=expires_at)
+        issued = keys.create(uow.session, settings, project, keys.KeySpec(name, scopes, expires_at=expires_at))
     return Answer({"project": project, **_key_json(issued.row), "api_key": issued.secret}, JsonObject)
 
 

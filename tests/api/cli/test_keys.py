@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def admin(database: Database, settings: Settings, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Set the environment of a project's admin; return the key."""
     with database.unit_of_work() as uow:
-        issued = keys.create(uow.session, settings, project="acme", name="admin", scopes=["admin"])
+        issued = keys.create(uow.session, settings, "acme", keys.KeySpec("admin", ["admin"]))
     monkeypatch.setenv("FLOW_NEXUS_URL", url)
     monkeypatch.setenv("FLOW_NEXUS_API_KEY", issued.secret)
     return issued.secret

@@ -1,4 +1,4 @@
-"""Who may reach into a sandbox: the whole table, not samples of it."""
+"""Access to a sandbox: the whole table of rules."""
 
 from itertools import product
 from typing import get_args
@@ -15,7 +15,7 @@ HELD = (SCOPES, SCOPES - {EXPORT}, frozenset({"admin"}), frozenset({EXPORT}))
 
 
 def allowed(act: Act, path: str | None, **who: object) -> bool | None:
-    """True when only `data:export` opens it, False when it is open without, None when it is closed."""
+    """Return True when only `data:export` allows it, False without it, None when it is refused."""
     try:
         return check_access(act, path, **who)  # type: ignore[arg-type]
     except ForbiddenError:

@@ -1,4 +1,7 @@
-"""The accountant against figures of two others: Opacus 1.6 (RDP) and dp-accounting 0.6 (privacy loss distributions)."""
+"""The privacy accountant, compared with the figures of two others.
+
+These are Opacus 1.6 (RDP) and dp-accounting 0.6 (privacy loss distributions).
+"""
 
 from math import inf
 

@@ -49,7 +49,7 @@ def test_overlap_is_never_negative_nor_more_than_the_whole(start: int, life: int
 
 @given(minutes, st.lists(st.integers(1, 5000), min_size=1, max_size=6))
 def test_the_parts_of_a_life_cost_what_the_whole_costs(start: int, lengths: list[int]) -> None:
-    """However a sandbox's life is cut into trainings and idle time, nothing is billed twice or forgotten."""
+    """Trainings and idle times divide a sandbox's life. Each part is billed exactly once."""
     end = after(start + sum(lengths))
     cuts = [start, *(start + sum(lengths[: number + 1]) for number in range(len(lengths)))]
     parts = [overlap_cost(after(start), end, after(a), after(b), PRICE) for a, b in pairwise(cuts)]

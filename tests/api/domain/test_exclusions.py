@@ -1,4 +1,4 @@
-"""Which options exclude each other: each refused with where and why, and what may go together goes."""
+"""Options that exclude each other are refused with field and reason. Others are accepted."""
 
 from typing import Any
 

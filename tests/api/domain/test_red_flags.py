@@ -30,7 +30,8 @@ def of_rounds(*found: RoundFacts) -> list[Flag]:
 
 
 def test_a_loss_far_from_the_others_is_an_outlier() -> None:
-    # Median 0.41, deviations 0.01, 0, 0.02, 0.01 and 0.49, their median 0.01: a score of 0.6745 * 0.49 / 0.01 = 33.
+    # Median 0.41. Deviations 0.01, 0, 0.02, 0.01 and 0.49, their median 0.01.
+    # The score is 0.6745 * 0.49 / 0.01 = 33.
     assert outliers({"a": 0.40, "b": 0.41, "c": 0.43, "d": 0.42, "e": 0.90}) == {"e": 0.90}
     # Median 0.4, deviations 0, 0.1, 0.1 and 0.3 (and 0.1): a score of 0.6745 * 0.3 / 0.1 = 2.02.
     assert outliers({"a": 0.4, "b": 0.3, "c": 0.5, "d": 0.7, "e": 0.3}) == {}
@@ -83,7 +84,7 @@ def test_nodes_that_are_away_are_flagged_with_what_to_do() -> None:
     found = find([], rounds({"a": 0.4}), {"w1": "lost", "w2": "returning", "w3": "provisioning", "w4": "failed"}, 0.03)
     assert codes(found) == [("node_lost", name) for name in ("w1", "w2", "w3", "w4")]
     assert found[0].suggestion == "Redeploy node w1 (POST /v1/nodes/w1/redeploy) and upload its shard again."
-    assert found[1].suggestion == found[2].suggestion == "Nothing yet: it is being brought back."
+    assert found[1].suggestion == found[2].suggestion == "Do nothing yet: the control plane is restarting it."
     assert [flag.round for flag in found] == [1] * 4
     assert find([], [], {"w1": "lost"}, 0.03)[0].round is None
 
@@ -98,7 +99,7 @@ def test_a_node_that_could_not_train_is_flagged_with_its_reason() -> None:
 
 
 def rejected(*reasons: str | None) -> list[RoundFacts]:
-    """Rounds in which w1 was refused for a reason; None: taken."""
+    """Return rounds in which w1 was rejected for a reason. None: accepted."""
     return [
         RoundFacts(number, 0.5, {"w1": WorkerRound("done" if reason is None else "rejected", 0.5, reason)})
         for number, reason in enumerate(reasons, 1)

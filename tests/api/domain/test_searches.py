@@ -1,4 +1,4 @@
-"""The combinations of a space: all of a grid, and draws that a seed repeats."""
+"""The combinations of a search space: a whole grid, and draws that a seed repeats."""
 
 import math
 from collections import Counter

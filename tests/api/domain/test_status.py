@@ -49,7 +49,7 @@ nouns = st.sampled_from(sorted(TABLES))
 
 @given(nouns, st.data())
 def test_no_walk_leaves_the_table_and_none_goes_on_from_a_final_state(noun: str, data: st.DataObject) -> None:
-    """Any words at all: `check_move` lets pass what the table names and nothing else."""
+    """`check_move` accepts the moves of the table and refuses all others."""
     moves = TABLES[noun]
     state = data.draw(st.sampled_from(sorted(moves)))
     for wanted in data.draw(st.lists(st.sampled_from(sorted({*moves, "nonsense"})), max_size=12)):
@@ -85,7 +85,7 @@ def test_final_states_are_these_and_every_state_can_reach_one(noun: str, ends: s
 
 @pytest.mark.parametrize("noun", status.SETTLED)
 def test_a_wait_for_a_settled_state_always_ends(noun: str) -> None:
-    """Every final state is settled, and from every other a settled one can be reached."""
+    """Every final status is settled. From every other status a settled one can be reached."""
     settled = status.SETTLED[noun]
     assert final(noun) <= settled
     reached = set(settled)

@@ -1,13 +1,15 @@
 from collections import Counter
 from itertools import chain
 from math import isqrt
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.topology import TOPOLOGIES, Topology, data_path, edges, groups, matching
+from api.domain.topology import Topology, data_path, edges, groups, matching
 
+TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
 workers = st.integers(1, 40).map(lambda count: [f"w{i}" for i in range(count)])
 
 
@@ -70,7 +72,7 @@ def test_mesh_has_every_pair(names: list[str]) -> None:
 
 
 def count(topology: str, size: int, with_aggregator: bool) -> int:
-    """How many edges n workers have, by hand."""
+    """Return the number of edges of n workers, computed by hand."""
     ring = {1: 0, 2: 1}.get(size, size)
     mine = {"mesh": size * (size - 1) // 2, "ring": ring, "star": 0, "hierarchical": size - isqrt(size)}[topology]
     theirs = {"mesh": 1, "ring": 1, "star": size, "hierarchical": isqrt(size)}[topology]

@@ -1,4 +1,4 @@
-"""The document that SDKs are generated from: valid, complete, and true to what is served."""
+"""The OpenAPI document is valid and complete, and it describes what the API serves."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import openapi_file
+from api.domain.events import CATALOGUE
 from api.main import create_app
 from api.openapi_file import OPENAPI_JSON
 from api.schemas.examples import EXAMPLES, PROBLEMS
@@ -110,6 +111,12 @@ def test_every_json_body_has_an_example_that_fits(operations: dict[str, dict[str
                 if media_type.endswith("json"):
                     assert "example" in content, f"{name} lacks an example of {media_type}"
                     check(document, content["schema"], content["example"])
+
+
+def test_every_event_type_is_described(operations: dict[str, dict[str, Any]]) -> None:
+    description = operations["stream_cluster_events"]["description"]
+    for event_type, described in CATALOGUE.items():
+        assert f"`{event_type}` | {described.meaning}" in description
 
 
 def test_no_example_is_left_over(operations: dict[str, dict[str, Any]], document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Requests are counted for all processes together, and a Redis that is away holds nobody up."""
+"""All processes share the count of requests. A Redis that is away delays nobody."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ from api.settings import Settings
 
 @contextmanager
 def redis_server(port: int = 0) -> Iterator[int]:
-    """A Redis that keeps nothing; yields its port."""
+    """Run a Redis without persistence and yield its port."""
     if not port:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -45,7 +45,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Takes connections and never answers."""
+    """Yield the port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         yield listener.getsockname()[1]
 
@@ -134,7 +134,7 @@ def test_without_redis_everybody_passes_at_once(kind: str, silent: int, caplog: 
         await rates.aclose()
 
     asyncio.run(play())
-    assert caplog.text.count("nobody counts requests") == 1
+    assert caplog.text.count("requests are not counted") == 1
 
 
 def test_it_counts_again_once_redis_is_back() -> None:

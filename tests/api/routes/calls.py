@@ -1,4 +1,7 @@
-"""Every operation of the committed openapi.json as a call that can be made: a new operation is tested by being there."""
+"""Every operation of the committed openapi.json as a call.
+
+So the tests cover a new operation without further code.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +11,7 @@ from typing import Any
 from api.openapi_file import OPENAPI_JSON
 
 METHODS = {"get", "post", "put", "delete", "patch"}
-# For machines that watch the service: no key, and nothing of anybody's.
+# For monitoring: without a key, and without data of a project.
 OPEN = {"get_health", "get_readiness", "get_metrics"}
 
 
@@ -30,7 +33,7 @@ class Operation:
 
     @property
     def names(self) -> list[str]:
-        """The ids that its path needs."""
+        """Return the names of the ids in the path."""
         return [part["name"] for part in self.item.get("parameters", ()) if part["in"] == "path"]
 
     @property
@@ -38,7 +41,10 @@ class Operation:
         return self.method != "get"
 
     def call(self, ids: Mapping[str, str]) -> dict[str, Any]:
-        """Arguments of a request that is well formed: ids that are not given are unknown ones, the body is the example."""
+        """Return the arguments of a well-formed request.
+
+        Ids that are not given are unknown ones. The body is the example.
+        """
         path = self.path
         for name in self.names:
             path = path.replace(f"{{{name}}}", ids.get(name, "unknown"))

@@ -1,4 +1,7 @@
-"""The API served by a real uvicorn over a real Postgres. What workers would do to rows, tests do through the store."""
+"""The API, served by a real uvicorn over a real Postgres.
+
+The tests write through the store what workers would write.
+"""
 
 import threading
 import time
@@ -24,7 +27,7 @@ from tests.workers.sandboxes.hosting import host
 
 __all__ = ["host"]
 
-# Nothing listens here: the broker and the provider of these tests cannot be reached.
+# No server listens here: the broker and the provider of these tests cannot be reached.
 NOWHERE = "127.0.0.1:9"
 
 
@@ -49,7 +52,7 @@ def make_settings(postgres_url: str, folder: Path, **fields: Any) -> Settings:
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """Base URL of an app that runs in a thread of this process."""
+    """Return the base URL of an app that runs in a thread of this process."""
     server = uvicorn.Server(make_config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -79,7 +82,7 @@ def url(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def rows(postgres_url: str) -> Iterator[Database]:
-    """Units of work beside the server's, as a worker has them."""
+    """Yield units of work beside the server, as a worker has them."""
     engine = create_engine(postgres_url, pool_size=4)
     yield Database(engine, lambda _step, _row_id: None)
     engine.dispose()
@@ -90,14 +93,17 @@ MakeUser = Callable[..., User]
 
 @pytest.fixture(scope="module")
 def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser]:
-    """Makes a caller: a project of its own unless it is named, and a key with these scopes (all by default)."""
+    """Create a caller: a key with these scopes (all by default) in a project.
+
+    Without a project's name, the project is new.
+    """
     made: list[User] = []
 
     def make(project: str | None = None, scopes: frozenset[str] = SCOPES - {"admin"}) -> User:
         name = project or f"project-{len(made)}"
 
         def issue(uow: UnitOfWork) -> tuple[str, str]:
-            row, secret = keys.create(uow.session, settings, project=name, name="tests", scopes=scopes)
+            row, secret = keys.create(uow.session, settings, name, keys.KeySpec("tests", scopes))
             return row.project_id, secret
 
         with rows.unit_of_work() as uow:

@@ -1,4 +1,4 @@
-"""Nodes whose sandboxes are real: for tests that reach into them without a worker that brings them up."""
+"""Nodes with real sandboxes, for tests that need no worker."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from workers.sandboxes.client import SandboxClient
 
 
 def start(settings: Settings, user: User, template: str = "python", **fields: Any) -> str:
-    """A node whose sandbox is real; returns the node's id."""
+    """Start a node with a real sandbox and return its id."""
     node_id = user.deploy(user.cluster(), template=template, **fields)
     key = node_id.replace("_", "-")
     spec = SandboxSpec(key=key, template=template, timeout_s=300, metadata={"node_id": node_id})

@@ -1,4 +1,4 @@
-"""The audit log: a success is in it when it is answered, a refusal soon after, and nobody takes anything out of it."""
+"""The audit log has a success with its answer and a refusal soon after. Nobody can delete lines."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from api.domain.scopes import SCOPES
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.transactions import UseCaseRunner
-from api.services.audit import Entry
+from api.services.audit import AuditRecord
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database
@@ -23,7 +23,7 @@ from tests.workers.sandboxes.hosting import API_KEY, Host
 
 @pytest.fixture(scope="module")
 def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The provider is there, and knows none of the sandboxes that these tests write into rows."""
+    """The provider answers, but knows none of the sandboxes in the rows of these tests."""
     addresses = {"E2B_API_KEY": API_KEY, "E2B_API_URL": host.url, "E2B_SANDBOX_URL": host.url}
     return make_settings(postgres_url, tmp_path_factory.mktemp("models"), **addresses)
 
@@ -40,11 +40,11 @@ def log(user: User, **filters: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def written_beside(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What the recorder is told: operation and status."""
+    """Collect what the audit writer gets: operation and status."""
     told: list[tuple[str, int]] = []
     record = AuditWriter.record
 
-    def spy(self: AuditWriter, entry: Entry, status: int) -> None:
+    def spy(self: AuditWriter, entry: AuditRecord, status: int) -> None:
         told.append((entry.operation, status))
         record(self, entry, status)
 
@@ -65,7 +65,7 @@ def test_who_did_what_to_what_when_and_from_where(user: User) -> None:
 def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user: User, written_beside: list[tuple[str, int]]
 ) -> None:
-    """Nothing is left to the recorder, which a crash could empty."""
+    """The transaction writes the line. A crash can empty the audit writer's queue."""
     cluster_id = user.ready()
     training_id = user.training(cluster_id)
     user.training_becomes(training_id, "training")
@@ -110,7 +110,7 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
 
 
 def test_what_is_let_into_a_sandbox_is_written_before_it_acts(user: User) -> None:
-    """The sandbox is gone: the entry stands, and a second one says how it ended."""
+    """The sandbox is gone. The first line stays, and a second one has the final status."""
     node_id = user.running(user.cluster())
     for method, path, operation, planned, options in (
         ("PUT", "files?path=/data/x", "upload_file", 201, {"content": b"x"}),
@@ -204,24 +204,24 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
         attempts = 0
         tried = asyncio.Event()
 
-        async def __call__(self, use_case: Any, by: Any = None) -> Any:
+        async def run(self, use_case: Any, caller: Any = None) -> Any:
             self.attempts += 1
             self.tried.set()
             if self.attempts <= 3:
                 raise OperationalError("INSERT", {}, ConnectionError())
-            return await super().__call__(use_case, by)
+            return await super().run(use_case, caller)
 
     async def play() -> None:
         away = Away(database, 2, 10)
-        recorder = AuditWriter(away)
-        entry = Entry(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
+        writer = AuditWriter(away)
+        entry = AuditRecord(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
-            recorder.record(entry, 404)
-        task = asyncio.create_task(recorder.run())
+            writer.record(entry, 404)
+        task = asyncio.create_task(writer.run())
         await away.tried.wait()
         task.cancel()
-        while recorder.waiting:
-            await recorder.aclose()
+        while writer.waiting:
+            await writer.aclose()
 
     asyncio.run(play())
     assert len(log(user, key_id="key_away")) == 3

@@ -1,4 +1,4 @@
-"""Keys that open nothing."""
+"""Keys without access."""
 
 import httpx
 import pytest

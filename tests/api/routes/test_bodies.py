@@ -1,4 +1,4 @@
-"""Strict bodies: what is not asked for, of the wrong type, out of range or not built is refused, with the place."""
+"""Strict bodies: unknown fields, wrong types and wrong values are refused, with their place."""
 
 import json
 from typing import Any

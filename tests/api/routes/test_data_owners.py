@@ -1,4 +1,4 @@
-"""Data stays where it is: what comes out of a worker's sandbox, and for whom, in real sandboxes."""
+"""Training data stays in its sandbox: who can download from a worker, in real sandboxes."""
 
 from typing import Any
 
@@ -31,13 +31,13 @@ def everything(make_user: MakeUser) -> User:
 
 @pytest.fixture(scope="module")
 def project(make_user: MakeUser) -> User:
-    """A key with all scopes but data:export."""
+    """A key with all scopes except data:export."""
     return make_user(project="clinics", scopes=SCOPES - {EXPORT})
 
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings, project: User) -> str:
-    """A worker whose data the project itself has uploaded."""
+    """A worker with data that the project itself has uploaded."""
     node_id = start(settings, project)
     project.call("PUT", files(node_id), 201, params=PATH, content=SHARD)
     return node_id
@@ -50,7 +50,7 @@ def sealed(settings: Settings, project: User) -> str:
 
 @pytest.fixture(scope="module")
 def owner(project: User, sealed: str) -> User:
-    """Its key was made before there was anything to read."""
+    """The owner's key was created before the first upload."""
     return project.holding(project.key(node_id=sealed)["api_key"])
 
 

@@ -1,4 +1,4 @@
-"""Event streams: every event once and in order, from where the client got to, until the end."""
+"""Event streams: every event once and in order, from the client's position to the end."""
 
 import json
 import threading
@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, text
 
+from api.domain.events import EventType
 from api.routes import events as routes
 from api.runtime.listener import NAME
 from api.store import events
@@ -46,7 +47,7 @@ def numbers(found: list[dict[str, str]]) -> list[int]:
     return [int(event["id"]) for event in found]
 
 
-def emit(rows: Database, cluster_id: str, count: int, event_type: str = "test.tick") -> None:
+def emit(rows: Database, cluster_id: str, count: int, event_type: EventType = EventType.CLUSTER_IDLE_WARNING) -> None:
     for number in range(count):
         with rows.unit_of_work() as uow:
             events.emit(uow.session, cluster_id, event_type, {"number": number})
@@ -58,7 +59,7 @@ def everything(user: User, cluster_id: str, **params: Any) -> list[dict[str, str
 
 
 def listening(rows: Database) -> set[int]:
-    """Postgres's process ids of the connections that listen."""
+    """Return Postgres's process ids of the listening connections."""
     query = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = :name")
     with rows.unit_of_work() as uow:
         return set(uow.session.scalars(query, {"name": NAME}))
@@ -96,7 +97,7 @@ def test_more_events_than_one_reading_holds(user: User) -> None:
     cluster_id = user.cluster()
     with user.rows.unit_of_work() as uow:
         for number in range(1100):
-            events.emit(uow.session, cluster_id, "test.tick", {"number": number})
+            events.emit(uow.session, cluster_id, EventType.CLUSTER_IDLE_WARNING, {"number": number})
     assert numbers(everything(user, cluster_id)) == list(range(1, 1102))
 
 
@@ -109,10 +110,10 @@ def test_none_is_lost_or_doubled_while_many_write(user: User) -> None:
         read = [next(found) for _ in range(401)]
         for writer in writers:
             writer.join()
-        emit(user.rows, cluster_id, 1, "test.last")
+        emit(user.rows, cluster_id, 1, EventType.CLUSTER_BUDGET_WARNING)
         read.append(next(found))
     assert numbers(read) == list(range(1, 403))
-    assert read[-1]["event"] == "test.last"
+    assert read[-1]["event"] == EventType.CLUSTER_BUDGET_WARNING
 
 
 def test_a_trainings_stream_ends_with_it(user: User) -> None:
@@ -163,7 +164,7 @@ def test_a_silent_stream_shows_that_it_lives(user: User, monkeypatch: pytest.Mon
 
 
 def test_streams_are_counted_and_given_back(user: User, url: str) -> None:
-    """The server of these tests serves five at once."""
+    """The server of these tests allows five streams."""
     path = f"/v1/clusters/{user.cluster()}/events"
     for _ in range(3):
         answers = [user.http.stream("GET", path) for _ in range(5)]

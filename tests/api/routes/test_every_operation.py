@@ -1,4 +1,4 @@
-"""All operations of openapi.json, walked with no key, with one scope at a time, and with another project's ids."""
+"""All operations of openapi.json: without a key, with one scope each, and with foreign ids."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,16 @@ SECRET = "zebra-7719"
 
 @pytest.fixture(scope="module")
 def settings(postgres_url: str, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The provider is there, and knows none of the sandboxes that these tests write into rows."""
+    """The provider answers, but knows none of the sandboxes in the rows of these tests."""
     addresses = {"E2B_API_KEY": API_KEY, "E2B_API_URL": host.url, "E2B_SANDBOX_URL": host.url}
     return make_settings(postgres_url, tmp_path_factory.mktemp("models"), **addresses)
 
 
 @dataclass(frozen=True)
 class Belongings:
-    """One thing of each kind in the first project; its ids by the names that paths give them."""
+    """Return ids of one resource of each kind in the first project, by the names of path
+    parameters.
+    """
 
     user: User
     ids: dict[str, str]

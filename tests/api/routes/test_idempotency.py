@@ -69,7 +69,7 @@ def test_a_request_that_fails_does_not_use_its_key_up(user: User) -> None:
 
 
 def test_a_training_that_its_workers_refuse_frees_the_key(user: User) -> None:
-    """Three copies of one request wait for the same check; all are told, and the key is free afterwards."""
+    """Three copies of one request wait for one check. All get the answer, and the key is free."""
     cluster_id = user.ready()
     path = f"/v1/clusters/{cluster_id}/trainings"
     with ThreadPoolExecutor(3) as crowd:

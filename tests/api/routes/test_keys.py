@@ -1,4 +1,4 @@
-"""Keys over the API: shown once, never more than their maker has, closed when they should be."""
+"""Keys over the API: shown once, with at most the scopes of their creator, and revoked in time."""
 
 import time
 from typing import Any
@@ -43,7 +43,7 @@ def test_a_key_does_what_it_was_made_for(admin: User) -> None:
 
 
 def test_nobody_grants_what_they_lack(admin: User, make_user: MakeUser) -> None:
-    """`admin` has every scope but data:export, which passes only from one that holds it to another."""
+    """`admin` has every scope except data:export. Only a key with data:export can grant it."""
     body = {"name": "k", "scopes": ["data:export"]}
     assert admin.refused("POST", "/v1/keys", 403, json=body)["code"] == "scope_not_held"
     holder = make_user(project=admin.project, scopes=frozenset({"admin", "data:export"}))

@@ -1,4 +1,7 @@
-"""What a cluster may cost and how long it may idle, as a client says and sees it; and a node's second life."""
+"""Budget and idle time of a cluster, as a client sets and sees them.
+
+Also a new sandbox for a node.
+"""
 
 from datetime import datetime
 

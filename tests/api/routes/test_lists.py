@@ -1,4 +1,4 @@
-"""Pages: every item once, newest first, whatever is added meanwhile."""
+"""Pages of lists: every item once, the newest first, also while items are added."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and documents; and what is said when the database is away."""
+"""Health, readiness, metrics and documents, also while the database is away."""
 
 import re
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_documents_can_be_switched_off(postgres_url: str, tmp_path: Path) -> Non
 
 
 def test_an_older_database_is_not_ready(postgres_server: Engine, tmp_path: Path) -> None:
-    """Migrated by another version: the revision in it is not ours."""
+    """Another version migrated the database, so its revision is unknown here."""
     with postgres_server.connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE older TEMPLATE flow_nexus_template")
     older = postgres_server.url.set(database="older").render_as_string(hide_password=False)
@@ -97,7 +97,7 @@ def test_without_its_database_it_says_so_and_recovers(
     settings: Settings = make_settings(url, tmp_path, database_statement_timeout_s=2)
     engine = create_engine(url)
     with Database(engine, lambda _step, _row_id: None).unit_of_work() as uow:
-        _, secret = keys.create(uow.session, settings, project="p", name="k", scopes=SCOPES)
+        _, secret = keys.create(uow.session, settings, "p", keys.KeySpec("k", SCOPES))
     engine.dispose()
     headers = {"Authorization": f"Bearer {secret}"}
     with serving(create_app(settings)) as base:

@@ -1,4 +1,4 @@
-"""Every refusal is a problem that programs and people can read, and gives nothing away."""
+"""Every refusal is a problem document and reveals nothing internal."""
 
 import re
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def test_every_answer_is_named_and_careful(user: User, url: str) -> None:
 
 
 def test_a_bug_is_a_500_without_its_cause(user: User, caplog: pytest.LogCaptureFixture) -> None:
-    """The bug: a row that no code of ours would write."""
+    """Simulate a bug: a row that the code would never write."""
     cluster_id = user.cluster(name="my secret name")
     with user.rows.unit_of_work() as uow:
         uow.session.execute(text("UPDATE clusters SET config = '{\"odd\": 1}' WHERE id = :id"), {"id": cluster_id})

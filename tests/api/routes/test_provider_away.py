@@ -1,4 +1,4 @@
-"""The sandboxes' provider cannot be reached: clients are told to try again, and nothing else suffers."""
+"""The sandbox provider cannot be reached. Clients get a 503, and nothing else fails."""
 
 from tests.api.routes.user import User
 

@@ -1,4 +1,4 @@
-"""Quotas: what a project may use, refused with the figures, and never passed by two at once."""
+"""Quotas: a refusal has the figures, and two requests at once cannot exceed a quota."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def user(make_user: MakeUser) -> User:
 
 
 def allow(user: User, **limits: Any) -> None:
-    """What `flow-nexus projects quota` does."""
+    """Do the same as `flow-nexus projects quota`."""
     with user.rows.unit_of_work() as uow:
         quotas.override(uow.session, user.project, limits)
 

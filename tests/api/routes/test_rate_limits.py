@@ -1,4 +1,4 @@
-"""A key that asks too often is told to wait, and until when."""
+"""A key with too many requests gets a 429 with the time to wait."""
 
 from collections.abc import Iterator
 

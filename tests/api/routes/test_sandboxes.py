@@ -107,7 +107,7 @@ def test_an_upload_over_the_limit_leaves_nothing(user: User, sandbox: str) -> No
 
 
 def raw(user: User, sandbox: str, path: str, length: int) -> socket.socket:
-    """A connection on which an upload's headers were sent, and nothing else."""
+    """Open a connection and send only the headers of an upload."""
     url = httpx.URL(user.http.base_url)
     connection = socket.create_connection((url.host, url.port or 80), timeout=20)
     head = f"PUT {sandbox}/files?path={path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {user.secret}\r\n"

@@ -1,4 +1,7 @@
-"""Searches as a client asks for them; what workers would do to their trainings, tests do through the store."""
+"""Searches as a client requests them.
+
+The tests write through the store what workers would write.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +15,7 @@ from tests.api.routes.user import SEARCH, TRAINING, User
 
 
 def ends(user: User, search_id: str, status: str) -> None:
-    """What the search's step does at its end."""
+    """Do what the search's step does at its end."""
     with user.rows.unit_of_work() as uow:
         row = uow.session.get_one(SearchRow, search_id)
         if status == "stopped" and row.status != "stopping":
@@ -21,7 +24,7 @@ def ends(user: User, search_id: str, status: str) -> None:
 
 
 def begins(user: User, search_id: str) -> str:
-    """What the search's step does: its next training."""
+    """Do what the search's step does: start the next training."""
     with user.rows.unit_of_work() as uow:
         search = uow.session.get_one(SearchRow, search_id)
         cluster = uow.session.get_one(ClusterRow, search.cluster_id)
@@ -32,7 +35,7 @@ def begins(user: User, search_id: str) -> str:
 
 
 def trained(user: User, search_id: str, accuracy: float | None, status: str = "completed") -> str:
-    """The search's next training, and what its steps do: one round, and its end."""
+    """Start the search's next training and end it after one round, as the steps do."""
     training_id = begins(user, search_id)
     with user.rows.unit_of_work() as uow:
         row = uow.session.get_one(TrainingRow, training_id)

@@ -1,4 +1,4 @@
-"""Clients that send slowly, too much or too deep, and clients that do not read, hold nothing for long."""
+"""Clients that send slowly, too much or too deep, or do not read, hold no resources for long."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module", autouse=True)
 def hasty() -> Iterator[None]:
-    """Timeouts that a test can wait for."""
+    """Set timeouts that are short enough for a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serve, "HEAD_TIMEOUT_S", HEAD_S)
         patch.setattr(middleware, "_BODY_TIMEOUT_S", 1.5)
@@ -46,7 +46,7 @@ def connect(url: str) -> socket.socket:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Return everything that arrives until the server closes the connection."""
     found = b""
     while True:
         try:

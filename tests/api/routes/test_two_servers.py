@@ -1,4 +1,4 @@
-"""Two API processes on one database: what is asked of both at once is done once."""
+"""Two API processes on one database: the same request to both is done once."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.api.routes.user import CLUSTER, TRAINING, User
 
 @pytest.fixture(scope="module")
 def servers(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Base URLs of two processes."""
+    """Yield the base URLs of two processes."""
     environment = {
         **os.environ,
         "FLOW_NEXUS_DATABASE_URL": postgres_url,
@@ -50,7 +50,7 @@ def servers(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for process, _ in started:
             process.terminate()
         asked = time.monotonic()
-        # uvicorn closes everything and then ends by the signal that it was sent.
+        # uvicorn closes everything and then ends by the signal that it got.
         assert {process.wait(20) for process, _ in started} == {-signal.SIGTERM}
         assert time.monotonic() - asked < 10, "SIGTERM drains in seconds"
 
@@ -63,7 +63,7 @@ def _answers(url: str) -> bool:
 
 
 def at_once(user: User, servers: list[str], path: str, body: object, **headers: str) -> list[httpx.Response]:
-    """The same POST sixteen times, half of them to each server."""
+    """Send the same POST sixteen times, half of them to each server."""
 
     def post(number: int) -> httpx.Response:
         own = {"Authorization": f"Bearer {user.secret}", **headers}

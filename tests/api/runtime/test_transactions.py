@@ -1,4 +1,4 @@
-"""Use cases in threads: bounded in number, and given up when the database is silent."""
+"""Use cases in threads: limited in number, and given up when the database is silent."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import TimeoutError as SilentDatabaseError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
 from api.runtime.transactions import UseCaseRunner
 from api.store.database import Database, UnitOfWork
@@ -16,10 +16,10 @@ LOCK = 4711
 
 
 @pytest.fixture
-def work(database: Database) -> Iterator[UseCaseRunner]:
-    made = UseCaseRunner(database, at_once=2, within_s=0.5)
-    yield made
-    made.close()
+def runner(database: Database) -> Iterator[UseCaseRunner]:
+    runner = UseCaseRunner(database, at_once=2, within_s=0.5)
+    yield runner
+    runner.close()
 
 
 @contextmanager
@@ -39,21 +39,21 @@ def quick(uow: UnitOfWork) -> int:
     return int(uow.session.scalar(text("SELECT 2")) or 0)
 
 
-def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(database: Database, work: UseCaseRunner) -> None:
+def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(database: Database, runner: UseCaseRunner) -> None:
     async def crowd() -> tuple[list[object], float]:
         started = time.monotonic()
-        found = await asyncio.gather(*(work(slow) for _ in range(20)), return_exceptions=True)
+        found = await asyncio.gather(*(runner.run(slow) for _ in range(20)), return_exceptions=True)
         return list(found), time.monotonic() - started
 
     with silence(database):
         found, seconds = asyncio.run(crowd())
-        assert all(isinstance(item, SilentDatabaseError) for item in found)
+        assert all(isinstance(item, DatabaseTimeoutError) for item in found)
         assert seconds < 4.5  # none waited for an answer, and the 18 that had no thread left the queue
-        with pytest.raises(SilentDatabaseError):
-            work.blocking(quick)
+        with pytest.raises(DatabaseTimeoutError):
+            runner.run_blocking(quick)
 
     async def again() -> int:
-        return await work(quick)
+        return await runner.run(quick)
 
     assert asyncio.run(again()) == 2
-    assert work.blocking(quick) == 2
+    assert runner.run_blocking(quick) == 2

@@ -1,4 +1,4 @@
-"""What a search may ask for: every value and every combination by the rules of a training."""
+"""The request of a search: every value and every combination follows the rules of a training."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
         ({"learning_rate": []}, ["/space/learning_rate"]),
         ({"learning_rate": 0.1, "optimizer": "adam"}, ["/space/learning_rate", "/space/optimizer"]),
         ({"learning_rate": [[0.1], 0.1]}, ["/space/learning_rate/0"]),
-        # Each value is right, one combination of them is not.
+        # Each value is allowed, but one combination is not.
         ({"strategy": ["fedavgm", "fedavg"], "server_momentum": [0.5]}, ["/space/server_momentum"]),
         ({"strategy": ["diloco"], "optimizer": ["sgd"]}, ["/space/optimizer"]),
         ({"compression": ["int8"], "lora_rank": [4]}, ["/space/lora_rank"]),

@@ -20,7 +20,7 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
 
 def test_a_key_opens_its_project_until_it_is_revoked(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
-        row, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["clusters:read"])
+        row, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("ci", ["clusters:read"]))
     with database.unit_of_work() as uow:
         principal = principals.authenticate(uow.session, settings, secret)
     assert principal == principals.Principal(row.project_id, row.id, frozenset({"clusters:read"}), secret[:8])
@@ -32,7 +32,7 @@ def test_a_key_opens_its_project_until_it_is_revoked(database: Database, setting
 
 def test_the_database_never_holds_the_key(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
-        row, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["admin"])
+        row, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("ci", ["admin"]))
         stored = uow.session.get_one(ApiKeyRow, row.id)
         assert secret not in repr(vars(stored))
         assert len(stored.prefix) == 8
@@ -41,14 +41,14 @@ def test_the_database_never_holds_the_key(database: Database, settings: Settings
 def test_expired_and_unknown_keys_open_nothing(database: Database, settings: Settings) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     with database.unit_of_work() as uow:
-        _, secret = keys.create(uow.session, settings, project="acme", name="old", scopes=["admin"], expires_at=past)
+        _, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("old", ["admin"], expires_at=past))
         assert principals.authenticate(uow.session, settings, secret) is None
         assert principals.authenticate(uow.session, settings, "fnx_unknown") is None
 
 
 def test_another_deployments_secret_does_not_open_it(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
-        _, secret = keys.create(uow.session, settings, project="acme", name="ci", scopes=["admin"])
+        _, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("ci", ["admin"]))
         other = settings.model_copy(update={"secret_key": type(settings.secret_key)("t" * 32)})
         assert principals.authenticate(uow.session, other, secret) is None
 
@@ -56,7 +56,7 @@ def test_another_deployments_secret_does_not_open_it(database: Database, setting
 @pytest.mark.parametrize("scopes", [[], ["root"]])
 def test_scopes_are_checked(database: Database, settings: Settings, scopes: list[str]) -> None:
     with pytest.raises(InvalidError), database.unit_of_work() as uow:
-        keys.create(uow.session, settings, project="acme", name="x", scopes=scopes)
+        keys.create(uow.session, settings, "acme", keys.KeySpec("x", scopes))
 
 
 def test_ensure_makes_one_key(database: Database, settings: Settings) -> None:
@@ -93,4 +93,4 @@ def test_an_idempotency_key_stands_for_one_request(database: Database) -> None:
 @pytest.mark.parametrize(("project", "name"), [("", "ci"), ("  ", "ci"), ("a\nb", "ci"), ("acme", ""), ("acme", "\x1b[2J")])
 def test_names_are_a_line_of_text(database: Database, settings: Settings, project: str, name: str) -> None:
     with pytest.raises(InvalidError), database.unit_of_work() as uow:
-        keys.create(uow.session, settings, project=project, name=name, scopes=["clusters:read"])
+        keys.create(uow.session, settings, project, keys.KeySpec(name, ["clusters:read"]))

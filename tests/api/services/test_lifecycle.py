@@ -1,4 +1,4 @@
-"""Use cases on a real database: what is allowed when, and what is asked of the workers."""
+"""Use cases on a real database: what is allowed in which status, and which steps are enqueued."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,11 @@ from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
 from api.services import clusters, models, nodes, predictions, progress, trainings
+from api.services.pages import PageRequest
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database, UnitOfWork
+from api.store.documents import ConnectionDocument
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_project
 
@@ -36,7 +38,9 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
 
 
 class User:
-    """One project's use cases, each in a unit of work of its own; `rung` collects the bells."""
+    """The use cases of one project, each in its own unit of work. `rung` collects the enqueued
+    steps.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.rung: list[tuple[str, str]] = []
@@ -62,7 +66,7 @@ class User:
                 transitions.move(uow.session, node, "running")
             return node.id
 
-    def connect(self, cluster_id: str) -> list[dict[str, str]]:
+    def connect(self, cluster_id: str) -> list[ConnectionDocument]:
         with self.work() as uow:
             return clusters.connect(uow, self.project, cluster_id, None).connections
 
@@ -178,7 +182,7 @@ def test_another_project_sees_nothing(user: User, database: Database, settings: 
     with pytest.raises(NotFoundError), stranger.work() as uow:
         clusters.terminate(uow, stranger.project, cluster_id)
     with stranger.work() as uow:
-        assert clusters.page(uow.session, stranger.project, 10, None).items == []
+        assert clusters.page(uow.session, stranger.project, PageRequest(10)).items == []
 
 
 def test_pages_cover_every_row_once(user: User) -> None:
@@ -187,7 +191,7 @@ def test_pages_cover_every_row_once(user: User) -> None:
     after = None
     while True:
         with user.work() as uow:
-            page = clusters.page(uow.session, user.project, 3, after)
+            page = clusters.page(uow.session, user.project, PageRequest(3, after))
         seen += [row.id for row in page.items]
         after = page.next
         if after is None:

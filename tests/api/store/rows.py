@@ -1,4 +1,4 @@
-"""Rows for tests of the store, with as little in them as the tables allow."""
+"""Minimal rows for tests of the store."""
 
 from decimal import Decimal
 from typing import Any

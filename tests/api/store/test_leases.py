@@ -1,4 +1,4 @@
-"""A row is worked on by one worker at a time, whoever races for it."""
+"""One worker at a time works on a row, also when several try to claim it."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,7 @@
-"""A status changes by the table of legal moves, with an event, and the database refuses what must not be."""
+"""A status changes only by the table of legal moves, and with an event.
+
+The database refuses rows that break its constraints.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,6 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from api.domain.events import EventType
 from api.domain.status import IllegalMoveError
 from api.domain.steps import Step
 from api.store import events, transitions
@@ -40,12 +44,19 @@ def test_concurrent_events_are_numbered_without_gaps(database: Database) -> None
 
     def emit(number: int) -> None:
         with database.unit_of_work() as uow:
-            events.emit(uow.session, cluster.id, "test", {"number": number})
+            events.emit(uow.session, cluster.id, EventType.CLUSTER_IDLE_WARNING, {"number": number})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(emit, range(80)))
     with database.unit_of_work() as uow:
         assert [event.seq for event in events.read(uow.session, cluster.id, 0)] == list(range(1, 82))
+
+
+def test_an_event_type_outside_the_catalogue_is_refused(database: Database) -> None:
+    with database.unit_of_work() as uow:
+        cluster = make_cluster(uow.session, make_project(uow.session))
+    with pytest.raises(ValueError, match=r"cluster\.unknown"), database.unit_of_work() as uow:
+        events.emit(uow.session, cluster.id, "cluster.unknown", {})
 
 
 def test_a_second_active_training_is_refused_by_the_database(database: Database) -> None:

@@ -1,4 +1,7 @@
-"""What may happen to a part, a sandbox or an agent. Each fault is inflicted for real, by a signal or through the provider."""
+"""Faults of a part of the stack, a sandbox or an agent.
+
+Each fault is real: a signal, or a call of the sandbox provider.
+"""
 
 import os
 import signal
@@ -16,8 +19,8 @@ from tests.workers.sandboxes.hosting import descendants, stopped
 
 PARTS = ("api", "worker", "beat", "redis", "postgres", "sandboxes")
 # Rounds need neither of them.
-_ASIDE = ("api", "beat")
-# The supervisor's pause before it starts a part again is in it.
+_NOT_IN_ROUNDS = ("api", "beat")
+# This includes the supervisor's pause before it restarts a part.
 _DRAIN_S = 8.0
 _SIGNAL_AGENT = """
 import os
@@ -34,7 +37,7 @@ for entry in os.listdir("/proc"):
 
 @dataclass(frozen=True)
 class Target:
-    """What a fault is inflicted on. `worker` is the node id of the worker that is picked."""
+    """The target of a fault. `worker` is the node id of the chosen worker."""
 
     stack: EmbeddedStack
     walk: Walk
@@ -48,7 +51,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Fault:
-    """`rounds_go_on` while it lasts: nothing may come after it in the same training, which may be over by then."""
+    """A fault. With `rounds_go_on`, rounds continue while it lasts.
+
+    Then it must be the last fault of its training, because the training may end meanwhile.
+    """
 
     name: str
     inflict: Callable[[Target], None]
@@ -57,7 +63,7 @@ class Fault:
 
 
 def _kill(part: str) -> Fault:
-    return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part), rounds_go_on=part in _ASIDE)
+    return Fault(f"SIGKILL {part}", lambda target: target.stack.kill(part), rounds_go_on=part in _NOT_IN_ROUNDS)
 
 
 def _drain(part: str) -> Fault:
@@ -69,61 +75,64 @@ def _drain(part: str) -> Fault:
             assert time.monotonic() < end, f"{part} did not end within {_DRAIN_S:.0f} s of SIGTERM"
             time.sleep(0.1)
 
-    return Fault(f"SIGTERM {part}", inflict, rounds_go_on=part in _ASIDE)
+    return Fault(f"SIGTERM {part}", inflict, rounds_go_on=part in _NOT_IN_ROUNDS)
 
 
 def _freeze(part: str) -> Fault:
     def inflict(target: Target) -> None:
         pid = target.stack.pid(part)
-        # Postgres serves from children; the host's children are sandboxes, which go on.
+        # Postgres serves from child processes. The host's children are sandboxes, which continue.
         pids = [pid, *(descendants(pid) if part == "postgres" else ())]
         with stopped(pids):
             time.sleep(target.frozen_s)
 
-    return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in _ASIDE)
+    return Fault(f"SIGSTOP {part}", inflict, rounds_go_on=part in _NOT_IN_ROUNDS)
 
 
-def _end_sandbox(of: str) -> Fault:
+def _end_sandbox(role: str) -> Fault:
     def inflict(target: Target) -> None:
-        node_id = target.worker if of == "worker" else target.aggregator
+        node_id = target.worker if role == "worker" else target.aggregator
         Sandbox.kill(target.sandbox(node_id), **provider(target.stack))
 
-    return Fault(f"sandbox of the {of} ended", inflict, loses_worker=of == "worker", rounds_go_on=of == "worker")
+    return Fault(f"sandbox of the {role} ended", inflict, loses_worker=role == "worker", rounds_go_on=role == "worker")
 
 
-def _agent(of: str, number: signal.Signals) -> Fault:
+def _agent(role: str, number: signal.Signals) -> Fault:
     def inflict(target: Target) -> None:
-        node_id = target.worker if of == "worker" else target.aggregator
+        node_id = target.worker if role == "worker" else target.aggregator
         _signal_agent(target, node_id, number)
         if number == signal.SIGSTOP:
             time.sleep(target.frozen_s)
             _signal_agent(target, node_id, signal.SIGCONT)
 
-    return Fault(f"{number.name} agent of the {of}", inflict)
+    return Fault(f"{number.name} agent of the {role}", inflict)
 
 
 def _signal_agent(target: Target, node_id: str, number: signal.Signals) -> None:
-    # Through the provider: the control plane refuses while the node is lost.
+    # This calls the provider, because the control plane refuses while the node is lost.
     sandbox = Sandbox.connect(target.sandbox(node_id), **provider(target.stack))
     code = _SIGNAL_AGENT.format(number=int(number))
     sandbox.commands.run(f"python - <<'END'\n{code}\nEND", timeout=20)
 
 
-def _cut(of: str) -> Fault:
+def _cut(role: str) -> Fault:
     def inflict(target: Target) -> None:
-        """Stop what carries connections into the sandbox: its programs go on, and nobody reaches them any more."""
-        sandbox_id = target.sandbox(target.worker if of == "worker" else target.aggregator)
+        """Stop the process that carries connections into the sandbox.
+
+        Its programs continue, but nothing can reach them.
+        """
+        sandbox_id = target.sandbox(target.worker if role == "worker" else target.aggregator)
         host = target.stack.pid("sandboxes")
-        launchers = [pid for pid in descendants(host) if any(sandbox_id in word for word in _words(pid))]
-        pids = [pid for launcher in launchers for pid in descendants(launcher) if "envd" in _words(pid)]
+        launchers = [pid for pid in descendants(host) if any(sandbox_id in argument for argument in _arguments(pid))]
+        pids = [pid for launcher in launchers for pid in descendants(launcher) if "envd" in _arguments(pid)]
         assert pids, "the sandbox's first process was not found"
         with stopped(pids):
             time.sleep(target.frozen_s)
 
-    return Fault(f"network of the {of} cut", inflict)
+    return Fault(f"network of the {role} cut", inflict)
 
 
-def _words(pid: int) -> list[str]:
+def _arguments(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: one training that one thing after another happens to, other things in each run."""
+"""The short form of `make chaos`: one training with five faults, chosen at random in each run."""
 
 import random
 import tempfile
@@ -10,8 +10,8 @@ import pytest
 from e2b import Sandbox
 
 from api.embedded.stack import EmbeddedStack
+from tests.e2e.chaos.chaos_cluster import ChaosCluster
 from tests.e2e.chaos.faults import FAULTS
-from tests.e2e.chaos.rig import Rig
 from tests.e2e.provider import provider
 from workers.steps.shared.deployment import metadata_of
 
@@ -30,48 +30,51 @@ SHORT = (
 )
 pytestmark = [
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc"),
+    pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc"),
 ]
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    """On a stack of its own: other tests need theirs undisturbed. Not below pytest's own folder, which each start of a pytest
-    closes to root's Postgres, so that one that was killed could not come back."""
+def cluster() -> Iterator[ChaosCluster]:
+    """Use a separate stack, because other tests need theirs undisturbed.
+
+    Its folder is not below pytest's own. Each start of pytest closes that one to root's Postgres.
+    A killed Postgres could then not restart.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, EmbeddedStack(Path(folder) / "home") as stack:
-        yield Rig(stack, EPOCHS, 3, SAMPLES)
+        yield ChaosCluster(stack, EPOCHS, 3, SAMPLES)
 
 
-def test_whatever_is_killed_the_training_finishes_and_nothing_is_left(rig: Rig) -> None:
-    stray = _sandbox_of_nobody(rig.stack)
+def test_whatever_is_killed_the_training_finishes_and_nothing_is_left(cluster: ChaosCluster) -> None:
+    orphan = _start_orphan_sandbox(cluster.stack)
     began = time.monotonic()
-    undisturbed = rig.run((), random.Random(0))
+    undisturbed = cluster.run((), random.Random(0))
     assert undisturbed.accuracy > 0.95
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     order = random.Random(seed)
     last = [FAULTS[name] for name in SHORT if FAULTS[name].rounds_go_on]
     others = [FAULTS[name] for name in SHORT if not FAULTS[name].rounds_go_on]
-    disturbed = rig.run([*order.sample(others, TOGETHER - 1), order.choice(last)], order)
-    print(*disturbed.hits, sep="\n")
-    rig.compare(disturbed, undisturbed)
-    while stray in _all(rig.stack):
+    disturbed = cluster.run([*order.sample(others, TOGETHER - 1), order.choice(last)], order)
+    print(*disturbed.fault_results, sep="\n")
+    cluster.compare(disturbed, undisturbed)
+    while orphan in _all_sandboxes(cluster.stack):
         assert time.monotonic() - began < 60, "the sweep did not find the orphan within a minute"
         time.sleep(0.5)
-    rig.terminate()
-    assert _all(rig.stack) == []
+    cluster.terminate()
+    assert _all_sandboxes(cluster.stack) == []
 
 
-def _sandbox_of_nobody(stack: EmbeddedStack) -> str:
-    """A sandbox of this deployment that no row knows: a creation whose answer never arrived."""
+def _start_orphan_sandbox(stack: EmbeddedStack) -> str:
+    """Start a sandbox of this deployment without a row, as if the creation's answer was lost."""
     mark = metadata_of(stack.folder.secrets().secret_key)
-    made = Sandbox.create("flow-nexus-python", timeout=600, metadata=mark, **provider(stack))
-    return str(made.sandbox_id)
+    sandbox = Sandbox.create("flow-nexus-python", timeout=600, metadata=mark, **provider(stack))
+    return str(sandbox.sandbox_id)
 
 
-def _all(stack: EmbeddedStack) -> list[str]:
+def _all_sandboxes(stack: EmbeddedStack) -> list[str]:
     pages = Sandbox.list(**provider(stack))
-    found: list[str] = []
+    sandbox_ids: list[str] = []
     while pages.has_next:
-        found += [info.sandbox_id for info in pages.next_items()]
-    return found
+        sandbox_ids += [info.sandbox_id for info in pages.next_items()]
+    return sandbox_ids

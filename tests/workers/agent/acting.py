@@ -1,4 +1,4 @@
-"""A test's hands on an agent: each request goes with the pass of whoever its route is for."""
+"""Calls of a test to an agent. Each request has the token of a caller that may use the route."""
 
 import json
 from collections.abc import Callable, Generator
@@ -19,8 +19,8 @@ def key_of(node_id: str) -> str:
     return KEYS.key(node_id)
 
 
-def passes_of(caller: Caller) -> Callable[[str], str]:
-    """A node's passes at the others."""
+def tokens_of(caller: Caller) -> Callable[[str], str]:
+    """Return a function that gives a node's token at each other node."""
     return partial(KEYS.token_at, caller=caller)
 
 
@@ -29,7 +29,7 @@ def bearer(node_id: str, caller: Caller) -> dict[str, str]:
 
 
 class Acting(httpx.Auth):
-    """Leaves alone what is sent with a pass of its own."""
+    """Leave a request with its own token unchanged."""
 
     requires_request_body = True
 

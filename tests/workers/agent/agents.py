@@ -1,4 +1,7 @@
-"""Real agents in this process, each behind a real server on a Unix socket, with small data and a tiny network."""
+"""Real agents in this process, with small data and a tiny network.
+
+Each agent has a real server on a Unix socket.
+"""
 
 import json
 import shutil
@@ -15,7 +18,7 @@ import httpx
 import safetensors.torch
 import uvicorn
 
-from tests.workers.agent.acting import Acting, key_of, passes_of
+from tests.workers.agent.acting import Acting, key_of, tokens_of
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
 from workers.agent.peers.tokens import Caller, with_tokens
@@ -37,7 +40,10 @@ PATIENCE_S = 60.0
 
 @dataclass
 class LiveAgent:
-    """One agent: its sandbox's root folder, its socket, and a client that calls as whoever a route is for."""
+    """One agent: the root folder of its sandbox, its socket, and a client.
+
+    The client calls each route as a caller that may use it.
+    """
 
     node_id: str
     root: Path
@@ -52,14 +58,14 @@ class LiveAgent:
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def call(self, method: str, path: str, message: Message | None = None, *, status: int = 200) -> Any:
-        """Peers that the message names go with this agent's passes at them."""
-        sent = with_tokens(message, passes_of(Caller(self.role, self.node_id))) if message else None
+        """Every peer in the message gets this agent's token at that peer."""
+        sent = with_tokens(message, tokens_of(Caller(self.role, self.node_id))) if message else None
         answer = self.http.request(method, path, content=sent.model_dump_json() if sent else None)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 
     def models(self) -> list[str]:
-        """Digests of the models that lie in its store."""
+        """Return the digests of the models in its store."""
         return sorted(path.stem for path in self.root.glob(f"model/{TRAINING}/*.safetensors") if len(path.stem) == 64)
 
 
@@ -67,7 +73,10 @@ class LiveAgent:
 def live_agent(
     node_id: str, role: Literal["worker", "aggregator", "validator"] = "worker", key: str | None = None
 ) -> Iterator[LiveAgent]:
-    """An agent until the block ends. Its socket's path is short: the kernel takes about a hundred characters."""
+    """Run an agent until the block ends.
+
+    The path of its socket is short, because the kernel allows about a hundred characters.
+    """
     folder = Path(tempfile.mkdtemp(prefix="agent-"))
     root = folder / "root"
     save_tiny_bert(root / "models/tiny")
@@ -85,7 +94,10 @@ def live_agent(
 
 @contextmanager
 def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
-    """Serve an ASGI application on a Unix socket, from a thread; what is given back ends it before its time."""
+    """Serve an ASGI application on a Unix socket, from a thread.
+
+    It yields a function that stops the server early.
+    """
     config = uvicorn.Config(app, uds=socket, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -109,7 +121,7 @@ def serving(app: Any, socket: str) -> Iterator[Callable[[], None]]:
 
 @dataclass
 class Federation:
-    """An aggregator and some workers with a shard each, and one training between them."""
+    """An aggregator and some workers with a shard each, in one training."""
 
     aggregator: LiveAgent
     workers: list[LiveAgent]
@@ -126,7 +138,7 @@ class Federation:
         return ready
 
     def collect(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Tell the aggregator to collect round `number`."""
+        """Start round `number` at the aggregator."""
         peers = [worker.peer for worker in self.workers]
         request = AggregateRound(
             **{
@@ -135,7 +147,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "workers": peers,
-                "introductions": {one.node_id: with_tokens(peers, passes_of(Caller("worker", one.node_id))) for one in peers},
+                "introductions": {one.node_id: with_tokens(peers, tokens_of(Caller("worker", one.node_id))) for one in peers},
                 "self_peer": self.aggregator.peer,
                 "dataset": DATASET,
                 "quorum": 1,
@@ -147,7 +159,7 @@ class Federation:
         return answer
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Tell a worker to train round `number`."""
+        """Start round `number` at a worker."""
         wanted = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
         request = TrainRound(
             **{
@@ -165,18 +177,18 @@ class Federation:
         return answer
 
     def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
-        """A worker's report once its round has ended."""
+        """Return a worker's report after its round has ended."""
         return report(worker, number, "worker")
 
     def trained_so_far(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
         return report(worker, number, "worker", wait_s=0)
 
     def aggregated(self, number: int = 1) -> dict[str, Any]:
-        """The aggregator's report once the round has ended."""
+        """Return the aggregator's report after the round has ended."""
         return report(self.aggregator, number, "aggregator")
 
     def round(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """A whole round of everybody; the next one builds on its model."""
+        """Run a whole round with all workers. The next round starts from its model."""
         shared = {name: fields[name] for name in ("model", "consensus") if name in fields}
         self.collect(number, **fields)
         for worker in self.workers:
@@ -195,7 +207,7 @@ class Federation:
 
 
 def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict[str, Any]:
-    """A round's report once it has ended; with `wait_s` 0 as it stands."""
+    """Return a round's report after the round has ended; with `wait_s` 0, return it at once."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
@@ -206,7 +218,7 @@ def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict
 
 @contextmanager
 def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
-    """An aggregator and `workers` workers; each worker's shard holds `count` samples of its own."""
+    """Start an aggregator and `workers` workers. Each worker's shard has `count` own samples."""
     with ExitStack() as running:
         aggregator = running.enter_context(live_agent("ps", "aggregator"))
         made = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
@@ -218,7 +230,7 @@ def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
 
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
-    """An update's bytes, as a worker of ours would send them."""
+    """Return the bytes of an update as a worker would send them."""
     fields = TrainReport(
         node_id=node_id, training_id=TRAINING, round=number, state="done", samples=samples, loss=0.5, accuracy=0.5
     )
@@ -226,7 +238,7 @@ def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: 
 
 
 def global_model(agents: Federation, digest: str | None = None) -> dict[str, Any]:
-    """A global model's tensors, fetched as any agent would."""
+    """Fetch the tensors of a global model, as any agent would."""
     answer = agents.aggregator.http.get(f"/models/{digest or agents.base}")
     assert answer.status_code == 200, answer.text
     return safetensors.torch.load(answer.content)

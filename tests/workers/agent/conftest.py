@@ -8,7 +8,7 @@ from tests.workers.agent.agents import Federation, federation
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """As workers train: more threads than cores wait for each other."""
+    """Workers train with so many threads. More threads than cores would wait for each other."""
     torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""A model that was never trained, exported."""
+"""An export of a model that was never trained."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from workers.agent.storage.model_store import ModelStore
 
 
 def export_to(folder: Path, model: ModelSpec, temperature: float | None = None, **fields: Any) -> ExportResult:
-    """Publish the spec's first weights in a sandbox at `folder`, and export them."""
+    """Store the initial weights of the spec in a sandbox at `folder`, and export them."""
     root = SandboxRoot(folder)
     store, cache = ModelStore(root.models), ModelCache(root)
     digest = store.save("train_1", tensors.state_of(cache.network(model).model)).digest
@@ -23,5 +23,5 @@ def export_to(folder: Path, model: ModelSpec, temperature: float | None = None, 
 
 
 def exported(folder: Path, **fields: Any) -> Path:
-    """The exported folder of a `base` model."""
+    """Return the exported folder of a `base` model."""
     return folder / export_to(folder, spec(), **fields).path.removeprefix("/")

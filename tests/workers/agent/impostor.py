@@ -1,4 +1,4 @@
-"""A server that answers agents' calls as a broken or a dishonest agent might."""
+"""A server that answers calls like a broken or dishonest agent."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 @contextmanager
 def impostor(answer: Answer, node_id: str = "w9") -> Iterator[Peer]:
-    """A peer on a Unix socket that gives `answer` to whatever is asked."""
+    """A peer on a Unix socket that answers every request with `answer`."""
     folder = Path(tempfile.mkdtemp(prefix="agent-"))
     methods = ["GET", "POST", "PUT"]
     app = Starlette(routes=[Route("/{path:path}", answer, methods=methods)])

@@ -1,4 +1,4 @@
-"""Jobs for tests of local training."""
+"""Tasks for tests of local training."""
 
 import threading
 from typing import Any
@@ -9,7 +9,7 @@ from workers.agent.training.local_epochs import LocalTrainingTask
 
 
 def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
-    """Round 1, obedient, without a commitment, unless told otherwise."""
+    """Return a task: by default round 1, without autonomy and without a commitment."""
     common: dict[str, Any] = {
         "number": 1,
         "autonomy": Autonomy(),

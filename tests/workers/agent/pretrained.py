@@ -1,4 +1,4 @@
-"""A pretrained model small enough to be made in a test."""
+"""A pretrained model that is small enough to create in a test."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.workers.agent.texts import WORDS
 
 
 def save_tiny_bert(folder: Path) -> dict[str, torch.Tensor]:
-    """Save an encoder without a head, and its tokenizer; returns its weights."""
+    """Save an encoder without a head, and its tokenizer. Return its weights."""
     folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,7 @@
-"""`python -m workers.agent` as a process of its own, as the control plane starts it in a sandbox."""
+"""`python -m workers.agent` in a separate process.
+
+The control plane starts it like this in a sandbox.
+"""
 
 import os
 import subprocess
@@ -20,7 +23,7 @@ KEY = key_of("w1")
 
 @contextmanager
 def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
-    """The agent w1 with an autonomy level, under a root whose path is short."""
+    """Run the agent w1 with this autonomy level. The path of its root is short."""
     autonomy = Autonomy(enabled=True, level=level)
     config = AgentConfig(node_id="w1", role="worker", key=KEY, port=8123, threads=1, autonomy=autonomy)
     path = root / "agent.json"
@@ -41,13 +44,13 @@ def program(root: Path, level: float = 0.0) -> Iterator[subprocess.Popen[str]]:
 
 
 def client(root: Path) -> httpx.Client:
-    # A connection a request: on a busy machine the server may close an idle one just when it is used again.
+    # One connection for each request: a slow server may close an idle connection during reuse.
     transport = httpx.HTTPTransport(uds=str(root / "run/8123.sock"), limits=httpx.Limits(max_keepalive_connections=0))
     return httpx.Client(transport=transport, base_url="http://agent", auth=Acting(KEY), timeout=60)
 
 
 def health(root: Path, *, other_than: int = 0, within_s: float = 90) -> dict[str, Any]:
-    """Its health once it answers, from another process than `other_than`."""
+    """Return the health when the agent answers, from another process than `other_than`."""
     end = time.monotonic() + within_s
     with client(root) as http:
         while True:

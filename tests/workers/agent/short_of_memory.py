@@ -1,6 +1,7 @@
-"""Local training under a real limit on memory. A process of its own: one in which an allocation fails may not live on.
+"""Local training with a real memory limit, in a separate process.
 
-`python -m tests.workers.agent.short_of_memory FOLDER` prints what became of each case as JSON.
+A process must not continue after an allocation has failed.
+`python -m tests.workers.agent.short_of_memory FOLDER` prints the result of each case as JSON.
 """
 
 import json
@@ -29,7 +30,10 @@ WANTED = Hyperparameters(batch_size=LARGE, learning_rate=0.01, optimizer="adam",
 
 
 def leave(more: int, share: float = 1.0) -> None:
-    """From now on this process may take `more` bytes, and what it has is `share` of all."""
+    """Limit the memory of this process to its current use plus `more` bytes.
+
+    The current use is `share` of the limit.
+    """
     process.free_memory()
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     resource.setrlimit(resource.RLIMIT_DATA, (int(pages * resource.getpagesize() / share) + more, resource.RLIM_INFINITY))

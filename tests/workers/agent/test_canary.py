@@ -1,4 +1,7 @@
-"""Marked sentences do not travel: every byte between agents is kept and searched, on every data path."""
+"""Marked sentences never leave their agent.
+
+The test records and searches every byte between agents, on every data path.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ SPEC = ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=32,
 
 
 class Tap:
-    """Keeps what every agent receives and answers, headers and paths included."""
+    """Record all requests and answers of every agent, with headers and paths."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytearray] = {}
@@ -46,7 +49,7 @@ class Tap:
                 self.keep(path, message.get("body", b""))
                 await send(message)
 
-            # A file that is sent by name would pass the tap by.
+            # The recorder would not see a file that is sent by name.
             scope = {**scope, "extensions": {}}
             await app(scope, taking, giving)
 
@@ -114,7 +117,7 @@ def test_no_update_carries_a_sentence_or_its_tokens(tapped: tuple[Federation, Ta
     for where in ("/trainings/train_1/rounds/4/secure/shares", "/trainings/train_1/rounds/3/updates/w1", "/inferences"):
         assert where in tap.kept
 
-    # Were there anything, it would be seen: on the wire, and where it was put.
+    # The recorder works: it finds the marks where the test has put them.
     federation.workers[0].call("POST", "/shards/check", CheckShard(dataset=f"/data/{SENTENCE.split()[0]}.json"))
     assert canary.found_in(bytes(tap.kept["/shards/check"])) == [SENTENCE.split()[0]]
     assert canary.found_in((federation.workers[0].root / "data/train_0.json").read_bytes())

@@ -1,4 +1,4 @@
-"""`python -m workers.agent`: the program as the control plane starts it in a sandbox."""
+"""`python -m workers.agent`: the program that the control plane starts in a sandbox."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from tests.workers.agent.programs import KEY, health, program
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A short path: a socket's name may have about a hundred characters."""
+    """Return a short path, because a socket's path may have about a hundred characters."""
     with tempfile.TemporaryDirectory(prefix="agent-") as folder:
         (Path(folder) / "run").mkdir()
         yield Path(folder)
@@ -23,7 +23,7 @@ def root() -> Iterator[Path]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the process through /proc")
 def test_an_agent_comes_up_hides_its_token_and_comes_up_again_after_a_kill(root: Path) -> None:
-    # Just below the level at which a watchdog would start it again.
+    # Just below the level at which a watchdog would restart it.
     with program(root, 0.29) as process:
         found = health(root)
         assert (found["node_id"], found["role"], found["pid"], found["threads"]) == ("w1", "worker", process.pid, 1)

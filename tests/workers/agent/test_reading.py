@@ -1,4 +1,4 @@
-"""A worker's agent reads no file out, not to the control plane either."""
+"""A worker's agent never returns the contents of a file, not even to the control plane."""
 
 import asyncio
 from pathlib import Path

@@ -48,7 +48,7 @@ def one() -> Iterator[Federation]:
 
 
 def refused(answer: httpx.Response, status: int) -> str:
-    """The code of an error, which has this and a message and quotes nothing."""
+    """Return the code of an error. An error has only a code and a message, and quotes nothing."""
     assert answer.status_code == status, answer.text
     body: dict[str, Any] = answer.json()
     assert body.keys() == {"code", "message"}

@@ -1,4 +1,4 @@
-"""Feedback that a few steps can learn, and the specs of the networks that learn it."""
+"""Feedback texts that a few training steps can learn, and the specs of suitable networks."""
 
 from workers.agent.protocol.common import ModelSpec
 
@@ -13,7 +13,7 @@ WORDS = ("the", "number", "is", "and", *_SUBJECTS, *(word for words in _WORDS.va
 
 
 def samples(count: int, offset: int = 0) -> list[dict[str, str]]:
-    """Different texts for each offset, the labels in turn."""
+    """Return texts that differ by offset. The labels take turns."""
     made = []
     for number in range(offset, offset + count):
         label = LABELS[number % 3]

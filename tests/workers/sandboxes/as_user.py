@@ -1,7 +1,7 @@
-"""`python as_user.py UID PROGRAM ARGUMENT…`: root runs a program as an ordinary user, for tests.
+"""`python as_user.py UID PROGRAM ARGUMENT…`: run a program as an ordinary user, for tests of root.
 
-Where root's Python or this checkout lies in a folder that is closed to others, a mount namespace of the program's own shows
-these two there, and nothing else of that folder.
+Python or this checkout may lie in a folder that only root may read. Then the program gets a mount
+namespace of its own. There, that folder holds these two and nothing else.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ def main() -> None:
     _check(_libc.unshare(_NEWNS), "unshare")
     _mount("none", "/", None, _REC | _PRIVATE)
     for folder in sorted(closed):
-        _open_up(folder, [path for path in needed if path.is_relative_to(folder)])
+        _show_only(folder, [path for path in needed if path.is_relative_to(folder)])
     number = int(user)
     os.setgroups([])
     os.setresgid(number, number, number)
@@ -29,23 +29,23 @@ def main() -> None:
     os.execv(command[0], command)
 
 
-def _open_up(folder: Path, shown: list[Path]) -> None:
-    kept = [(path, os.open(path, os.O_PATH)) for path in shown if path.is_dir()]
+def _show_only(folder: Path, shown: list[Path]) -> None:
+    descriptors = [(path, os.open(path, os.O_PATH)) for path in shown if path.is_dir()]
     _mount("tmpfs", str(folder), "tmpfs", 0, "mode=755,size=1m")
-    for path, descriptor in kept:
+    for path, descriptor in descriptors:
         path.mkdir(parents=True, exist_ok=True)
         _mount(f"/proc/self/fd/{descriptor}", str(path), None, _BIND | _REC)
         os.close(descriptor)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    words = [word.encode() if word is not None else None for word in (source, target, kind)]
-    _check(_libc.mount(*words, ctypes.c_ulong(flags), options.encode() or None), f"mount on {target}")
+    arguments = [text.encode() if text is not None else None for text in (source, target, kind)]
+    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None), f"mount on {target}")
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, operation: str) -> None:
     if result:
-        sys.exit(f"{what}: {os.strerror(ctypes.get_errno())}")
+        sys.exit(f"{operation}: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

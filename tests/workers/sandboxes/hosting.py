@@ -1,4 +1,4 @@
-"""Real sandbox hosts for tests: the program itself, in a process of its own, on a free port."""
+"""Real sandbox hosts for tests. Each is the program itself, in its own process, on a free port."""
 
 import asyncio
 import os
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 
 class Host:
-    """A running host. `options` are those of its command line; `user` is the machine's user that it runs as."""
+    """A running host.
+
+    `options` are for its command line. `user` is the machine's user that it runs as.
+    """
 
     def __init__(self, home: Path, *options: str, isolation: str = ISOLATION, user: int | None = None) -> None:
         self.home = home
@@ -62,7 +65,7 @@ class Host:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What points the plain SDK to this host."""
+        """The options that direct the plain SDK to this host."""
         return {"api_key": API_KEY, "api_url": self.url, "sandbox_url": self.url, "http_version": "1.1"}
 
     def client(self, url: str | None = None) -> SandboxClient:
@@ -83,7 +86,7 @@ def spec(key: str, template: str = "python", timeout_s: int = 300, **metadata: s
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Each call has an event loop of its own, as the steps of a Celery worker do."""
+    """Run in a new event loop, as each step of a Celery worker does."""
     return asyncio.run(work)
 
 
@@ -100,7 +103,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 def resident_bytes(pid: int) -> int:
-    """0 for a process that has ended."""
+    """Return the memory of a process, or 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except FileNotFoundError:
@@ -108,17 +111,17 @@ def resident_bytes(pid: int) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below one, as the machine numbers them."""
-    found = []
+    """Return the machine's ids of all processes below `pid`."""
+    pids = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
+            pids += [child, *descendants(child)]
+    return pids
 
 
 @contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
-    """Processes frozen for a while; one that ends meanwhile is fine."""
+    """Freeze processes inside the block. They may end meanwhile."""
     _signal(pids, signal.SIGSTOP)
     try:
         yield
@@ -133,14 +136,14 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def processes_marked(mark: str) -> list[int]:
-    """Pids of the machine's processes that have `mark` on their command line."""
-    found = []
+    """Return the ids of the machine's processes that have `mark` on their command line."""
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                words = (folder / "cmdline").read_bytes()
+                command_line = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if mark.encode() in words and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
-    return found
+            if mark.encode() in command_line and int(folder.name) != os.getpid():
+                pids.append(int(folder.name))
+    return pids

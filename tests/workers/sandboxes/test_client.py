@@ -1,4 +1,4 @@
-"""The provider's promises, kept by the real client against a real host."""
+"""The real client against a real host keeps what `SandboxProvider` promises."""
 
 import hashlib
 import io
@@ -93,7 +93,7 @@ class TestLife:
         run(client.upload(sandbox, "/data/weight.bin", stream(b"x" * 3_000_000)))
         measured = run(client.metrics(sandbox))
         if host.health["isolation"] == "none":
-            assert measured is None, "its processes cannot be told from the machine's"
+            assert measured is None, "its processes cannot be distinguished from the machine's"
             return
         assert measured is not None
         assert measured.disk_used_bytes is not None

@@ -1,4 +1,7 @@
-"""Sandboxes end with the host and when their time is over, and come back as machines do after a power cut."""
+"""Sandboxes end when their time is over, and stop with the host.
+
+They come back after a restart of the host, as machines do after a power cut.
+"""
 
 import os
 import signal
@@ -14,7 +17,7 @@ from api.domain.sandboxes import SandboxNotFoundError
 from .hosting import Host, descendants, processes_marked, run, spec, stream
 
 KEPT = 'cat "${SANDBOX_ROOT-}/data/kept.txt"'
-linux = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
+linux = pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def test_processes_end_with_the_host_and_sandboxes_come_back(own_host: Host, end
     run(client.upload(info.sandbox_id, "/data/kept.txt", stream(b"kept")))
     before = run(client.endpoint(info.sandbox_id, 8000))
     mark = f"7{uuid.uuid4().int % 10**8}"
-    # Only a process namespace holds a process that left its session.
+    # Only a process namespace also ends a process that left its session.
     leaving = "" if own_host.health["isolation"] == "none" else "setsid"
     run(client.start(info.sandbox_id, f"{leaving} sleep {mark} & exec sleep {mark}"))
     wait_until(lambda: len(processes_marked(mark)) >= 2)

@@ -1,4 +1,7 @@
-"""What a folder's tar may hold: members and links that stay in the folder, in whatever pieces it arrives."""
+"""A folder's tar may have only members and links that stay in the folder.
+
+The size of the chunks makes no difference.
+"""
 
 import asyncio
 import io

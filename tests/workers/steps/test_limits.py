@@ -11,6 +11,7 @@ from sqlalchemy import func, update
 from api.services import sandboxes
 from api.store import events, transitions
 from api.store.database import Database
+from api.store.documents import FormerSandbox
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
@@ -101,7 +102,7 @@ def test_work_in_a_sandbox_after_the_warning_begins_the_time_anew(context: Conte
     cluster.passes(26)
     cluster.looked_at()
     with context.database.unit_of_work() as uow:
-        sandboxes.called(uow.session, uow.session.get_one(NodeRow, cluster.worker))
+        sandboxes.note_call(uow.session, uow.session.get_one(NodeRow, cluster.worker))
     cluster.passes(10)
     assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"])
     cluster.passes(16)
@@ -148,7 +149,11 @@ def test_a_budget_warns_at_four_fifths_and_ends_at_the_whole(context: Context) -
 
 def test_what_former_sandboxes_cost_counts(context: Context) -> None:
     cluster = Cluster(context, budget_usd=Decimal("1.00"))
-    former = {"sandbox_id": "x", "started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:17:00+00:00"}
+    former: FormerSandbox = {
+        "sandbox_id": "x",
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "ended_at": "2026-01-01T00:17:00+00:00",
+    }
     with context.database.unit_of_work() as uow:
         uow.session.get_one(NodeRow, cluster.aggregator).former_sandboxes = [former]
     assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.budget_warning"])

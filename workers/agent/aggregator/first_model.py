@@ -37,7 +37,7 @@ class FirstModel:
                 network, size = self._cache.load(request.model, path), path.stat().st_size
             frozen_names(network.model, request.freeze_layers)
             if request.private:
-                per_example.check(network)
+                per_example.require_support(network)
             ready = InitTrainingResult(
                 digest=digest, parameters=sum(item.numel() for item in network.model.parameters()), bytes=size
             )

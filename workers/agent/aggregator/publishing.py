@@ -50,7 +50,7 @@ class Publisher:
         request = found.request
         base = tensors.read(self._store.require(request.base_digest))
         frozen = self._intake.frozen(request.model, request.freeze_layers)
-        model = flat.moved(base, frozen, secure.change())
+        model = flat.add_change(base, frozen, secure.mean_change())
         checked_length(model, base)
         return model
 

@@ -111,7 +111,9 @@ class Aggregator:
         async with found.turn:
             if found.watched.is_open:
                 late = found.waiting - set(secure.survivors) - found.dropped
-                gone = [f"{node_id} left after masks were agreed; shares of others took its own out" for node_id in secure.left]
+                gone = [
+                    f"{node_id} left after masks were agreed; shares of others took its own out" for node_id in secure.departed
+                ]
                 found.watched.change(late=sorted(late), notices=[*found.report.notices, *gone])
             found.waiting.clear()
             await self._close_if_complete(found)

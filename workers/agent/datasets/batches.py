@@ -13,7 +13,10 @@ _BUCKET = 8
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """Texts as token ids, flat: text i is ids[offsets[i]:offsets[i + 1]]. `labels` are class indices, or None."""
+    """Texts as token ids in one flat array.
+
+    Text i is `ids[offsets[i]:offsets[i + 1]]`. `labels` are class indices, or None.
+    """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -21,13 +24,14 @@ class EncodedTexts:
     pad_id: int
     pad_left: bool = False
     activations: NDArray[np.float32] | None = None
-    """What frozen layers make of each token, shape (tokens of all texts, width); see freezing.py."""
+    """Output of the frozen layers: fp32, shape (tokens of all texts, width); see freezing.py."""
     frozen_layers: int = 0
 
     @classmethod
     def of(
         cls, texts: Sequence[Sequence[int]], labels: Sequence[int] | None, pad_id: int, *, pad_left: bool = False
     ) -> "EncodedTexts":
+        """Return the flat form of a list of texts."""
         lengths = np.fromiter((len(ids) for ids in texts), np.int64, len(texts))
         flat = np.fromiter((i for ids in texts for i in ids), np.int32, int(lengths.sum()))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -40,28 +44,30 @@ class EncodedTexts:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
-    def take(self, indices: NDArray[np.int64]) -> "EncodedTexts":
+    def select(self, indices: NDArray[np.int64]) -> "EncodedTexts":
+        """Return the texts at `indices`, without activations."""
         texts: Any = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
         labels: Any = None if self.labels is None else self.labels[indices]
         return EncodedTexts.of(texts, labels, self.pad_id, pad_left=self.pad_left)
 
     def first(self, count: int) -> "EncodedTexts":
-        return self.take(np.arange(min(count, len(self))))
+        """Return the first `count` texts, without activations."""
+        return self.select(np.arange(min(count, len(self))))
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(ids, attention mask), both int64 of shape (texts, longest text among them)."""
+        """Return (ids, attention mask): int64, shape (texts, length of the longest text)."""
         width = int(self.lengths[indices].max())
         ids = np.full((len(indices), width), self.pad_id, np.int64)
         mask = np.zeros((len(indices), width), np.int64)
         for row, index in enumerate(indices):
             start, end = self.offsets[index], self.offsets[index + 1]
-            place = slice(width - (end - start), width) if self.pad_left else slice(0, end - start)
-            ids[row, place] = self.ids[start:end]
-            mask[row, place] = 1
+            columns = slice(width - (end - start), width) if self.pad_left else slice(0, end - start)
+            ids[row, columns] = self.ids[start:end]
+            mask[row, columns] = 1
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def targets(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """Class indices, int64 of shape (texts,)."""
+        """Return the class indices: int64, shape (texts,)."""
         if self.labels is None:
             raise ValueError("these texts have no labels")
         return torch.from_numpy(self.labels[indices])
@@ -69,17 +75,18 @@ class EncodedTexts:
 
 @dataclass(frozen=True, slots=True)
 class EncodedShard:
-    """A worker's samples as token ids."""
+    """A worker's samples as token ids, split into a training part and a held-out part."""
 
     training: EncodedTexts
     held_out: EncodedTexts
 
 
 def shuffled(lengths: NDArray[np.int64], batch_size: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:
-    """One epoch's batches, of indices: shuffled, then texts of like length together so that little is padding.
+    """Return the batches of one epoch, as indices. The same seed gives the same batches.
 
-    Length-bucketing is local (eight batches are sorted at a time) and the batches are shuffled again, so that lengths come
-    in no order. The same seed gives the same batches.
+    Texts are shuffled. Then texts of similar length are put together, so that there is little
+    padding. This is local: it sorts the texts of eight batches at a time. At last the batches are
+    shuffled, so that the lengths come in random order.
     """
     random = np.random.default_rng(list(seed))
     order = random.permutation(len(lengths))
@@ -92,7 +99,10 @@ def shuffled(lengths: NDArray[np.int64], batch_size: int, seed: Sequence[int]) -
 
 
 def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Every index once, shortest texts first: the least padding, for inference."""
+    """Yield all indices in batches, shortest texts first.
+
+    This needs the least padding in inference.
+    """
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""Labelled texts as they lie in the sandbox: JSON arrays or JSON Lines of {"text", "sentiment"}."""
+"""Labelled texts in the sandbox: JSON arrays or JSON Lines of {"text", "sentiment"}."""
 
 import hashlib
 import json
@@ -19,7 +19,10 @@ MIN_SAMPLES = 4
 
 @dataclass(frozen=True, slots=True)
 class TextSamples:
-    """Texts and their labels, in file order. A label is None only where labels were not asked for."""
+    """Texts and their labels, in file order.
+
+    A label is None only when labels were not requested.
+    """
 
     texts: list[str]
     labels: list[str | None]
@@ -28,15 +31,19 @@ class TextSamples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, indices: Sequence[int]) -> "TextSamples":
+    def select(self, indices: Sequence[int]) -> "TextSamples":
+        """Return the samples at `indices`."""
         return TextSamples([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.files)
 
 
 def read(root: SandboxRoot, pattern: str, *, labelled: bool = True) -> TextSamples:
-    """Every sample of the files that `pattern` names; texts are cut at MAX_TEXT_CHARS.
+    """Read every sample of the files that `pattern` names.
 
-    Raises DataError: no_match, file_too_large, unreadable_json, empty, missing_text, unlabelled. Problems are told by file,
-    line and count, never by content.
+    Texts are cut at MAX_TEXT_CHARS. Errors name file, line and count, never content.
+
+    Raises:
+        DataError: `no_match`, `file_too_large`, `unreadable_json`, `empty`, `missing_text`,
+        `unlabelled`.
     """
     files = root.files(pattern)
     if not files:
@@ -44,8 +51,8 @@ def read(root: SandboxRoot, pattern: str, *, labelled: bool = True) -> TextSampl
     rows = [row for path in files for row in _rows(path, root.shown(path))]
     if not rows:
         raise DataError("empty", "the dataset holds no samples")
-    texts = [_word(row, "text") for row in rows]
-    labels = [_word(row, "sentiment") for row in rows]
+    texts = [_text_field(row, "text") for row in rows]
+    labels = [_text_field(row, "sentiment") for row in rows]
     if missing := texts.count(None):
         raise DataError("missing_text", f"{missing} of {len(rows)} samples have no text")
     if labelled and (missing := labels.count(None)):
@@ -65,7 +72,7 @@ def _rows(path: Path, name: str) -> Iterator[Any]:
     if content.lstrip()[:1] == "[":
         yield from _parse(content, name, 1)
         return
-    # Not splitlines(), which also cuts at marks that JSON allows within a text.
+    # splitlines() also cuts at separators that JSON allows inside a text.
     for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
             yield _parse(line, name, number)
@@ -76,37 +83,38 @@ def _parse(content: str, name: str, line: int) -> Any:
         return json.loads(content)
     except json.JSONDecodeError as error:
         where = f"line {line + error.lineno - 1}, column {error.colno}"
-    except (ValueError, RecursionError):  # a number or a nesting beyond what the parser takes
+    except (ValueError, RecursionError):  # a number too long or a nesting too deep for the parser
         where = f"line {line}"
     raise DataError("unreadable_json", f"{name} is not valid JSON at {where}")
 
 
-def _word(row: Any, key: str) -> str | None:
+def _text_field(row: Any, key: str) -> str | None:
     value = row.get(key) if isinstance(row, dict) else None
-    # JSON can spell half a surrogate pair, which no encoding can write: it becomes a mark.
+    # JSON allows half a surrogate pair, but UTF-8 cannot encode it. It becomes a question mark.
     return value.encode(errors="replace").decode().strip() or None if isinstance(value, str) else None
 
 
 def split(samples: TextSamples) -> tuple[TextSamples, TextSamples]:
-    """(training, held-out) samples: every tenth distinct text is held out, in the order of label and of the text's hash.
+    """Split samples into training and held-out samples.
 
-    Stratified, independent of file order and of any seed; a text that occurs twice never falls on both sides. From two
-    distinct texts on, at least one is held out.
+    Every tenth distinct text is held out, in the order of label and of the text's hash. So the
+    split is stratified, and it does not depend on file order or seeds. A repeated text is never on
+    both sides. From two distinct texts on, at least one is held out.
     """
-    places: dict[str, list[int]] = {}
+    indices_of_text: dict[str, list[int]] = {}
     for index, text in enumerate(samples.texts):
-        places.setdefault(text, []).append(index)
-    label = {text: min(samples.labels[index] or "" for index in indices) for text, indices in places.items()}
-    order = sorted(places, key=lambda text: (label[text], hashlib.sha256(text.encode()).digest()))
+        indices_of_text.setdefault(text, []).append(index)
+    label = {text: min(samples.labels[index] or "" for index in indices) for text, indices in indices_of_text.items()}
+    order = sorted(indices_of_text, key=lambda text: (label[text], hashlib.sha256(text.encode()).digest()))
     step = round(1 / HELD_OUT_FRACTION)
     chosen = order[step // 2 :: step] or order[1:2]
-    held_out = {index for text in chosen for index in places[text]}
+    held_out = {index for text in chosen for index in indices_of_text[text]}
     training = [index for index in range(len(samples)) if index not in held_out]
-    return samples.take(training), samples.take(sorted(held_out))
+    return samples.select(training), samples.select(sorted(held_out))
 
 
 def check(root: SandboxRoot, request: CheckShard, node_id: str) -> ShardReport:
-    """Whether a shard can be trained on, by counts only."""
+    """Check whether a shard can be used for training. The report has counts only."""
     try:
         samples = read(root, request.dataset, labelled=request.labelled)
     except DataError as error:

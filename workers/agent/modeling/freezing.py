@@ -1,8 +1,9 @@
-"""Freezing embeddings and the first encoder layers: what they make of a text never changes, so it is computed once and kept.
+"""Freezing: the embeddings and the first encoder layers are not trained.
 
-Later epochs then cost only the layers above (the observation behind e.g. Lee et al., "What Would Elsa Do? Freezing Layers
-During Transformer Fine-Tuning", 2019, arXiv:1911.03090). A kept text is always the same text: neither the tokens nor the
-frozen layers know dropout.
+Their output for a text never changes, so it is computed once and kept. Later epochs compute only
+the layers above. See e.g. Lee et al., "What Would Elsa Do? Freezing Layers During Transformer
+Fine-Tuning", 2019, arXiv:1911.03090. A kept text is always the same: it has no token dropout, and
+the frozen layers have no dropout.
 """
 
 import tempfile
@@ -29,7 +30,11 @@ MEMORY_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """A model's encoder layers: `parent.name` is the list that its forward pass walks."""
+    """The encoder layers of a model.
+
+    `parent.name` is the list of layers that the forward pass uses. `prefix` is the prefix of their
+    names.
+    """
 
     parent: nn.Module
     name: str
@@ -37,21 +42,22 @@ class _Stack:
 
     @property
     def layers(self) -> nn.ModuleList:
-        found: nn.ModuleList = getattr(self.parent, self.name)
-        return found
+        layers: nn.ModuleList = getattr(self.parent, self.name)
+        return layers
 
     @contextmanager
-    def instead(self, layers: list[nn.Module]) -> Iterator[None]:
-        own = self.layers
+    def replaced_by(self, layers: list[nn.Module]) -> Iterator[None]:
+        """Within this context, the model uses `layers` as its encoder layers."""
+        original = self.layers
         setattr(self.parent, self.name, nn.ModuleList(layers))
         try:
             yield
         finally:
-            setattr(self.parent, self.name, own)
+            setattr(self.parent, self.name, original)
 
 
 class _ActivationRecorder(nn.Module):
-    """Stands where a layer would and notes what comes in, shape (texts, tokens, width)."""
+    """A layer that records its input, shape (texts, tokens, width)."""
 
     def __init__(self, like: nn.Module) -> None:
         super().__init__()
@@ -64,61 +70,67 @@ class _ActivationRecorder(nn.Module):
 
 
 class _ActivationPlayer(_ActivationRecorder):
-    """Stands where the frozen layers would and gives what they gave."""
+    """A layer that returns recorded activations. It replaces the frozen layers."""
 
     def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return self.seen
 
 
 def frozen_names(model: nn.Module, count: int) -> frozenset[str]:
-    """Parameters that are not trained: those of the embeddings and the first `count` layers, none for 0, and whatever adapters
-    leave alone.
+    """Return the names of the parameters that are not trained.
 
-    AgentError: freeze_unavailable, too_many_layers.
+    These are the embeddings and the first `count` layers (none for 0), and what adapters do not
+    train.
+
+    Raises:
+        AgentError: `freeze_unavailable`, `too_many_layers`.
     """
-    held = frozen_by_adapters(model)
+    frozen = frozen_by_adapters(model)
     if count == 0:
-        return held
+        return frozen
     stack = _stack(model, count)
     base: str = getattr(model, "base_model_prefix", "")
     prefixes = [f"{base}.{name}." for name in _EMBEDDINGS] + [f"{stack.prefix}.{index}." for index in range(count)]
-    return held | {name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))}
+    return frozen | {name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))}
 
 
 @contextmanager
 def freeze(model: nn.Module, count: int) -> Iterator[list[nn.Parameter]]:
-    """The parameters that are left to train; the others know no gradient meanwhile."""
+    """Within this context, frozen parameters need no gradient. It yields the others."""
     names = frozen_names(model, count)
-    held = [parameter for name, parameter in model.named_parameters() if name in names]
-    for parameter in held:
+    frozen = [parameter for name, parameter in model.named_parameters() if name in names]
+    for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         yield [parameter for parameter in model.parameters() if parameter.requires_grad]
     finally:
-        for parameter in held:
+        for parameter in frozen:
             parameter.requires_grad_(True)
 
 
 def with_activations(model: nn.Module, count: int, data: EncodedTexts, folder: Path) -> EncodedTexts:
-    """`data` with what the first `count` layers make of it, fp32 of shape (tokens of all texts, width): in memory, above
-    MEMORY_BYTES in an unnamed file below `folder`."""
+    """Return `data` with the output of the first `count` layers.
+
+    The output is fp32 with shape (tokens of all texts, width). Above MEMORY_BYTES it is in an
+    unnamed file in `folder`, otherwise in memory.
+    """
     stack = _stack(model, count)
     recorder = _ActivationRecorder(stack.layers[0])
     kept: NDArray[np.float32] | None = None
-    with torch.inference_mode(), stack.instead([*stack.layers[:count], recorder]):
+    with torch.inference_mode(), stack.replaced_by([*stack.layers[:count], recorder]):
         for batch in by_length(data.lengths, _BATCH):
             ids, mask = data.batch(batch)
             model(input_ids=ids, attention_mask=mask)
             if kept is None:
-                kept = _room(len(data.ids), recorder.seen.shape[2], folder)
-            found = recorder.seen[mask.bool()].numpy()
-            starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-            kept[starts] = found
+                kept = _empty_activations(len(data.ids), recorder.seen.shape[2], folder)
+            outputs = recorder.seen[mask.bool()].numpy()
+            places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+            kept[places] = outputs
     return replace(data, activations=kept, frozen_layers=count)
 
 
 def logits_from_activations(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    """Shape (texts, classes), from the kept activations of `data` on."""
+    """Compute the logits from the kept activations of `data`: shape (texts, classes)."""
     ids, mask = data.batch(batch)
     with replaying(model, data.frozen_layers) as player:
         player.seen = frozen_activations(data, batch)
@@ -127,26 +139,29 @@ def logits_from_activations(model: nn.Module, data: EncodedTexts, batch: NDArray
 
 
 def frozen_activations(data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    """What is kept of a batch, fp32 of shape (texts, longest text among them, width); zeros at padding."""
+    """Return the kept activations of a batch; zero at padding.
+
+    They are fp32 with shape (texts, length of the longest text, width).
+    """
     if data.activations is None:
         raise ValueError("these texts have no kept activations")
     _, mask = data.batch(batch)
     hidden = np.zeros((*mask.shape, data.activations.shape[1]), np.float32)
-    starts = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-    hidden[mask.bool().numpy()] = data.activations[starts]
+    places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+    hidden[mask.bool().numpy()] = data.activations[places]
     return torch.from_numpy(hidden)
 
 
 @contextmanager
 def replaying(model: nn.Module, count: int) -> Iterator["_ActivationPlayer"]:
-    """The first `count` layers give what the player was told they saw."""
+    """Within this context, the first `count` layers return the activations of the player."""
     stack = _stack(model, count)
     player = _ActivationPlayer(stack.layers[0])
-    with stack.instead([player, *stack.layers[count:]]):
+    with stack.replaced_by([player, *stack.layers[count:]]):
         yield player
 
 
-def _room(tokens: int, width: int, folder: Path) -> NDArray[np.float32]:
+def _empty_activations(tokens: int, width: int, folder: Path) -> NDArray[np.float32]:
     if tokens * width * 4 <= MEMORY_BYTES:
         return np.empty((tokens, width), np.float32)
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,4 +181,4 @@ def _stack(model: nn.Module, count: int) -> _Stack:
             if count > len(layers):
                 raise AgentError("too_many_layers", f"the model has {len(layers)} layers to freeze, not {count}")
             return _Stack(parent, name, f"{getattr(model, 'base_model_prefix', '')}.{path}")
-    raise AgentError("freeze_unavailable", "this architecture has no layers that could be frozen and kept")
+    raise AgentError("freeze_unavailable", "this architecture has no layers that can be frozen")

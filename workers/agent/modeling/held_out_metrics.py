@@ -1,4 +1,4 @@
-"""What a model knows about texts it has not trained on."""
+"""Metrics of a model on texts that it has not trained on."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _BATCH = 64
 
 
 def probabilities(network: Network, data: EncodedTexts) -> torch.Tensor:
-    """Shape (texts, classes), in the texts' order."""
+    """Return the class probabilities: shape (texts, classes), in the order of the texts."""
     result = torch.empty(len(data), len(network.spec.labels))
     with torch.inference_mode():
         for batch in by_length(data.lengths, _BATCH):
@@ -25,7 +25,7 @@ def probabilities(network: Network, data: EncodedTexts) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutMetrics:
-    """Mean cross-entropy in nats, fraction right, and what a temperature is fitted to."""
+    """Mean cross-entropy in nats, accuracy 0..1, and the sums for a temperature."""
 
     loss: float
     accuracy: float
@@ -33,17 +33,17 @@ class HeldOutMetrics:
 
 
 def measure(network: Network, data: EncodedTexts) -> HeldOutMetrics:
-    """One pass over labelled texts for all that is to be known of them."""
-    found = probabilities(network, data)
+    """Return all metrics of labelled texts. It computes the probabilities once."""
+    table = probabilities(network, data)
     targets = data.targets(np.arange(len(data)))
-    return HeldOutMetrics(*_score(found, targets), calibration.calibration_sums(found, targets))
+    return HeldOutMetrics(*_loss_and_accuracy(table, targets), calibration.calibration_sums(table, targets))
 
 
 def loss_and_accuracy(network: Network, data: EncodedTexts) -> tuple[float, float]:
-    """(mean cross-entropy in nats, fraction right)."""
-    return _score(probabilities(network, data), data.targets(np.arange(len(data))))
+    """Return the mean cross-entropy in nats, and the accuracy 0..1."""
+    return _loss_and_accuracy(probabilities(network, data), data.targets(np.arange(len(data))))
 
 
-def _score(found: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
-    loss = nn.functional.nll_loss(found.clamp_min(1e-12).log(), targets)
-    return float(loss), float((found.argmax(1) == targets).float().mean())
+def _loss_and_accuracy(table: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+    loss = nn.functional.nll_loss(table.clamp_min(1e-12).log(), targets)
+    return float(loss), float((table.argmax(1) == targets).float().mean())

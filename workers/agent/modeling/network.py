@@ -1,4 +1,7 @@
-"""Networks and their tokenizers, from a ModelSpec. What `base` and `large` are stands in each architecture's own file."""
+"""Networks and their tokenizers, built from a ModelSpec.
+
+Each architecture defines `base` and `large` in its own file.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,8 +23,8 @@ from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError, DataError
 from workers.agent.runtime.paths import SandboxRoot
 
-# Dropout and initial weights draw from torch's one global generator: whoever draws holds this, so that an agent that does
-# two things at once stays deterministic in both.
+# Dropout and initial weights use torch's only global generator. Code that uses it holds this lock,
+# so that two threads of an agent stay deterministic.
 RNG = threading.Lock()
 
 ARCHITECTURES: dict[str, ModuleType] = {
@@ -39,7 +42,10 @@ _LABEL_SMOOTHING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A classifier and how texts become its input. `encode` maps texts to token ids, cut at the spec's max_length."""
+    """A classifier, and how texts become its input.
+
+    `encode` maps texts to token ids, cut at the spec's max_length.
+    """
 
     spec: ModelSpec
     model: nn.Module
@@ -49,43 +55,57 @@ class Network:
     """The transformers tokenizer of a pretrained model; None for hashed words."""
     pad_left: bool = False
     token_dropout: float = 0.0
-    """Share of tokens that training hides behind `unknown_id`, so that no single word decides."""
+    """Fraction of tokens that training replaces by `unknown_id`, so that no single word decides."""
     unknown_id: int = 0
     first_word_id: int = 0
     label_smoothing: float = 0.0
-    """Share of each target that training spreads over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567): a network that
-    starts from nothing on a few thousand texts otherwise learns wrong labels by heart. Reported losses are without it."""
+    """Fraction of each target that training spreads over all classes.
+
+    Without it, a network trained from scratch on a few thousand texts memorises wrong labels
+    (Szegedy et al., CVPR 2016, arXiv:1512.00567). Reported losses do not include it.
+    """
 
     def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> EncodedTexts:
-        """DataError `unknown_label` when a label is none of the spec's classes."""
-        # Tokenizers fail on no texts at all.
+        """Return the texts, and their labels, as token ids and class indices.
+
+        Raises:
+            DataError: `unknown_label` when a label is not one of the spec's classes.
+        """
+        # Tokenizers fail on an empty list.
         ids = self.encode(texts) if texts else []
         if labels is None:
             return EncodedTexts.of(ids, None, self.pad_id, pad_left=self.pad_left)
-        index = {label: i for i, label in enumerate(self.spec.labels)}
-        unknown = sum(label not in index for label in labels)
+        class_of = {label: index for index, label in enumerate(self.spec.labels)}
+        unknown = sum(label not in class_of for label in labels)
         if unknown:
             raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
-        classes = [index[label] for label in labels if label is not None]
+        classes = [class_of[label] for label in labels if label is not None]
         return EncodedTexts.of(ids, classes, self.pad_id, pad_left=self.pad_left)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Shape (texts, classes)."""
+        """Compute the logits: shape (texts, classes)."""
         result: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
         return result
 
     def batch_logits(self, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-        """Shape (texts, classes); where `data` keeps what frozen layers make of it, only the layers above are computed."""
+        """Compute the logits of a batch: shape (texts, classes).
+
+        When `data` has activations of frozen layers, it computes only the layers above.
+        """
         if data.activations is None:
             return self.logits(*data.batch(batch))
         return logits_from_activations(self.model, data, batch)
 
 
 def build(spec: ModelSpec, root: SandboxRoot) -> Network:
-    """A network on the CPU in evaluation mode. The same spec gives bit-identical weights on every machine of a kind.
+    """Build a network on the CPU, in evaluation mode.
 
-    Raises AgentError: architecture_unavailable, bad_labels, max_length_too_long, lora_unavailable, and what
-    models/pretrained.py raises.
+    The same spec gives bit-identical weights on every machine of the same kind.
+
+    Raises:
+        AgentError: `architecture_unavailable`, `bad_labels`, `max_length_too_long`,
+        `lora_unavailable`,
+            and the errors of models/pretrained.py.
     """
     if spec.architecture not in ARCHITECTURES:
         raise AgentError("architecture_unavailable", f"the architectures are {', '.join(sorted(ARCHITECTURES))}")
@@ -93,14 +113,14 @@ def build(spec: ModelSpec, root: SandboxRoot) -> Network:
         raise AgentError("bad_labels", "a classifier needs at least two distinct labels")
     with RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        with process.importing():  # of transformers, the first time
+        with process.importing():  # the first time, this imports transformers
             network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
         if spec.lora_rank:
             lora.adapt(network.model, spec.lora_rank)
         return network
 
 
-def _names(labels: Sequence[str]) -> dict[str, Any]:
+def _label_config(labels: Sequence[str]) -> dict[str, Any]:
     return {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
@@ -112,7 +132,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
     if not 3 <= spec.max_length <= transformer.POSITIONS:
         raise AgentError("max_length_too_long", f"max_length must be 3..{transformer.POSITIONS} for this model")
     architecture = ARCHITECTURES[spec.architecture]
-    common = {"vocab_size": hashed_words.VOCAB_SIZE, "pad_token_id": hashed_words.PAD, **_names(spec.labels)}
+    common = {"vocab_size": hashed_words.VOCAB_SIZE, "pad_token_id": hashed_words.PAD, **_label_config(spec.labels)}
     model = architecture.make(architecture.SIZES[spec.model], spec.max_length, common)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -135,7 +155,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
 def _pretrained(spec: ModelSpec, root: SandboxRoot) -> Network:
     if spec.architecture not in _PRETRAINED:
         raise AgentError("model_unavailable", f"the architecture {spec.architecture!r} is 'base' or 'large', never pretrained")
-    model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _names(spec.labels))
+    model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _label_config(spec.labels))
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0 and spec.max_length > positions:
         raise AgentError("max_length_too_long", f"max_length must be at most {positions} for this model")
@@ -144,6 +164,6 @@ def _pretrained(spec: ModelSpec, root: SandboxRoot) -> Network:
         ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=spec.max_length)["input_ids"]
         return ids
 
-    # A decoder's positions count from its first token, and padding behind a text cannot reach back into it.
+    # A decoder counts positions from its first token. Padding after a text does not affect it.
     pad_left = spec.architecture != "gpt" and tokenizer.padding_side == "left"
     return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer, pad_left=pad_left)

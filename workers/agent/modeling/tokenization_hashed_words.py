@@ -1,7 +1,9 @@
-"""The hashed-word tokenizer as transformers knows tokenizers; a copy goes into every export of a model trained from scratch.
+"""The hashed-word tokenizer as a transformers tokenizer.
 
-`AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` finds it through `auto_map` in tokenizer_config.json. A
-tokenizer.json could not say it: hashing gives every possible word an id, and a vocabulary file lists finitely many.
+Every export of a model trained from scratch contains a copy of this file.
+`AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` finds it through `auto_map` in
+tokenizer_config.json. A tokenizer.json cannot describe it: hashing gives every possible word an id,
+but a vocabulary file has finitely many words.
 """
 
 from typing import Any
@@ -12,14 +14,18 @@ from .hashed_words import BUCKETS, CLS, PAD, SEP, SPECIALS, UNK, VOCAB_SIZE, wor
 
 
 class HashedWordTokenizer(PreTrainedTokenizer):
-    """Ids 0..3 are [PAD], [UNK], [CLS], [SEP]; id 4 + b is bucket b, shown as `#b`, since a hash does not give a word back."""
+    """Tokenizer whose ids are hashes of words.
+
+    Ids 0..3 are [PAD], [UNK], [CLS], [SEP]. Id 4 + b is bucket b. Its token is `#b`, because a hash
+    does not give the word back.
+    """
 
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
     def __init__(self, **kwargs: Any) -> None:
         for name, index in (("pad", PAD), ("unk", UNK), ("cls", CLS), ("sep", SEP)):
             kwargs.setdefault(f"{name}_token", SPECIALS[index])
-        # A text that says "[SEP]" means the word, in training as here.
+        # "[SEP]" in a text is a plain word, in training and here.
         kwargs.setdefault("split_special_tokens", True)
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,7 @@
-"""An agent's callers: each request's pass is read, and each route is open to some roles."""
+"""Authentication of an agent's callers.
+
+Each request has a token, and each route allows some roles.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -17,7 +20,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class AuthMiddleware:
-    """Lets requests through that carry a pass of this agent's, and notes whose it is."""
+    """Refuses requests without a valid token. Stores the caller in the ASGI scope."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
@@ -27,11 +30,12 @@ class AuthMiddleware:
         if scope["type"] == "http":
             caller = self._caller(scope)
             if caller is None:
-                error = AgentError("unauthorized", "the pass is missing or not one of this agent's", 401)
+                error = AgentError("unauthorized", "the token is missing or not one of this agent's", 401)
                 await error_response(error)(scope, receive, send)
                 return
             scope["caller"] = caller
-        # Starlette raises on what it has answered with a 500, and uvicorn would log it whole, with what its message quotes.
+        # Starlette raises an error again after it has answered with a 500. uvicorn would log its
+        # message, which may quote data.
         with suppress(Exception):
             await self._app(scope, receive, send)
 
@@ -41,24 +45,29 @@ class AuthMiddleware:
 
 
 def require_role(roles: Sequence[str], routes: Sequence[Route]) -> list[Route]:
-    """The routes, with 403 `not_for_you` for callers of other roles."""
+    """Return the routes such that callers of other roles get 403 `not_for_you`."""
     return [Route(route.path, _guarded(roles, route.endpoint), methods=sorted(route.methods or ())) for route in routes]
 
 
 def require_self(request: Request, node_id: str) -> None:
-    """AgentError `not_the_author` where a node speaks for another."""
+    """Check that the caller is the node that it names.
+
+    Raises:
+        AgentError: `not_the_author`.
+    """
     if request.scope["caller"].node_id != node_id:
-        raise AgentError("not_the_author", "a node speaks for itself alone", 403)
+        raise AgentError("not_the_author", "a node may only speak for itself", 403)
 
 
 def _guarded(roles: Sequence[str], endpoint: Endpoint) -> Endpoint:
     async def guarded(request: Request) -> Response:
         if request.scope["caller"].role not in roles:
-            raise AgentError("not_for_you", "this is for others to ask", 403)
+            raise AgentError("not_for_you", "callers of this role may not use this route", 403)
         return await endpoint(request)
 
     return guarded
 
 
 def error_response(error: AgentError) -> Response:
+    """Return the error as JSON with its HTTP status."""
     return JSONResponse({"code": error.code, "message": error.message}, error.status)

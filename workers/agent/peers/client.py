@@ -1,4 +1,4 @@
-"""Tensors and questions between agents, over HTTP: models are pulled by digest, updates pushed."""
+"""HTTP between agents: an agent fetches models by digest, pushes updates and posts messages."""
 
 import asyncio
 import hashlib
@@ -20,18 +20,20 @@ _CONNECT_S = 5.0
 _READ_S = 60.0
 _PART_WAIT_S = 20.0
 _PART_PAUSE_S = 0.1
-_MOST_MISSES = 3
+_MOST_FAILURES = 3
 T = TypeVar("T", bound=BaseModel)
 
 
 class PeerClient:
-    """Talks to other agents, with the pass that came with each. Every call has a timeout; what fails is an AgentError, status
-    502."""
+    """Calls other agents, with the token in each `Peer`.
+
+    Every call has a timeout. A call that fails raises an AgentError with status 502.
+    """
 
     def __init__(self, key: str) -> None:
-        """`key` is this agent's own."""
+        """`key` is the key of this agent."""
         self._key = key
-        # Reading the certificate authorities takes about 20 ms: once, not for every call.
+        # Reading the certificate authorities takes about 20 ms, so it is done once.
         self._tls = httpx.create_ssl_context()
 
     def _client(self, peer: Peer, read_s: float = _READ_S) -> httpx.AsyncClient:
@@ -42,12 +44,15 @@ class PeerClient:
             timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
         )
 
-    def introduce(self, own: Peer, reader: Peer) -> Peer:
-        """This agent, as a worker is to reach it."""
-        return own.model_copy(update={"token": issue(self._key, Caller("worker", reader.node_id))})
+    def introduce(self, self_peer: Peer, reader: Peer) -> Peer:
+        """Return the address of this agent with a token for the worker `reader`."""
+        return self_peer.model_copy(update={"token": issue(self._key, Caller("worker", reader.node_id))})
 
     def connection(self, peer: Peer, within_s: float) -> httpx.AsyncClient:
-        """For many calls to one peer; whoever asks for it closes it, and turns what fails into an AgentError."""
+        """Return an HTTP client for many calls to one peer.
+
+        The caller closes it, and turns its errors into an AgentError.
+        """
         return self._client(peer, within_s)
 
     async def fetch_model(self, peer: Peer, digest: str, target: Path, wait_s: float = 0) -> tuple[int, float]:
@@ -56,9 +61,10 @@ class PeerClient:
         The peer waits up to `wait_s` until it has the model itself.
 
         Raises:
-            AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of `digest`.
+            AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of
+            `digest`.
         """
-        # Of its own: two requests may want the same model at once.
+        # Each fetch has its own file, because two requests may need the same model at once.
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
         part.parent.mkdir(parents=True, exist_ok=True)
         hasher, size, seconds = hashlib.sha256(), 0, 0.0
@@ -83,27 +89,35 @@ class PeerClient:
         return size, seconds
 
     async def fetch_part(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
-        """Wait for a part of another worker and fetch it; returns its bytes and the transfer's seconds, without the waiting.
+        """Wait for a part of another worker and fetch it.
 
-        AgentError: `peer_slow` when it has not come within `within_s`, `peer_left` when the peer has given up the exchange,
-        `peer_lost` when it cannot be reached.
+        It returns the size in bytes, and the seconds of the transfer without the wait.
+
+        Raises:
+            AgentError: `peer_slow` when the part does not come within `within_s` seconds.
+                `peer_left` when the peer has left the exchange.
+                `peer_lost` when the peer cannot be reached.
         """
-        end, misses = time.monotonic() + within_s, 0
+        end, failures = time.monotonic() + within_s, 0
         while (left := end - time.monotonic()) > 0:
             try:
-                found = await self._part(peer, f"{path}?wait={min(_PART_WAIT_S, left):g}", target)
+                transfer = await self._fetch_part_once(peer, f"{path}?wait={min(_PART_WAIT_S, left):g}", target)
             except httpx.HTTPError:
-                found = None
-                misses += 1
-                if misses == _MOST_MISSES:
+                transfer = None
+                failures += 1
+                if failures == _MOST_FAILURES:
                     raise AgentError("peer_lost", f"{peer.node_id} cannot be reached", 502) from None
-            if found is not None:
-                return found
-            await asyncio.sleep(_PART_PAUSE_S * (1 + 4 * misses))
-        raise AgentError("peer_slow", f"{peer.node_id} was waited for in vain", 502)
+            if transfer is not None:
+                return transfer
+            await asyncio.sleep(_PART_PAUSE_S * (1 + 4 * failures))
+        raise AgentError("peer_slow", f"{peer.node_id} did not answer in time", 502)
 
-    async def _part(self, peer: Peer, path: str, target: Path) -> tuple[int, float] | None:
-        """None while the part is not there yet; httpx.HTTPError when no agent answers."""
+    async def _fetch_part_once(self, peer: Peer, path: str, target: Path) -> tuple[int, float] | None:
+        """Return None when the part is not there yet.
+
+        Raises:
+            httpx.HTTPError: when the agent does not answer.
+        """
         async with self._client(peer) as client, client.stream("GET", path) as response:
             if response.status_code == httpx.codes.OK:
                 started, size = time.perf_counter(), 0
@@ -116,11 +130,15 @@ class PeerClient:
                 return None
             if response.status_code == httpx.codes.CONFLICT:
                 raise AgentError("peer_left", f"{peer.node_id} has left the exchange", 502)
-            # Neither here nor gone: the way to the agent is broken (a proxy says so), as when it does not answer at all.
+            # Any other status comes from a proxy. It means that the agent does not answer.
             raise httpx.ReadError(f"HTTP {response.status_code}")
 
     async def push(self, peer: Peer, training_id: str, number: int, node_id: str, source: Path) -> UploadResult:
-        """Send an update's file. `push_failed` when it did not arrive."""
+        """Send an update's file.
+
+        Raises:
+            AgentError: `push_failed`.
+        """
         path = f"/trainings/{training_id}/rounds/{number}/updates/{node_id}"
         size = await asyncio.to_thread(lambda: source.stat().st_size)
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
@@ -132,10 +150,14 @@ class PeerClient:
         return _read(peer, response, UploadResult, "push_failed")
 
     async def ask(self, peer: Peer, path: str, question: BaseModel, answer: type[T], *, within_s: float) -> T:
-        """Post a message to another agent. `peer_failed` when no proper answer comes."""
+        """Post a message to another agent and return its answer.
+
+        Raises:
+            AgentError: `peer_failed` without a valid answer.
+        """
         headers = {"Content-Type": "application/json"}
         try:
-            # The client's timeout is between two bytes: a peer that trickles would hold the asker for ever.
+            # The client's timeout counts between two bytes. A slow peer could block for ever.
             async with asyncio.timeout(within_s), self._client(peer, within_s) as client:
                 response = await client.post(path, content=question.model_dump_json(), headers=headers)
         except (httpx.HTTPError, TimeoutError) as error:

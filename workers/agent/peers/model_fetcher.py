@@ -1,4 +1,4 @@
-"""Copies of global models: which other agent has one, and what fetching it costs."""
+"""Copies of global models: this agent fetches them from other agents."""
 
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import LinkUse, Peer
@@ -11,7 +11,10 @@ _HEAD_WAIT_S = 20.0
 
 
 class ModelFetcher:
-    """Fetches models into the store. AgentError `pull_failed` or `digest_mismatch` when it cannot."""
+    """Fetches models into the store.
+
+    Its methods raise AgentError `pull_failed` or `digest_mismatch` when they cannot.
+    """
 
     def __init__(self, node_id: str, exchange: PeerClient, store: ModelStore, log: Log) -> None:
         self._node_id = node_id
@@ -20,20 +23,23 @@ class ModelFetcher:
         self._log = log
 
     async def ensure_model(self, training_id: str, digest: str, source: Peer) -> list[LinkUse]:
-        """Have a global model, from `source` if it is not here; returns what that cost. Of older ones the newest stays: until
-        the control plane has recorded a round, its base is what an aggregator that is lost is restored from."""
-        return await self._pulled(training_id, digest, source) if self._store.find(digest) is None else []
+        """Fetch a global model from `source` if it is not in the store; return the transfer.
 
-    async def _pulled(self, training_id: str, digest: str, source: Peer, wait_s: float = 0) -> list[LinkUse]:
+        The newest of the older models stays in the store. Until the control plane has recorded a
+        round, a restored aggregator starts from the round's base.
+        """
+        return await self._fetch(training_id, digest, source) if self._store.find(digest) is None else []
+
+    async def _fetch(self, training_id: str, digest: str, source: Peer, wait_s: float = 0) -> list[LinkUse]:
         size, seconds = await self._peers.fetch_model(source, digest, self._store.path(training_id, digest), wait_s)
         self._store.prune(training_id, {digest}, older=1)
         return [LinkUse(source=source.node_id, target=self._node_id, bytes=size, seconds=seconds)]
 
     async def fetch_from_head(self, training_id: str, digest: str, head: Peer | None, source: Peer) -> list[LinkUse]:
-        """Have a global model, if not from the head of the group then from `source`."""
+        """Fetch a global model from the head of the group, or from `source` if that fails."""
         if head is not None and self._store.find(digest) is None:
             try:
-                return await self._pulled(training_id, digest, head, _HEAD_WAIT_S)
+                return await self._fetch(training_id, digest, head, _HEAD_WAIT_S)
             except AgentError as error:
                 self._log("no_copy", node=head.node_id, problem=error.code)
         return await self.ensure_model(training_id, digest, source)

@@ -1,9 +1,10 @@
-"""Passes: who may call an agent, and as whom.
+"""Tokens: who may call an agent, and as which node.
 
-Each agent has a key that it shares with the control plane alone. A pass is the bearer token of one caller at one agent:
-`<role>.<node id>.<HMAC-SHA256 of these two under that agent's key>`. So an agent knows who calls, nobody calls in another's
-name, and a pass that leaks opens one agent to one caller. The control plane sends a pass along with every peer that it names
-to an agent; an agent can make passes for itself alone, and does so where it names itself to others.
+Each agent has a key that only it and the control plane know. A token belongs to one caller at one
+agent: `<role>.<node id>.<HMAC-SHA256 of these two with that agent's key>`. So an agent knows its
+caller. Nobody can call in another node's name. A leaked token opens one agent to one caller. The
+control plane adds a token to every peer that it names to an agent. An agent can create tokens for
+its own routes only. It does so when it gives its address to others.
 """
 
 import hmac
@@ -18,7 +19,11 @@ T = TypeVar("T")
 
 
 class Caller(NamedTuple):
-    """`role` is `control`, or what the node was when the pass was made: a worker that was promoted is an `aggregator`."""
+    """The sender of a request.
+
+    `role` is `control`, or the node's role when the token was made. A worker that was promoted is
+    an `aggregator`.
+    """
 
     role: str
     node_id: str
@@ -28,29 +33,32 @@ CONTROL_PLANE = Caller("control", "")
 
 
 def issue(key: str, caller: Caller) -> str:
-    """The caller's pass at the agent that has the key."""
+    """Return the caller's token at the agent that has the key."""
     name = f"{caller.role}.{caller.node_id}"
     return f"{name}.{hmac.digest(key.encode(), name.encode(), 'sha256').hex()}"
 
 
 def read(key: str, token: str) -> Caller | None:
-    """Whose pass it is; None for what this agent's key has not made."""
+    """Return the caller that the token belongs to. None: the token is not from this key."""
     role, _, rest = token.partition(".")
     caller = Caller(role, rest.rpartition(".")[0])
     return caller if hmac.compare_digest(issue(key, caller).encode(), token.encode()) else None
 
 
 def with_tokens(message: T, token_at: Callable[[str], str]) -> T:
-    """The message with a pass for every peer in it that has none; `token_at` gives the reader's pass at a node."""
-    return _introduced(message, token_at)  # type: ignore[no-any-return]
+    """Return the message with a token in every peer that has none.
+
+    `token_at` maps a node id to the receiver's token at that node.
+    """
+    return _add_tokens(message, token_at)  # type: ignore[no-any-return]
 
 
-def _introduced(value: Any, token_at: Callable[[str], str]) -> Any:
+def _add_tokens(value: Any, token_at: Callable[[str], str]) -> Any:
     match value:
         case Peer():
             return value if value.token is not None else value.model_copy(update={"token": token_at(value.node_id)})
         case BaseModel():
-            return value.model_copy(update={name: _introduced(part, token_at) for name, part in value})
+            return value.model_copy(update={name: _add_tokens(part, token_at) for name, part in value})
         case list():
-            return [_introduced(part, token_at) for part in value]
+            return [_add_tokens(part, token_at) for part in value]
     return value

@@ -1,12 +1,14 @@
 """DP-SGD: steps on Poisson samples, with clipped per-example gradients and Gaussian noise.
 
-Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133. The number of steps, the sampling rate
-and the noise are the plan's, whatever the data does: nothing that a loss says changes them, so no early stop and no smaller
-learning rate. Any optimizer may follow: it sees the noised mean alone.
+Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133. The plan fixes
+the number of steps, the sampling rate and the noise. No loss may change them, because a loss
+depends on the data. So there is no early stop and no smaller learning rate. Any optimizer can be
+used, because it sees only the noised mean.
 """
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -19,47 +21,61 @@ from workers.agent.runtime.errors import AgentError, StoppedError
 from workers.agent.strategies.fedprox import ProximalTerm
 
 
-def private_steps(
-    network: Network,
-    data: EncodedTexts,
-    plan: DpSgdSpec,
-    optimizer: torch.optim.Optimizer,
-    proximal: ProximalTerm | None,
-    hide: Callable[[torch.Tensor], torch.Tensor],
-    stop: threading.Event,
-    progress: Callable[[float], None],
-) -> None:
-    """Take the plan's steps. `hide` is the token dropout of a batch's ids.
+@dataclass(frozen=True, slots=True)
+class PrivateTraining:
+    """DP-SGD of one worker for one round.
 
-    StoppedError between two steps once `stop` is set; AgentError `shard_changed` where the shard is not the one that was
-    planned for, `diverged` when the noised weights are not finite.
+    `apply_token_dropout` maps a batch's token ids to ids of the same shape. `report_progress` gets
+    the fraction of steps that are done, 0..1.
     """
-    if len(data) != plan.samples:
-        message = (
-            f"the shard holds {len(data)} records; its privacy was planned for {plan.samples}. Stop and resume to plan anew"
-        )
-        raise AgentError("shard_changed", message)
-    secret, gradients = SecretRandom(), PerExampleGradients(network, plan.max_grad_norm)
-    parameters = dict(network.model.named_parameters())
-    expected = plan.sampling_rate * plan.samples
-    network.model.train()
-    with gradients.prepared():
-        for step in range(1, plan.steps + 1):
-            if stop.is_set():
-                raise StoppedError
-            batch = secret.sample(len(data), plan.sampling_rate)
-            total = gradients.zeros()
-            if len(batch):
-                ids = hide(data.batch(batch)[0]) if data.activations is None else None
-                gradients.add(total, data, batch, ids)
-            for name, tensor in total.items():
-                tensor.add_(secret.noise(tensor), alpha=plan.noise_multiplier * plan.max_grad_norm)
-                parameters[name].grad = tensor.div_(expected)
-            if proximal is not None:
-                proximal.add_to_gradients()
-            optimizer.step()
-            progress(step / plan.steps)
-    for parameter in parameters.values():
-        parameter.grad = None
-        if not bool(torch.isfinite(parameter).all()):
-            raise AgentError("diverged", "the weights are not finite; try a lower learning rate")
+
+    network: Network
+    data: EncodedTexts
+    plan: DpSgdSpec
+    optimizer: torch.optim.Optimizer
+    proximal: ProximalTerm | None
+    apply_token_dropout: Callable[[torch.Tensor], torch.Tensor]
+    stop: threading.Event
+    report_progress: Callable[[float], None]
+
+    def run(self) -> None:
+        """Train for the plan's steps.
+
+        Raises:
+            StoppedError: between two steps once `stop` is set.
+            AgentError: `shard_changed` when the plan was made for another number of records.
+                `diverged` when the weights are not finite at the end.
+        """
+        self._require_planned_size()
+        random, gradients = SecretRandom(), PerExampleGradients(self.network, self.plan.max_grad_norm)
+        self.network.model.train()
+        with gradients.prepared():
+            for step in range(1, self.plan.steps + 1):
+                if self.stop.is_set():
+                    raise StoppedError
+                self._step(random, gradients)
+                self.report_progress(step / self.plan.steps)
+        for parameter in self.network.model.parameters():
+            parameter.grad = None
+            if not bool(torch.isfinite(parameter).all()):
+                raise AgentError("diverged", "the weights are not finite; try a lower learning rate")
+
+    def _require_planned_size(self) -> None:
+        if len(self.data) != self.plan.samples:
+            message = f"the shard holds {len(self.data)} records; its privacy was planned for {self.plan.samples}."
+            raise AgentError("shard_changed", f"{message} Stop and resume to plan anew")
+
+    def _step(self, random: SecretRandom, gradients: PerExampleGradients) -> None:
+        plan, data = self.plan, self.data
+        parameters = dict(self.network.model.named_parameters())
+        batch = random.sample(len(data), plan.sampling_rate)
+        total = gradients.zeros()
+        if len(batch):
+            ids = self.apply_token_dropout(data.batch(batch)[0]) if data.activations is None else None
+            gradients.add(total, data, batch, ids)
+        for name, tensor in total.items():
+            tensor.add_(random.noise(tensor), alpha=plan.noise_multiplier * plan.max_grad_norm)
+            parameters[name].grad = tensor.div_(plan.sampling_rate * plan.samples)
+        if self.proximal is not None:
+            self.proximal.add_to_gradients()
+        self.optimizer.step()

@@ -1,5 +1,7 @@
-"""How many private steps a worker's updates of each round have shown, kept on its disk: a round that is trained again after a
-restart is spent again."""
+"""A worker's record of the DP-SGD steps that each round has spent.
+
+It is on disk. A round that is trained again after a restart spends its steps again.
+"""
 
 import json
 import os
@@ -9,7 +11,10 @@ _FILE = "privacy.json"
 
 
 def record_steps(folder: Path, number: int, steps: int) -> int:
-    """Add `steps` to round `number`; returns all that the round has spent here. On the disk before anything is sent."""
+    """Add `steps` to round `number`; return all steps that the round has spent here.
+
+    The record is on disk when it returns. So call it before the update is sent.
+    """
     path = folder / _FILE
     spent: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
     spent[str(number)] = spent.get(str(number), 0) + steps

@@ -1,8 +1,9 @@
-"""Per-example gradients, clipped and summed: what differential privacy needs of a model, vectorised over the examples.
+"""Clipped and summed per-example gradients, as differential privacy needs them.
 
-Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133. torch.func gives the gradients of all
-examples of a batch at once. The word embeddings are kept out of that: a gradient of the whole table for each example would
-not fit, so each example's gradient with respect to the embedded words stands for it.
+Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133. torch.func
+computes the gradients of all examples of a batch at once. The word embeddings are an exception: a
+gradient of the whole table for each example would not fit into memory. So each example has a
+gradient with respect to its embedded words instead.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ _ARCHITECTURES_WITH_A_CHOICE_OF_ATTENTION = ("transformer", "gpt")
 
 
 class PerExampleGradients:
-    """Sums of clipped per-example gradients of the parameters that are to be trained."""
+    """Sums of clipped per-example gradients of the trainable parameters."""
 
     def __init__(self, network: Network, largest_norm: float) -> None:
         self._network = network
@@ -44,7 +45,7 @@ class PerExampleGradients:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """While it lasts, the model computes in ways that vmap can follow."""
+        """Within this context, the model computes only with operations that vmap supports."""
         model: Any = self._network.model
         with ExitStack() as back:
             if self._network.spec.architecture in _ARCHITECTURES_WITH_A_CHOICE_OF_ATTENTION:
@@ -55,25 +56,30 @@ class PerExampleGradients:
             yield
 
     def zeros(self) -> dict[str, torch.Tensor]:
+        """Return a zero sum for each trainable parameter."""
         model = dict(self._network.model.named_parameters())
         names = [*self._trained, *([self._table] if self._table else [])]
         return {name: torch.zeros_like(model[name]) for name in names}
 
     def add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, ids: torch.Tensor | None = None) -> None:
-        """Add the gradients of `batch` (indices into `data`), each scaled down to the largest norm; a gradient that is not
-        finite counts as zero. `ids` replaces the texts' token ids, in the same shape."""
+        """Add the clipped gradients of a batch to `total`.
+
+        `batch` holds indices into `data`. Each gradient is scaled down to the largest norm. A
+        gradient that is not finite counts as zero. `ids` replaces the texts' token ids, in the same
+        shape.
+        """
         for start in range(0, len(batch), self._at_once):
             part = batch[start : start + self._at_once]
             width = int(data.lengths[part].max())
-            own = None
+            part_ids = None
             if ids is not None:
-                own = ids[start : start + self._at_once]
-                own = own[:, -width:] if data.pad_left else own[:, :width]
-            self._add(total, data, part, own)
+                part_ids = ids[start : start + self._at_once]
+                part_ids = part_ids[:, -width:] if data.pad_left else part_ids[:, :width]
+            self._add(total, data, part, part_ids)
 
-    def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, hidden_ids: torch.Tensor | None) -> None:
+    def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, ids: torch.Tensor | None) -> None:
         texts, mask = data.batch(batch)
-        texts = texts if hidden_ids is None else hidden_ids
+        texts = texts if ids is None else ids
         above = frozen_activations(data, batch) if data.activations is not None else None
         with torch.no_grad():
             by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.frozen_layers)
@@ -83,9 +89,9 @@ class PerExampleGradients:
                 padding = self._words.padding_idx if self._words is not None else None
                 if padding is not None:
                     by_word = by_word * (texts != padding).unsqueeze(2)
-                # The table's gradient adds up what falls on the same word; so does its norm.
-                same = (texts.unsqueeze(2) == texts.unsqueeze(1)).to(by_word.dtype)
-                square = square + ((by_word @ by_word.transpose(1, 2)) * same).sum((1, 2))
+                # A repeated word has one row in the table, so its gradients add up in the norm.
+                same_word = (texts.unsqueeze(2) == texts.unsqueeze(1)).to(by_word.dtype)
+                square = square + ((by_word @ by_word.transpose(1, 2)) * same_word).sum((1, 2))
             norm = square.clamp_min(0).sqrt()
             finite = torch.isfinite(norm)
             scale = torch.where(finite, (self._norm / norm.clamp_min(1e-12)).clamp(max=1.0), 0.0)
@@ -99,7 +105,11 @@ class PerExampleGradients:
     def _gradients(
         self, texts: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor, above: torch.Tensor | None, layers: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Gradients of each example, by parameter (examples, *shape) and by embedded word (examples, …)."""
+        """Return the gradients of each example.
+
+        The first result maps parameters to shape (examples, *shape). The second is with respect to
+        the embedded words.
+        """
         network, model = self._network, self._network.model
         names = {id(parameter): name for name, parameter in self._trained.items()}
         added = None
@@ -107,37 +117,43 @@ class PerExampleGradients:
             added = torch.zeros(*texts.shape, self._words.embedding_dim)
         with ExitStack() as wrapped:
             player = wrapped.enter_context(replaying(model, layers)) if above is not None else None
-            # Without its frozen layers the model counts the others anew.
-            own = {now: parameter.detach() for now, parameter in model.named_parameters() if id(parameter) in names}
-            back = {now: names[id(parameter)] for now, parameter in model.named_parameters() if id(parameter) in names}
+            # Without its frozen layers, the model numbers the other layers from 0 again.
+            trainable = {
+                current: parameter.detach() for current, parameter in model.named_parameters() if id(parameter) in names
+            }
+            back = {current: names[id(parameter)] for current, parameter in model.named_parameters() if id(parameter) in names}
             everything = (*model.named_parameters(), *model.named_buffers())
-            fixed = {now: tensor.detach() for now, tensor in everything if now not in own}
+            fixed = {current: tensor.detach() for current, tensor in everything if current not in trainable}
 
             def loss(
                 trained: dict[str, torch.Tensor],
-                beside: torch.Tensor | None,
+                added_to_words: torch.Tensor | None,
                 text: torch.Tensor,
-                seen: torch.Tensor,
+                text_mask: torch.Tensor,
                 target: torch.Tensor,
                 hidden: torch.Tensor | None,
             ) -> torch.Tensor:
                 if player is not None and hidden is not None:
                     player.seen = hidden.unsqueeze(0)
-                with _beside(self._words, beside):
-                    inputs = {"input_ids": text.unsqueeze(0), "attention_mask": _attention(network, seen)}
+                with _added_to_words(self._words, added_to_words):
+                    inputs = {"input_ids": text.unsqueeze(0), "attention_mask": _attention(network, text_mask)}
                     logits = functional_call(model, {**fixed, **trained}, (), inputs).logits.float()
                 return nn.functional.cross_entropy(logits, target.unsqueeze(0), label_smoothing=network.label_smoothing)
 
             dims = (None, None if added is None else 0, 0, 0, 0, None if above is None else 0)
-            wanted = 0 if added is None else (0, 1)
-            each = vmap(grad(loss, argnums=wanted), in_dims=dims, randomness="different")
-            found = each(own, added, texts, mask, targets, above)
-        by_name, by_word = (found, None) if added is None else found
-        return {back[now]: gradient for now, gradient in by_name.items()}, by_word
+            argnums = 0 if added is None else (0, 1)
+            each = vmap(grad(loss, argnums=argnums), in_dims=dims, randomness="different")
+            gradients = each(trainable, added, texts, mask, targets, above)
+        by_name, by_word = (gradients, None) if added is None else gradients
+        return {back[current]: gradient for current, gradient in by_name.items()}, by_word
 
 
-def check(network: Network) -> None:
-    """AgentError `differential_privacy_unavailable` where a model cannot be differentiated example by example."""
+def require_support(network: Network) -> None:
+    """Check that the model supports per-example gradients.
+
+    Raises:
+        AgentError: `differential_privacy_unavailable`.
+    """
     data = EncodedTexts.of(
         [[network.first_word_id] * 3, [network.first_word_id] * 2], [0, 1], network.pad_id, pad_left=network.pad_left
     )
@@ -145,22 +161,25 @@ def check(network: Network) -> None:
     try:
         with gradients.prepared():
             gradients.add(gradients.zeros(), data, torch.arange(2).numpy())
-    except Exception as error:  # noqa: BLE001 - models of others fail in ways of their own
-        message = f"this model's gradients cannot be had example by example ({type(error).__name__})"
+    except Exception as error:  # noqa: BLE001 - foreign models raise all kinds of errors
+        message = f"this model does not support per-example gradients ({type(error).__name__})"
         raise AgentError("differential_privacy_unavailable", message) from None
 
 
 def _words(model: Any) -> nn.Embedding | None:
     try:
-        found = model.get_input_embeddings()
-    except NotImplementedError:  # our own two, which transformers has no word for
-        found = model.embeddings
-    return found if isinstance(found, nn.Embedding) and found.weight.requires_grad else None
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:  # the cnn and the rnn of this project
+        embeddings = model.embeddings
+    return embeddings if isinstance(embeddings, nn.Embedding) and embeddings.weight.requires_grad else None
 
 
 @contextmanager
-def _beside(words: nn.Embedding | None, added: torch.Tensor | None) -> Iterator[None]:
-    """`added` is a zero beside the embedded words: the loss's gradient with respect to it is theirs."""
+def _added_to_words(words: nn.Embedding | None, added: torch.Tensor | None) -> Iterator[None]:
+    """Within this context, `added` is added to the embedded words.
+
+    It is zero. The gradient of the loss with respect to it is that of the embedded words.
+    """
     if words is None or added is None:
         yield
         return
@@ -171,14 +190,17 @@ def _beside(words: nn.Embedding | None, added: torch.Tensor | None) -> Iterator[
         hook.remove()
 
 
-def _attention(network: Network, seen: torch.Tensor) -> torch.Tensor:
-    """The mask of one text. transformers looks into a mask of two dimensions, which vmap does not allow, and takes one of
-    four, (1, 1, tokens, tokens), as it is."""
-    width = len(seen)
+def _attention(network: Network, text_mask: torch.Tensor) -> torch.Tensor:
+    """Return the attention mask of one text.
+
+    transformers inspects the values of a mask with two dimensions, and vmap does not allow that.
+    It uses a mask with four dimensions, (1, 1, tokens, tokens), unchanged.
+    """
+    width = len(text_mask)
     match network.spec.architecture:
         case "transformer":
-            return ((1 - seen).to(torch.float32) * _MASKED)[None, None, None, :].expand(1, 1, width, width)
-        case "gpt":  # a word sees those before it, so that padding, which is on the right, is seen by none
+            return ((1 - text_mask).to(torch.float32) * _MASKED)[None, None, None, :].expand(1, 1, width, width)
+        case "gpt":  # a word sees only earlier words, so that no word sees the padding on the right
             return torch.full((width, width), _MASKED).triu(1)[None, None]
         case _:
-            return seen.unsqueeze(0)
+            return text_mask.unsqueeze(0)

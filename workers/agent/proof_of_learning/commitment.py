@@ -1,10 +1,11 @@
-"""A worker's commitment to how it trained: a hash chain that cannot be rewritten once its root is known.
+"""A worker's commitment to how it trained: a hash chain, fixed once its root is known.
 
-After Jia et al., "Proof-of-Learning: Definitions and Practice", IEEE S&P 2021, arXiv:2103.05633. They let a verifier who has
-the data repeat steps between checkpoints. Here nobody but the worker has the data, so the chain by itself proves less: that
-the pushed update is the end of the sequence of states that was committed to, and that an update equal to its base cannot
-claim steps. Whether the worker can walk that sequence again is asked in an audit (auditing.py), whether it leads anywhere is
-the committee's to judge (committee.py).
+After Jia et al., "Proof-of-Learning: Definitions and Practice", IEEE S&P 2021, arXiv:2103.05633.
+There, a verifier with the data repeats steps between checkpoints. Here only the worker has the
+data, so the chain proves less. It proves that the pushed update is the last of the committed
+states. It also proves that an update equal to its base cannot claim steps. An audit asks whether
+the worker can repeat the steps (auditing.py). The committee judges whether the steps improve the
+model (committee.py).
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from workers.agent.protocol.training import Commitment
 
 
 def batch_seed(seed: int, number: int) -> str:
-    """What a round's batches are drawn from."""
+    """Return the seed text of a round's batches."""
     return f"{seed}/{number}"
 
 
@@ -25,8 +26,11 @@ def _link(previous: str, *parts: object) -> str:
 
 @dataclass(slots=True)
 class CommitmentChain:
-    """Links base digest and seed, then of each segment: end state (tensors.state_digest), mean loss, number of steps and the
-    trace of the steps (trace.py)."""
+    """The hash chain of one round.
+
+    It links the base digest and the seed. Then it links each segment: the digest of its last state
+    (tensors.state_digest), its mean loss, its number of steps and its trace (trace.py).
+    """
 
     base_digest: str
     seed: str
@@ -36,7 +40,7 @@ class CommitmentChain:
     _traces: list[str] = field(default_factory=list)
 
     def resume(self, before: Commitment) -> None:
-        """Take over what an agent had committed to before it was restarted."""
+        """Continue a chain that was begun before the agent restarted."""
         self._segments, self._losses = [*before.segments], [*before.losses]
         self._steps, self._traces = [*before.steps], [*before.traces]
 
@@ -48,17 +52,20 @@ class CommitmentChain:
 
     @property
     def commitment(self) -> Commitment:
-        found = Commitment(
+        commitment = Commitment(
             seed=self.seed, segments=self._segments, losses=self._losses, steps=self._steps, traces=self._traces, root=""
         )
-        return found.model_copy(update={"root": chain_root(self.base_digest, found)})
+        return commitment.model_copy(update={"root": chain_root(self.base_digest, commitment)})
 
 
 def with_sent_state(commitment: Commitment, base_digest: str, state_digest: str) -> Commitment:
-    """A commitment that ends with the state that the aggregator will see, where compression changed it on its way."""
+    """Return a commitment that ends with the state that the aggregator will unpack.
+
+    Compression changes the last state, so it adds a segment without steps.
+    """
     if commitment.segments and commitment.segments[-1] == state_digest:
         return commitment
-    found = commitment.model_copy(
+    extended = commitment.model_copy(
         update={
             "segments": [*commitment.segments, state_digest],
             "losses": [*commitment.losses, commitment.losses[-1]],
@@ -66,11 +73,15 @@ def with_sent_state(commitment: Commitment, base_digest: str, state_digest: str)
             "traces": [*commitment.traces, ""],
         }
     )
-    return found.model_copy(update={"root": chain_root(base_digest, found)})
+    return extended.model_copy(update={"root": chain_root(base_digest, extended)})
 
 
 def chain_root(base_digest: str, commitment: Commitment) -> str:
-    """ValueError when the commitment's lists are not equally long."""
+    """Return the last link of the chain.
+
+    Raises:
+        ValueError: when the lists of the commitment have different lengths.
+    """
     root = _link("", base_digest, commitment.seed)
     for parts in zip(commitment.segments, commitment.losses, commitment.steps, commitment.traces, strict=True):
         root = _link(root, *parts)
@@ -80,10 +91,11 @@ def chain_root(base_digest: str, commitment: Commitment) -> str:
 def commitment_fault(
     commitment: Commitment | None, base_digest: str, end_digest: str, base_state_digest: str, *, compressed: bool = False
 ) -> str | None:
-    """What is wrong with a commitment to an update whose state has `end_digest`; None when nothing is.
+    """Return what is wrong with a commitment, or None.
 
-    `base_digest` names the base's file, as the chain does; `base_state_digest` is its tensors.state_digest. Only where updates
-    are compressed may the last segment, and no other, have no steps.
+    `base_digest` is the digest of the base's file, as in the chain. `base_state_digest` is its
+    tensors.state_digest. `end_digest` is the state digest of the update. Only with compression, the
+    last segment may have no steps.
     """
     if commitment is None or not commitment.segments:
         return "the update comes without evidence of learning"

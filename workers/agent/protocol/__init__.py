@@ -1,37 +1,88 @@
-"""The messages between the control plane and an agent, and between agents.
+"""The messages between the control plane and the agents, and between the agents.
 
-Every request carries `Authorization: Bearer <pass>` (passes.py): it says who calls, and server.py who may. Tensors travel as
-safetensors bodies between agents only;
-the control plane sees nothing but the JSON below. Shapes: a state dict maps parameter names to fp32 tensors; an update may be
-less than one (update.py).
+Names: a request is a verb phrase (`TrainRound`). Its answer ends in `Result` or `Report`.
+A `Result` is final. A `Report` describes a state that may change until the next call.
+A few messages are data that a worker sends without a request: they end in `Result` as well.
+All other classes are parts of messages (`Peer`, `ModelSpec`, `Vote`).
+Only `AgentConfig` travels in a file, and `AgentHealth` answers a request without a body.
 
-    GET  /health                                     -> Health
-    POST /shards/check            CheckShard         -> ShardReport           (worker: is the data usable?)
-    POST /trainings               InitTraining       -> InitTrainingResult         (aggregator: first global model, or the last)
-    POST /rounds/aggregate        AggregateRound     -> AggregateReport       (aggregator: start to collect)
-    POST /rounds/train            TrainRound         -> TrainReport           (worker: start local training)
-    GET  /trainings/{t}/rounds/{n}?role=&wait=20     -> TrainReport | AggregateReport   (long poll: answers at the next change)
-    POST /trainings/{t}/rounds/{n}/drop  Drop        -> AggregateReport       (aggregator: do not wait for these)
-    POST /trainings/{t}/stop                         -> Stopped               (worker or aggregator: end the round in hand)
-    POST /models                  Keep               -> Kept                  (worker: have a copy of a global model)
-    POST /evaluations             Evaluate           -> Evaluation            (worker, on its held-out split)
-    POST /scores                  Score              -> Scores                (worker, as a member of a committee)
-    POST /ballots                 Ballot             -> Voted                 (worker: who shall be the aggregator now?)
-    POST /audits                  Audit              -> Audited               (worker: do a part of your round again)
-    POST /predictions             Predict            -> Predictions           (aggregator: splits texts over workers, combines)
-    POST /inferences              Infer              -> Inference             (worker: probabilities for some texts)
-    POST /exports                 Export             -> Exported              (aggregator: writes /export/<name>)
-    GET  /models/{digest}                            -> safetensors body      (any agent that has it)
-    PUT  /trainings/{t}/rounds/{n}/updates/{node}    safetensors body -> Receipt        (worker -> aggregator)
-    GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20              -> a part's body   (worker <- worker; 404: ask again)
-    GET  /trainings/{t}/rounds/{n}/evidence/{name}   safetensors body       (aggregator <- worker, after Audited)
-    POST /trainings/{t}/rounds/{n}/exchanged  Exchanged -> Receipt   (worker -> aggregator: what the exchange gave)
-    POST /trainings/{t}/rounds/{n}/fallback   Fallback  -> Stopped   (aggregator -> worker: send your own update)
-    POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10   (worker -> aggregator: keys, shares, survivors and unmask of a
-                                                             secure sum; secure_aggregation/messages.py)
+Every request has the header `Authorization: Bearer <token>` (peers/tokens.py). The token names the
+caller. The server decides which roles may call a route.
+Errors are JSON `{"code": ..., "message": ...}` with a 4xx or 5xx status.
+A message never quotes data.
 
-An AggregateRound with `synchronous` is led by the aggregator alone; what its workers then hear is in synchronous/messages.py.
+Tensors travel between agents only, as safetensors bodies. The control plane sees only JSON.
+A state dict maps parameter names to fp32 tensors. An update may hold fewer of them (packing.py).
 
-Posting the same round twice is safe: the second answer is the report of the first. Errors are JSON
-`{"code": …, "message": …}` with a 4xx or 5xx status; a message never quotes data.
+A round may be posted twice: the second answer is the report of the first.
+A request with `wait` is a long poll: the answer comes at the next change or after `wait` seconds.
+`{t}` is a training id, `{n}` a round number from 1 on.
+
+Control plane -> any agent:
+
+    GET  /health
+         -> AgentHealth                             check that the agent is alive
+    POST /models
+         ReplicateModel -> ReplicateResult          copy a global model to this agent
+    POST /trainings/{t}/stop
+         -> StopResult                              end the round (aggregators call it, too)
+    GET  /trainings/{t}/rounds/{n}?role=worker&wait=20
+         -> TrainReport                             poll the local training
+    GET  /trainings/{t}/rounds/{n}?role=aggregator&wait=20
+         -> AggregateReport                         poll the aggregation
+
+Control plane -> worker:
+
+    POST /shards/check
+         CheckShard -> ShardReport                  check that the worker's data can be used
+    POST /rounds/train
+         TrainRound -> TrainReport                  start local training
+    POST /evaluations
+         EvaluateModel -> EvaluationResult          evaluate a model on the shard
+    POST /ballots
+         RequestVote -> VoteResult                  vote on a new aggregator
+
+Control plane -> aggregator:
+
+    POST /trainings
+         InitTraining -> InitTrainingResult         create or restore the global model
+    POST /rounds/aggregate
+         AggregateRound -> AggregateReport          start to collect updates
+    POST /trainings/{t}/rounds/{n}/drop
+         DropWorkers -> AggregateReport             do not wait for these workers
+    POST /predictions
+         PredictTexts -> PredictionResult           split texts over the workers
+    POST /exports
+         ExportModel -> ExportResult                write the model to /export/<name>
+
+Aggregator -> worker:
+
+    POST /scores
+         ScoreUpdates -> ScoreResult                score updates, as a member of the committee
+    POST /audits
+         AuditSegment -> AuditResult                repeat a part of the round
+    GET  /trainings/{t}/rounds/{n}/evidence/{name}
+         -> safetensors body                        fetch a state that an audit has recorded
+    POST /trainings/{t}/rounds/{n}/fallback
+         FallBackToStar -> StopResult               leave the exchange, send the update
+    POST /inferences
+         InferTexts -> InferenceResult              compute probabilities for texts
+
+Worker -> aggregator:
+
+    PUT  /trainings/{t}/rounds/{n}/updates/{node}
+         safetensors body -> UploadResult           send an update
+    POST /trainings/{t}/rounds/{n}/exchanged
+         ExchangeResult -> UploadResult             report the result of an exchange
+    POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10
+         see secure_aggregation.py                  take part in a secure sum
+
+Any agent -> any agent:
+
+    GET  /models/{digest}?wait=20
+         -> safetensors body                        fetch a model by its SHA-256 digest
+    GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20
+         -> file body                               worker to worker: fetch a part (404: ask again)
+
+An `AggregateRound` with `synchronous` set trains synchronously: synchronous.py has its routes.
 """

@@ -1,4 +1,4 @@
-"""A round at the aggregator: the request, and its report."""
+"""One round at the aggregator: the request, and its report."""
 
 from typing import Literal
 
@@ -12,7 +12,10 @@ from workers.agent.protocol.training import Compression, Hyperparameters, TrainR
 
 
 class StrategySpec(Message):
-    """How updates become the next global model; only the parameters of the strategy named are set."""
+    """How updates become the next global model.
+
+    Only the parameters of the named strategy are set.
+    """
 
     name: str = "fedavg"
     server_learning_rate: float | None = None
@@ -25,67 +28,76 @@ class StrategySpec(Message):
 
 
 class AggregateRound(Message):
+    """Collect the updates of a round and make the next global model of them."""
+
     training_id: str
     round: int = Field(ge=1)
     model: ModelSpec
     base_digest: str
     workers: list[Peer]
-    self_peer: Peer = Field(description="how the workers reach this aggregator")
-    dataset: str
-    quorum: int = Field(ge=1, description="fewest updates that make a round")
+    self_peer: Peer = Field(description="the address at which the workers reach this aggregator")
+    dataset: str = Field(description="path of the workers' shards; for `synchronous`, of the data at the aggregator")
+    quorum: int = Field(ge=1, description="fewest updates that complete a round")
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
-    deadline_s: float
-    hyperparameters: Hyperparameters | None = Field(None, description="the workers', to judge what an audit brings")
-    path: DataPath | None = Field(None, description="None: a star, the aggregator takes every update")
-    fallback: str | None = Field(None, description="why the path is given up before the round begins here")
+    deadline_s: float = Field(description="seconds that the aggregator waits for updates")
+    hyperparameters: Hyperparameters | None = Field(None, description="those of the workers; audits check against them")
+    path: DataPath | None = Field(None, description="None: every update goes to the aggregator (a star)")
+    fallback: str | None = Field(None, description="why this round uses the star instead of `path`")
     compression: Compression = Compression()
     freeze_layers: int = 0
     secure_aggregation: bool = False
     synchronous: Hyperparameters | None = Field(
-        None, description="set: `dataset` is here, and the workers average gradients on it instead of models of their own"
+        None, description="set: the data is at the aggregator, and the workers average gradients instead of models"
     )
     introductions: dict[str, list[Peer]] = Field(
-        {}, description="for `synchronous`: to each worker, all workers with its own passes; to be handed on to it alone"
+        {}, description="`synchronous`: node id -> all workers, with tokens for that node; only that node may see them"
     )
 
 
 class DropWorkers(Message):
+    """Do not wait for the updates of these workers."""
+
     node_ids: list[str]
 
 
 class AggregateReport(Message):
+    """The state of a round at the aggregator. Times are in seconds."""
+
     node_id: str
     training_id: str
     round: int
     state: Literal["collecting", "done", "failed", "stopped"]
     received: list[TrainReport] = Field([], description="reports of the workers whose updates have arrived")
     accepted: list[str] = []
-    rejected: dict[str, str] = Field({}, description="node id -> why its update does not count")
-    late: list[str] = Field([], description="nodes whose updates had not come by the deadline; they are refused afterwards")
-    notices: list[str] = Field([], description="what was unlike what was asked for, in words")
-    fallback: str | None = Field(None, description="why the exchange over the workers was given up for the star")
-    links: list[LinkUse] = Field([], description="of the data path that made the model, base downloads included")
+    rejected: dict[str, str] = Field({}, description="node id -> why its update is rejected")
+    late: list[str] = Field([], description="nodes that missed the deadline; their updates are refused afterwards")
+    notices: list[str] = Field([], description="differences from the request, in words")
+    fallback: str | None = Field(None, description="why the round used the star instead of its path")
+    links: list[LinkUse] = Field([], description="transfers of the round, downloads of the base included")
     votes: list[Vote] = []
     audits: list[AuditRecord] = []
     consensus_distance: float | None = Field(
-        None, description="gossip: mean distance of the workers' models from their mean, over the mean's own norm"
+        None, description="gossip: mean distance of the workers' models from their mean, over the norm of the mean"
     )
-    digest: str | None = None
+    digest: str | None = Field(None, description="of the new global model")
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None
     bytes_received: int | None = None
     validation: EvaluationResult | None = Field(
-        None, description="new global model on the aggregator's validation file, if it has one"
+        None, description="metrics of the new global model on the aggregator's validation file, if there is one"
     )
-    decisions: list[Decision] = Field([], description="the aggregator's own")
+    decisions: list[Decision] = Field([], description="decisions of the aggregator itself")
     problem: AgentProblem | None = None
 
 
 class ExchangeResult(Message):
-    """What an exchange gave one worker: a mean that the aggregator may pull by its digest, or a problem."""
+    """The result of an exchange at one worker: a mean, or a problem.
+
+    The aggregator may fetch the mean by its digest.
+    """
 
     report: TrainReport
-    digest: str | None = Field(None, description="of the mean; None for a member of a group, whose head has it")
-    samples: int = Field(0, description="training samples that the mean stands for")
+    digest: str | None = Field(None, description="of the mean; None for a group member, because the head has it")
+    samples: int = Field(0, description="training samples of all workers in the mean")
     problem: AgentProblem | None = None

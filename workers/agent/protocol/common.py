@@ -1,4 +1,4 @@
-"""What several groups of messages share."""
+"""The base of all messages, and the parts that several groups of messages share."""
 
 from datetime import UTC, datetime
 
@@ -6,17 +6,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Message(BaseModel):
+    """A frozen message. Unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Autonomy(Message):
-    """What a node may decide by itself; `level` 0..1, in force only when `enabled`."""
+    """How much a node may decide by itself. `level` is 0..1 and counts only when `enabled`."""
 
     enabled: bool = False
     level: float = 0.0
 
     def allows(self, least: float) -> bool:
-        """Whether a node may do what begins at the level `least`."""
+        """Return whether the node may take an action that needs at least the level `least`."""
         return self.enabled and self.level >= least
 
 
@@ -25,41 +27,49 @@ def _now() -> str:
 
 
 class Decision(Message):
-    """One autonomous act of a node, with its reason in words (no data). `at` tells it from another of the same kind."""
+    """One autonomous action of a node.
+
+    `at` is the UTC time in ISO format. It distinguishes decisions of the same kind.
+    """
 
     action: str
-    reason: str
+    reason: str = Field(description="the reason in words, without data")
     at: str = Field(default_factory=_now)
 
 
 class Peer(Message):
-    """Another agent, as it is reached from inside a sandbox. `token` is the reader's own pass at that agent."""
+    """The address of another agent, as seen from inside a sandbox."""
 
     node_id: str
     url: str
     headers: dict[str, str] = Field({}, repr=False)
-    uds: str | None = None
-    token: str | None = Field(None, repr=False)
+    uds: str | None = Field(None, description="path of a Unix socket to connect to instead of TCP")
+    token: str | None = Field(None, repr=False, description="token of the receiver of this message at that agent")
 
 
 class AgentProblem(Message):
+    """Why something failed. `code` is stable snake_case, `message` is text without data."""
+
     code: str
     message: str
 
 
 class ModelSpec(Message):
-    """Which network: the same spec and seed give the same initial weights on every agent."""
+    """Which network to build. The same spec gives the same initial weights on every agent."""
 
     architecture: str
     model: str
     labels: list[str] = Field(description="class names in output order, sorted")
     max_length: int = Field(128, description="tokens; longer texts are cut")
     seed: int = 0
-    lora_rank: int = Field(0, ge=0, description="rank of the adapters that alone are trained; 0 trains the weights themselves")
+    lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 trains the weights without adapters")
 
 
 class LinkUse(Message):
-    """What went from one agent to another in a round: bytes of bodies, seconds from a body's first byte to its last."""
+    """The data that one agent sent to another in a round.
+
+    `bytes` counts bodies. `seconds` counts from the first to the last byte of each body.
+    """
 
     source: str
     target: str
@@ -68,10 +78,14 @@ class LinkUse(Message):
 
 
 class StopResult(Message):
+    """Whether the agent has ended what it was doing."""
+
     stopped: bool
 
 
 class UploadResult(Message):
+    """Whether the aggregator accepts what a worker has sent. `bytes` is the size of the body."""
+
     accepted: bool
     bytes: int
     problem: AgentProblem | None = None

@@ -1,4 +1,4 @@
-"""Scores, votes, audits and ballots."""
+"""Scores and votes of a committee, audits, and the election of an aggregator."""
 
 from pydantic import Field
 
@@ -6,46 +6,53 @@ from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
 class ScoreUpdates(Message):
-    """Judge updates on your own held-out samples. `candidates` maps node ids to the digests of their updates."""
+    """Evaluate updates on the worker's own held-out samples."""
 
     training_id: str
     model: ModelSpec
     base_digest: str
-    candidates: dict[str, str]
-    source: Peer
+    candidates: dict[str, str] = Field(description="node id -> digest of its update")
+    source: Peer = Field(description="agent that has the base and the updates")
     dataset: str
-    limit: int = Field(128, description="held-out samples to look at, at most")
+    limit: int = Field(128, description="held-out samples to use, at most")
 
 
 class UpdateEffect(Message):
-    """What an update changed on a voter's held-out samples, against the round's base."""
+    """The difference between an update and the round's base, on a voter's held-out samples."""
 
-    change: float = Field(description="mean total variation between the two models' probabilities, 0..1")
-    gain: float = Field(description="mean loss (nats) of the base less that of the candidate")
+    change: float = Field(description="mean total variation distance of the probabilities, 0..1")
+    gain: float = Field(description="mean loss of the base minus that of the candidate, in nats")
     error: float = Field(description="standard error of the gain over the samples")
 
 
 class ScoreResult(Message):
+    """What a voter measured on its held-out samples. Accuracies are 0..1."""
+
     node_id: str
     samples: int
     base: float = Field(description="accuracy of the round's base model")
-    candidates: dict[str, float] = Field(description="accuracy of each candidate")
-    effects: dict[str, UpdateEffect] = Field({}, description="what each candidate changed")
+    candidates: dict[str, float] = Field(description="node id -> accuracy of its update")
+    effects: dict[str, UpdateEffect] = Field({}, description="node id -> effect of its update")
 
 
 class Vote(Message):
-    """One committee member's finding on one update; `score` is its accuracy less the base model's, on the voter's held-out
-    data."""
+    """The vote of one committee member on one update.
+
+    `score` is the accuracy of the update minus that of the base, on the voter's held-out data.
+    """
 
     voter: str
     candidate: str
     accept: bool
     score: float | None = None
-    reason: str | None = Field(None, description="why not, in words")
+    reason: str | None = Field(None, description="why the update is not accepted, in words")
 
 
 class RequestVote(Message):
-    """Shall `candidate` be the aggregator in `term`? `digest` is the last committed model; None before the first round."""
+    """Vote on whether `candidate` becomes the aggregator in `term`.
+
+    `digest` names the last committed model; it is None before the first round.
+    """
 
     training_id: str
     term: int = Field(ge=1)
@@ -54,40 +61,52 @@ class RequestVote(Message):
 
 
 class VoteResult(Message):
+    """Whether the worker votes for the candidate."""
+
     node_id: str
     term: int = Field(description="the newest term that this worker has voted in")
     granted: bool
-    holds: bool = Field(description="whether it has the last committed model")
+    holds: bool = Field(description="whether the worker has the last committed model")
 
 
 class AuditSegment(Message):
-    """Do a segment of your round again, and keep what it was like after `step` of its steps."""
+    """Repeat a segment of the worker's round and record the state after `step` steps.
+
+    `nonce` is the randomness that drew the segment and the step.
+    """
 
     training_id: str
     round: int
     segment: int = Field(ge=0)
-    steps: int = Field(ge=1, description="steps of the segment, as committed to")
+    steps: int = Field(ge=1, description="steps of the segment, as in the commitment")
     step: int = Field(ge=1)
     nonce: str
 
 
 class AuditResult(Message):
-    """A worker's answer: its evidence (the states `start`, `middle` and `end`) may be fetched now."""
+    """The worker has repeated the segment.
+
+    The aggregator may now fetch the states `start`, `middle` and `end` as evidence.
+    """
 
     node_id: str
     nonce: str
-    fingerprints: list[str] = Field(description="of each step of the segment, in order")
-    loss: float = Field(description="the batch's mean training loss in the step asked about, which its fingerprint covers")
-    seconds: float
+    fingerprints: list[str] = Field(description="one for each step of the segment, in order")
+    loss: float = Field(description="mean training loss of the batch in that step, in nats; its fingerprint covers it")
+    seconds: float = Field(description="duration of the replay")
 
 
 class AuditRecord(Message):
-    """An audit and what came of it. `nonce` is the fresh randomness that, with all roots, drew workers, segments and steps."""
+    """An audit and its outcome.
+
+    `nonce` is fresh randomness. Together with all commitments' roots it drew workers, segments and
+    steps.
+    """
 
     worker: str
     segment: int
     step: int
     passed: bool
     reason: str | None = None
-    seconds: float | None = Field(None, description="of the replay, as the worker measured it")
+    seconds: float | None = Field(None, description="duration of the replay, measured by the worker")
     nonce: str

@@ -1,4 +1,4 @@
-"""How updates become one mean over the workers."""
+"""The data path of a round: how the updates become one mean."""
 
 from typing import Literal
 
@@ -8,14 +8,17 @@ from workers.agent.protocol.common import Message, Peer
 
 
 class DataPath(Message):
-    """How a round's updates become one mean: over the workers instead of at the aggregator. `peers` in their order in the
-    ring; `groups` of node ids: for `hierarchical` each begins with its head, for `gossip` they are the round's pairs."""
+    """The workers average their updates among themselves, without the aggregator."""
 
     kind: Literal["mesh", "ring", "hierarchical", "gossip"]
-    peers: list[Peer]
-    groups: list[list[str]] = []
-    wait_s: float = Field(description="how long a worker waits for another's part")
+    peers: list[Peer] = Field(description="the workers, in their order in the ring")
+    groups: list[list[str]] = Field(
+        [], description="node ids: `hierarchical` has groups that start with their head, `gossip` has pairs"
+    )
+    wait_s: float = Field(description="seconds that a worker waits for a part of another worker")
 
 
 class FallBackToStar(Message):
+    """Leave the exchange and send the own update to the aggregator."""
+
     reason: str

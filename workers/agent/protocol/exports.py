@@ -1,4 +1,4 @@
-"""Exported models."""
+"""Exports of a global model."""
 
 from pydantic import Field
 
@@ -6,30 +6,36 @@ from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
 class ExportModel(Message):
+    """Write a global model as a folder in Hugging Face layout, optionally with ONNX graphs."""
+
     training_id: str
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the folder below /export")
     model: ModelSpec
     digest: str
     onnx: bool = False
     dataset: str | None = Field(
-        None, description="the workers' shards, as in Predict: without validation data the temperature is fitted on them"
+        None, description="the workers' shards; the temperature is fitted on them when there is no validation file"
     )
     validation: str | None = Field(
-        None, description="the aggregator's validation file: temperature and int8 are measured on it"
+        None, description="the aggregator's validation file; temperature and int8 are measured on it"
     )
     workers: list[Peer] = []
-    self_peer: Peer | None = None
+    self_peer: Peer | None = Field(None, description="the address at which the workers reach this aggregator")
     card: dict[str, object] = Field({}, description="facts for the model card; no data")
-    record: list[dict[str, object]] = Field([], description="figures of each round for the model card")
+    record: list[dict[str, object]] = Field([], description="metrics of each round for the model card")
 
 
 class ExportedFile(Message):
+    """One file of an export. `size` is in bytes."""
+
     path: str
     size: int
     sha256: str
 
 
 class ExportResult(Message):
+    """Where the export is. `bytes` is the size of all files together."""
+
     path: str
     bytes: int
     files: list[ExportedFile]

@@ -7,7 +7,20 @@ from pydantic import Field
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 
 
+class EvaluateModel(Message):
+    """Evaluate a model on the worker's own samples."""
+
+    training_id: str
+    model: ModelSpec
+    digest: str
+    source: Peer = Field(description="agent that has the model")
+    dataset: str
+    held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
+
+
 class EvaluationResult(Message):
+    """How good a model is: mean cross-entropy `loss` in nats, and `accuracy` 0..1."""
+
     node_id: str
     digest: str
     samples: int
@@ -16,82 +29,89 @@ class EvaluationResult(Message):
     seconds: float
 
 
-class EvaluateModel(Message):
-    training_id: str
-    model: ModelSpec
-    digest: str
-    source: Peer
-    dataset: str
-    held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
-
-
 class CalibrationSums(Message):
-    """How surprised a model is by held-out labels, by sums only: nats at each temperature of calibration.py's grid."""
+    """Sums of cross-entropy over held-out samples, in nats.
+
+    Each list has one sum for each temperature of the grid in calibration.py.
+    """
 
     samples: int
-    right: list[float] = Field(description="of the right labels")
-    even: list[float] = Field(description="of all labels alike, mean over the classes")
+    right: list[float] = Field(description="cross-entropy with the right labels")
+    even: list[float] = Field(description="cross-entropy with a uniform distribution over the classes")
 
 
 class PredictTexts(Message):
-    """Give `inputs` or `input_data`. The aggregator splits the texts over the workers and combines what they answer."""
+    """Predict the labels of texts, which are either `inputs` or the file `input_data`.
+
+    The aggregator splits the texts over the workers and combines their answers.
+    """
 
     training_id: str
     model: ModelSpec
     digest: str
     dataset: str | None = Field(
-        None, description="the workers' shards, if parts of them were held out: temperatures and weights are measured on those"
+        None, description="the workers' shards, if they hold samples out; temperatures and weights are measured on those"
     )
     validation: str | None = Field(
-        None, description="the aggregator's validation file, if it has one: `global` is calibrated on it"
+        None, description="the aggregator's validation file, if there is one; `global` is calibrated on it"
     )
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
-    self_peer: Peer
+    self_peer: Peer = Field(description="the address at which the workers reach this aggregator")
     inputs: list[str] | None = None
     input_data: str | None = None
     engine: Literal["torch", "onnx"] = "torch"
 
 
 class TextPrediction(Message):
+    """The predicted label of one text, with a confidence 0..1."""
+
     text: str
     sentiment: str
     confidence: float
 
 
 class PredictionResult(Message):
+    """The predictions, and their metrics (0..1) where the texts had labels."""
+
     accuracy: float | None = None
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
     predictions: list[TextPrediction]
-    temperature: float | None = Field(None, description="`global`: what the confidences were calibrated with")
-    temperatures: dict[str, float | None] = Field({}, description="the others: of each worker's own model")
-    engines: dict[str, str] = Field({}, description="what each worker computed with")
+    temperature: float | None = Field(None, description="`global`: the temperature of the confidences")
+    temperatures: dict[str, float | None] = Field(
+        {}, description="other aggregations: node id -> temperature of that worker's own model"
+    )
+    engines: dict[str, str] = Field({}, description="node id -> engine that computed the probabilities")
     seconds: float
     nodes_used: int
-    lost: list[str] = []
+    lost: list[str] = Field([], description="workers that did not answer")
 
 
 class InferTexts(Message):
+    """Compute class probabilities for texts."""
+
     training_id: str
     model: ModelSpec
     digest: str
-    source: Peer
+    source: Peer = Field(description="agent that has the global model")
     texts: list[str]
-    local: bool = Field(False, description="use this worker's own last local model where it has one")
-    dataset: str | None = Field(None, description="this worker's shard: what is measured is measured on its held-out split")
-    weigh: bool = Field(False, description="tell the held-out accuracy of the model used")
-    calibrate: bool = Field(False, description="an own model answers calibrated, the global one with a curve")
+    local: bool = Field(False, description="use this worker's own last local model where there is one")
+    dataset: str | None = Field(None, description="this worker's shard; metrics come from its held-out split")
+    weigh: bool = Field(False, description="return the held-out accuracy of the model")
+    calibrate: bool = Field(False, description="calibrate a local model; return the sums of a global one")
     engine: Literal["torch", "onnx"] = "torch"
 
 
 class InferenceResult(Message):
+    """The class probabilities of the texts, in their order."""
+
     node_id: str
-    probabilities: list[list[float]] = Field(description="texts x classes")
-    weight: float | None = Field(None, description="held-out accuracy of the model used, where measured")
+    probabilities: list[list[float]] = Field(description="shape (texts, classes)")
+    weight: float | None = Field(None, description="held-out accuracy of the model, where it was measured")
     temperature: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="that the probabilities were calibrated with"
+        None, gt=0, allow_inf_nan=False, description="temperature that calibrated the probabilities"
     )
     calibration_sums: CalibrationSums | None = None
     engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"

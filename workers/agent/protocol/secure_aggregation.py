@@ -1,4 +1,16 @@
-"""What travels for a secure sum, between the workers and the aggregator that passes it on. Bytes and numbers are in hex."""
+"""The messages of a secure sum: between the workers, and passed on by the aggregator.
+
+All go to POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10, from worker to aggregator:
+
+    keys        AdvertiseKeys -> RosterResult
+    shares      ShareSecrets -> SharesResult
+    survivors   AskSurvivors -> SurvivorsResult
+    unmask      RevealShares -> SurvivorsResult
+
+The masked update itself goes to .../updates/{node} between `shares` and `survivors`.
+An answer with `closed=False` means: the phase is still open, ask again.
+Bytes and large numbers are hexadecimal strings.
+"""
 
 from pydantic import Field
 
@@ -8,53 +20,68 @@ LEAST_WORKERS = 3
 
 
 def threshold_for(workers: int) -> int:
-    """How many workers of a roster must stay to the end: more than half, so that no two such groups are disjoint."""
+    """Return how many of the roster's workers must stay until the end.
+
+    It is more than half. So two groups that reach the threshold always share a worker.
+    """
     return workers // 2 + 1
 
 
 class AdvertiseKeys(Message):
-    """A worker's public keys for one run, and how many samples its update stands for."""
+    """Announce a worker's public keys for one run, and the number of its samples."""
 
     node_id: str
-    sealing: str = Field(description="others seal their shares for this worker with it")
-    masking: str = Field(description="masks come of it")
+    sealing: str = Field(description="public key with which others encrypt shares for this worker")
+    masking: str = Field(description="public key from which each pair of workers derives its mask")
     samples: int = Field(ge=1)
 
 
-class RosterResult(Message):
-    """Whose keys have come, once all have or the round's deadline is over."""
+class PhaseResult(Message):
+    """An answer that is complete once its phase is closed."""
 
     closed: bool
+
+
+class RosterResult(PhaseResult):
+    """The keys of all workers in the sum.
+
+    The phase closes when all keys have come, or at the round's deadline.
+    """
+
     members: list[AdvertiseKeys] = Field([])
 
 
 class ShareSecrets(Message):
+    """Send the other workers their shares of this worker's secrets."""
+
     node_id: str
-    shares: dict[str, str] = Field(description="receiver -> a share of the sender's seed and of its masking key, sealed")
+    shares: dict[str, str] = Field(description="receiver -> encrypted share of the sender's seed and of its masking key")
 
 
-class SharesResult(Message):
-    closed: bool
-    shares: dict[str, str] = Field({}, description="sender -> what it sealed for the asker")
+class SharesResult(PhaseResult):
+    """The shares that the others have sent to this worker."""
+
+    shares: dict[str, str] = Field({}, description="sender -> share that it encrypted for this worker")
 
 
 class AskSurvivors(Message):
+    """Ask whose masked updates have arrived."""
+
     node_id: str
 
 
-class SurvivorsResult(Message):
-    """Whose masked updates have come."""
+class SurvivorsResult(PhaseResult):
+    """The workers whose masked updates have arrived."""
 
-    closed: bool
     node_ids: list[str] = Field([])
 
 
 class RevealShares(Message):
-    """A worker's shares: of the seed of each that has sent its update, of the masking key of each that has not."""
+    """Reveal the shares that remove the masks from the sum."""
 
     node_id: str
-    seeds: dict[str, str]
-    keys: dict[str, str]
+    seeds: dict[str, str] = Field(description="worker that sent its update -> share of its seed")
+    keys: dict[str, str] = Field(description="worker that did not -> share of its masking key")
 
 
 SecureSumRequest = AdvertiseKeys | ShareSecrets | AskSurvivors | RevealShares

@@ -1,21 +1,40 @@
-"""What the nodes of a synchronous round say to one another, beside the vectors that they sum.
+"""The messages of a synchronous round, in which the workers sum gradients in each step.
 
-POST /synchronous/begin                Begin -> Begun      (aggregator -> worker: an attempt at a round)
-POST /synchronous/{attempt}/share      safetensors body -> Stopped           (aggregator -> worker: its samples)
-GET  /synchronous/{attempt}                  -> Stopped    (aggregator -> worker: is it still in the attempt)
-POST /synchronous/go                   Go    -> Stopped    (aggregator -> worker: all are ready)
-PUT  /synchronous/{attempt}/vectors/{tag}/{sender}   fp32 body -> Stopped    (any -> any: a part of a step's sum)
-POST /synchronous/ended                Ended -> Stopped    (worker -> aggregator: how the attempt ended there)
+A round may need several attempts. In each `StopResult`, `stopped` says whether the attempt has
+ended at the receiver.
+
+Aggregator -> worker:
+
+    POST /synchronous/begin
+         BeginAttempt -> BeginAttemptResult         prepare an attempt at a round
+    POST /synchronous/{attempt}/share
+         safetensors body -> StopResult             store the worker's samples
+    POST /synchronous/go
+         StartSteps -> StopResult                   start the steps, because all workers are ready
+    GET  /synchronous/{attempt}
+         -> StopResult                              check that the worker is still in the attempt
+
+Any agent -> any agent:
+
+    PUT  /synchronous/{attempt}/vectors/{tag}/{sender}
+         fp32 body -> StopResult                    send a part of the sum of a step
+
+Worker -> aggregator:
+
+    POST /synchronous/ended
+         AttemptResult -> StopResult                report how the attempt ended at this worker
 """
 
 from typing import Literal
+
+from pydantic import Field
 
 from workers.agent.protocol.common import AgentProblem, Message, ModelSpec, Peer
 from workers.agent.protocol.training import Hyperparameters, TrainReport
 
 
 class BeginAttempt(Message):
-    """`steps` of each epoch; `share` names the samples that the worker is to have, `peers` are all in their order."""
+    """Prepare an attempt at a round."""
 
     training_id: str
     round: int
@@ -23,30 +42,32 @@ class BeginAttempt(Message):
     model: ModelSpec
     base_digest: str
     aggregator: Peer
-    peers: list[Peer]
+    peers: list[Peer] = Field(description="all workers, in their order")
     kind: Literal["star", "mesh", "ring", "hierarchical"]
     groups: list[list[str]]
     hyperparameters: Hyperparameters
-    steps: int
-    share: str
-    wait_s: float
+    steps: int = Field(description="steps of each epoch")
+    share: str = Field(description="id of the samples that the worker must have")
+    wait_s: float = Field(description="seconds that a node waits for a vector")
 
 
 class BeginAttemptResult(Message):
-    """`has_moments`: the optimizer's state that goes with the base is still here."""
+    """What the worker has already, so that the aggregator sends only the rest."""
 
     node_id: str
-    has_share: bool
-    has_moments: bool
+    has_share: bool = Field(description="whether the worker has its samples")
+    has_moments: bool = Field(description="whether the worker has the optimizer state of the base")
 
 
 class StartSteps(Message):
+    """Start the steps of an attempt."""
+
     attempt: str
-    resume: bool
+    resume: bool = Field(description="whether to continue with the optimizer state of the base")
 
 
 class AttemptResult(Message):
-    """`digest` of the model that the worker ended with, or its problem."""
+    """How an attempt ended at a worker: the digest of its model, or a problem."""
 
     attempt: str
     report: TrainReport

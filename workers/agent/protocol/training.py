@@ -1,4 +1,4 @@
-"""Local training at a worker, and what it needs before."""
+"""Local training at a worker, and the preparation of a training."""
 
 from typing import Literal
 
@@ -7,35 +7,42 @@ from pydantic import Field
 from workers.agent.protocol.common import AgentProblem, Autonomy, Decision, LinkUse, Message, ModelSpec, Peer
 from workers.agent.protocol.exchange import DataPath
 
+# Part of a worker's samples that is not trained on.
 HELD_OUT_FRACTION = 0.1
 
 
 class CheckShard(Message):
+    """Check whether a worker's data can be used for training."""
+
     dataset: str = Field(description="absolute path or glob inside the sandbox")
-    labelled: bool = True
+    labelled: bool = Field(True, description="whether every sample needs a label")
 
 
 class ShardReport(Message):
-    """What a shard holds, by counts only."""
+    """The contents of a shard as counts, never as data."""
 
     node_id: str
     files: int = 0
     samples: int = 0
-    labels: dict[str, int] = {}
+    labels: dict[str, int] = Field({}, description="label -> number of its samples")
     problem: AgentProblem | None = None
 
 
 class InitTraining(Message):
+    """Create the first global model of a training, or restore a later one."""
+
     training_id: str
     model: ModelSpec
-    base_digest: str | None = Field(None, description="continue from this global model; None starts a new one")
+    base_digest: str | None = Field(None, description="global model to continue from; None creates a new one")
     sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
-    validation: str | None = Field(None, description="path or glob of a labelled validation file; optional even when named")
+    validation: str | None = Field(None, description="path or glob of a labelled validation file; it may be missing")
     freeze_layers: int = 0
     private: bool = Field(False, description="whether the workers will train with differential privacy")
 
 
 class InitTrainingResult(Message):
+    """The global model that the training starts from. `bytes` is the size of its file."""
+
     digest: str
     parameters: int
     bytes: int
@@ -44,11 +51,14 @@ class InitTrainingResult(Message):
 
 
 class Compression(Message):
-    """How an update shrinks on its way from worker to aggregator. A compressed one is a difference to the base model."""
+    """How a worker compresses its update.
+
+    A compressed update holds the difference from the base model.
+    """
 
     values: Literal["fp32", "fp16", "int8"] = "fp32"
     sparse: bool = False
-    ratio: float = Field(1.0, gt=0, le=1, description="share of the values that a sparse update keeps")
+    ratio: float = Field(1.0, gt=0, le=1, description="fraction of the values that a sparse update keeps")
 
     @property
     def is_none(self) -> bool:
@@ -56,32 +66,37 @@ class Compression(Message):
 
 
 class DpSgdSpec(Message):
-    """DP-SGD of one worker for one round: each of its `samples` records joins a step with probability `sampling_rate`."""
+    """DP-SGD of one worker for one round.
+
+    Each of its `samples` records takes part in a step with probability `sampling_rate`.
+    """
 
     samples: int
     sampling_rate: float = Field(gt=0, le=1)
-    noise_multiplier: float = Field(ge=0, description="standard deviation of the noise over `max_grad_norm`")
+    noise_multiplier: float = Field(ge=0, description="standard deviation of the noise, divided by `max_grad_norm`")
     max_grad_norm: float = Field(gt=0)
-    steps: int = Field(ge=1, description="of this round")
+    steps: int = Field(ge=1, description="steps of this round")
 
 
 class Hyperparameters(Message):
+    """How a worker trains in one round."""
+
     local_epochs: int = 1
     batch_size: int
     learning_rate: float
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     weight_decay: float = 0.0
     seed: int = 0
-    proximal_mu: float = Field(0.0, description="FedProx: weight of the pull towards the round's base")
-    keep_moments: bool = Field(False, description="DiLoCo: the optimizer's state goes on from this worker's last round")
+    proximal_mu: float = Field(0.0, description="FedProx: weight of the proximal term towards the round's base")
+    keep_moments: bool = Field(False, description="DiLoCo: continue with the optimizer state of this worker's last round")
     mixed_precision: bool = False
-    freeze_layers: int = Field(0, ge=0, description="embeddings and so many encoder layers stay as they are; 0 trains all")
-    hold_out: bool = Field(True, description="false: train on all samples")
-    privacy: DpSgdSpec | None = Field(None, description="train with differential privacy; nothing is held out then")
+    freeze_layers: int = Field(0, ge=0, description="encoder layers to freeze, with the embeddings; 0 trains all")
+    hold_out: bool = Field(True, description="False: train on all samples")
+    privacy: DpSgdSpec | None = Field(None, description="train with differential privacy; then nothing is held out")
 
 
 class LocalWork(Message):
-    """What a worker computes in a round: all that its result depends on, beside its shard."""
+    """The work of one round. The result depends on this and on the worker's shard only."""
 
     training_id: str
     round: int = Field(ge=1)
@@ -92,61 +107,71 @@ class LocalWork(Message):
 
 
 class TrainRound(LocalWork):
+    """Train locally for one round, and deliver the update."""
+
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
-    path: DataPath | None = Field(None, description="None: a star, the update goes to the aggregator")
-    resend: bool = Field(False, description="a round that is done: send its update again, the aggregator has lost it")
+    path: DataPath | None = Field(None, description="None: the update goes to the aggregator (a star)")
+    resend: bool = Field(False, description="if the round is done, send its update again; the aggregator has lost it")
     compression: Compression = Compression()
-    secure_aggregation: bool = Field(False, description="send the update masked; the aggregator learns the sum alone")
+    secure_aggregation: bool = Field(False, description="mask the update, so that the aggregator learns only the sum")
 
     @property
     def work(self) -> LocalWork:
-        """May be kept on the sandbox's disk, where passes may not."""
+        """Return the part that may be written to disk. It has no tokens."""
         return LocalWork(**{name: getattr(self, name) for name in LocalWork.model_fields})
 
 
 class Commitment(Message):
-    """Proof-of-learning: a hash chain over base digest, batch-order seed, and each segment's end, loss, steps and trace."""
+    """Proof of learning: a hash chain over a worker's training.
 
-    seed: str = Field(description="what the batches' order was drawn from")
+    It starts from the base's digest and the seed. Each link adds a segment: the digest of its last
+    state, its loss, its steps and its trace.
+    """
+
+    seed: str = Field(description="seed of the order of the batches")
     segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
-    losses: list[float] = Field(description="mean training loss of each segment")
-    steps: list[int] = Field(description="optimizer steps of each segment; 0: compression changed the state on its way")
-    traces: list[str] = Field(description="digest of the fingerprints of each segment's steps")
+    losses: list[float] = Field(description="mean training loss of each segment, in nats")
+    steps: list[int] = Field(description="optimizer steps of each segment; 0 where compression changed the state")
+    traces: list[str] = Field(description="for each segment, the digest of the fingerprints of its steps")
     root: str = Field(description="last link of the chain")
 
 
 class TrainReport(Message):
+    """The state of local training at a worker. It never holds data."""
+
     node_id: str
     training_id: str
     round: int
     state: Literal["running", "done", "failed", "stopped", "declined"]
-    progress: float = Field(0.0, description="0..1 of this round's steps")
-    samples: int | None = Field(None, description="training samples in the shard, held-out ones excluded")
+    progress: float = Field(0.0, description="fraction of this round's steps, 0..1")
+    samples: int | None = Field(None, description="training samples in the shard, without held-out ones")
     loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
-    accuracy: float | None = Field(None, description="fraction right over the last local epoch, while training")
+    accuracy: float | None = Field(None, description="accuracy during the last local epoch, 0..1")
     pull_seconds: float | None = None
     train_seconds: float | None = None
     push_seconds: float | None = None
     bytes_sent: int | None = None
     commitment: Commitment | None = None
-    private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, repetitions included")
+    private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, with repetitions")
     decisions: list[Decision] = []
-    links: list[LinkUse] = Field([], description="what this worker took from others")
+    links: list[LinkUse] = Field([], description="transfers from other agents to this worker")
     problem: AgentProblem | None = None
 
 
 class ReplicateModel(Message):
-    """Have a copy of a global model, so that it outlives the aggregator's sandbox."""
+    """Copy a global model to this agent, so that the model survives a loss of the aggregator."""
 
     training_id: str
     digest: str
-    source: Peer
-    head: Peer | None = Field(None, description="the head of the worker's group, which is asked first")
+    source: Peer = Field(description="agent that has the model")
+    head: Peer | None = Field(None, description="head of the worker's group; the worker asks it first")
 
 
 class ReplicateResult(Message):
+    """The agent has the model."""
+
     node_id: str
     digest: str
     links: list[LinkUse] = []

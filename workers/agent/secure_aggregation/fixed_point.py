@@ -1,8 +1,9 @@
-"""Updates as whole numbers modulo 2^32, so that masks hide them perfectly and vanish from their sum without a trace.
+"""Updates as integers modulo 2^32.
 
-A worker's change of the model, times its share of all samples, in steps of 2^-27. The shares add up to 1 at most, so the sum
-stays within the range that is kept for it: changes are clipped to LARGEST, 8 * 2^27 = 2^30. Rounding moves a mean by at most
-n * 2^-28 for n workers, 4e-8 for ten.
+Masks in this ring hide an update completely, and they cancel exactly in the sum.
+A value is the change of a parameter, times the worker's share of all samples, in steps of 2^-27.
+Changes are clipped to `LARGEST`, which is 8 * 2^27 = 2^30 steps. The shares add up to 1 at most, so
+the sum cannot overflow. Rounding moves a mean by at most n * 2^-28 for n workers: 4e-8 for ten.
 """
 
 import numpy as np
@@ -15,7 +16,11 @@ FixedPointVector = NDArray[np.uint32]
 
 
 def encode(change: torch.Tensor, share: float) -> tuple[FixedPointVector, int]:
-    """(numbers, how many values were clipped) of a flat fp32 change; ValueError where one is not finite."""
+    """Return the fixed-point values of a flat fp32 change, and how many values were clipped.
+
+    Raises:
+        ValueError: when a value is not finite.
+    """
     values = change.to(torch.float64)
     if not bool(torch.isfinite(values).all()):
         raise ValueError("the change holds NaN or infinity")
@@ -25,5 +30,5 @@ def encode(change: torch.Tensor, share: float) -> tuple[FixedPointVector, int]:
 
 
 def decode(total: FixedPointVector) -> torch.Tensor:
-    """The sum of shares, fp64: numbers above 2^31 are negative ones."""
+    """Return the sum as fp64. Integers from 2^31 on are negative values."""
     return torch.from_numpy(total.view(np.int32).astype(np.float64) / STEPS_PER_ONE)

@@ -1,4 +1,7 @@
-"""The trained parameters end to end, in the order of their names: what is masked and added up."""
+"""The trained parameters as one flat vector, in the order of their names.
+
+The secure sum masks and adds these vectors.
+"""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,12 +18,12 @@ _NAME = "masked"
 
 
 def change(trained: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Flat, fp32."""
+    """Return the difference from the base: fp32, flat."""
     return torch.cat([(trained[name] - base[name]).reshape(-1) for name in sorted(trained)])
 
 
-def moved(base: State, frozen: Collection[str], step: torch.Tensor) -> State:
-    """The model that lies `step` away from `base`; frozen parameters stay."""
+def add_change(base: State, frozen: Collection[str], step: torch.Tensor) -> State:
+    """Return the model `base` + `step`. Frozen parameters stay as they are."""
     names = sorted(base.keys() - frozen)
     pieces = step.split([base[name].numel() for name in names])
     after = {
@@ -35,11 +38,15 @@ def write(path: Path, masked: FixedPointVector, report: str) -> None:
 
 
 def read(path: Path, length: int) -> FixedPointVector:
-    """AgentError `wrong_shapes`, `malformed_update`."""
+    """Read a masked update with `length` values.
+
+    Raises:
+        AgentError: `wrong_shapes`, `malformed_update`.
+    """
     try:
-        found = tensors.read(path)
-    except Exception:  # noqa: BLE001 - safetensors has errors of its own
+        parts = tensors.read(path)
+    except Exception:  # noqa: BLE001 - safetensors raises several kinds of errors
         raise AgentError("malformed_update", "the update is not a safetensors file") from None
-    if found.keys() != {_NAME} or found[_NAME].dtype != torch.int32 or found[_NAME].shape != (length,):
+    if parts.keys() != {_NAME} or parts[_NAME].dtype != torch.int32 or parts[_NAME].shape != (length,):
         raise AgentError("wrong_shapes", "the masked update does not have the model's length")
-    return found[_NAME].numpy().view(np.uint32)
+    return parts[_NAME].numpy().view(np.uint32)

@@ -1,7 +1,9 @@
-"""Keys that two workers agree on in public, and the random numbers that come of them.
+"""Key agreement between two workers, random masks, and encrypted messages.
 
-X25519 (RFC 7748), HKDF-SHA256 (RFC 5869), ChaCha20 as generator and ChaCha20-Poly1305 (RFC 8439) for sealed messages. Keys
-are made for one run of the protocol and used for one purpose, so a nonce of zeros never meets the same key twice.
+X25519 (RFC 7748) with HKDF-SHA256 (RFC 5869) agrees on keys. ChaCha20 generates masks.
+ChaCha20-Poly1305 (RFC 8439) encrypts messages.
+Each key is made for one run of the protocol and for one purpose. So the generator may use a nonce
+of zeros: it never uses a key twice.
 """
 
 import os
@@ -32,26 +34,34 @@ def public_of(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def agreed(private: bytes, public: bytes, purpose: str) -> bytes:
-    """The 32 bytes that both sides of a pair come to. ValueError for a public key that is none."""
+def agree(private: bytes, public: bytes, purpose: str) -> bytes:
+    """Return the 32 bytes on which both workers of a pair agree.
+
+    Raises:
+        ValueError: when `public` is not a public key.
+    """
     shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
     return HKDF(hashes.SHA256(), SEED_BYTES, None, purpose.encode()).derive(shared)
 
 
 def stream(seed: bytes, count: int) -> FixedPointVector:
-    """`count` numbers that look random to whoever lacks the seed."""
+    """Return `count` pseudorandom integers for this seed."""
     generator = Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor()
     return np.frombuffer(generator.update(bytes(4 * count)), "<u4").astype(np.uint32)
 
 
 def seal(key: bytes, message: bytes, way: str) -> bytes:
-    """Only for who has `key`; `way` names sender and receiver, and is bound in."""
+    """Encrypt a message with `key`. `way` names sender and receiver and is authenticated too."""
     nonce = os.urandom(12)
     return nonce + ChaCha20Poly1305(key).encrypt(nonce, message, way.encode())
 
 
 def unseal(key: bytes, sealed: bytes, way: str) -> bytes:
-    """ValueError where it was not sealed by who has the key, for this way."""
+    """Decrypt a message.
+
+    Raises:
+        ValueError: when it was not encrypted with this key and for this `way`.
+    """
     try:
         return ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], way.encode())
     except (InvalidTag, ValueError):

@@ -1,4 +1,7 @@
-"""The aggregator's part in calibration: a global model's temperature, from its validation file or from the workers' sums."""
+"""The temperature of a global model, found by the aggregator.
+
+It uses the validation file, or else the sums of the workers.
+"""
 
 import asyncio
 
@@ -14,46 +17,57 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 120.0
-_LOOK_AT = 1000
+_MOST_SAMPLES = 1000
 
 
 class Calibrator:
+    """Measures calibration sums and fits temperatures."""
+
     def __init__(self, exchange: PeerClient, store: ModelStore, cache: ModelCache) -> None:
         self._peers = exchange
         self._store = store
         self._cache = cache
 
     def calibration_sums(self, model: ModelSpec, digest: str, validation: str | None) -> CalibrationSums | None:
-        """From the validation file, None where there is none. What the round's own validation has measured is kept: only a
-        model that this agent has not validated is looked at here."""
-        found = self._cache.metrics_of(digest)
-        if found is None and validation is not None:
+        """Return the sums on the validation file; None without a usable file.
+
+        A model that this agent has validated in a round is not measured again.
+        """
+        metrics = self._cache.metrics_of(digest)
+        if metrics is None and validation is not None:
             with self._cache.lock:
                 samples = self.validation(model, validation)
                 if samples is None:
                     return None
-                found = measure(self._cache.load(model, self._store.require(digest)), samples.first(_LOOK_AT))
-                self._cache.store_metrics(digest, found)
-        return found.calibration_sums if found is not None and calibration.is_valid(found.calibration_sums) else None
+                metrics = measure(self._cache.load(model, self._store.require(digest)), samples.first(_MOST_SAMPLES))
+                self._cache.store_metrics(digest, metrics)
+        if metrics is None or not calibration.is_valid(metrics.calibration_sums):
+            return None
+        return metrics.calibration_sums
 
     def validation(self, model: ModelSpec, path: str) -> EncodedTexts | None:
-        """The validation file's samples, unless there are none that can be used. Call it with the shelf's lock held."""
+        """Return the samples of the validation file; None when they cannot be used.
+
+        The caller holds the cache's lock.
+        """
         try:
             return self._cache.samples(model, path)
         except AgentError:
             return None
 
     async def temperature(self, request: ExportModel) -> float | None:
-        """A global model's, from the workers' held-out samples where no validation file is here."""
-        own = await asyncio.to_thread(self.calibration_sums, request.model, request.digest, request.validation)
-        if own is not None:
-            return calibration.fit([own], len(request.model.labels))
-        curves = await asyncio.gather(*(self._asked(request, peer) for peer in request.workers))
-        return calibration.fit(
-            [calibration_sums for calibration_sums in curves if calibration_sums is not None], len(request.model.labels)
-        )
+        """Return the temperature of a global model; None without held-out data.
 
-    async def _asked(self, request: ExportModel, peer: Peer) -> CalibrationSums | None:
+        Without a validation file it uses the workers' held-out samples.
+        """
+        classes = len(request.model.labels)
+        sums = await asyncio.to_thread(self.calibration_sums, request.model, request.digest, request.validation)
+        if sums is not None:
+            return calibration.fit([sums], classes)
+        workers_sums = await asyncio.gather(*(self._ask(request, peer) for peer in request.workers))
+        return calibration.fit([sums for sums in workers_sums if sums is not None], classes)
+
+    async def _ask(self, request: ExportModel, peer: Peer) -> CalibrationSums | None:
         if request.self_peer is None or request.dataset is None:
             return None
         question = InferTexts(

@@ -1,4 +1,7 @@
-"""A global model as a folder that others can use: Hugging Face layout, model card, optionally ONNX."""
+"""Exports of a global model: a folder in Hugging Face layout.
+
+It has a model card and, on request, ONNX graphs.
+"""
 
 import json
 import shutil
@@ -28,7 +31,11 @@ _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 def export(
     root: SandboxRoot, store: ModelStore, cache: ModelCache, request: ExportModel, temperature: float | None = None
 ) -> ExportResult:
-    """Write /export/<name>, whole or not at all; a folder of that name is replaced. `unknown_model`, `onnx_failed`."""
+    """Write /export/<name> atomically. It replaces a folder of that name.
+
+    Raises:
+        AgentError: `unknown_model`, `onnx_failed`.
+    """
     target = root.exports / request.name
     part = root.exports / f".{request.name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -52,7 +59,10 @@ def export(
 
 
 def _save_graphs(cache: ModelCache, network: Network, request: ExportModel, folder: Path) -> QuantizationResult:
-    """The fp32 graph, and the int8 one where it agrees with it on the aggregator's validation data."""
+    """Write the fp32 graph.
+
+    Write the int8 graph too if it agrees with the fp32 graph on the validation data.
+    """
     onnx_graph.write(network, folder / "model.onnx")
     held_out: EncodedTexts | None = None
     if request.validation is not None:
@@ -70,7 +80,7 @@ def _save_model(network: Network, folder: Path) -> None:
         shutil.copy(Path(models.__file__).parent / code, folder)
         module = code.removesuffix(".py")
         names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
-        config.auto_map = {name: f"{module}.{kind.__name__}" for name, kind in names.items()}
+        config.auto_map = {name: f"{module}.{cls.__name__}" for name, cls in names.items()}
     model.save_pretrained(folder)
 
 

@@ -1,4 +1,7 @@
-"""The graphs that predictions run on: made when first asked for, int8 where that gives the same labels."""
+"""The ONNX graphs for predictions.
+
+A graph is written at first use. It is int8 where that gives the same labels.
+"""
 
 import threading
 from collections.abc import Callable
@@ -12,36 +15,45 @@ from workers.agent.modeling.network import Network
 from workers.agent.serving import int8_graph, onnx_graph
 from workers.agent.serving.onnx_graph import OnnxGraph
 
-# The global model's and the worker's own.
+# One for the global model, one for the worker's own model.
 _MOST = 2
 
 
 class GraphCache:
+    """Keeps the last graphs in memory."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, OnnxGraph] = {}
+        self._graphs: dict[str, OnnxGraph] = {}
 
-    def of(
+    def get(
         self, name: str, folder: Path, loaded: Callable[[], Network], held_out: Callable[[], EncodedTexts | None]
     ) -> OnnxGraph:
-        """The graph of the model `name`; `loaded` and `held_out` are asked only where it is not there yet. `onnx_failed`."""
+        """Return the graph of the model `name`; write it to `folder` at first use.
+
+        `loaded` and `held_out` are called only when the graph does not exist yet.
+
+        Raises:
+            AgentError: `onnx_failed`.
+        """
         with self._lock:
-            graph = self._known.pop(name, None) or self._read(name, folder, loaded, held_out)
-            self._known[name] = graph
-            for old in list(self._known)[:-_MOST]:
-                del self._known[old]
+            graph = self._graphs.pop(name, None) or self._read(name, folder, loaded, held_out)
+            self._graphs[name] = graph
+            for oldest in list(self._graphs)[:-_MOST]:
+                del self._graphs[oldest]
             return graph
 
     @staticmethod
     def _read(name: str, folder: Path, loaded: Callable[[], Network], held_out: Callable[[], EncodedTexts | None]) -> OnnxGraph:
-        whole, small, threads = folder / f"{name}.onnx", folder / f"{name}.int8.onnx", torch.get_num_threads()
-        if not whole.exists():
-            onnx_graph.write(loaded(), whole)
-        if not small.exists():
+        fp32_path, int8_path, threads = folder / f"{name}.onnx", folder / f"{name}.int8.onnx", torch.get_num_threads()
+        if not fp32_path.exists():
+            onnx_graph.write(loaded(), fp32_path)
+        if not int8_path.exists():
             classes = len(loaded().spec.labels)
-            int8_graph.write(whole, small, held_out(), classes, threads)
-        return OnnxGraph(small if small.exists() else whole, threads)
+            int8_graph.write(fp32_path, int8_path, held_out(), classes, threads)
+        return OnnxGraph(int8_path if int8_path.exists() else fp32_path, threads)
 
 
 def engine_name(graph: OnnxGraph) -> Literal["onnx-fp32", "onnx-int8"]:
+    """Return the name of the graph's engine, as in `InferenceResult`."""
     return "onnx-int8" if graph.path.name.endswith(".int8.onnx") else "onnx-fp32"

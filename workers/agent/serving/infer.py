@@ -1,4 +1,7 @@
-"""A worker's part in a prediction: probabilities for some texts, from the global model or from its own last local one."""
+"""A worker's part in a prediction: class probabilities for texts.
+
+They come from the global model, or from the worker's own last local model.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from workers.agent.training.local_round import LOCAL_MODEL
 
 @dataclass(frozen=True, slots=True)
 class _ServedModel:
-    """The model that is asked: its file, its digest, and the name of its graphs."""
+    """The model that answers: its file, its digest, and the name of its graph."""
 
     path: Path
     digest: str
@@ -30,6 +33,8 @@ class _ServedModel:
 
 
 class InferenceWorker:
+    """Answers `InferTexts` requests."""
+
     def __init__(
         self, node_id: str, store: ModelStore, cache: ModelCache, graphs: GraphCache, model_fetcher: ModelFetcher
     ) -> None:
@@ -38,26 +43,31 @@ class InferenceWorker:
         self._cache = cache
         self._graphs = graphs
         self._model_fetcher = model_fetcher
-        # Of the own model's file as it was when it was last hashed.
-        self._own: tuple[tuple[str, int, int], str] | None = None
+        # (path, modification time and inode of the own model's file, its digest), when last hashed.
+        self._hashed: tuple[tuple[str, int, int], str] | None = None
 
     async def infer(self, request: InferTexts) -> InferenceResult:
-        """What is asked for of these texts; `unknown_model`, and what reading a dataset raises that weights are wanted of."""
+        """Return the probabilities, and the metrics that the request asks for.
+
+        Raises:
+            AgentError: `unknown_model`, and the errors of reading a dataset when weights are
+            requested.
+        """
         await self._model_fetcher.ensure_model(request.training_id, request.digest, request.source)
         return await asyncio.to_thread(self._infer, request)
 
     def _infer(self, request: InferTexts) -> InferenceResult:
         with self._cache.lock:
             served = self._served(request)
-            found, engine = self._table(request, served)
-            weight = self._measured(request, served).accuracy if request.weigh else None
-            calibration_sums = self._curve(request, served) if request.calibrate else None
+            table, engine = self._probabilities(request, served)
+            weight = self._metrics(request, served).accuracy if request.weigh else None
+            calibration_sums = self._calibration_sums(request, served) if request.calibrate else None
         temperature = None
         if request.local and calibration_sums is not None:
             temperature, calibration_sums = calibration.fit([calibration_sums], len(request.model.labels)), None
         return InferenceResult(
             node_id=self._node_id,
-            probabilities=calibration.apply_temperature(found, temperature).tolist(),
+            probabilities=calibration.apply_temperature(table, temperature).tolist(),
             weight=weight,
             temperature=temperature,
             calibration_sums=calibration_sums,
@@ -65,53 +75,53 @@ class InferenceWorker:
         )
 
     def _served(self, request: InferTexts) -> _ServedModel:
-        own = self._store.folder(request.training_id) / LOCAL_MODEL
-        if request.local and own.exists():
-            digest = self._digest(own)
-            return _ServedModel(own, digest, f"{LOCAL_GRAPH}{digest}")
+        local_model = self._store.folder(request.training_id) / LOCAL_MODEL
+        if request.local and local_model.exists():
+            digest = self._digest(local_model)
+            return _ServedModel(local_model, digest, f"{LOCAL_GRAPH}{digest}")
         return _ServedModel(self._store.require(request.digest), request.digest, request.digest)
 
     def _digest(self, path: Path) -> str:
         stat = path.stat()
         stamp = (str(path), stat.st_mtime_ns, stat.st_ino)
-        if self._own is None or self._own[0] != stamp:
-            self._own = (stamp, tensors.file_digest(path))
-        return self._own[1]
+        if self._hashed is None or self._hashed[0] != stamp:
+            self._hashed = (stamp, tensors.file_digest(path))
+        return self._hashed[1]
 
-    def _table(self, request: InferTexts, served: _ServedModel) -> tuple[torch.Tensor, str]:
+    def _probabilities(self, request: InferTexts, served: _ServedModel) -> tuple[torch.Tensor, str]:
         texts = self._cache.network(request.model).encoded(request.texts)
         if request.engine == "torch":
-            return probabilities(self._loaded(request, served), texts), "torch"
-        graph = self._graphs.of(
+            return probabilities(self._load(request, served), texts), "torch"
+        graph = self._graphs.get(
             served.graph,
             self._store.folder(request.training_id),
-            lambda: self._loaded(request, served),
+            lambda: self._load(request, served),
             lambda: self._held_out(request),
         )
         return graph.probabilities(texts, len(request.model.labels)), engine_name(graph)
 
-    def _loaded(self, request: InferTexts, served: _ServedModel) -> Network:
+    def _load(self, request: InferTexts, served: _ServedModel) -> Network:
         return self._cache.load(request.model, served.path)
 
     def _held_out(self, request: InferTexts) -> EncodedTexts | None:
-        """None where this worker's samples cannot be read any more."""
+        """Return None when this worker's samples cannot be read any more."""
         try:
             return self._cache.shard(request.model, request.dataset).held_out if request.dataset else None
         except AgentError:
             return None
 
-    def _curve(self, request: InferTexts, served: _ServedModel) -> CalibrationSums | None:
+    def _calibration_sums(self, request: InferTexts, served: _ServedModel) -> CalibrationSums | None:
         try:
-            calibration_sums = self._measured(request, served).calibration_sums
+            calibration_sums = self._metrics(request, served).calibration_sums
         except AgentError:
             return None
         return calibration_sums if calibration.is_valid(calibration_sums) else None
 
-    def _measured(self, request: InferTexts, served: _ServedModel) -> HeldOutMetrics:
-        """Once for each model: a further prediction pays nothing for it. What reading the samples raises."""
-        known = self._cache.metrics_of(served.digest)
-        if known is None:
-            network = self._loaded(request, served)
-            known = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
-            self._cache.store_metrics(served.digest, known)
-        return known
+    def _metrics(self, request: InferTexts, served: _ServedModel) -> HeldOutMetrics:
+        """Return the metrics of a model. They are measured once for each model."""
+        metrics = self._cache.metrics_of(served.digest)
+        if metrics is None:
+            network = self._load(request, served)
+            metrics = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
+            self._cache.store_metrics(served.digest, metrics)
+        return metrics

@@ -1,4 +1,7 @@
-"""The model card of an export: what was measured, round by round, and how to use the folder. No data."""
+"""The model card of an export: the metrics of each round, and how to use the folder.
+
+It has no data.
+"""
 
 from workers.agent.modeling.network import ARCHITECTURES
 from workers.agent.protocol.exports import ExportModel
@@ -6,7 +9,7 @@ from workers.agent.serving.int8_graph import QuantizationResult
 
 _ORIGIN = "A text classifier trained by {} with Flow Nexus: {}."
 _FEDERATED = ("federated learning", "its training data never left the workers' sandboxes")
-_POOLED = ("synchronous data-parallel learning", "one pooled data set was shared out over the workers")
+_POOLED = ("synchronous data-parallel learning", "one pooled data set was divided among the workers")
 _GRAPHS = (
     "`model.onnx` takes `input_ids` and `attention_mask`, int64 of shape (texts, tokens), and gives `logits`, fp32 of shape"
     " (texts, classes). ONNX Runtime runs it, in browsers too (WASM)."
@@ -14,7 +17,7 @@ _GRAPHS = (
 
 
 def card(request: ExportModel, temperature: float | None, int8: QuantizationResult | None) -> str:
-    """Markdown. `int8` is None where no ONNX graph was asked for."""
+    """Return the card as Markdown. `int8` is None when no ONNX graph was requested."""
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     facts: dict[str, object] = {**request.card, "temperature": temperature}
     if int8 is not None:

@@ -1,6 +1,7 @@
 """A classifier as an ONNX graph, and ONNX Runtime to run it.
 
-Inputs `input_ids` and `attention_mask`, int64 (texts, tokens), both dynamic; output `logits`, fp32 (texts, classes).
+Inputs: `input_ids` and `attention_mask`, int64, shape (texts, tokens); both sizes are dynamic.
+Output: `logits`, fp32, shape (texts, classes).
 """
 
 import threading
@@ -16,7 +17,7 @@ from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import Network
 from workers.agent.runtime.errors import AgentError
 
-# torch's exporter keeps its state in the module: one at a time, also where several agents share a process.
+# torch's exporter has global state. So there is one export at a time in a process.
 _EXPORTING = threading.Lock()
 _OPSET = 17
 _TOLERANCE = 1e-4
@@ -24,6 +25,8 @@ _BATCH = 64
 
 
 class _LogitsOnly(nn.Module):
+    """A model whose output is the logits tensor itself."""
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -34,7 +37,11 @@ class _LogitsOnly(nn.Module):
 
 
 def write(network: Network, target: Path) -> None:
-    """Export the network and prove the file against it. AgentError `onnx_failed` when the two disagree."""
+    """Export the network, and check the file's output against it.
+
+    Raises:
+        AgentError: `onnx_failed` when the outputs differ.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     example = EncodedTexts.of([[5, 6, 7], [8, 9]], None, network.pad_id, pad_left=network.pad_left).batch(np.arange(2))
@@ -55,8 +62,8 @@ def write(network: Network, target: Path) -> None:
             texts = [[5, 9, 6, 8, 7, 5, 6], [5, 8, 6], [5, 9, 9, 8, 6]]
             ids, mask = EncodedTexts.of(texts, None, network.pad_id, pad_left=network.pad_left).batch(np.arange(len(texts)))
             expected = module(ids, mask).numpy()
-        found = OnnxGraph(part, threads=1).run(ids.numpy(), mask.numpy())
-        if float(np.abs(found - expected).max()) > _TOLERANCE:
+        computed = OnnxGraph(part, threads=1).run(ids.numpy(), mask.numpy())
+        if float(np.abs(computed - expected).max()) > _TOLERANCE:
             raise AgentError("onnx_failed", "the ONNX graph does not compute what the model does", 500)
         part.replace(target)
     finally:
@@ -64,7 +71,7 @@ def write(network: Network, target: Path) -> None:
 
 
 class OnnxGraph:
-    """A graph loaded into ONNX Runtime."""
+    """A graph that is loaded into ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -76,10 +83,11 @@ class OnnxGraph:
         self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, ids: Any, mask: Any) -> Any:
+        """Return the logits of a padded batch as a numpy array."""
         return self._session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
 
     def probabilities(self, data: EncodedTexts, classes: int) -> torch.Tensor:
-        """Shape (texts, classes), in the texts' order."""
+        """Return the class probabilities: shape (texts, classes), in the order of the texts."""
         result = torch.empty(len(data), classes)
         for batch in by_length(data.lengths, _BATCH):
             ids, mask = data.batch(batch)

@@ -1,8 +1,10 @@
-"""Distributed prediction: workers give probabilities, the aggregator splits the texts and combines the answers.
+"""Distributed prediction at the aggregator.
 
-`global`: the texts are split over the workers, all with the global model. The others ask every worker about every text, each
-with its own last local model (the global one where it has none), whose confidence it calibrates before anything is combined:
-votes and means then count what a model knows, not how loudly it says so. The share of votes of `majority` is as it is.
+The workers compute probabilities. The aggregator splits the texts and combines the answers.
+`global`: every worker has the global model and gets a part of the texts. All other aggregations:
+every worker gets every text. It uses its own last local model, or the global model where it has
+none. It calibrates the probabilities before they are combined. So an overconfident model
+gains no weight. The share of votes of `majority` is not calibrated.
 """
 
 import asyncio
@@ -28,13 +30,15 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import combine
 from workers.agent.serving.calibrator import Calibrator
-from workers.agent.serving.label_metrics import figures
+from workers.agent.serving.label_metrics import label_metrics
 from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 300.0
 
 
 class Predictor:
+    """Answers `PredictTexts` requests."""
+
     def __init__(self, exchange: PeerClient, root: SandboxRoot, store: ModelStore, calibrator: Calibrator) -> None:
         self._peers = exchange
         self._root = root
@@ -42,78 +46,78 @@ class Predictor:
         self._calibrator = calibrator
 
     async def predict(self, request: PredictTexts) -> PredictionResult:
-        """AgentError: what reading `input_data` raises, or `nodes_unreachable`."""
+        """Predict the labels of the texts.
+
+        Raises:
+            AgentError: `unknown_model`, `nodes_unreachable`, and the errors of reading
+            `input_data`.
+        """
         started = time.perf_counter()
         self._store.require(request.digest)
         texts, labels = await asyncio.to_thread(self._input, request)
         split = request.aggregation == "global"
-        found = await (self._split(request, texts) if split else self._all(request, texts))
-        # Before calibration: rounding must not change a label.
-        best = found.table.argmax(1)
-        sure = calibration.apply_temperature(found.table, found.temperature).gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
-        said = [request.model.labels[index] for index in best.tolist()]
+        combined = await (self._split(request, texts) if split else self._ask_all(request, texts))
+        # The labels come from the table before calibration, because rounding must not change them.
+        best = combined.table.argmax(1)
+        calibrated = calibration.apply_temperature(combined.table, combined.temperature)
+        confidences = calibrated.gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
+        predicted = [request.model.labels[index] for index in best.tolist()]
         return PredictionResult(
             predictions=[
                 TextPrediction(text=text, sentiment=label, confidence=confidence)
-                for text, label, confidence in zip(texts, said, sure.tolist(), strict=True)
+                for text, label, confidence in zip(texts, predicted, confidences.tolist(), strict=True)
             ],
-            temperature=found.temperature,
-            temperatures={} if split else {answer.node_id: answer.temperature for answer in found.answers},
-            engines={answer.node_id: answer.engine for answer in found.answers},
+            temperature=combined.temperature,
+            temperatures={} if split else {answer.node_id: answer.temperature for answer in combined.answers},
+            engines={answer.node_id: answer.engine for answer in combined.answers},
             seconds=time.perf_counter() - started,
-            nodes_used=len({answer.node_id for answer in found.answers}),
-            lost=found.lost,
-            **(figures(labels, said) if labels else {}),
+            nodes_used=len({answer.node_id for answer in combined.answers}),
+            lost=combined.lost,
+            **(label_metrics(labels, predicted) if labels else {}),
         )
 
     def _input(self, request: PredictTexts) -> tuple[list[str], list[str] | None]:
-        """Texts, and their labels when all have one."""
+        """Return the texts, and their labels if every text has one."""
         if request.input_data is None:
             return list(request.inputs or []), None
-        found = shards.read(self._root, request.input_data, labelled=False)
-        labels = [label for label in found.labels if label is not None]
-        return found.texts, labels if len(labels) == len(found) else None
+        samples = shards.read(self._root, request.input_data, labelled=False)
+        labels = [label for label in samples.labels if label is not None]
+        return samples.texts, labels if len(labels) == len(samples) else None
 
     async def _split(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
-        """Shares of the texts for each worker; a lost worker's share goes to the others."""
-        calibration_sums = await asyncio.to_thread(
-            self._calibrator.calibration_sums, request.model, request.digest, request.validation
-        )
-        found = _CombinedAnswer(torch.empty(len(texts), len(request.model.labels)))
-        left, peers = list(range(len(texts))), list(request.workers)
-        while left:
+        """Give each worker a part of the texts. The part of a lost worker goes to the others."""
+        sums = await asyncio.to_thread(self._calibrator.calibration_sums, request.model, request.digest, request.validation)
+        combined = _CombinedAnswer(torch.empty(len(texts), len(request.model.labels)))
+        remaining, peers = list(range(len(texts))), list(request.workers)
+        while remaining:
             if not peers:
                 raise AgentError("nodes_unreachable", "no worker answers", 502)
-            shares = [(peer, left[number :: len(peers)]) for number, peer in enumerate(peers) if left[number :: len(peers)]]
+            parts = [(peer, part) for number, peer in enumerate(peers) if (part := remaining[number :: len(peers)])]
             answers = await asyncio.gather(
-                *(self._ask(request, peer, [texts[index] for index in share], calibration_sums) for peer, share in shares)
+                *(self._ask(request, peer, [texts[index] for index in part], sums) for peer, part in parts)
             )
-            left = []
-            for (peer, share), answer in zip(shares, answers, strict=True):
+            remaining = []
+            for (peer, part), answer in zip(parts, answers, strict=True):
                 if answer is None:
                     peers.remove(peer)
-                    found.lost.append(peer.node_id)
-                    left += share
+                    combined.lost.append(peer.node_id)
+                    remaining += part
                 else:
-                    found.table[share] = torch.tensor(answer.probabilities)
-                    found.answers.append(answer)
-        # A worker that got a second share tells its curve again.
-        told = {answer.node_id: answer.calibration_sums for answer in found.answers if answer.calibration_sums is not None}
-        found.temperature = calibration.fit(
-            [calibration_sums] if calibration_sums else list(told.values()), len(request.model.labels)
-        )
-        return found
+                    combined.table[part] = torch.tensor(answer.probabilities)
+                    combined.answers.append(answer)
+        combined.temperature = _temperature(combined.answers, sums, len(request.model.labels))
+        return combined
 
-    async def _all(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
+    async def _ask_all(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         answers = await asyncio.gather(*(self._ask(request, peer, texts, None) for peer in request.workers))
         present = [answer for answer in answers if answer is not None]
         if not present:
             raise AgentError("nodes_unreachable", "no worker answers", 502)
         lost = [peer.node_id for peer, answer in zip(request.workers, answers, strict=True) if answer is None]
-        return _CombinedAnswer(_combined(request, present), present, lost)
+        return _CombinedAnswer(_combine(request, present), present, lost)
 
     async def _ask(
-        self, request: PredictTexts, peer: Peer, texts: Sequence[str], calibration_sums: CalibrationSums | None
+        self, request: PredictTexts, peer: Peer, texts: Sequence[str], sums: CalibrationSums | None
     ) -> InferenceResult | None:
         question = InferTexts(
             training_id=request.training_id,
@@ -124,20 +128,23 @@ class Predictor:
             local=request.aggregation != "global",
             dataset=request.dataset,
             weigh=request.aggregation == "weighted",
-            calibrate=calibration_sums is None,
+            calibrate=sums is None,
             engine=request.engine,
         )
         try:
             answer = await self._peers.ask(peer, "/inferences", question, InferenceResult, within_s=_WITHIN_S)
         except AgentError:
             return None
-        # Whose answer it is says the way to it, not the answer.
-        return answer.model_copy(update={"node_id": peer.node_id}) if _is_table(answer, len(texts), request.model) else None
+        # The address decides whose answer it is, because a worker may send a wrong id.
+        return answer.model_copy(update={"node_id": peer.node_id}) if _is_valid(answer, len(texts), request.model) else None
 
 
 @dataclass(slots=True)
 class _CombinedAnswer:
-    """Probabilities (texts, classes) before calibration, and whose they are."""
+    """The probabilities (texts, classes) before calibration, and the workers' answers.
+
+    `lost` are the workers that did not answer.
+    """
 
     table: torch.Tensor
     answers: list[InferenceResult] = field(default_factory=list)
@@ -145,15 +152,26 @@ class _CombinedAnswer:
     temperature: float | None = None
 
 
-def _is_table(answer: InferenceResult, texts: int, model: ModelSpec) -> bool:
-    """A worker's word is not taken for its answer's form: so many rows of so many shares, and a weight that is one."""
+def _temperature(answers: Sequence[InferenceResult], sums: CalibrationSums | None, classes: int) -> float | None:
+    """Fit the temperature to the aggregator's sums, or else to those of the workers."""
+    if sums is not None:
+        return calibration.fit([sums], classes)
+    # A worker that got a second part sends its sums again, so they are collected by worker.
+    sums_by_worker = {answer.node_id: answer.calibration_sums for answer in answers if answer.calibration_sums is not None}
+    return calibration.fit(list(sums_by_worker.values()), classes)
+
+
+def _is_valid(answer: InferenceResult, texts: int, model: ModelSpec) -> bool:
+    """Return whether the answer has one row of probabilities for each text, and a valid weight."""
     rows = answer.probabilities
-    weighs = answer.weight is None or 0 <= answer.weight <= 1
-    table = len(rows) == texts and all(len(row) == len(model.labels) and all(0 <= part <= 1 for part in row) for row in rows)
-    return weighs and table
+    has_weight = answer.weight is None or 0 <= answer.weight <= 1
+    has_rows = len(rows) == texts and all(
+        len(row) == len(model.labels) and all(0 <= probability <= 1 for probability in row) for row in rows
+    )
+    return has_weight and has_rows
 
 
-def _combined(request: PredictTexts, answers: Sequence[InferenceResult]) -> torch.Tensor:
+def _combine(request: PredictTexts, answers: Sequence[InferenceResult]) -> torch.Tensor:
     tables = [torch.tensor(answer.probabilities) for answer in answers]
     match request.aggregation:
         case "mean":

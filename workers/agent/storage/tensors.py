@@ -1,4 +1,8 @@
-"""State dicts and their files. A state maps parameter names to fp32 tensors; a file is safetensors, named by its SHA-256."""
+"""State dicts and their files.
+
+A state maps parameter names to fp32 tensors. A file has the safetensors format. Its digest is its
+SHA-256.
+"""
 
 import hashlib
 import uuid
@@ -16,22 +20,31 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
+    """A file that was written: its SHA-256 digest, and its size in bytes."""
+
     digest: str
     bytes: int
 
 
 def state_of(model: nn.Module) -> State:
-    """The model's floating-point tensors; they share memory with the model. Tied weights appear under each name."""
+    """Return the model's floating-point tensors. They share memory with the model.
+
+    Tied weights appear under each of their names.
+    """
     return {name: tensor.detach() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
 
 
 def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a state of exactly the model's names and shapes; raises KeyError or RuntimeError otherwise."""
-    own = state_of(model)
-    if own.keys() != state.keys():
+    """Copy a state into a model.
+
+    Raises:
+        KeyError, RuntimeError: when names or shapes are not exactly those of the model.
+    """
+    model_state = state_of(model)
+    if model_state.keys() != state.keys():
         raise KeyError("the state's names are not the model's")
     with torch.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in model_state.items():
             tensor.copy_(state[name])
 
 
@@ -40,7 +53,7 @@ def read(path: Path) -> State:
 
 
 class LazyState(Mapping[str, torch.Tensor]):
-    """A state whose tensors are read one by one, when they are asked for."""
+    """A state in a file. Each tensor is read when it is used."""
 
     def __init__(self, path: Path) -> None:
         self._file = safe_open(path, framework="pt")
@@ -58,13 +71,15 @@ class LazyState(Mapping[str, torch.Tensor]):
 
 
 def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
-    """Write a safetensors file, whole or not at all, also beside other writers of the same path. Without metadata, whose order
-    is safetensors' own, equal states give equal bytes."""
+    """Write a safetensors file atomically, even with other writers of the same path.
+
+    Equal states give equal bytes when there is no metadata. safetensors does not sort metadata.
+    """
     return write_parts(path, {name: tensor.to(torch.float32) for name, tensor in state.items()}, metadata)
 
 
 def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
-    """As `write`, with each tensor in its own type."""
+    """Write a file like `write`, but keep the type of each tensor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     contiguous = {name: tensor.contiguous() for name, tensor in parts.items()}
@@ -78,7 +93,10 @@ def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping
 
 
 def _unshared(state: State) -> State:
-    """safetensors refuses tensors that share storage; tied weights are written once per name."""
+    """Copy tensors that share storage, because safetensors refuses them.
+
+    So tied weights are written once for each name.
+    """
     seen: set[int] = set()
     result: State = {}
     for name, tensor in state.items():
@@ -93,7 +111,10 @@ def file_digest(path: Path) -> str:
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes and values in the order of names: the same for any file that holds the same tensors."""
+    """Return the SHA-256 over names, shapes and values, in the order of names.
+
+    It is the same for all files with the same tensors.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().to(torch.float32).contiguous()
@@ -103,18 +124,27 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from a file's header, fp32 only; ValueError when the file is no such thing."""
+    """Return names and shapes from a file's header.
+
+    Raises:
+        ValueError: when it is not a safetensors file of fp32 tensors.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            if any(part.get_dtype() != "F32" for part in found.values()):
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            if any(part.get_dtype() != "F32" for part in slices.values()):
                 raise ValueError("tensors are not all fp32")
-            return {name: tuple(part.get_shape()) for name, part in found.items()}
+            return {name: tuple(part.get_shape()) for name, part in slices.items()}
     except SafetensorError:
         raise ValueError("not a safetensors file") from None
 
 
 def metadata(path: Path) -> dict[str, str]:
+    """Return the metadata in a file's header.
+
+    Raises:
+        ValueError: when it is not a safetensors file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

@@ -1,8 +1,13 @@
-"""What FedAdagrad, FedYogi and FedAdam share: an adaptive server step along the mean client update.
+"""The adaptive server step of FedAdagrad, FedYogi and FedAdam.
 
-Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv:2003.00295, Algorithm 2. With D the mean of the clients'
-models less the global model: m <- b1 m + (1 - b1) D, v <- (each method's own), x <- x + lr m / (sqrt(v) + tau), where m
-begins at 0 and v at tau squared. There is no bias correction, as in the paper.
+Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv:2003.00295, Algorithm 2.
+D is the mean of the clients' models minus the global model x. The step is:
+
+    `m <- b1 m + (1 - b1) D`
+    `v <- the second moment of the method`
+    `x <- x + lr m / (sqrt(v) + tau)`
+
+m starts at 0, and v starts at tau squared. There is no bias correction, as in the paper.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +18,12 @@ import torch
 from workers.agent.storage.tensors import State
 
 SecondMoment = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
-"""(v, D squared, b2) -> the new v."""
+"""Maps (v, D squared, b2) to the new v."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveOptimizer:
-    """A server optimiser; its memory holds `m/<name>` and `v/<name>` for each parameter."""
+    """A server optimizer. Its state holds `m/<name>` and `v/<name>` for each parameter."""
 
     second: SecondMoment
     learning_rate: float
@@ -27,15 +32,20 @@ class AdaptiveOptimizer:
     tau: float
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
-        """(next global model, next memory); an empty `memory` begins anew."""
+        """Return the next global model and the next optimizer state.
+
+        An empty `optimizer_state` starts a new state.
+        """
         model: State = {}
-        kept: State = {}
-        for name, own in base.items():
-            moved = mean[name] - own
-            first = memory.get(f"m/{name}", torch.zeros_like(own)) * self.beta_1 + moved * (1 - self.beta_1)
-            second = self.second(memory.get(f"v/{name}", torch.full_like(own, self.tau**2)), moved.square(), self.beta_2)
-            model[name] = own + self.learning_rate * first / (second.sqrt() + self.tau)
-            kept[f"m/{name}"], kept[f"v/{name}"] = first, second
-        return model, kept
+        next_state: State = {}
+        for name, parameter in base.items():
+            difference = mean[name] - parameter
+            first = optimizer_state.get(f"m/{name}", torch.zeros_like(parameter)) * self.beta_1 + difference * (1 - self.beta_1)
+            second = self.second(
+                optimizer_state.get(f"v/{name}", torch.full_like(parameter, self.tau**2)), difference.square(), self.beta_2
+            )
+            model[name] = parameter + self.learning_rate * first / (second.sqrt() + self.tau)
+            next_state[f"m/{name}"], next_state[f"v/{name}"] = first, second
+        return model, next_state

@@ -1,7 +1,8 @@
-"""Bulyan: Krum chooses updates one after another, then each coordinate is the mean of the values nearest to their median.
+"""Bulyan: Krum selects updates, then each coordinate is averaged near its median.
 
-El Mhamdi, Guerraoui and Rouault, "The Hidden Vulnerability of Distributed Learning in Byzantium", ICML 2018,
-arXiv:1802.07927. With f malicious of n >= 4f + 3 clients: n - 2f updates are chosen, of which n - 4f values count.
+El Mhamdi, Guerraoui and Rouault, "The Hidden Vulnerability of Distributed Learning in Byzantium",
+ICML 2018, arXiv:1802.07927. f of n >= 4f + 3 clients are malicious. Krum selects n - 2f updates,
+one after another. In each coordinate, the n - 4f values nearest to the median are averaged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,12 @@ from workers.agent.strategies.krum import ranked, squared_distances
 
 
 def bulyan(updates: Sequence[Mapping[str, torch.Tensor]], byzantine: int) -> State:
-    """One tensor of every chosen update in memory at a time."""
+    """Return the combined model. It holds one tensor of every chosen update in memory at a time."""
     distances = squared_distances(updates)
-    left, chosen = list(range(len(updates))), list[int]()
+    remaining, chosen = list(range(len(updates))), list[int]()
     for _ in range(len(updates) - 2 * byzantine):
-        best = ranked(distances[left][:, left], byzantine)[0]
-        chosen.append(left.pop(best))
+        best = ranked(distances[remaining][:, remaining], byzantine)[0]
+        chosen.append(remaining.pop(best))
     count = len(chosen) - 2 * byzantine
     return {name: _near_median(torch.stack([updates[index][name] for index in chosen]), count) for name in updates[0]}
 

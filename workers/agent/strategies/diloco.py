@@ -1,8 +1,11 @@
 """DiLoCo: many inner AdamW steps on each worker, one outer Nesterov step on the server.
 
-Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models", 2023, arXiv:2311.08105, Algorithm 1.
-The inner optimiser's moments stay on each worker from round to round (train.py). The outer gradient D is the global model
-less the workers' mean; Nesterov: v <- momentum v + D, x <- x - lr (D + momentum v).
+Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models", 2023,
+arXiv:2311.08105, Algorithm 1. The inner optimizer's moments stay on each worker from round to round
+(local_epochs.py). The outer gradient D is the global model x minus the workers' mean. The step is:
+
+    `v <- momentum v + D`
+    `x <- x - lr (D + momentum v)`
 """
 
 from collections.abc import Mapping
@@ -15,20 +18,23 @@ from workers.agent.storage.tensors import State
 
 @dataclass(frozen=True, slots=True)
 class OuterNesterov:
-    """A server optimiser; its memory holds `v/<name>` for each parameter."""
+    """A server optimizer. Its state holds `v/<name>` for each parameter."""
 
     learning_rate: float
     momentum: float
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
-        """(next global model, next memory); an empty `memory` begins anew."""
+        """Return the next global model and the next optimizer state.
+
+        An empty `optimizer_state` starts a new state.
+        """
         model: State = {}
-        kept: State = {}
-        for name, own in base.items():
-            outer = own - mean[name]
-            velocity = memory.get(f"v/{name}", torch.zeros_like(own)) * self.momentum + outer
-            model[name] = own - self.learning_rate * (outer + self.momentum * velocity)
-            kept[f"v/{name}"] = velocity
-        return model, kept
+        next_state: State = {}
+        for name, parameter in base.items():
+            outer = parameter - mean[name]
+            velocity = optimizer_state.get(f"v/{name}", torch.zeros_like(parameter)) * self.momentum + outer
+            model[name] = parameter - self.learning_rate * (outer + self.momentum * velocity)
+            next_state[f"v/{name}"] = velocity
+        return model, next_state

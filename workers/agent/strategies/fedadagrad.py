@@ -7,5 +7,5 @@ import torch
 
 
 def second_moment(v: torch.Tensor, squared: torch.Tensor, _: float) -> torch.Tensor:
-    """The sum of all squared updates."""
+    """Return the sum of all squared updates."""
     return v + squared

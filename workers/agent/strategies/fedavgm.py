@@ -1,7 +1,11 @@
 """FedAvgM: FedAvg with momentum on the server.
 
-Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification", 2019,
-arXiv:1909.06335. With D the global model less the clients' mean: v <- momentum v + D, x <- x - lr v.
+Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
+Classification", 2019, arXiv:1909.06335. D is the global model x minus the clients' mean. The step
+is:
+
+    `v <- momentum v + D`
+    `x <- x - lr v`
 """
 
 from collections.abc import Mapping
@@ -14,19 +18,22 @@ from workers.agent.storage.tensors import State
 
 @dataclass(frozen=True, slots=True)
 class ServerMomentum:
-    """A server optimiser; its memory holds `v/<name>` for each parameter."""
+    """A server optimizer. Its state holds `v/<name>` for each parameter."""
 
     learning_rate: float
     momentum: float
 
     def step(
-        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], memory: Mapping[str, torch.Tensor]
+        self, base: Mapping[str, torch.Tensor], mean: Mapping[str, torch.Tensor], optimizer_state: Mapping[str, torch.Tensor]
     ) -> tuple[State, State]:
-        """(next global model, next memory); an empty `memory` begins anew."""
+        """Return the next global model and the next optimizer state.
+
+        An empty `optimizer_state` starts a new state.
+        """
         model: State = {}
-        kept: State = {}
-        for name, own in base.items():
-            velocity = memory.get(f"v/{name}", torch.zeros_like(own)) * self.momentum + (own - mean[name])
-            model[name] = own - self.learning_rate * velocity
-            kept[f"v/{name}"] = velocity
-        return model, kept
+        next_state: State = {}
+        for name, parameter in base.items():
+            velocity = optimizer_state.get(f"v/{name}", torch.zeros_like(parameter)) * self.momentum + (parameter - mean[name])
+            model[name] = parameter - self.learning_rate * velocity
+            next_state[f"v/{name}"] = velocity
+        return model, next_state

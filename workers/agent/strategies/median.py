@@ -1,7 +1,8 @@
 """Coordinate-wise median.
 
-Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML 2018, arXiv:1803.01498. Every
-client counts the same, as in the paper; of an even number, the mean of the two middle values.
+Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML 2018,
+arXiv:1803.01498. Every client has the same weight, as in the paper. For an even number of clients,
+the median is the mean of the two middle values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from workers.agent.storage.tensors import State
 
 
 def median(updates: Sequence[Mapping[str, torch.Tensor]]) -> State:
-    """One tensor of every update in memory at a time."""
+    """Return the median. It holds one tensor of every update in memory at a time."""
     return {name: _middle(torch.stack([update[name] for update in updates])) for name in updates[0]}
 
 

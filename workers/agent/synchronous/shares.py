@@ -33,7 +33,7 @@ def batches(size: int, count: int, place: int, seed: Sequence[int]) -> list[NDAr
 
 def packed(data: EncodedTexts, indices: NDArray[np.int64]) -> bytes:
     """Some samples as they travel: token ids and classes, no texts."""
-    part = data.take(indices)
+    part = data.select(indices)
     if part.labels is None:
         raise AgentError("unlabelled", "these samples have no labels")
     return save({"ids": part.ids, "offsets": part.offsets, "labels": part.labels})

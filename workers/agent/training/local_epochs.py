@@ -19,7 +19,7 @@ from workers.agent.datasets.batches import EncodedShard, EncodedTexts, shuffled
 from workers.agent.modeling import freezing, precision
 from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import RNG, Network
-from workers.agent.privacy.dp_sgd import private_steps
+from workers.agent.privacy.dp_sgd import PrivateTraining
 from workers.agent.proof_of_learning.commitment import CommitmentChain, batch_seed
 from workers.agent.proof_of_learning.recording import SegmentRecorder
 from workers.agent.protocol.common import Autonomy, Decision
@@ -176,7 +176,7 @@ def _epochs(
     proximal = ProximalTerm(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
     if wanted.privacy is not None:
         hide = partial(hidden, network)
-        private_steps(network, shard.training, wanted.privacy, optimizer, proximal, hide, job.stop, job.progress)
+        PrivateTraining(network, shard.training, wanted.privacy, optimizer, proximal, hide, job.stop, job.progress).run()
         found.moments = optimizer.state_dict() if wanted.keep_moments else None
         return
     recorder = _recorder(network, shard, job, effort) if job.commit else None

@@ -1,4 +1,4 @@
-"""The door: what an update must be before anybody looks further at it."""
+"""Checks that every update must pass before the aggregator uses it."""
 
 import math
 from collections.abc import Collection
@@ -13,16 +13,16 @@ from workers.agent.storage import tensors
 from workers.agent.updates import norms
 from workers.agent.updates.packing import unpack
 
-# Honest training moves a model by a fraction of its own norm; an update many times that far away was scaled.
+# An honest update changes a model by a fraction of its norm. A much larger update was scaled.
 LARGEST_STEP = 10.0
-# More than any shard holds (a file ends at 1 GiB): whoever claims it wants to outweigh the others.
+# No shard holds more, because a file has at most 1 GiB. A larger claim would outweigh the others.
 _MOST_SAMPLES = 10**9
 _HEADERS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class ValidUpdate:
-    """`length` is the state's distance from the base."""
+    """An update that has passed all checks. `length` is the distance of `state` from the base."""
 
     report: TrainReport
     state: tensors.State
@@ -36,9 +36,11 @@ def validate_update(
     frozen: Collection[str] = (),
     compression: Compression = Compression(),
 ) -> ValidUpdate:
-    """Read an update's file; what comes out is a whole model, whatever travelled.
+    """Read an update's file and return the whole model.
 
-    AgentError: malformed_update, wrong_author, wrong_shapes, no_samples, not_finite, norm_exceeded.
+    Raises:
+        AgentError: `malformed_update`, `wrong_author`, `wrong_shapes`, `no_samples`, `not_finite`,
+            `norm_exceeded`.
     """
     report = read_report(path, node_id)
     if path.stat().st_size > 2 * sum(tensor.nbytes for tensor in base.values()) + _HEADERS:
@@ -51,7 +53,11 @@ def validate_update(
 
 
 def read_report(path: Path, node_id: str) -> TrainReport:
-    """What an update's file says of itself. AgentError: malformed_update, wrong_author, no_samples."""
+    """Return the report in an update's file.
+
+    Raises:
+        AgentError: `malformed_update`, `wrong_author`, `no_samples`.
+    """
     try:
         report = TrainReport.model_validate_json(tensors.metadata(path)["report"])
     except (ValueError, KeyError):
@@ -59,18 +65,21 @@ def read_report(path: Path, node_id: str) -> TrainReport:
     if report.node_id != node_id:
         raise AgentError("wrong_author", "the update's report is another node's")
     if not report.samples or not 1 <= report.samples <= _MOST_SAMPLES:
-        raise AgentError("no_samples", "the update stands for no believable number of samples")
+        raise AgentError("no_samples", "the update has no plausible number of samples")
     return report
 
 
 def read_sound_state(path: Path, base: tensors.State) -> tensors.State:
-    """A model's tensors, if they could be a step from `base`. AgentError: malformed_update, wrong_shapes, not_finite,
-    norm_exceeded."""
+    """Read a model's tensors and check that they can be an update of `base`.
+
+    Raises:
+        AgentError: `malformed_update`, `wrong_shapes`, `not_finite`, `norm_exceeded`.
+    """
     try:
-        found = tensors.shapes(path)
+        shapes = tensors.shapes(path)
     except ValueError:
         raise AgentError("malformed_update", "the update is not a safetensors file") from None
-    if found != {name: tuple(tensor.shape) for name, tensor in base.items()}:
+    if shapes != {name: tuple(tensor.shape) for name, tensor in base.items()}:
         raise AgentError("wrong_shapes", "the update's names or shapes are not the model's")
     state = tensors.read(path)
     checked_length(state, base)
@@ -78,10 +87,14 @@ def read_sound_state(path: Path, base: tensors.State) -> tensors.State:
 
 
 def checked_length(state: tensors.State, base: tensors.State) -> float:
-    """How far `state` is from `base`, if it could be a step from it. AgentError: not_finite, norm_exceeded."""
-    moved, own = norms.distance(state, base)
-    if not math.isfinite(moved) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+    """Return the distance of `state` from `base`.
+
+    Raises:
+        AgentError: `not_finite`, `norm_exceeded`.
+    """
+    distance, base_norm = norms.distance(state, base)
+    if not math.isfinite(distance) and not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise AgentError("not_finite", "the update holds NaN or infinity")
-    if moved > LARGEST_STEP * max(1.0, own):
+    if distance > LARGEST_STEP * max(1.0, base_norm):
         raise AgentError("norm_exceeded", "the update is too far from the global model")
-    return moved
+    return distance

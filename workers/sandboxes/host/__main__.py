@@ -1,4 +1,7 @@
-"""`python -m workers.sandboxes.host`: serves until SIGTERM or SIGINT; then every sandbox's processes end with it."""
+"""`python -m workers.sandboxes.host`: serve until SIGTERM or SIGINT.
+
+Every sandbox's processes end with the host.
+"""
 
 import asyncio
 import contextlib
@@ -26,7 +29,7 @@ _DRAIN_S = 1
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: the sandboxes are to end before the host does."""
+    """A server without signal handlers: `_serve` ends the sandboxes before the host."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,7 +40,7 @@ def main() -> None:
     config = read_config()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s sandbox-host %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # Its warnings tell of clients that left early, which is theirs to do.
+    # asyncio warns when a client closes its connection early. That is no fault.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     _allow_descriptors()
     config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
         _LOG.warning("%s", "no isolation on this machine; see /health")
     _LOG.info("isolation by %s, limits by %s", isolation.kind, limited_by)
     running = asyncio.create_task(manager.run(GatewayApp(manager) if isolation.isolated else None))
-    # The one line on stdout tells whoever started the host where it listens.
+    # The one line on stdout: the process that started the host reads the address from it.
     address, port = listener.getsockname()[:2]
     print(f"http://{address}:{port}", flush=True)
     await server.serve(sockets=[listener])
@@ -102,7 +105,7 @@ def _stop(server: _Server) -> None:
 
 
 def _allow_descriptors() -> None:
-    """As many as the machine allows: every connection into a sandbox takes two."""
+    """Allow as many as the machine does. Each connection into a sandbox takes two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

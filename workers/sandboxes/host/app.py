@@ -1,4 +1,7 @@
-"""The host as one ASGI application: requests that name a sandbox go into it, all others are for the REST API."""
+"""The host as one ASGI application.
+
+Requests that name a sandbox are forwarded to it. All others go to the REST API.
+"""
 
 import hmac
 
@@ -9,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workers.sandboxes.host.gateway import SOCKET
+from workers.sandboxes.host.gateway import GATEWAY_SOCKET
 from workers.sandboxes.host.isolation.choose import WARNING
 from workers.sandboxes.host.isolation.plan import GATEWAY_ROOT
 from workers.sandboxes.host.proxy import SANDBOX_HEADER, SandboxProxy
@@ -32,7 +35,7 @@ class HostApp:
 
 
 class GatewayApp:
-    """What a sandbox reaches of the host: the ports of its peers, for whoever has their tokens, and nothing else."""
+    """The part of the host that sandboxes reach: the ports of peers, with the peers' tokens."""
 
     def __init__(self, manager: SandboxManager) -> None:
         self._proxy = SandboxProxy(manager, ports_only=True)
@@ -43,7 +46,7 @@ class GatewayApp:
 
 
 class _ApiKeyMiddleware:
-    """Lets through who has the API key, compared in constant time."""
+    """Refuse requests without the API key. Keys are compared in constant time."""
 
     def __init__(self, application: ASGIApp, key: str) -> None:
         self._application = application
@@ -51,8 +54,8 @@ class _ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
-            given = dict(scope["headers"]).get(b"x-api-key", b"")
-            if not hmac.compare_digest(given, self._key):
+            given_key = dict(scope["headers"]).get(b"x-api-key", b"")
+            if not hmac.compare_digest(given_key, self._key):
                 await problem(401, "the header X-API-Key is missing or wrong")(scope, receive, send)
                 return
         await self._application(scope, receive, send)
@@ -67,7 +70,7 @@ def _rest_app(manager: SandboxManager, template_prefix: str, limited_by: str) ->
                 "isolation": manager.isolation.kind,
                 "warning": None if isolated else WARNING,
                 "limits": limited_by,
-                "gateway": f"{GATEWAY_ROOT}/{SOCKET}" if isolated else None,
+                "gateway": f"{GATEWAY_ROOT}/{GATEWAY_SOCKET}" if isolated else None,
             }
         )
 

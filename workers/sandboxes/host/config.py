@@ -1,4 +1,4 @@
-"""How a host is set up, from its command line and its environment."""
+"""The host's configuration, from its command line and its environment."""
 
 import argparse
 import os
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _KEY_VARIABLE = "E2B_API_KEY"
-_MIN_KEY = 16
+_MIN_KEY_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """Of each sandbox. Sizes in bytes."""
+    """The limits of each sandbox. Sizes are in bytes."""
 
     memory_bytes: int
     disk_bytes: int
@@ -31,35 +31,35 @@ class HostConfig:
 
 
 def read_config(arguments: list[str] | None = None) -> HostConfig:
-    """Exit with a message on stderr when the command line or the key is not usable."""
+    """Return the configuration. Exit with a message if the command line or the key is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m workers.sandboxes.host",
         description="Serve sandboxes on this machine over E2B's protocol. "
         f"The API key is read from --api-key-file or the environment variable {_KEY_VARIABLE}.",
     )
-    parser.add_argument("--home", type=Path, required=True, help="folder that keeps the sandboxes")
+    parser.add_argument("--home", type=Path, required=True, help="folder for the sandboxes")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--api-key-file", type=Path)
     parser.add_argument("--isolation", choices=["auto", "bubblewrap", "namespaces", "none"], default="auto")
     parser.add_argument("--memory-mb", type=int, default=4096, help="memory limit of a sandbox, MiB")
     parser.add_argument("--disk-mb", type=int, default=10240, help="disk limit of a sandbox, MiB")
     parser.add_argument("--files", type=int, default=500_000, help="limit of files and folders of a sandbox")
     parser.add_argument("--processes", type=int, default=512, help="limit of processes and threads of a sandbox")
-    parser.add_argument("--template-prefix", default="flow-nexus-", help="templates are known with and without it")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--template-prefix", default="flow-nexus-", help="templates have names with and without it")
+    options = parser.parse_args(arguments)
     try:
-        key = given.api_key_file.read_text().strip() if given.api_key_file else os.environ.get(_KEY_VARIABLE, "")
+        key = options.api_key_file.read_text().strip() if options.api_key_file else os.environ.get(_KEY_VARIABLE, "")
     except OSError as error:
         parser.error(f"cannot read the API key: {error.strerror}")
-    if len(key) < _MIN_KEY:
-        parser.error(f"the API key must have at least {_MIN_KEY} characters")
+    if len(key) < _MIN_KEY_LENGTH:
+        parser.error(f"the API key must have at least {_MIN_KEY_LENGTH} characters")
     return HostConfig(
-        home=given.home.resolve(),
-        address=given.host,
-        port=given.port,
+        home=options.home.resolve(),
+        address=options.host,
+        port=options.port,
         api_key=key,
-        limits=SandboxLimits(given.memory_mb << 20, given.disk_mb << 20, given.files, given.processes),
-        isolation=given.isolation,
-        template_prefix=given.template_prefix,
+        limits=SandboxLimits(options.memory_mb << 20, options.disk_mb << 20, options.files, options.processes),
+        isolation=options.isolation,
+        template_prefix=options.template_prefix,
     )

@@ -1,5 +1,8 @@
-"""Folders of ended sandboxes on their way out. A sandbox may leave a million files, or a hundred thousand folders in one
-another, so removing takes its time and is left to a program that cares about neither."""
+"""Remove the folders of ended sandboxes.
+
+A sandbox may leave a million files, or a hundred thousand nested folders. Removing them takes time.
+So a separate program does it, which copes with both.
+"""
 
 import asyncio
 import logging
@@ -12,45 +15,45 @@ _REMOVE_S = 600.0
 
 
 class FolderRemover:
-    """Lies on the same file system as the sandboxes, so that taking a folder is one rename."""
+    """Its folder lies on the sandboxes' file system, so moving a folder there is one rename."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._removing: set[asyncio.Future[None]] = set()
+        self._removals: set[asyncio.Future[None]] = set()
 
     def remove_leftovers(self) -> None:
-        """Also removes what an earlier host left."""
+        """Create the folder, and start to remove what an earlier host left in it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in self._folder.iterdir():
-            self._remove_soon(folder)
+            self._start_removal(folder)
 
     def remove_later(self, folder: Path) -> None:
-        """Return as soon as the folder is out of its place."""
-        place = self._folder / secrets.token_hex(8)
+        """Move the folder out of its place, start to remove it, and return."""
+        moved = self._folder / secrets.token_hex(8)
         try:
-            folder.rename(place)
+            folder.rename(moved)
         except FileNotFoundError:
             return
-        self._remove_soon(place)
+        self._start_removal(moved)
 
-    def _remove_soon(self, folder: Path) -> None:
-        removing = asyncio.get_running_loop().run_in_executor(None, remove_folder, folder)
-        self._removing.add(removing)
-        removing.add_done_callback(self._removing.discard)
+    def _start_removal(self, folder: Path) -> None:
+        removal = asyncio.get_running_loop().run_in_executor(None, remove_folder, folder)
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove files and folders, also those that were closed to their own user; links are never followed."""
+    """Remove a folder, also one that denies access to its own user. Links are never followed."""
     if _run("rm", "-rf", "--", str(folder)):
         return
     _run("chmod", "-R", "u+rwX", "--", str(folder))
     if not _run("rm", "-rf", "--", str(folder)):
-        _LOG.warning("could not remove all of an ended sandbox's files")
+        _LOG.warning("could not remove all files of an ended sandbox")
 
 
 def _run(*command: str) -> bool:
     try:
-        done = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=_REMOVE_S, check=False)  # noqa: S603
+        completed = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=_REMOVE_S, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return completed.returncode == 0

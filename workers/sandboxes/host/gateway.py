@@ -1,6 +1,7 @@
-"""What a sandbox reaches of the host: the ports of its peers, for whoever has their tokens, and nothing else.
+"""The gateway through which a sandbox reaches the ports of its peers, with the peers' tokens.
 
-Each sandbox has a socket of its own, so that one that opens connections without end uses up its own and nobody else's.
+A sandbox reaches nothing else of the host. Each sandbox has a socket of its own. A sandbox that
+opens too many connections therefore uses up only its own.
 """
 
 import asyncio
@@ -13,14 +14,14 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-FOLDER = "gateway"
-SOCKET = "peers.sock"
+GATEWAY_FOLDER = "gateway"
+GATEWAY_SOCKET = "peers.sock"
 MAX_CONNECTIONS = 128
-_FULL_S = 0.05
+_PAUSE_S = 0.05
 
 
 class Gateway:
-    """Listens from `open` to `close`; it outlives the sandbox's first process."""
+    """Listens from `open` to `close`, also while the sandbox's first process is restarted."""
 
     def __init__(self, application: ASGIApp) -> None:
         self._config = uvicorn.Config(application, lifespan="off", access_log=False, log_config=None, server_header=False)
@@ -30,18 +31,21 @@ class Gateway:
         self._accepting: asyncio.Task[None] | None = None
 
     def open(self, folder: Path) -> None:
-        """Bind the socket in `folder`, by way of its descriptor: socket paths are short, home folders may not be."""
-        place = folder / FOLDER
-        place.mkdir(mode=0o755, exist_ok=True)
-        place.chmod(0o755)
-        (place / SOCKET).unlink(missing_ok=True)
+        """Bind the socket in `folder`.
+
+        The path goes through the folder's descriptor, because a socket's path must be short.
+        """
+        gateway_folder = folder / GATEWAY_FOLDER
+        gateway_folder.mkdir(mode=0o755, exist_ok=True)
+        gateway_folder.chmod(0o755)
+        (gateway_folder / GATEWAY_SOCKET).unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(gateway_folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._listener.bind(f"/proc/self/fd/{descriptor}/{SOCKET}")
+            self._listener.bind(f"/proc/self/fd/{descriptor}/{GATEWAY_SOCKET}")
         finally:
             os.close(descriptor)
-        (place / SOCKET).chmod(0o666)
+        (gateway_folder / GATEWAY_SOCKET).chmod(0o666)
         self._listener.listen(MAX_CONNECTIONS)
         self._listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept(self._listener))
@@ -60,17 +64,17 @@ class Gateway:
         loop = asyncio.get_running_loop()
         while True:
             if len(self._state.connections) >= MAX_CONNECTIONS:
-                await asyncio.sleep(_FULL_S)
+                await asyncio.sleep(_PAUSE_S)
                 continue
             try:
                 connection, _ = await loop.sock_accept(listener)
                 await loop.connect_accepted_socket(self._protocol, connection)
             except OSError:
-                # Out of descriptors, say, or the peer is gone again.
-                await asyncio.sleep(_FULL_S)
+                # For example, no descriptor is free, or the peer has closed the connection.
+                await asyncio.sleep(_PAUSE_S)
 
     def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
+        protocol: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
             config=self._config, server_state=self._state, app_state={}
         )
-        return made
+        return protocol

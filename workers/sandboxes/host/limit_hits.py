@@ -1,11 +1,14 @@
-"""Which limits each sandbox ran into, how often and when. Kept beside the sandbox, so that a restart forgets nothing."""
+"""The limits that each sandbox reached, how often and when.
 
-import json
+The record lies beside the sandbox, so it survives a restart of the host.
+"""
+
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 
@@ -15,7 +18,11 @@ _FILE = "limits.json"
 
 @dataclass(slots=True)
 class RecordedLimitHit:
-    """`count` is what was noticed: the kernel's own count where there is one, else the times that somebody looked."""
+    """One limit that a sandbox reached. Times are in ISO 8601.
+
+    `count` is the kernel's own count where there is one. Otherwise it counts the checks that found
+    the limit reached.
+    """
 
     limit: str
     count: int
@@ -23,22 +30,25 @@ class RecordedLimitHit:
     last_at: str
 
 
+_HITS = TypeAdapter(list[RecordedLimitHit])
+
+
 class LimitHitLog:
-    """Of one sandbox, by limit."""
+    """The limits that one sandbox reached, by the limit's name."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / _FILE
         self._hits: dict[str, RecordedLimitHit] = {}
-        self._counters: dict[str, int] = {}
+        self._kernel_counts: dict[str, int] = {}
         self._changed = False
         try:
-            self._hits = {item["limit"]: RecordedLimitHit(**item) for item in json.loads(self._file.read_text())}
+            self._hits = {hit.limit: hit for hit in _HITS.validate_json(self._file.read_bytes())}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, TypeError, KeyError):
-            _LOG.warning("the record of a sandbox's limits was not readable and starts anew")
+        except (OSError, ValueError):
+            _LOG.warning("the record of a sandbox's limits is not readable; a new one begins")
 
-    def note(self, limit: str, times: int = 1) -> None:
+    def add(self, limit: str, times: int = 1) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         hit = self._hits.setdefault(limit, RecordedLimitHit(limit, 0, now, now))
         hit.count += times
@@ -46,12 +56,12 @@ class LimitHitLog:
         self._changed = True
 
     def add_kernel_counts(self, cgroups: Cgroups, sandbox_id: str) -> None:
-        """Add what the kernel counted since the last look."""
-        for limit, total in cgroups.hits(sandbox_id).items():
-            before = self._counters.get(limit, 0)
-            self._counters[limit] = total
-            if total > before:
-                self.note(limit, total - before)
+        """Add the hits that the kernel counted since the last call."""
+        for limit, count in cgroups.hits(sandbox_id).items():
+            previous = self._kernel_counts.get(limit, 0)
+            self._kernel_counts[limit] = count
+            if count > previous:
+                self.add(limit, count - previous)
 
     def save(self) -> None:
         if not self._changed:
@@ -59,11 +69,10 @@ class LimitHitLog:
         self._changed = False
         temporary = self._file.with_name(f".{_FILE}")
         try:
-            temporary.write_text(json.dumps(self.as_json()))
+            temporary.write_bytes(_HITS.dump_json(self.latest_first()))
             temporary.replace(self._file)
         except OSError as error:
-            _LOG.warning("could not keep a sandbox's limits: %s", error.strerror)
+            _LOG.warning("could not save a sandbox's limits: %s", error.strerror)
 
-    def as_json(self) -> list[dict[str, Any]]:
-        """The latest first."""
-        return [asdict(hit) for hit in sorted(self._hits.values(), key=lambda hit: hit.last_at, reverse=True)]
+    def latest_first(self) -> list[RecordedLimitHit]:
+        return sorted(self._hits.values(), key=lambda hit: hit.last_at, reverse=True)

@@ -1,4 +1,7 @@
-"""Passes HTTP on into sandboxes: bodies stream both ways in constant memory, and a client that leaves ends its request."""
+"""Forward HTTP into sandboxes.
+
+Bodies are streamed both ways in constant memory. A client that disconnects ends its request.
+"""
 
 import asyncio
 import contextlib
@@ -30,7 +33,7 @@ _HOP_BY_HOP = {
 
 
 class _SandboxConnection(httpcore.AsyncHTTP11Connection):
-    """Models come in bodies of many megabytes: read as much as the socket has, not httpcore's 64 KiB at a time."""
+    """Reads up to 1 MiB at a time instead of 64 KiB, because models have many megabytes."""
 
     READ_NUM_BYTES = 1 << 20
 
@@ -40,7 +43,10 @@ class _ClientGoneError(Exception):
 
 
 class SandboxProxy:
-    """An ASGI application for requests that name a sandbox. `ports_only` leaves envd out, for the sandboxes' gateway."""
+    """An ASGI application for requests that name a sandbox.
+
+    With `ports_only`, envd cannot be reached. The sandboxes' gateway uses that.
+    """
 
     def __init__(self, manager: SandboxManager, *, ports_only: bool) -> None:
         self._manager = manager
@@ -76,22 +82,22 @@ class SandboxProxy:
         except NoSandboxError:
             return _gone(sandbox_id)
         if b"upgrade" in headers:
-            return _problem(501, "this host does not pass on protocol upgrades")
+            return _problem(501, "this host does not forward protocol upgrades")
         if port == ENVD_PORT:
             if self._ports_only:
                 return _problem(403, "only the ports of a sandbox's own servers can be reached from here")
-            if not _same(headers.get(ACCESS_HEADER), record.access_token):
-                return _problem(401, "the header X-Access-Token does not fit this sandbox")
-        elif not self._may_pass(record, headers):
-            return _problem(403, "the header e2b-traffic-access-token does not fit this sandbox")
+            if not _equal(headers.get(ACCESS_HEADER), record.access_token):
+                return _problem(401, "the header X-Access-Token is missing or wrong for this sandbox")
+        elif not self._has_traffic_token(record, headers):
+            return _problem(403, "the header e2b-traffic-access-token is missing or wrong for this sandbox")
         return None
 
     @staticmethod
-    def _may_pass(record: SandboxRecord, headers: dict[bytes, bytes]) -> bool:
-        return record.traffic_token is None or _same(headers.get(TRAFFIC_HEADER), record.traffic_token)
+    def _has_traffic_token(record: SandboxRecord, headers: dict[bytes, bytes]) -> bool:
+        return record.traffic_token is None or _equal(headers.get(TRAFFIC_HEADER), record.traffic_token)
 
 
-def _same(given: bytes | None, expected: str) -> bool:
+def _equal(given: bytes | None, expected: str) -> bool:
     return hmac.compare_digest(given or b"", expected.encode())
 
 
@@ -106,15 +112,15 @@ def _gone(sandbox_id: str) -> JSONResponse:
 async def _forward(connection: socket.socket, scope: Scope, receive: Receive, send: Send) -> None:
     origin = httpcore.Origin(b"http", b"sandbox", 80)
     upstream = _SandboxConnection(origin, SocketStream(connection))
-    exchange = _ProxiedRequest(upstream, scope, receive, send)
+    request = _ProxiedRequest(upstream, scope, receive, send)
     try:
-        await exchange.run()
+        await request.run()
     except _ClientGoneError:
         pass
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         _LOG.info("a sandbox's connection failed: %s", type(error).__name__)
-        if exchange.answered:
-            # The status is out: only a broken connection can still say that the body is not whole.
+        if request.answered:
+            # The status has been sent. Only a broken connection can show that the body is cut.
             raise
         await _problem(502, "the connection to the sandbox was lost")(scope, receive, send)
     finally:
@@ -122,7 +128,7 @@ async def _forward(connection: socket.socket, scope: Scope, receive: Receive, se
 
 
 class _ProxiedRequest:
-    """One request and its answer."""
+    """One forwarded request and its answer."""
 
     def __init__(self, upstream: httpcore.AsyncHTTP11Connection, scope: Scope, receive: Receive, send: Send) -> None:
         self._upstream = upstream
@@ -133,33 +139,33 @@ class _ProxiedRequest:
         self.answered = False
 
     async def run(self) -> None:
-        """Pass the request on; stop as soon as the client leaves."""
-        answer = asyncio.create_task(self._answer())
-        watch = asyncio.create_task(self._watch())
+        """Forward the request. Stop as soon as the client disconnects."""
+        answer = asyncio.create_task(self._forward())
+        disconnect = asyncio.create_task(self._wait_for_disconnect())
         try:
-            await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answer, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 answer.result()
         finally:
-            for task in (answer, watch):
+            for task in (answer, disconnect):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def _watch(self) -> None:
-        """Wait for the client to leave. The body comes over the same channel, so that has to be through first."""
+    async def _wait_for_disconnect(self) -> None:
+        """Wait until the client disconnects. The body uses the same channel, so it comes first."""
         await self._sent.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def _answer(self) -> None:
+    async def _forward(self) -> None:
         raw_path = self._scope.get("raw_path") or self._scope["path"].encode()
         query = self._scope["query_string"]
         target = raw_path + (b"?" + query if query else b"")
         request = httpcore.Request(
             self._scope["method"],
             httpcore.URL(scheme=b"http", host=b"sandbox", port=80, target=target),
-            headers=[*_passed_on(self._scope["headers"], _ROUTING), (b"connection", b"close")],
+            headers=[*_forwarded_headers(self._scope["headers"], _ROUTING), (b"connection", b"close")],
             content=self._body(),
         )
         response = await self._upstream.handle_async_request(request)
@@ -167,7 +173,7 @@ class _ProxiedRequest:
         start: Message = {
             "type": "http.response.start",
             "status": response.status,
-            "headers": _passed_on(response.headers, {b"transfer-encoding"}),
+            "headers": _forwarded_headers(response.headers, {b"transfer-encoding"}),
         }
         self.answered = True
         await self._send(start)
@@ -188,6 +194,6 @@ class _ProxiedRequest:
                 yield body
 
 
-def _passed_on(headers: Iterable[tuple[bytes, bytes]], without: set[bytes]) -> list[tuple[bytes, bytes]]:
+def _forwarded_headers(headers: Iterable[tuple[bytes, bytes]], without: set[bytes]) -> list[tuple[bytes, bytes]]:
     left_out = _HOP_BY_HOP | without
     return [(name, value) for name, value in headers if name.lower() not in left_out]

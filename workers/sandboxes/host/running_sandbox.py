@@ -1,4 +1,4 @@
-"""One running sandbox: its first process, and the socket over which that process hands out connections."""
+"""One running sandbox: its first process, and the socket through which it gives connections."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,15 @@ import itertools
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from workers.sandboxes.host.config import SandboxLimits
 from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMIT_NAMES, NOTICE, SandboxSettings
-from workers.sandboxes.host.gateway import FOLDER
+from workers.sandboxes.host.gateway import GATEWAY_FOLDER
 from workers.sandboxes.host.isolation.cgroups import Cgroups
-from workers.sandboxes.host.isolation.choose import Isolation
+from workers.sandboxes.host.isolation.choose import Isolation, SandboxLaunch
 from workers.sandboxes.host.isolation.plan import make_root, search_path
 from workers.sandboxes.host.sandbox_record import SandboxRecord
 
@@ -34,18 +35,18 @@ class SandboxGoneError(Exception):
 
 
 class RunningSandbox:
-    """Use `boot` to make one. It stays usable until its process ends; `wait` tells when."""
+    """Create one with `boot`. It is usable until its first process ends; `wait` returns then."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, control: socket.socket, note: Callable[[str], None], *, isolated: bool
+        self, process: asyncio.subprocess.Process, control: socket.socket, on_limit: Callable[[str], None], *, isolated: bool
     ) -> None:
         self._process = process
-        self._note = note
+        self._on_limit = on_limit
         self._isolated = isolated
         self._control = control
         self._requests = itertools.count()
         self._waiting: dict[int, asyncio.Future[socket.socket]] = {}
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read_answers())
 
     @classmethod
     async def boot(
@@ -55,34 +56,40 @@ class RunningSandbox:
         isolation: Isolation,
         cgroups: Cgroups | None,
         limits: SandboxLimits,
-        note: Callable[[str], None],
+        on_limit: Callable[[str], None],
     ) -> Self:
-        """Start the sandbox whose files lie in `folder`; return when it answers. Raise OSError when it does not.
+        """Start the sandbox whose files lie in `folder`. Return when it answers.
 
-        `note` is told the name of each limit that envd saw the sandbox run into.
+        `on_limit` is called with the name of each limit that envd saw the sandbox reach.
+
+        Raises:
+            OSError: the sandbox did not start.
         """
         root = folder / ROOT_FOLDER
         owner = isolation.owner(record.number)
         make_root(root, owner)
-        join, seen = [], {}
+        launch = SandboxLaunch(root, folder / GATEWAY_FOLDER, owner, shm_bytes=limits.memory_bytes // 2)
         if cgroups is not None:
-            join = cgroups.create(record.sandbox_id, limits.memory_bytes, limits.processes)
-            seen = cgroups.seen_inside(record.sandbox_id)
-        control, inside = socket.socketpair()
+            launch = replace(
+                launch,
+                cgroups_to_join=cgroups.create(record.sandbox_id, limits.memory_bytes, limits.processes),
+                cgroups_inside=cgroups.visible_inside(record.sandbox_id),
+            )
+        control, envd_end = socket.socketpair()
         log = os.open(folder / LOG_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            run = ["-m", "envd", "--control", str(inside.fileno()), "--log", str(log)]
+            arguments = ["-m", "envd", "--control", str(envd_end.fileno()), "--log", str(log)]
             process = await asyncio.create_subprocess_exec(
-                *isolation.command(root, folder / FOLDER, owner, limits.memory_bytes // 2, seen, join, run),
+                *isolation.command(launch, arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={},
-                pass_fds=(inside.fileno(), log),
+                pass_fds=(envd_end.fileno(), log),
                 start_new_session=True,
             )
         finally:
-            inside.close()
+            envd_end.close()
             os.close(log)
         settings = SandboxSettings(
             root=isolation.root_inside(root),
@@ -99,9 +106,9 @@ class RunningSandbox:
         try:
             settings.send(control)
             control.setblocking(False)
-            machine = cls(process, control, note, isolated=isolation.isolated)
+            sandbox = cls(process, control, on_limit, isolated=isolation.isolated)
             async with asyncio.timeout(_BOOT_S):
-                (await machine.dial(ENVD_PORT)).close()
+                (await sandbox.dial(ENVD_PORT)).close()
         except BaseException as error:
             control.close()
             _kill(process)
@@ -109,10 +116,15 @@ class RunningSandbox:
             if isinstance(error, OSError | SandboxGoneError | PortClosedError):
                 raise OSError(errno.EIO, "the sandbox did not start") from error
             raise
-        return machine
+        return sandbox
 
     async def dial(self, port: int) -> socket.socket:
-        """A connected, non-blocking socket to a port inside. Raise PortClosedError or SandboxGoneError."""
+        """Return a connected, non-blocking socket to a port inside the sandbox.
+
+        Raises:
+            PortClosedError: nothing inside accepts the connection.
+            SandboxGoneError: the sandbox has ended.
+        """
         if self._reader.done():
             raise SandboxGoneError
         request = next(self._requests) % NOTICE
@@ -129,8 +141,8 @@ class RunningSandbox:
         finally:
             self._waiting.pop(request, None)
 
-    async def _read(self) -> None:
-        """Match answers to requests until envd is gone. Sockets nobody waits for any more are closed."""
+    async def _read_answers(self) -> None:
+        """Match answers to requests until envd is gone. Close sockets whose request has ended."""
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
         loop.add_reader(self._control, readable.set)
@@ -157,7 +169,7 @@ class RunningSandbox:
         request, status = FRAME.unpack(frame)
         if request == NOTICE:
             if status < len(LIMIT_NAMES):
-                self._note(LIMIT_NAMES[status])
+                self._on_limit(LIMIT_NAMES[status])
             return True
         answer = self._waiting.get(request)
         if descriptors:
@@ -176,7 +188,11 @@ class RunningSandbox:
         await self._process.wait()
 
     async def stop(self) -> None:
-        """End every process. Where the kernel does not take them along, closing the socket tells envd to."""
+        """End every process of the sandbox.
+
+        With isolation the kernel ends them with the first process. Without it, envd ends them when
+        the socket closes.
+        """
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reader

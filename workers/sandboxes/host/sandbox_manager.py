@@ -1,4 +1,4 @@
-"""All sandboxes of a host: created, found again, extended, ended, brought back after a restart."""
+"""All sandboxes of a host: create, list, extend and end them, and restore them after a restart."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -17,15 +16,15 @@ from workers.sandboxes.host.folder_remover import FolderRemover
 from workers.sandboxes.host.gateway import Gateway
 from workers.sandboxes.host.isolation.cgroups import Cgroups
 from workers.sandboxes.host.isolation.choose import Isolation
-from workers.sandboxes.host.limit_hits import LimitHitLog
+from workers.sandboxes.host.limit_hits import LimitHitLog, RecordedLimitHit
 from workers.sandboxes.host.request_bodies import CreateRequest
 from workers.sandboxes.host.running_sandbox import RunningSandbox, SandboxGoneError
 from workers.sandboxes.host.sandbox_record import STATE_FILE, SandboxRecord, new_sandbox_id, new_token
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_S = 0.5
-_REBOOT_PAUSE_S = 1.0
-_BOOTS_AT_ONCE = 4
+_RESTART_PAUSE_S = 1.0
+_PARALLEL_BOOTS = 4
 _HEARTBEAT = "alive"
 
 
@@ -38,7 +37,7 @@ class KeyConflictError(Exception):
 
 
 class SandboxManager:
-    """Sandboxes outlive the host as machines outlive a power cut: files and tokens stay, processes do not."""
+    """Sandboxes survive a restart of the host: files and tokens stay, processes do not."""
 
     def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: SandboxLimits) -> None:
         self.isolation = isolation
@@ -54,10 +53,13 @@ class SandboxManager:
         self._running: dict[str, asyncio.Future[RunningSandbox]] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self._creating: dict[str, tuple[str, asyncio.Task[SandboxRecord]]] = {}
-        self._boots = asyncio.Semaphore(_BOOTS_AT_ONCE)
+        self._boots = asyncio.Semaphore(_PARALLEL_BOOTS)
 
     async def run(self, peers: ASGIApp | None) -> None:
-        """Bring back what lived, then end what expires, until cancelled. `peers` is what each sandbox's gateway serves."""
+        """Restore the sandboxes of an earlier host, then end those that expire, until cancelled.
+
+        `peers` is the application that each sandbox's gateway serves.
+        """
         self._peers = peers
         self._restore()
         try:
@@ -79,15 +81,15 @@ class SandboxManager:
                 hits.add_kernel_counts(self._cgroups, sandbox_id)
             hits.save()
 
-    def hits(self, sandbox_id: str) -> list[dict[str, Any]]:
-        """The limits that the sandbox ran into. Raise NoSandboxError."""
+    def limit_hits(self, sandbox_id: str) -> list[RecordedLimitHit]:
+        """Return the limits that the sandbox reached, the latest first. Raise NoSandboxError."""
         self.get(sandbox_id)
-        return self._hits[sandbox_id].as_json()
+        return self._hits[sandbox_id].latest_first()
 
-    def note(self, sandbox_id: str, limit: str) -> None:
-        """A limit that was held by somebody else, who tells of it here. Raise NoSandboxError."""
+    def add_limit_hit(self, sandbox_id: str, limit: str) -> None:
+        """Store that a client enforced a limit. Raise NoSandboxError."""
         self.get(sandbox_id)
-        self._hits[sandbox_id].note(limit)
+        self._hits[sandbox_id].add(limit)
 
     def list(self) -> list[SandboxRecord]:
         return list(self._records.values())
@@ -102,7 +104,12 @@ class SandboxManager:
         return self._folder / sandbox_id
 
     async def running_sandbox(self, sandbox_id: str) -> RunningSandbox:
-        """The sandbox's running machine; waits while it boots. Raise NoSandboxError or SandboxGoneError."""
+        """Return the running sandbox. Wait while it boots.
+
+        Raises:
+            NoSandboxError: no live sandbox has that id.
+            SandboxGoneError: the sandbox ended or did not start.
+        """
         self.get(sandbox_id)
         try:
             return await asyncio.shield(self._running[sandbox_id])
@@ -115,40 +122,45 @@ class SandboxManager:
         future = self._running.get(sandbox_id)
         return future is None or future.cancelled()
 
-    async def create(self, wanted: CreateRequest) -> SandboxRecord:
-        """Start a sandbox; a key that a live sandbox has gives that one again. Raise KeyConflictError or OSError."""
-        if wanted.key is None:
-            return await self._create(wanted)
+    async def create(self, request: CreateRequest) -> SandboxRecord:
+        """Start a sandbox. If a live sandbox has the same key, return that one.
+
+        Raises:
+            KeyConflictError: the key belongs to a different request.
+            OSError: the sandbox did not start.
+        """
+        if request.key is None:
+            return await self._create(request)
         for record in self._records.values():
-            if record.key == wanted.key:
-                if record.request_digest != wanted.digest:
-                    raise KeyConflictError(wanted.key)
+            if record.key == request.key:
+                if record.request_digest != request.digest:
+                    raise KeyConflictError(request.key)
                 await self.running_sandbox(record.sandbox_id)
                 return record
-        digest, task = self._creating.get(wanted.key, (wanted.digest, None))
-        if digest != wanted.digest:
-            raise KeyConflictError(wanted.key)
+        digest, task = self._creating.get(request.key, (request.digest, None))
+        if digest != request.digest:
+            raise KeyConflictError(request.key)
         if task is None:
-            task = asyncio.create_task(self._create(wanted))
-            self._creating[wanted.key] = (digest, task)
-            task.add_done_callback(lambda _: self._creating.pop(wanted.key or "", None))
+            task = asyncio.create_task(self._create(request))
+            self._creating[request.key] = (digest, task)
+            task.add_done_callback(lambda _: self._creating.pop(request.key or "", None))
         return await asyncio.shield(task)
 
-    async def _create(self, wanted: CreateRequest) -> SandboxRecord:
+    async def _create(self, request: CreateRequest) -> SandboxRecord:
         now = datetime.now(UTC)
-        taken = {record.number for record in self._records.values()}
+        used_numbers = {record.number for record in self._records.values()}
         record = SandboxRecord(
             sandbox_id=new_sandbox_id(),
-            number=next(number for number in range(1, len(taken) + 2) if number not in taken),
-            template=wanted.template,
-            metadata=wanted.metadata,
-            envs=wanted.envs,
+            number=next(number for number in range(1, len(used_numbers) + 2) if number not in used_numbers),
+            template=request.template,
+            metadata=request.metadata,
+            envs=request.envs,
             access_token=new_token(),
-            traffic_token=None if wanted.public else new_token(),
+            traffic_token=None if request.public else new_token(),
             started_at=now,
-            end_at=now + timedelta(seconds=wanted.timeout_s),
-            key=wanted.key,
-            request_digest=wanted.digest,
+            end_at=now + timedelta(seconds=request.timeout_s),
+            key=request.key,
+            request_digest=request.digest,
         )
         self._records[record.sandbox_id] = record
         folder = self.folder(record.sandbox_id)
@@ -163,6 +175,7 @@ class SandboxManager:
         return record
 
     def extend(self, sandbox_id: str, seconds: float, *, only_longer: bool = False) -> SandboxRecord:
+        """Let the sandbox end `seconds` from now. With `only_longer`, never let it end sooner."""
         record = self.get(sandbox_id)
         changed = record.ending_in(seconds)
         if only_longer and changed.end_at <= record.end_at:
@@ -172,23 +185,23 @@ class SandboxManager:
         return changed
 
     async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox and remove its folder. Raise NoSandboxError when there is none."""
+        """End a sandbox and remove its folder. Raise NoSandboxError."""
         self.get(sandbox_id)
         del self._records[sandbox_id]
         await self._stop(sandbox_id)
-        # A crash from here on must not bring it back.
+        # Without this file, a restart after a crash does not restore the sandbox.
         (self.folder(sandbox_id) / STATE_FILE).unlink(missing_ok=True)
         self._remover.remove_later(self.folder(sandbox_id))
 
     async def _stop(self, sandbox_id: str) -> None:
-        keeper = self._supervisors.pop(sandbox_id, None)
-        if keeper is not None:
-            keeper.cancel()
+        supervisor = self._supervisors.pop(sandbox_id, None)
+        if supervisor is not None:
+            supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-        machine = self._running.pop(sandbox_id, None)
-        if machine is not None:
-            machine.cancel()
+                await supervisor
+        running = self._running.pop(sandbox_id, None)
+        if running is not None:
+            running.cancel()
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.remove, sandbox_id)
         if gateway := self._gateways.pop(sandbox_id, None):
@@ -205,21 +218,21 @@ class SandboxManager:
             except (OSError, ValueError):
                 self._remover.remove_later(folder)
                 continue
-            # The clock of a sandbox stands still while the host is down.
+            # The time that the host was down does not count.
             record = replace(record, end_at=record.end_at + self._downtime(now, record.started_at))
             record.save(folder)
             self._records[record.sandbox_id] = record
             self._start(record.sandbox_id)
         (self._home / _HEARTBEAT).touch()
         if self._records:
-            _LOG.info("%d sandboxes brought back", len(self._records))
+            _LOG.info("%d sandboxes restored", len(self._records))
 
     def _downtime(self, now: datetime, started_at: datetime) -> timedelta:
         try:
-            seen = datetime.fromtimestamp((self._home / _HEARTBEAT).stat().st_mtime, UTC)
+            last_alive = datetime.fromtimestamp((self._home / _HEARTBEAT).stat().st_mtime, UTC)
         except OSError:
             return timedelta(0)
-        return max(timedelta(0), now - max(seen, started_at))
+        return max(timedelta(0), now - max(last_alive, started_at))
 
     def _start(self, sandbox_id: str) -> None:
         self._hits[sandbox_id] = LimitHitLog(self.folder(sandbox_id))
@@ -230,33 +243,33 @@ class SandboxManager:
         self._supervisors[sandbox_id] = asyncio.create_task(self._supervise(sandbox_id))
 
     async def _supervise(self, sandbox_id: str) -> None:
-        """Boot the sandbox, and again whenever its first process ends: files stay, processes are gone."""
-        machine: RunningSandbox | None = None
+        """Boot the sandbox, and again each time its first process ends. Its files stay."""
+        sandbox: RunningSandbox | None = None
         try:
             while True:
                 started = time.monotonic()
                 async with self._boots:
-                    machine = await RunningSandbox.boot(
+                    sandbox = await RunningSandbox.boot(
                         self._records[sandbox_id],
                         self.folder(sandbox_id),
                         self.isolation,
                         self._cgroups,
                         self.limits,
-                        self._hits[sandbox_id].note,
+                        self._hits[sandbox_id].add,
                     )
                 _LOG.info("sandbox %s started in %.2f s", sandbox_id, time.monotonic() - started)
-                self._running[sandbox_id].set_result(machine)
-                await machine.wait()
+                self._running[sandbox_id].set_result(sandbox)
+                await sandbox.wait()
                 self._running[sandbox_id] = asyncio.get_running_loop().create_future()
-                _LOG.warning("sandbox %s lost its first process and is started again", sandbox_id)
-                await machine.stop()
-                await asyncio.sleep(_REBOOT_PAUSE_S)
+                _LOG.warning("sandbox %s lost its first process and is restarted", sandbox_id)
+                await sandbox.stop()
+                await asyncio.sleep(_RESTART_PAUSE_S)
         except OSError as error:
             _LOG.error("sandbox %s does not start: %s", sandbox_id, error.strerror)
             self._running[sandbox_id].set_exception(error)
         finally:
-            if machine is not None:
-                await machine.stop()
+            if sandbox is not None:
+                await sandbox.stop()
 
 
 def matches(record: SandboxRecord, metadata: Mapping[str, str]) -> bool:

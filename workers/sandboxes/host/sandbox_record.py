@@ -1,12 +1,13 @@
-"""What a host remembers of a sandbox, in a file beside the sandbox's folders."""
+"""What the host stores about a sandbox, in a file beside the sandbox's folders."""
 
-import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
+
+from pydantic import ConfigDict, TypeAdapter
 
 STATE_FILE = "state.json"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -14,10 +15,13 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 @dataclass(frozen=True, slots=True)
 class SandboxRecord:
-    """`number` is this sandbox's own among the live ones; `traffic_token` is None where traffic needs no token.
+    """One sandbox's record. `number` is unique among the live sandboxes of this host.
 
-    `request_digest` tells whether a second creation with the same key asks for the same sandbox.
+    `traffic_token` is None if traffic needs no token. `request_digest` shows whether a second
+    creation with the same key asks for the same sandbox.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     sandbox_id: str
     number: int
@@ -35,25 +39,27 @@ class SandboxRecord:
         return replace(self, end_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
     def save(self, folder: Path) -> None:
-        """Write atomically: after a crash the file is the old one or the new one."""
-        fields = asdict(self) | {"started_at": self.started_at.isoformat(), "end_at": self.end_at.isoformat()}
+        """Write the record atomically: after a crash the file is the old one or the new one."""
         temporary = folder / f".{STATE_FILE}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(fields, file)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_RECORD.dump_json(self))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / STATE_FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Raise OSError or ValueError when there is no whole record."""
-        fields = json.loads((folder / STATE_FILE).read_text())
-        try:
-            times = {name: datetime.fromisoformat(fields[name]) for name in ("started_at", "end_at")}
-            return cls(**fields | times)
-        except (KeyError, TypeError) as error:
-            raise ValueError("not a sandbox's record") from error
+    def load(cls, folder: Path) -> "SandboxRecord":
+        """Return the record of the sandbox in `folder`.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is not a whole record.
+        """
+        return _RECORD.validate_json((folder / STATE_FILE).read_bytes())
+
+
+_RECORD = TypeAdapter(SandboxRecord)
 
 
 def new_sandbox_id() -> str:

@@ -1,9 +1,8 @@
-"""A connected socket as httpcore wants it."""
+"""A connected socket as a network stream of httpcore."""
 
 import asyncio
 import socket
 import ssl
-from typing import Any
 
 import httpcore
 
@@ -35,7 +34,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
     ) -> httpcore.AsyncNetworkStream:
-        raise NotImplementedError("sandboxes' ports are reached in the clear, inside this machine")
+        raise NotImplementedError("connections to sandboxes stay on this machine and use no TLS")
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> None:
         return None

@@ -62,7 +62,7 @@ def test_targets_follow_their_texts() -> None:
 
 
 def test_a_part_is_texts_with_their_labels() -> None:
-    part = EncodedTexts.of(TEXTS, [0, 1, 2, 3], pad_id=0).take(np.asarray([2, 0]))
+    part = EncodedTexts.of(TEXTS, [0, 1, 2, 3], pad_id=0).select(np.asarray([2, 0]))
     assert part.lengths.tolist() == [5, 3]
     assert part.targets(np.arange(2)).tolist() == [2, 0]
     assert part.batch(np.asarray([1]))[0].tolist() == [[2, 7, 3]]

@@ -49,7 +49,7 @@ def test_an_array_and_lines_hold_the_same(root: SandboxRoot) -> None:
 
 
 def test_a_line_ends_at_a_newline_and_nowhere_else(root: SandboxRoot) -> None:
-    """JSON allows these characters inside a string; Python's own splitlines cuts at them."""
+    """JSON allows these characters in a string, but Python's splitlines splits at them."""
     samples = [{"text": f"left{mark}right", "sentiment": "good"} for mark in "\u2028\u2029\x85"]
     put(root, "a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in samples).encode())
     assert read(root, "/data/a.jsonl").texts == [row["text"] for row in samples]
@@ -69,7 +69,10 @@ def test_texts_are_trimmed_and_cut(root: SandboxRoot) -> None:
 
 
 def test_half_a_surrogate_pair_is_read_as_a_mark(root: SandboxRoot) -> None:
-    """JSON can spell what no encoding can write; such a text must not break whoever sends or hashes it."""
+    """JSON allows text that UTF-8 cannot encode.
+
+    Such a text must not break code that sends or hashes it.
+    """
     put(root, "a.json", b'[{"text": "so \\ud83d bad", "sentiment": "good"}, {"text": "x", "sentiment": "b\\udc00"}]')
     found = read(root, "/data/a.json")
     assert [text.encode().decode() for text in found.texts] == found.texts
@@ -142,7 +145,7 @@ def test_a_shard_that_cannot_be_trained_on_is_refused(root: SandboxRoot, content
 
 @st.composite
 def shards(draw: st.DrawFn) -> TextSamples:
-    """Texts with duplicates, and with labels that do not follow from the text."""
+    """Texts with duplicates. The labels do not follow from the text."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["good", "bad", "so-so"])), min_size=2, max_size=80))
     return TextSamples([f"text {number}" for number, _ in pairs], [label for _, label in pairs], 1)
 
@@ -151,7 +154,7 @@ def shards(draw: st.DrawFn) -> TextSamples:
 def test_a_split_does_not_depend_on_the_order_of_files(samples: TextSamples, random: object) -> None:
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    first, second = split(samples), split(samples.take(order))
+    first, second = split(samples), split(samples.select(order))
     for one, other in zip(first, second, strict=True):
         assert Counter(zip(one.texts, one.labels, strict=True)) == Counter(zip(other.texts, other.labels, strict=True))
 

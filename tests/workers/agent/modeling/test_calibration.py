@@ -1,4 +1,7 @@
-"""One temperature: found again where it is known, better confidences on samples that it was not fitted to, the same labels."""
+"""Temperature scaling.
+
+It finds a known temperature. It improves confidences on other samples. The labels stay the same.
+"""
 
 import math
 
@@ -12,7 +15,7 @@ CLASSES = 3
 
 
 def drawn(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits, labels that are drawn from their softmax)."""
+    """Return (logits, labels drawn from their softmax)."""
     random = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(count, CLASSES, generator=random)
     return logits, torch.multinomial(logits.softmax(1), 1, generator=random).squeeze(1)
@@ -23,7 +26,10 @@ def surprise(table: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def expected_calibration_error(table: torch.Tensor, labels: torch.Tensor, bins: int = 15) -> float:
-    """Guo et al., equation 3: mean gap between confidence and accuracy over bins of like confidence."""
+    """Return the expected calibration error (Guo et al., equation 3).
+
+    It is the mean gap between confidence and accuracy over bins of similar confidence.
+    """
     sure, said = table.max(1)
     right, place = (said == labels).double(), (sure * bins).long().clamp(max=bins - 1)
     gaps = [abs(float(right[place == one].sum() - sure[place == one].sum())) for one in range(bins)]

@@ -1,4 +1,7 @@
-"""Frozen layers: kept activations give what the whole model gives, and only the layers above are trained."""
+"""Frozen layers.
+
+Kept activations give the results of the whole model. Only the layers above are trained.
+"""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ from workers.agent.modeling.hashed_words import CLS, SEP, SPECIALS, VOCAB_SIZE, 
 
 
 def test_the_ids_are_fixed_for_ever() -> None:
-    """A changed id would make every model trained so far worthless."""
+    """A changed id would make every trained model useless."""
     assert encode("Great product, can't complain!", 16) == [2, 4707, 1201, 882, 2960, 3439, 16343, 3]
     assert (VOCAB_SIZE, SPECIALS) == (16_388, ("[PAD]", "[UNK]", "[CLS]", "[SEP]"))
 

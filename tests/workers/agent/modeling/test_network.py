@@ -64,7 +64,7 @@ def test_another_seed_gives_other_weights(root: SandboxRoot) -> None:
 
 @pytest.mark.parametrize(
     ("model", "layers", "width", "parameters"),
-    # Embeddings (16,388 words + 32 places + 1 kind + 1 norm of two vectors), layers, pooler, three outputs.
+    # Embeddings (16,388 words + 32 positions + 1 type + norm with 2 vectors), layers, pooler, head.
     [
         ("base", 2, 128, (16_388 + 32 + 1 + 2) * 128 + 2 * 198_272 + 128 * 129 + 3 * 129),
         ("large", 4, 256, (16_388 + 32 + 1 + 2) * 256 + 4 * 789_760 + 256 * 257 + 3 * 257),

@@ -1,11 +1,14 @@
-"""Who may call what. A cluster's nodes may belong to several organisations, and one of them may be bad."""
+"""Who may call which route.
+
+A cluster's nodes may belong to several organisations, and one of them may be malicious.
+"""
 
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.workers.agent.acting import KEYS, bearer, key_of, passes_of
+from tests.workers.agent.acting import KEYS, bearer, key_of, tokens_of
 from tests.workers.agent.agents import MODEL, TRAINING, Federation, LiveAgent, federation, global_model, update
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, read, with_tokens
 from workers.agent.protocol.admin import AgentConfig
@@ -18,7 +21,7 @@ VALIDATOR = Caller("validator", "v1")
 CALLERS = {"control": CONTROL_PLANE, "aggregator": PS, "worker": Caller("worker", "w2"), "validator": VALIDATOR}
 REPORT = {"node_id": "w2", "training_id": TRAINING, "round": 1, "state": "done"}
 
-# Whom a worker answers, by role.
+# The routes that a worker answers, by role of the caller.
 OPEN = [
     ("GET", "/health", {"control"}),
     ("POST", "/shards/check", {"control"}),
@@ -113,12 +116,12 @@ def test_a_secure_sum_hears_each_worker_for_itself(two: Federation, phase: str, 
 
 def test_what_a_message_names_is_reached_with_the_readers_own_passes() -> None:
     peers = [Peer(node_id=name, url="http://x") for name in ("w1", "ps")]
-    keep = with_tokens(ReplicateModel(training_id="t", digest="d", source=peers[1], head=peers[0]), passes_of(W1))
+    keep = with_tokens(ReplicateModel(training_id="t", digest="d", source=peers[1], head=peers[0]), tokens_of(W1))
     assert keep.head is not None
     assert [read(key_of(peer.node_id), str(peer.token)) for peer in (keep.source, keep.head)] == [W1, W1]
     assert read(key_of("w1"), str(keep.source.token)) is None, "a pass opens one agent"
     init = InitTraining(training_id="t", model=MODEL, sources=[peers[0], keep.source])
-    tokens = [peer.token for peer in with_tokens(init, passes_of(PS)).sources]
+    tokens = [peer.token for peer in with_tokens(init, tokens_of(PS)).sources]
     assert tokens == [KEYS.token_at("w1", PS), keep.source.token], "one that has a pass keeps it"
 
 
@@ -137,7 +140,7 @@ def test_keys_and_passes_are_not_shown_where_messages_are_printed() -> None:
 
 
 def test_no_pass_and_no_way_to_a_peer_lies_on_a_nodes_disk() -> None:
-    """Whoever may execute code in a sandbox may read its files."""
+    """Code that runs in a sandbox can read its files."""
     with federation(1) as one:
         one.aggregator.peer = one.aggregator.peer.model_copy(update={"headers": {"X-Way": "secret-of-the-way"}})
         one.collect(consensus="proof-of-learning")

@@ -22,7 +22,7 @@ QUESTION = CheckShard(dataset="/data/x.json")
 
 
 def trickling(content: bytes, pause_s: float) -> Answer:
-    """An answer that comes a byte at a time: no single wait is long."""
+    """An answer that comes one byte at a time, so that no single wait is long."""
 
     async def answer(_: Request) -> Response:
         async def body() -> AsyncIterator[bytes]:
@@ -135,7 +135,7 @@ def test_an_answer_of_another_form_is_an_error(tmp_path: Path, content: bytes) -
 
 
 def test_a_peer_that_trickles_its_answer_does_not_hold_the_asker() -> None:
-    """Else one member of a committee could stop the training for ever."""
+    """Otherwise one member of a committee could block the training for ever."""
     with impostor(trickling(b"{" + b" " * 10_000, 0.05)) as peer:
         started = time.monotonic()
         assert refused(PeerClient(KEY).ask(peer, "/scores", QUESTION, AgentHealth, within_s=0.6)).code == "peer_failed"

@@ -1,4 +1,7 @@
-"""Private steps: what they add up to without noise, how much noise there is, and who could foresee it."""
+"""Private steps.
+
+Without noise they equal plain gradient descent. The noise has the right size and is unpredictable.
+"""
 
 import copy
 from math import sqrt
@@ -71,7 +74,7 @@ def test_the_noise_is_the_norm_times_its_multiplier_over_the_batch_that_is_expec
     before = snapshot(network)
     train(network, shard(network), job(wanted(sampling_rate=0.5, noise_multiplier=2.0, max_grad_norm=0.1, steps=3)))
     expected = sqrt(3) * 2.0 * 0.1 / (0.5 * _COUNT)
-    # Twelve gradients of norm 0.1 at most hardly move a million numbers.
+    # Twelve gradients with a norm of at most 0.1 hardly change a million numbers.
     assert float(moved(network, before).std()) == pytest.approx(expected, rel=0.01)
 
 

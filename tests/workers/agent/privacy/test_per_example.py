@@ -1,4 +1,4 @@
-"""Sums of clipped gradients against one backward pass for each example."""
+"""Sums of clipped gradients, compared with one backward pass for each example."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tests.workers.agent.texts import LABELS, samples
 from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import freezing
 from workers.agent.modeling.network import ARCHITECTURES, Network, build
-from workers.agent.privacy.per_example import PerExampleGradients, check
+from workers.agent.privacy.per_example import PerExampleGradients, require_support
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime.paths import SandboxRoot
 
@@ -30,7 +30,10 @@ def encoded(network: Network) -> EncodedTexts:
 
 
 def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
-    """Each example's gradient by itself, scaled to at most _NORM; norms on both sides of it occur."""
+    """Compute each example's gradient alone, scaled to at most _NORM.
+
+    Some norms are above _NORM and some are below.
+    """
     total = {name: torch.zeros_like(p) for name, p in network.model.named_parameters() if p.requires_grad}
     norms = []
     for index in range(len(data)):
@@ -108,9 +111,9 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_is_found_out(tmp_path: Path) -> None:
     made = network("cnn", tmp_path)
-    check(made)
+    require_support(made)
     dropout: Any = made.model.dropout
     looks_at_values = dropout.register_forward_hook(lambda _m, _i, output: output if output.sum() > 0 else -output)
     with pytest.raises(Exception, match="differential_privacy_unavailable"):
-        check(made)
+        require_support(made)
     looks_at_values.remove()

@@ -1,4 +1,7 @@
-"""Rounds of differential privacy between real agents: what is told of them, and what a repetition costs."""
+"""Rounds with differential privacy between real agents.
+
+The reports count the private steps. A repeated round spends its steps again.
+"""
 
 from tests.workers.agent.agents import TRAINING, Federation, problem
 from workers.agent.protocol.common import Autonomy
@@ -27,7 +30,7 @@ def test_a_round_that_is_trained_again_is_spent_again(two: Federation) -> None:
     two.train(worker, wanted={"privacy": PLAN}, aggregator=unheard)
     first = two.trained(worker)
     assert (problem(first), first["private_steps"]) == ("push_failed", 3)
-    # What its update was is still there: sending it once more shows nothing new.
+    # The update still exists. Sending it again reveals nothing new.
     two.collect(workers=[worker.peer])
     two.train(worker, wanted={"privacy": PLAN})
     assert two.trained(worker)["private_steps"] == 3

@@ -1,4 +1,4 @@
-"""The parts of a secure sum, by hand."""
+"""The parts of a secure sum, checked against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_any_threshold_of_shares_gives_the_secret_and_fewer_do_not() -> None:
     shares = shamir.split(SECRET, [1, 2, 3, 4, 5], 3)
     assert shamir.join({point: shares[point] for point in (5, 1, 3)}) == SECRET
     assert shamir.join(shares) == SECRET
-    with pytest.raises(ValueError, match="no shares of one secret"):
+    with pytest.raises(ValueError, match="not shares of one secret"):
         shamir.join({point: shares[point] for point in (1, 2)})
     assert shamir.split(SECRET, [1, 2], 2) != shamir.split(SECRET, [1, 2], 2)
     with pytest.raises(ValueError, match="no fewer than the threshold"):
@@ -48,9 +48,9 @@ def test_the_sum_of_shares_keeps_its_sign_and_is_off_by_less_than_is_stated() ->
 
 def test_both_sides_of_a_pair_agree_and_a_third_does_not() -> None:
     a, b, c = (masks.new_private() for _ in range(3))
-    key = masks.agreed(a, masks.public_of(b), "run mask")
-    assert key == masks.agreed(b, masks.public_of(a), "run mask")
-    assert key not in (masks.agreed(c, masks.public_of(b), "run mask"), masks.agreed(a, masks.public_of(b), "run seal"))
+    key = masks.agree(a, masks.public_of(b), "run mask")
+    assert key == masks.agree(b, masks.public_of(a), "run mask")
+    assert key not in (masks.agree(c, masks.public_of(b), "run mask"), masks.agree(a, masks.public_of(b), "run seal"))
     assert masks.stream(key, 8).tolist() == masks.stream(key, 100)[:8].tolist()
     sealed = masks.seal(key, b"share", "w1>w2")
     assert masks.unseal(key, sealed, "w1>w2") == b"share"

@@ -1,4 +1,7 @@
-"""Secure sums between real agents: the same model as plain averaging, with workers that leave on the way."""
+"""Secure sums between real agents, also when workers leave during a round.
+
+They give the same model as plain averaging.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +38,7 @@ def four() -> Iterator[Federation]:
 
 
 def trained(agents: Federation, **fields: Any) -> dict[str, torch.Tensor]:
-    """One round's model."""
+    """Run one round; return its global model."""
     agents.collect(**SECURE, **fields)
     shared = {name: fields[name] for name in ("model",) if name in fields}
     for worker in agents.workers:
@@ -61,7 +64,7 @@ def test_the_model_is_that_of_plain_averaging(four: Federation, fields: dict[str
 
 
 def plain_mean(agents: Federation) -> dict[str, torch.Tensor]:
-    """FedAvg over what lies in the workers' own sandboxes."""
+    """Return the FedAvg mean of the models in the workers' sandboxes."""
     states = [safetensors.torch.load_file(worker.root / f"model/{TRAINING}/local.safetensors") for worker in agents.workers]
     counts = [report(worker, 1, "worker")["samples"] for worker in agents.workers]
     return {
@@ -71,11 +74,11 @@ def plain_mean(agents: Federation) -> dict[str, torch.Tensor]:
 
 
 class Leaver:
-    """A worker of ours that answers nothing more once it has gone so far."""
+    """A worker without an agent. It stops answering after the steps that the test calls."""
 
     def __init__(self, agents: Federation, node_id: str, samples: int = 22) -> None:
         self._agents = agents
-        self._person = Participant(node_id, f"{TRAINING}/1", samples)
+        self._participant = Participant(node_id, f"{TRAINING}/1", samples)
 
     def _ask(self, phase: str, body: Message, wait_s: int = 20) -> dict[str, Any]:
         path = f"/trainings/{TRAINING}/rounds/1/secure/{phase}?wait={wait_s}"
@@ -83,11 +86,11 @@ class Leaver:
         return answer
 
     def give_keys(self) -> None:
-        self._roster = self._ask("keys", self._person.keys)
+        self._roster = self._ask("keys", self._participant.keys)
 
     def give_shares(self) -> None:
-        shares = self._person.share(RosterResult.model_validate(self._roster).members)
-        self._ask("shares", ShareSecrets(node_id=self._person.keys.node_id, shares=shares))
+        shares = self._participant.share(RosterResult.model_validate(self._roster).members)
+        self._ask("shares", ShareSecrets(node_id=self._participant.keys.node_id, shares=shares))
 
 
 def test_a_worker_that_leaves_once_masks_are_agreed_is_taken_out_of_the_sum(four: Federation) -> None:
@@ -126,10 +129,10 @@ def test_a_new_aggregator_gets_the_same_sum_and_never_one_of_fewer(four: Federat
             for worker in four.workers:
                 four.train(worker, **SECURE, resend=aggregator is second)
             sums.append(global_model(four, four.aggregated()["digest"]))
-            # Shares are told a moment before their teller's report says that it is done.
+            # A worker reveals its shares a moment before its report is done.
             assert {four.trained(worker)["state"] for worker in four.workers} == {"done"}
         assert difference(*sums) < 1e-7
-        # The sum of all less the sum of three would be the fourth's update.
+        # The sum of four minus the sum of three would be the fourth update.
         four.aggregator = third
         four.init()
         four.collect(workers=[worker.peer for worker in four.workers[:3]], **SECURE)

@@ -1,4 +1,7 @@
-"""Whole runs of the protocol without a network: who leaves when, and what the aggregator sees of it."""
+"""Complete runs of the protocol without a network.
+
+Workers leave at different steps. The tests check what the aggregator learns.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -24,7 +27,7 @@ def samples(names: Collection[str]) -> dict[str, int]:
 
 
 def mean(updates: Mapping[str, torch.Tensor], names: Collection[str]) -> torch.Tensor:
-    """Plain FedAvg."""
+    """Return the plain FedAvg mean."""
     weights = samples(updates)
     total = sum((updates[name].double() * weights[name] for name in names), start=torch.zeros(_LENGTH).double())
     return total / sum(weights[name] for name in names)
@@ -35,41 +38,41 @@ def run(
     *,
     never_share: Collection[str] = (),
     never_send: Collection[str] = (),
-    never_tell: Collection[str] = (),
+    never_reveal: Collection[str] = (),
 ) -> tuple[torch.Tensor, dict[str, FixedPointVector]]:
-    """(the mean change, what the aggregator received of each)."""
+    """Return the mean change, and the masked update of each worker."""
     counts = samples(updates)
-    people = {name: Participant(name, "t/1", counts[name]) for name in updates}
-    roster = [one.keys for one in people.values()]
-    sealed = {name: one.share(roster) for name, one in people.items() if name not in never_share}
+    participants = {name: Participant(name, "t/1", counts[name]) for name in updates}
+    roster = [participant.keys for participant in participants.values()]
+    sealed = {name: participant.share(roster) for name, participant in participants.items() if name not in never_share}
     total = MaskedSum("t/1", roster, sealed)
     received = {}
     for name in sealed:
         if name not in never_send:
-            delivered = {sender: boxes[name] for sender, boxes in sealed.items() if sender != name}
-            received[name], _ = people[name].mask(updates[name], delivered)
+            delivered = {sender: shares[name] for sender, shares in sealed.items() if sender != name}
+            received[name], _ = participants[name].mask(updates[name], delivered)
             total.add(name, received[name])
-    told = [people[name].reveal(total.added) for name in sorted(total.added) if name not in never_tell]
-    return total.change(told), received
+    revealed = [participants[name].reveal(total.added) for name in sorted(total.added) if name not in never_reveal]
+    return total.mean_change(revealed), received
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])
 def test_the_sum_is_plain_fedavg(count: int) -> None:
     updates = changes(count)
-    found, _ = run(updates)
-    assert float((found - mean(updates, updates)).abs().max()) < 1e-7
+    result, _ = run(updates)
+    assert float((result - mean(updates, updates)).abs().max()) < 1e-7
 
 
 def test_who_leaves_before_or_after_sharing_or_after_sending_does_not_spoil_the_sum() -> None:
     updates = changes(7)
-    found, _ = run(updates, never_share={"w6"}, never_send={"w1"}, never_tell={"w3"})
-    assert float((found - mean(updates, {"w0", "w2", "w3", "w4", "w5"})).abs().max()) < 1e-7
+    result, _ = run(updates, never_share={"w6"}, never_send={"w1"}, never_reveal={"w3"})
+    assert float((result - mean(updates, {"w0", "w2", "w3", "w4", "w5"})).abs().max()) < 1e-7
 
 
 def test_below_the_threshold_nothing_is_unmasked() -> None:
     updates = changes(5)
     with pytest.raises(AgentError, match="below_threshold"):
-        run(updates, never_tell={"w0", "w1", "w2"})
+        run(updates, never_reveal={"w0", "w1", "w2"})
     with pytest.raises(AgentError, match="below_threshold"):
         run(updates, never_send={"w0", "w1", "w2"})
     with pytest.raises(AgentError, match="below_threshold"):
@@ -101,25 +104,25 @@ def test_two_of_three_do_not_open_the_third() -> None:
 
 
 def test_a_worker_tells_its_shares_once_and_never_both_of_one_other() -> None:
-    people = [Participant(f"w{number}", "t/1", 10) for number in range(3)]
-    roster = [one.keys for one in people]
-    sealed = {one.keys.node_id: one.share(roster) for one in people}
-    for one in people:
-        own = one.keys.node_id
-        one.mask(torch.zeros(4), {sender: boxes[own] for sender, boxes in sealed.items() if sender != own})
-    told = people[0].reveal({"w0", "w1"})
-    assert (set(told.seeds), set(told.keys)) == ({"w0", "w1"}, {"w2"})
+    participants = [Participant(f"w{number}", "t/1", 10) for number in range(3)]
+    roster = [participant.keys for participant in participants]
+    sealed = {participant.keys.node_id: participant.share(roster) for participant in participants}
+    for participant in participants:
+        own = participant.keys.node_id
+        participant.mask(torch.zeros(4), {sender: shares[own] for sender, shares in sealed.items() if sender != own})
+    revealed = participants[0].reveal({"w0", "w1"})
+    assert (set(revealed.seeds), set(revealed.keys)) == ({"w0", "w1"}, {"w2"})
     with pytest.raises(AgentError, match="already_revealed"):
-        people[0].reveal({"w0", "w2"})
+        participants[0].reveal({"w0", "w2"})
 
 
 def test_forged_keys_and_foreign_shares_are_noticed() -> None:
-    people = [Participant(f"w{number}", "t/1", 10) for number in range(3)]
-    roster = [one.keys for one in people]
+    participants = [Participant(f"w{number}", "t/1", 10) for number in range(3)]
+    roster = [participant.keys for participant in participants]
     with pytest.raises(AgentError, match="bad_keys"):
-        people[0].share([roster[0].model_copy(update={"masking": roster[1].masking}), *roster[1:]])
+        participants[0].share([roster[0].model_copy(update={"masking": roster[1].masking}), *roster[1:]])
     with pytest.raises(AgentError, match="not_in_the_sum"):
-        people[0].share(roster[1:])
-    sealed = {one.keys.node_id: one.share(roster) for one in people}
+        participants[0].share(roster[1:])
+    sealed = {participant.keys.node_id: participant.share(roster) for participant in participants}
     with pytest.raises(AgentError, match="bad_share"):
-        people[0].mask(torch.zeros(4), {"w1": sealed["w2"]["w0"], "w2": sealed["w1"]["w0"]})
+        participants[0].mask(torch.zeros(4), {"w1": sealed["w2"]["w0"], "w2": sealed["w1"]["w0"]})

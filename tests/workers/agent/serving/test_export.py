@@ -112,7 +112,8 @@ def test_without_validation_data_only_the_fp32_graph_is_exported_and_the_card_sa
 
 def test_an_int8_graph_that_says_something_else_is_left_out(tmp_path: Path) -> None:
     network = build(spec(labels=["no", "yes"]), SandboxRoot(tmp_path))
-    # Texts that are nearly the same, and a head that cannot decide: half of them lie on each side of a fine line.
+    # These texts are almost equal, and the head cannot decide. Half of them are on each side of the
+    # boundary.
     data = network.encoded(["the lamp " * 8 + f"word{number}" for number in range(200)])
     bias = network.model.get_parameter("classifier.bias")
     with torch.no_grad():

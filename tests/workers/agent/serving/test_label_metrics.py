@@ -2,33 +2,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.serving.label_metrics import figures
+from workers.agent.serving.label_metrics import label_metrics
 
 
 def test_figures_by_hand() -> None:
-    """Class a: 2 of 3 found, 2 of 3 answers right; b: 1 of 2 found, 1 of 2 right; c: 1 of 1 found, 1 of 1 right."""
-    found = figures(list("aaabbc"), list("aabbac"))
-    assert found["accuracy"] == pytest.approx(4 / 6)
-    assert found["precision"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
-    assert found["recall"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
-    assert found["f1_score"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    """By class:
+
+    a: 2 of 3 found, 2 of 3 answers right.
+    b: 1 of 2 found, 1 of 2 right.
+    c: 1 of 1 found, 1 of 1 right.
+    """
+    metrics = label_metrics(list("aaabbc"), list("aabbac"))
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert metrics["precision"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert metrics["recall"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert metrics["f1_score"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
 
 
 def test_f1_is_the_mean_over_classes_and_not_of_the_means() -> None:
-    """Class a: precision 3/4, recall 1; b: precision 0 (never said), recall 0."""
-    found = figures(list("aaab"), list("aaaa"))
-    assert found == pytest.approx({"accuracy": 0.75, "precision": 0.375, "recall": 0.5, "f1_score": (2 * 0.75 / 1.75) / 2})
+    """Class a: precision 3/4, recall 1; b: precision 0 (never predicted), recall 0."""
+    metrics = label_metrics(list("aaab"), list("aaaa"))
+    assert metrics == pytest.approx({"accuracy": 0.75, "precision": 0.375, "recall": 0.5, "f1_score": (2 * 0.75 / 1.75) / 2})
 
 
 def test_an_answer_that_is_no_class_of_the_truth_is_wrong_and_nothing_more() -> None:
-    assert figures(list("ab"), list("az")) == pytest.approx({"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1_score": 0.5})
+    assert label_metrics(list("ab"), list("az")) == pytest.approx(
+        {"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1_score": 0.5}
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=50), st.randoms())
 def test_figures_are_shares_that_no_order_changes(pairs: list[tuple[str, str]], random: object) -> None:
-    found = figures([truth for truth, _ in pairs], [said for _, said in pairs])
-    assert all(0 <= value <= 1 for value in found.values())
+    metrics = label_metrics([truth for truth, _ in pairs], [predicted for _, predicted in pairs])
+    assert all(0 <= value <= 1 for value in metrics.values())
     random.shuffle(pairs)  # type: ignore[attr-defined]
-    assert figures([truth for truth, _ in pairs], [said for _, said in pairs]) == pytest.approx(found)
+    assert label_metrics([truth for truth, _ in pairs], [predicted for _, predicted in pairs]) == pytest.approx(metrics)
     truth = [label for label, _ in pairs]
-    assert set(figures(truth, truth).values()) == {1.0}
+    assert set(label_metrics(truth, truth).values()) == {1.0}

@@ -26,7 +26,7 @@ NOBODY = Peer(node_id="w8", url="http://agent", uds="/nowhere/x.sock")
 
 @pytest.fixture(scope="module")
 def trained() -> Iterator[Federation]:
-    """Two workers, of which one has models of its own that differ from the global one."""
+    """Two workers whose own models differ from the global model."""
     with federation(2, count=48) as found:
         found.hyperparameters |= {"local_epochs": 12}
         found.round(1)
@@ -63,11 +63,11 @@ def table(answer: dict[str, Any]) -> torch.Tensor:
 
 
 def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tensor:
-    """What the aggregator should say, from what each worker says."""
+    """Combine the answers of the workers as the aggregator should."""
     answers = [infer(agents, worker, local=way != "global", engine=engine, **MEASURED) for worker in agents.workers]
     if way == "global":
-        curves = [CalibrationSums(**answer["curve"]) for answer in answers]
-        return calibration.apply_temperature(table(answers[0]), calibration.fit(curves, 3))
+        sums = [CalibrationSums(**answer["calibration_sums"]) for answer in answers]
+        return calibration.apply_temperature(table(answers[0]), calibration.fit(sums, 3))
     tables = [table(answer) for answer in answers]
     if way == "weighted":
         return combine.weighted(tables, [answer["weight"] for answer in answers])
@@ -79,10 +79,13 @@ def expected(agents: Federation, way: str, engine: str = "torch") -> torch.Tenso
 def test_each_way_combines_what_the_workers_say(trained: Federation, way: str, engine: str) -> None:
     answer = predict(trained, aggregation=way, engine=engine)
     wanted = expected(trained, way, engine)
-    assert [one["text"] for one in answer["predictions"]] == TEXTS
-    assert [one["sentiment"] for one in answer["predictions"]] == [MODEL.labels[index] for index in wanted.argmax(1).tolist()]
-    confidences = [one["confidence"] for one in answer["predictions"]]
-    # 8-bit activations have their batch's range, and a share of the texts makes other batches than all of them.
+    assert [prediction["text"] for prediction in answer["predictions"]] == TEXTS
+    assert [prediction["sentiment"] for prediction in answer["predictions"]] == [
+        MODEL.labels[index] for index in wanted.argmax(1).tolist()
+    ]
+    confidences = [prediction["confidence"] for prediction in answer["predictions"]]
+    # The range of 8-bit activations depends on the batch, and a part of the texts has other
+    # batches.
     assert confidences == pytest.approx(wanted.max(1).values.tolist(), abs=1e-4 if engine == "torch" else 5e-3)
     assert set(answer["engines"].values()) == {"torch" if engine == "torch" else "onnx-int8"}
     assert (answer["nodes_used"], answer["lost"]) == (2, [])
@@ -113,7 +116,7 @@ def test_the_graph_of_a_workers_own_model_follows_that_model(trained: Federation
 def test_a_labelled_file_brings_figures_and_an_unlabelled_one_none(trained: Federation) -> None:
     trained.aggregator.put("/data/test.json", samples(30, 7000))
     answer = predict(trained, inputs=None, input_data="/data/test.json")
-    said = [one["sentiment"] for one in answer["predictions"]]
+    said = [prediction["sentiment"] for prediction in answer["predictions"]]
     right = sum(row["sentiment"] == label for row, label in zip(samples(30, 7000), said, strict=True))
     assert answer["accuracy"] == pytest.approx(right / 30)
     assert all(0 <= answer[name] <= 1 for name in ("precision", "recall", "f1_score"))
@@ -127,7 +130,7 @@ def test_a_worker_that_is_gone_is_named_and_the_others_answer(trained: Federatio
     answer = predict(trained, aggregation=way, workers=[NOBODY, *(worker.peer for worker in trained.workers)])
     assert (answer["lost"], answer["nodes_used"]) == (["w8"], 2)
     labels = [MODEL.labels[index] for index in expected(trained, way).argmax(1).tolist()]
-    assert [one["sentiment"] for one in answer["predictions"]] == labels
+    assert [prediction["sentiment"] for prediction in answer["predictions"]] == labels
 
 
 @pytest.mark.parametrize("way", ["global", "mean"])
@@ -165,45 +168,58 @@ def test_an_answer_of_another_form_is_not_counted(trained: Federation, lie: dict
     assert (found["lost"], found["nodes_used"]) == (["w9"], 2)
 
 
-def boasting(agents: Federation, loudness: float = 3.0) -> str:
-    """The digest of a model that knows little and is sure of it: the global one with a head that was drawn at random."""
+def overconfident(agents: Federation, loudness: float = 3.0) -> str:
+    """Store a model with little accuracy and high confidence; return its digest.
+
+    It is the global model with a random head.
+    """
     state, random = global_model(agents), torch.Generator().manual_seed(1)
     head = state["classifier.weight"]
     state["classifier.weight"] = loudness * torch.randn(head.shape, generator=random)
     return ModelStore(agents.aggregator.root / "model").save(TRAINING, state).digest
 
 
-def surprise(answer: dict[str, Any], rows: list[dict[str, str]]) -> float:
-    """Mean nats, all that is not the answer's confidence shared out evenly."""
-    said = zip(answer["predictions"], rows, strict=True)
-    sure = [one["confidence"] if one["sentiment"] == row["sentiment"] else (1 - one["confidence"]) / 2 for one, row in said]
-    return -sum(math.log(max(part, 1e-12)) for part in sure) / len(rows)
+def cross_entropy(answer: dict[str, Any], rows: list[dict[str, str]]) -> float:
+    """Return the mean cross-entropy in nats.
+
+    The confidence that is left is divided evenly between the other two classes.
+    """
+    pairs = zip(answer["predictions"], rows, strict=True)
+    probabilities = [
+        prediction["confidence"] if prediction["sentiment"] == row["sentiment"] else (1 - prediction["confidence"]) / 2
+        for prediction, row in pairs
+    ]
+    return -sum(math.log(max(probability, 1e-12)) for probability in probabilities) / len(rows)
 
 
 def test_a_boasting_model_is_calibrated_on_the_workers_held_out_samples(trained: Federation) -> None:
-    digest, rows = boasting(trained), samples(60, 9000)
+    digest, rows = overconfident(trained), samples(60, 9000)
     texts = [row["text"] for row in rows]
     raw = predict(trained, digest=digest, inputs=texts, dataset="/data/none.json")
     assert raw["temperature"] is None
-    mended = predict(trained, digest=digest, inputs=texts)
-    curves = [CalibrationSums(**infer(trained, worker, digest=digest, **MEASURED)["curve"]) for worker in trained.workers]
-    assert mended["temperature"] == pytest.approx(calibration.fit(curves, 3))
-    assert mended["temperature"] > 1.5
-    assert [one["sentiment"] for one in mended["predictions"]] == [one["sentiment"] for one in raw["predictions"]]
-    assert all(0 < one["confidence"] <= 1 for one in mended["predictions"])
-    assert surprise(mended, rows) < surprise(raw, rows)
+    calibrated = predict(trained, digest=digest, inputs=texts)
+    sums = [
+        CalibrationSums(**infer(trained, worker, digest=digest, **MEASURED)["calibration_sums"]) for worker in trained.workers
+    ]
+    assert calibrated["temperature"] == pytest.approx(calibration.fit(sums, 3))
+    assert calibrated["temperature"] > 1.5
+    assert [prediction["sentiment"] for prediction in calibrated["predictions"]] == [
+        prediction["sentiment"] for prediction in raw["predictions"]
+    ]
+    assert all(0 < prediction["confidence"] <= 1 for prediction in calibrated["predictions"])
+    assert cross_entropy(calibrated, rows) < cross_entropy(raw, rows)
 
 
 def test_the_aggregators_validation_file_is_what_a_global_model_is_calibrated_on(trained: Federation) -> None:
     said = predict(trained)
-    # A file that the model is wrong about everywhere, as it is not about the workers' samples.
+    # All labels of this file are wrong for the model. Those of the workers' samples are not.
     turned = dict(zip(MODEL.labels, [*MODEL.labels[1:], MODEL.labels[0]], strict=True))
-    rows = [{"text": one["text"], "sentiment": turned[one["sentiment"]]} for one in said["predictions"]]
+    rows = [{"text": prediction["text"], "sentiment": turned[prediction["sentiment"]]} for prediction in said["predictions"]]
     trained.aggregator.put("/data/validation.json", rows)
     digest = trained.base
     found = predict(trained, validation="/data/validation.json")
     assert found["temperature"] > 5 > said["temperature"]
-    # Once for a model: what it was fitted to is not read again.
+    # The temperature is fitted once for a model. The file is not read again.
     trained.aggregator.put("/data/validation.json", [])
     assert predict(trained, digest=digest, validation="/data/validation.json")["temperature"] == found["temperature"]
 
@@ -211,7 +227,9 @@ def test_the_aggregators_validation_file_is_what_a_global_model_is_calibrated_on
 def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
     answer = predict(trained, aggregation="mean")
     own = {worker.node_id: infer(trained, worker, local=True, **MEASURED) for worker in trained.workers}
-    assert answer["temperatures"] == {name: pytest.approx(one["temperature"]) for name, one in own.items()}
+    assert answer["temperatures"] == {
+        name: pytest.approx(answer_of_worker["temperature"]) for name, answer_of_worker in own.items()
+    }
     assert answer["temperature"] is None
     raw = infer(trained, trained.workers[0], local=True)
     assert raw["temperature"] is None
@@ -221,7 +239,7 @@ def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
 
 
 # Three workers' probabilities for two texts, and their held-out accuracies.
-TOLD = [
+ANSWERS = [
     ([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], 0.5),
     ([[0.1, 0.8, 0.1], [0.1, 0.5, 0.4]], 0.25),
     ([[0.6, 0.2, 0.2], [0.0, 0.1, 0.9]], 1.0),
@@ -234,22 +252,22 @@ TOLD = [
         # Votes weigh 0.6 + 0.6 against 0.8, and 0.7 + 0.5 against 0.9.
         ("ensemble", ["negative", "neutral"], [1.2 / 2.0, 1.2 / 2.1]),
         ("majority", ["negative", "neutral"], [2 / 3, 2 / 3]),
-        # Shares 2/7, 1/7 and 4/7 of the accuracies' sum.
+        # The weights are 2/7, 1/7 and 4/7 of the sum of the accuracies.
         ("weighted", ["negative", "positive"], [(1.2 + 0.1 + 2.4) / 7, (0.2 + 0.4 + 3.6) / 7]),
         ("mean", ["negative", "positive"], [1.3 / 3, 1.4 / 3]),
     ],
 )
 def test_each_way_by_hand(trained: Federation, way: str, labels: list[str], confidences: list[float]) -> None:
-    def telling(told: tuple[list[list[float]], float]) -> Callable[[Request], Awaitable[Response]]:
+    def telling(answer_of_worker: tuple[list[list[float]], float]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(_: Request) -> Response:
-            return Response(json.dumps({"node_id": "x", "probabilities": told[0], "weight": told[1]}))
+            return Response(json.dumps({"node_id": "x", "probabilities": answer_of_worker[0], "weight": answer_of_worker[1]}))
 
         return answer
 
     with ExitStack() as running:
-        peers = [running.enter_context(impostor(telling(told))) for told in TOLD]
+        peers = [running.enter_context(impostor(telling(answer_of_worker))) for answer_of_worker in ANSWERS]
         named = [peer.model_copy(update={"node_id": f"i{number}"}) for number, peer in enumerate(peers)]
         found = predict(trained, aggregation=way, workers=named, inputs=TEXTS[:2])
-    assert [one["sentiment"] for one in found["predictions"]] == labels
-    assert [one["confidence"] for one in found["predictions"]] == pytest.approx(confidences, abs=1e-5)
+    assert [prediction["sentiment"] for prediction in found["predictions"]] == labels
+    assert [prediction["confidence"] for prediction in found["predictions"]] == pytest.approx(confidences, abs=1e-5)
     assert found["nodes_used"] == 3

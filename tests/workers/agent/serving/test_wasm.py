@@ -1,7 +1,7 @@
-"""An exported graph in WebAssembly gives the labels that torch gives.
+"""An exported graph in WebAssembly predicts the same labels as torch.
 
-Needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache): without them it is skipped, under
-`make wasm`, which takes every architecture, it fails.
+It needs node, and npm to install `wasm/package-lock.json` once (into .pytest_cache). Without them
+it is skipped. Under `make wasm`, which tests every architecture, it fails.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ TEXTS = [row["text"] for row in samples(300, 20_000)]
 
 @pytest.fixture(scope="module")
 def runtime(request: pytest.FixtureRequest) -> Path:
-    """A folder with classify.mjs and what it imports."""
+    """A folder with classify.mjs and its packages."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         return _without("node and npm are not here")

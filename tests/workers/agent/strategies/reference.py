@@ -1,7 +1,10 @@
-"""The strategies once more, in numpy and fp64, written from the papers' formulas over flat vectors (clients x parameters)."""
+"""The strategies again, from the formulas of the papers.
+
+They use numpy and fp64 on flat vectors, shape (clients, parameters).
+"""
 
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +18,40 @@ def fedavg(updates: Vector, samples: Vector) -> Vector:
 
 
 def fedavgm(base: Vector, means: list[Vector], rate: float, momentum: float) -> Vector:
-    """Several rounds; each mean is given as a displacement from that round's global model."""
+    """Run several rounds. Each mean is given as the difference from that round's global model."""
     x, v = base.copy(), np.zeros_like(base)
-    for moved in means:
-        v = momentum * v - moved
+    for displacement in means:
+        v = momentum * v - displacement
         x = x - rate * v
     return x
 
 
 def nesterov(base: Vector, means: list[Vector], rate: float, momentum: float) -> Vector:
     x, v = base.copy(), np.zeros_like(base)
-    for moved in means:
-        v = momentum * v - moved
-        x = x - rate * (-moved + momentum * v)
+    for displacement in means:
+        v = momentum * v - displacement
+        x = x - rate * (-displacement + momentum * v)
     return x
 
 
-def adaptive(kind: str, base: Vector, means: list[Vector], rate: float, b1: float, b2: float, tau: float) -> Vector:
+class AdaptiveSettings(NamedTuple):
+    rate: float
+    beta_1: float
+    beta_2: float
+    tau: float
+
+
+def adaptive(method: str, base: Vector, means: list[Vector], settings: AdaptiveSettings) -> Vector:
+    rate, b1, b2, tau = settings
     x, m, v = base.copy(), np.zeros_like(base), np.full_like(base, tau * tau)
-    for moved in means:
-        m = b1 * m + (1 - b1) * moved
-        if kind == "fedadagrad":
-            v = v + moved**2
-        elif kind == "fedyogi":
-            v = v - (1 - b2) * moved**2 * np.sign(v - moved**2)
+    for displacement in means:
+        m = b1 * m + (1 - b1) * displacement
+        if method == "fedadagrad":
+            v = v + displacement**2
+        elif method == "fedyogi":
+            v = v - (1 - b2) * displacement**2 * np.sign(v - displacement**2)
         else:
-            v = b2 * v + (1 - b2) * moved**2
+            v = b2 * v + (1 - b2) * displacement**2
         x = x + rate * m / (np.sqrt(v) + tau)
     return x
 
@@ -60,7 +71,10 @@ def trimmed_mean(updates: Vector, fraction: float) -> Vector:
 
 
 def krum_order(updates: Vector, f: int) -> list[int]:
-    """By the definition: of all sets of n - f - 2 others, the one with the smallest sum of squared distances is the score."""
+    """Compute the score by its definition.
+
+    It is the smallest sum of squared distances to any set of n - f - 2 other updates.
+    """
     n = len(updates)
     scores: list[Any] = []
     for i in range(n):

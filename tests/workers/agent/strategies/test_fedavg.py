@@ -57,7 +57,7 @@ def test_the_mean_lies_within_its_inputs_and_no_order_changes_it(
 
 
 def test_many_small_updates_lose_nothing_to_rounding() -> None:
-    """In fp32 the sum would stand still at 2**24 samples."""
+    """In fp32 the sum would stop growing at 2**24 samples."""
     mean = FedAvg()
     for _ in range(3):
         mean.add({"w": torch.tensor([1.0])}, 2**24)

@@ -1,4 +1,7 @@
-"""Each strategy against values worked out by hand, and against its paper's formulas on random updates."""
+"""Each strategy, compared with values computed by hand and with its paper's formulas.
+
+The formulas are in reference.py. They are applied to random updates.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,11 +75,13 @@ def test_an_unknown_strategy_is_refused() -> None:
         ("median", {}, [[1.0], [9.0], [2.0]], [2.0]),
         ("median", {}, [[1.0, 0.0], [2.0, 10.0], [4.0, 20.0], [100.0, -5.0]], [3.0, 5.0]),
         ("trimmed_mean", {"trim_fraction": 0.25}, [[-50.0], [1.0], [3.0], [1000.0]], [2.0]),
-        # f = 1 of 5: the scores are sums over the 2 nearest: 2: 1+4, 3: 1+1, 4: 1+4, 10: 36+49, -20: 484+529.
+        # f = 1 of 5. The scores are sums over the 2 nearest:
+        # 2: 1+4, 3: 1+1, 4: 1+4, 10: 36+49, -20: 484+529.
         ("krum", {"byzantine_count": 1}, [[2.0], [3.0], [4.0], [10.0], [-20.0]], [3.0]),
-        # The n - f - 2 = 2 best of the same: 3 and, of equal scores, the first: 2.
+        # The n - f - 2 = 2 best updates are 3 and the first with the next score: 2.
         ("multi_krum", {"byzantine_count": 1}, [[2.0], [3.0], [4.0], [10.0], [-20.0]], [2.5]),
-        # f = 1 of 7: Krum leaves out 2 of 7, both outliers go; 3 values nearest to the median 3 of 1..5 count.
+        # f = 1 of 7. Krum drops 2 of 7, which are both outliers.
+        # Of 1..5, the 3 values nearest to the median 3 count.
         ("bulyan", {"byzantine_count": 1}, [[1.0], [2.0], [3.0], [4.0], [5.0], [99.0], [-99.0]], [3.0]),
     ],
 )
@@ -89,12 +94,15 @@ def test_a_rule_gives_what_a_pencil_gives(
 @pytest.mark.parametrize(
     ("name", "given", "first", "second"),
     [
-        # The base is 1, the mean 3 in round one; in round two the mean is 2 above the model again.
+        # The base is 1, and the mean of round one is 3.
+        # In round two, the mean is 2 above the model again.
         # v = -2, then -3.8 with momentum 0.9: x = 1 + 2 = 3, then 3 + 3.8.
         ("fedavgm", {}, 3.0, 6.8),
-        # D = -2: v = -2, x = 1 + 0.5 (2 + 0.9 * 2) = 2.9; then v = -3.8, x = 2.9 + 0.5 (2 + 0.9 * 3.8).
+        # D = -2. First v = -2, x = 1 + 0.5 (2 + 0.9 * 2) = 2.9.
+        # Then v = -3.8, x = 2.9 + 0.5 (2 + 0.9 * 3.8).
         ("diloco", {"server_learning_rate": 0.5}, 2.9, 5.61),
-        # b1 = b2 = 0.5, tau = 1: m = 1, v = 0.5 + 2: x = 1 + 1 / (sqrt(2.5) + 1); then m = 1.5, v = 1.25 + 2.
+        # b1 = b2 = 0.5, tau = 1. First m = 1, v = 0.5 + 2, x = 1 + 1 / (sqrt(2.5) + 1).
+        # Then m = 1.5, v = 1.25 + 2.
         (
             "fedadam",
             {"server_learning_rate": 1.0, "server_beta_1": 0.5, "server_beta_2": 0.5, "server_tau": 1.0},
@@ -147,9 +155,9 @@ def test_server_steps_agree_with_their_papers_over_three_rounds(seed: int) -> No
     expected = {
         "fedavgm": reference.fedavgm(start, displacements, 1.0, 0.9),
         "diloco": reference.nesterov(start, displacements, 0.7, 0.9),
-        "fedadam": reference.adaptive("fedadam", start, displacements, 0.01, 0.9, 0.99, 0.001),
-        "fedyogi": reference.adaptive("fedyogi", start, displacements, 0.01, 0.9, 0.99, 0.001),
-        "fedadagrad": reference.adaptive("fedadagrad", start, displacements, 0.01, 0.0, 0.0, 0.001),
+        "fedadam": reference.adaptive("fedadam", start, displacements, reference.AdaptiveSettings(0.01, 0.9, 0.99, 0.001)),
+        "fedyogi": reference.adaptive("fedyogi", start, displacements, reference.AdaptiveSettings(0.01, 0.9, 0.99, 0.001)),
+        "fedadagrad": reference.adaptive("fedadagrad", start, displacements, reference.AdaptiveSettings(0.01, 0.0, 0.0, 0.001)),
     }
     for name, wanted in expected.items():
         model, memory = base, tensors.State()

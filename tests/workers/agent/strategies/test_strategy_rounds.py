@@ -22,7 +22,7 @@ def agents() -> Iterator[Federation]:
 
 
 def moved(agents: Federation, states: list[dict[str, torch.Tensor]], strategy: StrategySpec) -> dict[str, Any]:
-    """A round whose updates are given instead of trained."""
+    """Run a round with the given updates, without training."""
     agents.collect(1, strategy=strategy)
     for worker, state in zip(agents.workers, states, strict=True):
         assert agents.push(worker.node_id, update(agents, worker.node_id, state))["accepted"]
@@ -93,7 +93,7 @@ def test_a_proximal_term_keeps_a_client_near_the_global_model(agents: Federation
 
 
 def test_dilocos_inner_moments_go_on_from_round_to_round(agents: Federation) -> None:
-    """With AdamW's moments kept, the second round's first step is another than with fresh ones."""
+    """AdamW keeps its moments, so the first step of round 2 differs from a fresh start."""
 
     def second(training_id: str, keep: bool) -> float:
         agents.init(training_id=training_id)

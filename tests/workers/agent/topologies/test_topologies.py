@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -91,7 +91,7 @@ def agents() -> Iterator[Federation]:
 def rounds(agents: Federation) -> dict[str, list[dict[str, Any]]]:
     """Two rounds by each path, with the models they made."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for kind in topology.TOPOLOGIES:
+    for kind in get_args(topology.Topology):
         run = Run(agents, f"train_{kind}", kind)
         run.begin()
         found[kind] = []
@@ -163,7 +163,7 @@ def test_a_hierarchy_carries_models_to_the_heads_and_the_heads_means_up(
 def test_workers_of_a_mesh_and_a_ring_have_the_new_model_without_a_download(
     rounds: dict[str, list[dict[str, Any]]],
 ) -> None:
-    counts = {kind: [found["has_it"] for found in rounds[kind]] for kind in topology.TOPOLOGIES}
+    counts = {kind: [found["has_it"] for found in rounds[kind]] for kind in get_args(topology.Topology)}
     assert counts == {"mesh": [5, 5], "ring": [5, 5], "star": [0, 0], "hierarchical": [0, 0]}
 
 

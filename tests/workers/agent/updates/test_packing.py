@@ -1,4 +1,7 @@
-"""An update on its way: what is left out comes later, frozen parameters stay at home, the door refuses what does not fit."""
+"""Updates as they travel.
+
+Omitted values are sent later. Frozen parameters are not sent. Invalid updates are refused.
+"""
 
 from pathlib import Path
 
@@ -44,7 +47,10 @@ def test_both_sides_see_the_same_model(tmp_path: Path, values: str, sparse: bool
 
 
 def test_what_topk_leaves_out_is_sent_later() -> None:
-    """Error feedback: over the rounds the sum of what was sent, plus what is still owed, is the sum of all differences."""
+    """Check error feedback over several rounds.
+
+    The sum of all sent values, plus the last residual, equals the sum of all differences.
+    """
     base = {name: torch.zeros_like(tensor) for name, tensor in model(0).items()}
     total = {name: torch.zeros_like(tensor) for name, tensor in base.items()}
     arrived = {name: torch.zeros_like(tensor) for name, tensor in base.items()}

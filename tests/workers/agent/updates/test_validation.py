@@ -98,7 +98,7 @@ def test_an_update_without_a_report_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_bound_is_ten_times_the_models_own_norm(tmp_path: Path) -> None:
-    """The base's norm is 4, so a step of 40 is the largest."""
+    """The norm of the base is 4, so the largest distance is 40."""
     step = LARGEST_STEP * 4 / 3**0.5
     inside, outside = ({**BASE, "b": torch.full((3,), step * factor)} for factor in (0.999, 1.001))
     assert validate_update(written(tmp_path, inside), "w1", BASE)

@@ -1,4 +1,4 @@
-"""What the attacks share: a host with an attacker's sandbox and its neighbours', and the machine that they run on."""
+"""What the attacks share: a host with an attacker's sandbox and a neighbour's."""
 
 import os
 import shutil
@@ -16,14 +16,14 @@ from api.domain.sandboxes import CommandResult, ResourceLimitHit
 from tests.workers.sandboxes.hosting import ISOLATION, Host, run, spec
 from workers.sandboxes.client import SandboxClient
 
-# A user that no machine has: nothing but the files that all may read is open to it.
+# No machine has this user, so it may read only the files that everyone may read.
 ORDINARY = 64_321
 LIMITS = ("--memory-mb", "512", "--processes", "128", "--disk-mb", "128", "--files", "10000")
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """`attacker` and `neighbour` are sandboxes of one host; `user` is the one that the host runs as."""
+class AttackSetup:
+    """`attacker` and `neighbour` are sandboxes of one host. `user` is the host's user."""
 
     host: Host
     client: SandboxClient
@@ -31,12 +31,12 @@ class Ground:
     neighbour: str
     user: str
 
-    def code(self, code: str, language: str = "python", timeout_s: float = 30, max_output: int = 100_000) -> CommandResult:
+    def execute(self, code: str, language: str = "python", timeout_s: float = 30, max_output: int = 100_000) -> CommandResult:
         return run(self.client.execute(self.attacker, code, language=language, timeout_s=timeout_s, max_output=max_output))
 
-    def attack(self, code: str, language: str = "python") -> str:
-        """What an attack that runs into no limit prints."""
-        result = self.code(code, language)
+    def output_of(self, code: str, language: str = "python") -> str:
+        """Return the output of code that reaches no limit."""
+        result = self.execute(code, language)
         assert result.limit is None, result
         return result.stdout + result.stderr
 
@@ -58,34 +58,38 @@ class Ground:
 
 
 @contextmanager
-def ground(user: str, *limits: str) -> Iterator[Ground]:
-    """Hosts of `own` run as we do, with the isolation that this machine offers; those of `ordinary` as another user when we
-    are root; those of `ordinary-namespaces` so without bubblewrap. Skips, with the reason, what this machine does not have."""
+def attack_setup(user: str, *limits: str) -> Iterator[AttackSetup]:
+    """Start a host and two sandboxes. Skip with the reason if this machine lacks something.
+
+    `own`: the host runs as this user, with the isolation that this machine offers. `ordinary`:
+    if this user is root, the host runs as an ordinary user. `ordinary-namespaces`: the same, but
+    without bubblewrap.
+    """
     isolation = "namespaces" if user == "ordinary-namespaces" else ISOLATION
-    other = None
+    host_user = None
     if user != "own":
         if os.getuid() != 0:
             pytest.skip("these tests run as an ordinary user already")
         if user == "ordinary-namespaces" and shutil.which("bwrap") is None:
             pytest.skip("without bubblewrap the ordinary user's isolation is by namespaces anyway")
         if user == "ordinary-namespaces" and "HOSTILE" not in os.environ:
-            pytest.skip("make hostile tries bubblewrap and namespaces both")
-        other = ORDINARY
+            pytest.skip("make hostile tries both bubblewrap and namespaces")
+        host_user = ORDINARY
     with tempfile.TemporaryDirectory(prefix="hostile-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
         home.mkdir(mode=0o700)
-        if other is not None:
-            os.chown(folder, other, other)
-            os.chown(home, other, other)
+        if host_user is not None:
+            os.chown(folder, host_user, host_user)
+            os.chown(home, host_user, host_user)
         try:
-            host = Host(home, *(limits or LIMITS), isolation=isolation, user=other)
+            host = Host(home, *(limits or LIMITS), isolation=isolation, user=host_user)
         except (AssertionError, PermissionError) as error:
             pytest.skip(f"no host runs as {user} here (is this Python open to other users?): {error}")
         try:
             if host.health["isolation"] == "none":
-                pytest.skip("this machine allows no isolation, namespaces of ordinary users say")
+                pytest.skip("this machine allows no isolation, for example no namespaces of ordinary users")
             client = host.client()
             attacker, neighbour = (run(client.create(spec(uuid.uuid4().hex, timeout_s=1500))).sandbox_id for _ in range(2))
-            yield Ground(host, client, attacker, neighbour, user)
+            yield AttackSetup(host, client, attacker, neighbour, user)
         finally:
             host.stop()

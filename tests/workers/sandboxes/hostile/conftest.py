@@ -2,18 +2,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from .attacks import Ground, ground
+from .attacks import AttackSetup, attack_setup
 
 
 @pytest.fixture(scope="module", params=["own", "ordinary"])
-def field(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    """Where limits are tried: what holds them differs between root, who has cgroups, and an ordinary user."""
-    with ground(request.param) as made:
-        yield made
+def limit_attack(request: pytest.FixtureRequest) -> Iterator[AttackSetup]:
+    """A setup for attacks on limits. Only for root, cgroups enforce them."""
+    with attack_setup(request.param) as attack:
+        yield attack
 
 
 @pytest.fixture(scope="module", params=["own", "ordinary", "ordinary-namespaces"])
-def wall(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    """Where ways out are tried: by every way that a sandbox can be built."""
-    with ground(request.param) as made:
-        yield made
+def escape_attack(request: pytest.FixtureRequest) -> Iterator[AttackSetup]:
+    """A setup for attempts to get out, for each way to build a sandbox."""
+    with attack_setup(request.param) as attack:
+        yield attack

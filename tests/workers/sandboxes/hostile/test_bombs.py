@@ -1,4 +1,7 @@
-"""Hostile code takes all that it can get: its own limits stop it, the status names them, its neighbour goes on meanwhile."""
+"""Hostile code uses all resources that it can get.
+
+Its own limits stop it. The status names them. Its neighbour still answers meanwhile.
+"""
 
 import threading
 import time
@@ -10,12 +13,12 @@ import pytest
 from api.domain.sandboxes import SandboxFullError
 from tests.workers.sandboxes.hosting import descendants, processes_marked, resident_bytes, run, stream
 
-from .attacks import Ground
+from .attacks import AttackSetup
 
 
 @contextmanager
-def watched_neighbour(field: Ground) -> Iterator[list[float]]:
-    """Asks the neighbour over and over while the attack goes on; gives the seconds that each answer took."""
+def watched_neighbour(limit_attack: AttackSetup) -> Iterator[list[float]]:
+    """Call the neighbour repeatedly during the attack. Yield the seconds that each answer took."""
     over = threading.Event()
     took: list[float] = []
     failures: list[Exception] = []
@@ -24,7 +27,7 @@ def watched_neighbour(field: Ground) -> Iterator[list[float]]:
         while not over.is_set():
             started = time.monotonic()
             try:
-                assert field.answers(field.neighbour)
+                assert limit_attack.answers(limit_attack.neighbour)
             except Exception as error:
                 failures.append(error)
                 return
@@ -42,37 +45,37 @@ def watched_neighbour(field: Ground) -> Iterator[list[float]]:
     assert took, "the neighbour was never asked"
 
 
-def test_a_fork_bomb(field: Ground) -> None:
+def test_a_fork_bomb(limit_attack: AttackSetup) -> None:
     code = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-    with watched_neighbour(field):
-        assert field.code(code, timeout_s=3).limit == "timeout"
-    assert field.wait_for_hit("processes").count >= 1
-    left = field.attack("import os\nprint(len([p for p in os.listdir('/proc') if p.isdigit()]))")
+    with watched_neighbour(limit_attack):
+        assert limit_attack.execute(code, timeout_s=3).limit == "timeout"
+    assert limit_attack.wait_for_hit("processes").count >= 1
+    left = limit_attack.output_of("import os\nprint(len([p for p in os.listdir('/proc') if p.isdigit()]))")
     assert int(left) < 15, "the timeout took the whole bomb"
-    assert field.everyone_answers()
-    assert field.hits(field.neighbour) == {}
+    assert limit_attack.everyone_answers()
+    assert limit_attack.hits(limit_attack.neighbour) == {}
 
 
-def test_a_fork_bomb_whose_first_process_is_gone(field: Ground) -> None:
-    """What no running command stands for makes way for the next command."""
-    with watched_neighbour(field):
-        result = field.code("bomb() { bomb | bomb & }; bomb; bomb; sleep 1", "bash", timeout_s=10)
+def test_a_fork_bomb_whose_first_process_is_gone(limit_attack: AttackSetup) -> None:
+    """The next command ends the processes that belong to no running command."""
+    with watched_neighbour(limit_attack):
+        result = limit_attack.execute("bomb() { bomb | bomb & }; bomb; bomb; sleep 1", "bash", timeout_s=10)
         assert result.limit in (None, "timeout")
-        assert field.answers(field.attacker)
-    assert field.wait_for_hit("processes").count >= 1
-    assert field.everyone_answers()
+        assert limit_attack.answers(limit_attack.attacker)
+    assert limit_attack.wait_for_hit("processes").count >= 1
+    assert limit_attack.everyone_answers()
 
 
-def test_a_memory_bomb(field: Ground) -> None:
+def test_a_memory_bomb(limit_attack: AttackSetup) -> None:
     code = "blocks = []\nwhile True: blocks.append(bytearray(b'x' * (16 << 20)))"
-    with watched_neighbour(field):
-        result = field.code(code)
+    with watched_neighbour(limit_attack):
+        result = limit_attack.execute(code)
     assert result.limit is None
     assert result.exit_code == 137 or "MemoryError" in result.stderr
-    assert field.everyone_answers()
+    assert limit_attack.everyone_answers()
 
 
-def test_memory_of_many_processes_counts_together(field: Ground) -> None:
+def test_memory_of_many_processes_counts_together(limit_attack: AttackSetup) -> None:
     code = """
 import os, time
 children = []
@@ -85,43 +88,43 @@ for _ in range(8):
     children.append(pid)
 print(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in children))
 """
-    with watched_neighbour(field):
-        result = field.code(code)
+    with watched_neighbour(limit_attack):
+        result = limit_attack.execute(code)
     assert result.exit_code == 137 or int(result.stdout) >= 4
-    assert field.wait_for_hit("memory").count >= 1
-    assert field.everyone_answers()
+    assert limit_attack.wait_for_hit("memory").count >= 1
+    assert limit_attack.everyone_answers()
 
 
-def test_killing_everything_leaves_the_sandbox_usable(field: Ground) -> None:
-    with watched_neighbour(field):
-        run(field.client.run(field.attacker, "kill -9 -1; kill -9 1; kill -STOP 1", timeout_s=10, max_output=100))
-        field.code("import os\nos.kill(-1, 9)")
-    assert field.everyone_answers()
+def test_killing_everything_leaves_the_sandbox_usable(limit_attack: AttackSetup) -> None:
+    with watched_neighbour(limit_attack):
+        run(limit_attack.client.run(limit_attack.attacker, "kill -9 -1; kill -9 1; kill -STOP 1", timeout_s=10, max_output=100))
+        limit_attack.execute("import os\nos.kill(-1, 9)")
+    assert limit_attack.everyone_answers()
 
 
-def test_filling_the_disk(field: Ground) -> None:
+def test_filling_the_disk(limit_attack: AttackSetup) -> None:
     code = "n = 0\nwhile True:\n    n += 1\n    open(f'/data/fill{n}', 'wb').write(bytes(16 << 20))"
-    with watched_neighbour(field):
-        assert field.code(code).exit_code == 137
-    assert field.wait_for_hit("disk").count >= 1
+    with watched_neighbour(limit_attack):
+        assert limit_attack.execute(code).exit_code == 137
+    assert limit_attack.wait_for_hit("disk").count >= 1
     with pytest.raises(SandboxFullError):
-        run(field.client.upload(field.attacker, "/data/more", stream(b"x")))
-    measured = run(field.client.metrics(field.attacker))
+        run(limit_attack.client.upload(limit_attack.attacker, "/data/more", stream(b"x")))
+    measured = run(limit_attack.client.metrics(limit_attack.attacker))
     assert measured is not None
     assert measured.disk_used_bytes is not None
-    assert measured.disk_used_bytes < 3 << 30, "stopped while it was at it"
-    wait_until_removed(field, "rm -rf /data/fill*")
-    run(field.client.upload(field.attacker, "/data/more", stream(b"x")))
-    assert field.everyone_answers()
+    assert measured.disk_used_bytes < 3 << 30, "stopped while it was writing"
+    wait_until_removed(limit_attack, "rm -rf /data/fill*")
+    run(limit_attack.client.upload(limit_attack.attacker, "/data/more", stream(b"x")))
+    assert limit_attack.everyone_answers()
 
 
-def wait_until_removed(field: Ground, command: str) -> None:
-    """A sandbox above its limits can still remove what is too much, and is usable again."""
+def wait_until_removed(limit_attack: AttackSetup, command: str) -> None:
+    """Remove files until uploads work again. A sandbox above its limits can do that."""
     deadline = time.monotonic() + 60
     while True:
-        run(field.client.run(field.attacker, command, timeout_s=30, max_output=1000))
+        run(limit_attack.client.run(limit_attack.attacker, command, timeout_s=30, max_output=1000))
         try:
-            run(field.client.upload(field.attacker, "/data/usable", stream(b"x")))
+            run(limit_attack.client.upload(limit_attack.attacker, "/data/usable", stream(b"x")))
         except SandboxFullError:
             assert time.monotonic() < deadline
         else:
@@ -168,59 +171,61 @@ for number in range(20):
 
 
 @pytest.mark.parametrize("where", HIDDEN)
-def test_nothing_is_hidden_from_the_disk_limit(field: Ground, where: str) -> None:
-    result = field.code(HIDDEN[where] + "\nimport time\ntime.sleep(60)", timeout_s=45)
+def test_nothing_is_hidden_from_the_disk_limit(limit_attack: AttackSetup, where: str) -> None:
+    result = limit_attack.execute(HIDDEN[where] + "\nimport time\ntime.sleep(60)", timeout_s=45)
     assert result.exit_code == 137, result
     if "hides" not in where:
-        field.wait_for_hit("disk")
-    wait_until_removed(field, "chmod -R u+rwx /data 2>/dev/null; rm -rf /data/closed /data/deep /data/held")
-    assert field.everyone_answers()
+        limit_attack.wait_for_hit("disk")
+    wait_until_removed(limit_attack, "chmod -R u+rwx /data 2>/dev/null; rm -rf /data/closed /data/deep /data/held")
+    assert limit_attack.everyone_answers()
 
 
-def test_a_service_may_hide_as_the_agent_does(field: Ground) -> None:
-    """It closes itself to other processes of its user, so that none reads its key out of it."""
+def test_a_service_may_hide_as_the_agent_does(limit_attack: AttackSetup) -> None:
+    """It denies access to other processes of its user, so that none reads its key."""
     hide = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); time.sleep(60)"
-    pid = run(field.client.start(field.attacker, f"exec python -c '{hide}'"))
-    # Written for the watch to look more than once.
-    field.attack("import time\nfor n in range(3):\n    open('/data/big', 'wb').write(bytes(70 << 20))\n    time.sleep(1)")
-    assert field.attack(f"rm /data/big; kill -0 {pid} && echo alive", "bash") == "alive\n"
-    run(field.client.run(field.attacker, f"kill -9 {pid}", timeout_s=10, max_output=100))
+    pid = run(limit_attack.client.start(limit_attack.attacker, f"exec python -c '{hide}'"))
+    # These writes make the enforcer check more than once.
+    limit_attack.output_of(
+        "import time\nfor n in range(3):\n    open('/data/big', 'wb').write(bytes(70 << 20))\n    time.sleep(1)"
+    )
+    assert limit_attack.output_of(f"rm /data/big; kill -0 {pid} && echo alive", "bash") == "alive\n"
+    run(limit_attack.client.run(limit_attack.attacker, f"kill -9 {pid}", timeout_s=10, max_output=100))
 
 
-def test_more_files_than_allowed(field: Ground) -> None:
+def test_more_files_than_allowed(limit_attack: AttackSetup) -> None:
     code = "n = 0\nwhile True:\n    n += 1\n    open(f'/data/{n}.tiny', 'w').close()"
-    with watched_neighbour(field):
-        assert field.code(code, timeout_s=60).exit_code == 137
-    assert field.wait_for_hit("files").count >= 1
+    with watched_neighbour(limit_attack):
+        assert limit_attack.execute(code, timeout_s=60).exit_code == 137
+    assert limit_attack.wait_for_hit("files").count >= 1
     with pytest.raises(SandboxFullError):
-        run(field.client.upload(field.attacker, "/data/more", stream(b"x")))
-    wait_until_removed(field, "find /data -name '*.tiny' -delete")
-    assert field.everyone_answers()
+        run(limit_attack.client.upload(limit_attack.attacker, "/data/more", stream(b"x")))
+    wait_until_removed(limit_attack, "find /data -name '*.tiny' -delete")
+    assert limit_attack.everyone_answers()
 
 
 @pytest.mark.parametrize("target", ["stdout", "stderr"])
-def test_a_gigabyte_of_output(field: Ground, target: str) -> None:
-    before = resident_bytes(field.host.pid)
+def test_a_gigabyte_of_output(limit_attack: AttackSetup, target: str) -> None:
+    before = resident_bytes(limit_attack.host.pid)
     code = f"import sys\nfor _ in range(1024): sys.{target}.write('x' * (1 << 20))"
-    with watched_neighbour(field):
-        result = field.code(code, max_output=50_000)
+    with watched_neighbour(limit_attack):
+        result = limit_attack.execute(code, max_output=50_000)
     assert (result.limit, result.exit_code, len(getattr(result, target))) == ("output", None, 50_000)
-    assert field.wait_for_hit("output").count >= 1
-    assert resident_bytes(field.host.pid) - before < 64 << 20
-    assert field.everyone_answers()
+    assert limit_attack.wait_for_hit("output").count >= 1
+    assert resident_bytes(limit_attack.host.pid) - before < 64 << 20
+    assert limit_attack.everyone_answers()
 
 
-def test_a_service_that_prints_without_end(field: Ground) -> None:
-    """What a service prints goes to a log that stays small."""
-    run(field.client.start(field.attacker, "exec timeout 3 yes $(printf %2000s | tr ' ' y)"))
-    with watched_neighbour(field):
+def test_a_service_that_prints_without_end(limit_attack: AttackSetup) -> None:
+    """A service's output goes to a log that stays small."""
+    run(limit_attack.client.start(limit_attack.attacker, "exec timeout 3 yes $(printf %2000s | tr ' ' y)"))
+    with watched_neighbour(limit_attack):
         time.sleep(2)
-    assert (field.host.home / "sandboxes" / field.attacker / "log.jsonl").stat().st_size < 8 << 20
-    assert field.everyone_answers()
+    assert (limit_attack.host.home / "sandboxes" / limit_attack.attacker / "log.jsonl").stat().st_size < 8 << 20
+    assert limit_attack.everyone_answers()
 
 
-def test_processes_that_ignore_signals_and_leave_the_group(field: Ground) -> None:
-    """Neither a closed ear nor a session of its own saves a process from the timeout."""
+def test_processes_that_ignore_signals_and_leave_the_group(limit_attack: AttackSetup) -> None:
+    """Neither ignored signals nor a session of its own save a process from the timeout."""
     code = """
 import os, signal, time
 for number in range(1, 65):
@@ -237,25 +242,25 @@ for _ in range(3):
 print("begun", flush=True)
 time.sleep(60)
 """
-    result = field.code(code, timeout_s=2)
+    result = limit_attack.execute(code, timeout_s=2)
     assert (result.stdout, result.exit_code, result.limit) == ("begun\n", None, "timeout")
     assert result.duration_ms < 10_000
-    assert field.wait_for_hit("timeout").count >= 1
+    assert limit_attack.wait_for_hit("timeout").count >= 1
     deadline = time.monotonic() + 20
     while processes_marked("4711471"):
         assert time.monotonic() < deadline, "something outlived the timeout"
         time.sleep(0.1)
 
 
-def test_a_background_process_that_holds_the_output_open_does_not_hold_the_result(field: Ground) -> None:
-    result = field.code("sleep 4711472 & echo done", "bash", timeout_s=20)
+def test_a_background_process_that_holds_the_output_open_does_not_hold_the_result(limit_attack: AttackSetup) -> None:
+    result = limit_attack.execute("sleep 4711472 & echo done", "bash", timeout_s=20)
     assert (result.stdout, result.exit_code, result.limit) == ("done\n", 0, None)
     assert result.duration_ms < 10_000
-    field.code("pkill -f 4711472", "bash")
+    limit_attack.execute("pkill -f 4711472", "bash")
 
 
-def test_output_that_is_no_text(field: Ground) -> None:
-    result = field.code(
+def test_output_that_is_no_text(limit_attack: AttackSetup) -> None:
+    result = limit_attack.execute(
         "import sys\nsys.stdout.buffer.write(b'a\\xff\\xfe\\x00b' + 'é'.encode() * 50_000)", max_output=1_000_000
     )
     assert (result.exit_code, result.limit) == (0, None)
@@ -263,16 +268,16 @@ def test_output_that_is_no_text(field: Ground) -> None:
     assert result.stdout.endswith("bé" + "é" * 49_999)
 
 
-def test_busy_processes_leave_the_neighbour_its_share(field: Ground) -> None:
+def test_busy_processes_leave_the_neighbour_its_share(limit_attack: AttackSetup) -> None:
     code = "import os\nfor _ in range(60):\n    if not os.fork():\n        while True: pass\nwhile True: pass"
-    if field.host.health["limits"] != "cgroups":
+    if limit_attack.host.health["limits"] != "cgroups":
         pytest.skip("without cgroups the kernel's scheduler alone shares the CPU")
-    with watched_neighbour(field) as took:
-        assert field.code(code, timeout_s=5).limit == "timeout"
+    with watched_neighbour(limit_attack) as took:
+        assert limit_attack.execute(code, timeout_s=5).limit == "timeout"
     assert max(took) < 10
 
 
-def test_the_host_is_no_larger_for_it(field: Ground) -> None:
-    """After all of the above: nothing is left behind on the machine."""
-    assert resident_bytes(field.host.pid) < 300 << 20
-    assert len(descendants(field.host.pid)) < 20
+def test_the_host_is_no_larger_for_it(limit_attack: AttackSetup) -> None:
+    """After all attacks above, nothing is left behind on the machine."""
+    assert resident_bytes(limit_attack.host.pid) < 300 << 20
+    assert len(descendants(limit_attack.host.pid)) < 20

@@ -1,4 +1,4 @@
-"""What takes minutes: `make hostile` runs it."""
+"""Attacks that take minutes. `make hostile` runs them."""
 
 import os
 import time
@@ -11,7 +11,7 @@ import pytest
 
 from tests.workers.sandboxes.hosting import run, spec
 
-from .attacks import Ground, ground
+from .attacks import AttackSetup, attack_setup
 from .test_bombs import watched_neighbour
 
 pytestmark = [
@@ -22,17 +22,17 @@ SANDBOXES = 20
 
 
 @pytest.fixture(scope="module", params=["own", "ordinary"])
-def vast(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    with ground(request.param, "--memory-mb", "512", "--disk-mb", "20480", "--files", "400000") as made:
-        yield made
+def large_attack(request: pytest.FixtureRequest) -> Iterator[AttackSetup]:
+    with attack_setup(request.param, "--memory-mb", "512", "--disk-mb", "20480", "--files", "400000") as attack:
+        yield attack
 
 
 def files_below(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def test_files_without_end_are_stopped_and_cleared_away(vast: Ground) -> None:
-    """As many as it can make; the look that notices takes a while."""
+def test_files_without_end_are_stopped_and_cleared_away(large_attack: AttackSetup) -> None:
+    """It creates as many files as it can. The check that notices takes a while."""
     code = """
 import itertools, os
 for folder in itertools.count():
@@ -40,14 +40,14 @@ for folder in itertools.count():
     for number in range(1000):
         os.close(os.open(f"/data/{folder}/{number}", os.O_CREAT | os.O_WRONLY))
 """
-    with watched_neighbour(vast) as took:
-        assert vast.code(code, timeout_s=600).exit_code == 137
-        vast.wait_for_hit("files")
+    with watched_neighbour(large_attack) as took:
+        assert large_attack.execute(code, timeout_s=600).exit_code == 137
+        large_attack.wait_for_hit("files")
         started = time.monotonic()
-        assert run(vast.client.kill(vast.attacker))
+        assert run(large_attack.client.kill(large_attack.attacker))
         print(f"a sandbox full of files was ended in {time.monotonic() - started:.1f} s")
         deadline = time.monotonic() + 300
-        while files_below(vast.host.home / "trash"):
+        while files_below(large_attack.host.home / "trash"):
             assert time.monotonic() < deadline
             time.sleep(1)
         print(f"and its files were gone after {time.monotonic() - started:.1f} s")
@@ -56,17 +56,17 @@ for folder in itertools.count():
 
 @pytest.mark.parametrize("user", ["own", "ordinary"])
 def test_folders_in_one_another_are_cleared_away(user: str) -> None:
-    with ground(user) as made:
+    with attack_setup(user) as attack:
         code = "import os\nos.chdir('/data')\nfor n in range(19_000):\n    os.mkdir('d')\n    os.chdir('d')\nos.chmod('.', 0)"
-        assert made.code(code, timeout_s=120).exit_code == 0
+        assert attack.execute(code, timeout_s=120).exit_code == 0
         started = time.monotonic()
-        assert run(made.client.kill(made.attacker))
+        assert run(attack.client.kill(attack.attacker))
         assert time.monotonic() - started < 20
         deadline = time.monotonic() + 120
-        while any((made.host.home / "trash").iterdir()):
+        while any((attack.host.home / "trash").iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        assert made.answers(made.neighbour)
+        assert attack.answers(attack.neighbour)
 
 
 @pytest.mark.parametrize("user", ["own", "ordinary"])
@@ -77,19 +77,19 @@ def test_twenty_sandboxes_at_once_all_hostile_but_one(user: str) -> None:
         "n = 0\nwhile True:\n    n += 1\n    open(f'/data/{n}', 'wb').write(bytes(4 << 20))",
         "while True: print('x' * 10_000_000)",
     )
-    with ground(user, "--memory-mb", "256", "--disk-mb", "64", "--processes", "64", "--files", "20000") as made:
+    with attack_setup(user, "--memory-mb", "256", "--disk-mb", "64", "--processes", "64", "--files", "20000") as attack:
         started = time.monotonic()
         with ThreadPoolExecutor(SANDBOXES) as threads:
-            wanted = [spec(uuid.uuid4().hex) for _ in range(SANDBOXES)]
-            ids = [info.sandbox_id for info in threads.map(lambda one: run(made.client.create(one)), wanted)]
+            specs = [spec(uuid.uuid4().hex) for _ in range(SANDBOXES)]
+            ids = [info.sandbox_id for info in threads.map(lambda one: run(attack.client.create(one)), specs)]
             print(f"{SANDBOXES} sandboxes at once: {time.monotonic() - started:.1f} s")
-            with watched_neighbour(made) as took:
+            with watched_neighbour(attack) as took:
                 code = [attacks[number % len(attacks)] for number in range(SANDBOXES)]
-                execute = lambda one, text: run(  # noqa: E731
-                    made.client.execute(one, text, language="python", timeout_s=15, max_output=10_000)
+                execute = lambda sandbox_id, text: run(  # noqa: E731
+                    attack.client.execute(sandbox_id, text, language="python", timeout_s=15, max_output=10_000)
                 )
                 results = list(threads.map(execute, ids, code))
         assert all(result.exit_code != 0 for result in results)
-        assert all(made.hits(one) for one in ids), "every one's status names what stopped it"
-        assert all(made.answers(one) for one in ids)
+        assert all(attack.hits(sandbox_id) for sandbox_id in ids), "every status names what stopped the sandbox"
+        assert all(attack.answers(sandbox_id) for sandbox_id in ids)
         print(f"the neighbour's slowest answer {max(took):.1f} s")

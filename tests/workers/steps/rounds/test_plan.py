@@ -146,7 +146,7 @@ def test_a_strategy_that_looks_at_every_update_takes_the_stars_way_and_says_so(h
     house.connect("ring")
     status, rounds = house.train(strategy="median", epochs=1)
     assert (status, rounds[0].data_path) == ("completed", "star")
-    assert rounds[0].data_path_reason == "the strategy 'median' looks at every update by itself"
+    assert rounds[0].data_path_reason == "the strategy 'median' needs every single update"
 
 
 def test_a_round_draws_its_workers_by_the_seed(house: House) -> None:

@@ -119,7 +119,7 @@ def test_a_secure_sum_takes_the_stars_way_says_so_and_bears_a_lost_worker(house:
     status, rounds = house.go_on(training_id)
     assert status == "completed", rounds[-1].error
     assert {(row.data_path, row.data_path_reason) for row in rounds} == {
-        ("star", "secure aggregation: masked updates are added up at the aggregator")
+        ("star", "secure aggregation: the aggregator adds up masked updates")
     }
     assert [worker.state for worker in rounds[0].workers.values()] == ["done"] * 4
     assert sorted(worker.state for worker in rounds[1].workers.values()) == ["done", "done", "done", "lost"]

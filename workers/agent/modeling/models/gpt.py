@@ -1,6 +1,7 @@
-"""`gpt`: a causal decoder (GPT-2; Radford et al., 2019) with a classification head on its last token, from scratch.
+"""`gpt`: a causal decoder with a classification head on its last token, trained from scratch.
 
-Texts are padded on the right: attention is causal, so padding after a text changes nothing in it.
+GPT-2: Radford et al., 2019. Texts are padded on the right. Attention is causal, so the padding does
+not affect the text.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _DROPOUT = 0.2
 
 
 def make(size: GptSize, max_length: int, common: dict[str, Any]) -> nn.Module:
+    """Build the model. `common` are the options of any transformers config."""
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2ForSequenceClassification
 

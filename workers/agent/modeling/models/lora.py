@@ -1,8 +1,11 @@
-"""Low-rank adapters: every matrix W of the encoder becomes W + scale * up @ down, and only `up` and the head are trained.
+"""Low-rank adapters: every matrix W of the encoder becomes W + scale * up @ down.
 
-LoRA: Hu et al., ICLR 2022, arXiv:2106.09685. `down` is random, the same on every node, and stays as it is, as in FFA-LoRA
-(Sun et al., ICLR 2024, arXiv:2403.12313): then the mean of the workers' adapters is the adapter of the mean model, which it
-is not when both halves are averaged, and half as much travels.
+Only `up` and the head are trained. LoRA: Hu et al., ICLR 2022, arXiv:2106.09685. `down` is random
+and the same on every node. It is frozen, as in FFA-LoRA (Sun et al., ICLR 2024, arXiv:2403.12313).
+So the mean of the workers' adapters is exactly the adapter of the mean model. With two trained
+halves this would not hold. An update is also half as large.
+
+No library: peft does not offer this variant by itself, and it needs accelerate in every sandbox.
 """
 
 import copy
@@ -19,46 +22,53 @@ _HEADS = ("classifier.", "score.", "pre_classifier.", "logits_proj.", "pooler.")
 
 
 class LoraLayer(nn.Module):
-    """A linear layer and its adapter. `up` begins at zero, so that the model begins as it was."""
+    """A linear layer and its adapter. `up` starts at zero, so the model starts unchanged."""
 
     def __init__(self, inner: Any, rank: int) -> None:
         super().__init__()
-        # GPT-2 keeps its matrices the other way round, in a class of its own.
-        wide, high = inner.weight.shape if _is_turned(inner) else reversed(inner.weight.shape)
+        # GPT-2 stores its matrices transposed, in its class Conv1D.
+        inputs, outputs = inner.weight.shape if _is_transposed(inner) else reversed(inner.weight.shape)
         self.inner = inner
-        self.up = nn.Parameter(torch.zeros(high, rank))
-        self.down = nn.Parameter(torch.randn(rank, wide) / math.sqrt(wide))
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+        self.down = nn.Parameter(torch.randn(rank, inputs) / math.sqrt(inputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        own: torch.Tensor = self.inner(x)
-        return own + _SCALE * nn.functional.linear(nn.functional.linear(x, self.down), self.up)
+        base_output: torch.Tensor = self.inner(x)
+        return base_output + _SCALE * nn.functional.linear(nn.functional.linear(x, self.down), self.up)
 
     def merged(self) -> nn.Module:
-        """The linear layer alone, with the adapter added in for good."""
+        """Add the adapter to the linear layer, and return the layer alone."""
         with torch.no_grad():
-            added = _SCALE * (self.up @ self.down)
-            self.inner.weight += added.T if _is_turned(self.inner) else added
-        found: nn.Module = self.inner
-        return found
+            difference = _SCALE * (self.up @ self.down)
+            self.inner.weight += difference.T if _is_transposed(self.inner) else difference
+        linear: nn.Module = self.inner
+        return linear
 
 
 def adapt(model: nn.Module, rank: int) -> None:
-    """Give every linear layer below the head an adapter. AgentError `lora_unavailable` where there is none."""
+    """Add an adapter to every linear layer below the head.
+
+    Raises:
+        AgentError: `lora_unavailable` when there is no such layer.
+    """
     base: Any = getattr(model, "base_model", model)
     names = [
         name
         for name, module in base.named_modules()
-        if (isinstance(module, nn.Linear) or _is_turned(module)) and not f"{name}.".startswith(_HEADS)
+        if (isinstance(module, nn.Linear) or _is_transposed(module)) and not f"{name}.".startswith(_HEADS)
     ]
     if base is model or not names:
-        raise AgentError("lora_unavailable", "this architecture has no linear layers below its head that could be adapted")
+        raise AgentError("lora_unavailable", "this architecture has no linear layers below its head to adapt")
     for name in names:
         inner = base.get_submodule(name)
         base.set_submodule(name, LoraLayer(inner, min(rank, *inner.weight.shape)))
 
 
 def frozen_by_adapters(model: nn.Module) -> frozenset[str]:
-    """Parameters that an adapted model does not train: all but the adapters' `up` and the head. None without adapters."""
+    """Return the parameters that an adapted model does not train.
+
+    These are all but the adapters' `up` and the head. Without adapters the set is empty.
+    """
     if not any(isinstance(module, LoraLayer) for module in model.modules()):
         return frozenset()
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
@@ -70,7 +80,10 @@ def frozen_by_adapters(model: nn.Module) -> frozenset[str]:
 
 
 def merged(model: nn.Module) -> nn.Module:
-    """The same model with its adapters added in, as others know it; a copy where there are any."""
+    """Return the model with its adapters added to the matrices, in its usual form.
+
+    A model with adapters is copied.
+    """
     if not frozen_by_adapters(model):
         return model
     whole = copy.deepcopy(model)
@@ -80,5 +93,5 @@ def merged(model: nn.Module) -> nn.Module:
     return whole
 
 
-def _is_turned(module: object) -> bool:
+def _is_transposed(module: object) -> bool:
     return type(module).__name__ == "Conv1D"

@@ -1,6 +1,6 @@
-"""A convolutional text classifier (Kim, EMNLP 2014, arXiv:1408.5882) as transformers knows models.
+"""A convolutional text classifier (Kim, EMNLP 2014, arXiv:1408.5882) as a transformers model.
 
-A copy goes into every export of a `cnn`; it imports torch and transformers only.
+Every export of a `cnn` contains a copy of this file. So it imports only torch and transformers.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ class CnnConfig(PretrainedConfig):
 
 
 class CnnForSequenceClassification(PreTrainedModel):
-    """Filters of several widths over the words, each's largest answer in the text. Padding is zeros, as beyond the edges."""
+    """Convolutions of several widths over the words, with a maximum over the text.
+
+    Padding is zero, like the positions beyond the ends of a text.
+    """
 
     config_class = CnnConfig
     main_input_name = "input_ids"
@@ -57,7 +60,7 @@ class CnnForSequenceClassification(PreTrainedModel):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """ids and mask (texts, tokens), padded on the right -> logits (texts, classes)."""
+        """Map ids and mask (texts, tokens), padded on the right, to logits (texts, classes)."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         words = self.dropout(self.embeddings(input_ids)) * mask.unsqueeze(2)
         rows = words.transpose(1, 2)

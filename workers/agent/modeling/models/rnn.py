@@ -1,4 +1,4 @@
-"""`rnn`: a small baseline, from scratch."""
+"""`rnn`: a small baseline, trained from scratch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ CODE = "modeling_rnn.py"
 
 
 def make(size: RnnSize, max_length: int, common: dict[str, Any]) -> nn.Module:
+    """Build the model. `common` are the options of any transformers config."""
     from workers.agent.modeling.models.modeling_rnn import RnnConfig, RnnForSequenceClassification
 
     config = RnnConfig(embedding_size=size.embedding, hidden_size=size.width, dropout=_DROPOUT, **common)

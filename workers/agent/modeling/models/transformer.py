@@ -1,4 +1,7 @@
-"""`transformer`: a BERT encoder (Devlin et al., NAACL 2019, arXiv:1810.04805), trained from scratch."""
+"""`transformer`: a BERT encoder, trained from scratch.
+
+Devlin et al., NAACL 2019, arXiv:1810.04805.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +24,11 @@ DROPOUT = 0.2
 
 
 def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
-    """`common`: vocab_size, pad_token_id and the names of the labels, as any transformers config takes them."""
+    """Build the model.
+
+    `common` are the options of any transformers config: vocab_size, pad_token_id and the label
+    names.
+    """
     from transformers.models.bert.configuration_bert import BertConfig
     from transformers.models.bert.modeling_bert import BertForSequenceClassification
 

@@ -1,8 +1,9 @@
-"""`transformer-xl`: XLNet (Yang et al., NeurIPS 2019, arXiv:1906.08237), from scratch.
+"""`transformer-xl`: XLNet (Yang et al., NeurIPS 2019, arXiv:1906.08237), trained from scratch.
 
-transformers no longer ships Transformer-XL itself (Dai et al., ACL 2019, arXiv:1901.02860). XLNet is its maintained heir by
-the same authors: the same relative position encodings, so no length is built in, and the same recurrence over segments
-(`mems`). A text here is one segment of at most `max_length` tokens. Its head reads the last token: padding is on the left.
+transformers no longer contains Transformer-XL itself (Dai et al., ACL 2019, arXiv:1901.02860).
+XLNet is its maintained successor by the same authors. Both have relative position encodings, so no
+length is built in. Both have recurrence over segments (`mems`). Here a text is one segment of at
+most `max_length` tokens. The head reads the last token, so padding is on the left.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from workers.agent.modeling.models.transformer import SIZES as SIZES
 
 
 def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
+    """Build the model. `common` are the options of any transformers config."""
     from transformers.models.xlnet.configuration_xlnet import XLNetConfig
     from transformers.models.xlnet.modeling_xlnet import XLNetForSequenceClassification
 

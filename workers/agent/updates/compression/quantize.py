@@ -1,4 +1,4 @@
-"""Fewer bits per value."""
+"""Quantization: fewer bits per value."""
 
 import torch
 
@@ -6,10 +6,11 @@ _LEVELS = 127
 
 
 def int8(values: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """(int8 of the values' shape, fp32 scales of shape (channels,)): one scale for each row of dimension 0.
+    """Return int8 values of the same shape, and fp32 scales of shape (channels,).
 
-    Stochastic rounding: a value goes up or down with a chance that makes its expectation exact, so that errors average out
-    over workers and rounds (Alistarh et al., "QSGD", NeurIPS 2017, arXiv:1610.02132).
+    Each row of dimension 0 has one scale. A value is rounded up or down at random, so that its
+    expectation is exact. So the errors average out over workers and rounds (Alistarh et al.,
+    "QSGD", NeurIPS 2017, arXiv:1610.02132).
     """
     rows = values.reshape(values.shape[0], -1) if values.dim() > 1 else values.reshape(1, -1)
     scales = rows.abs().amax(1) / _LEVELS
@@ -19,7 +20,11 @@ def int8(values: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, t
 
 
 def from_int8(values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """fp32. ValueError when the scales are not one for each row."""
+    """Return the values as fp32.
+
+    Raises:
+        ValueError: when there is not one scale for each row.
+    """
     channels = values.shape[0] if values.dim() > 1 else 1
     if scales.shape != (channels,):
         raise ValueError("the scales do not fit the values")

@@ -1,21 +1,22 @@
-"""Fewer values: only the largest are sent, and where they belong."""
+"""Sparsification: only the largest values are sent, with their places."""
 
 import numpy as np
 import torch
 
 
 def largest(flat: torch.Tensor, ratio: float) -> torch.Tensor:
-    """Places of the `ratio` largest values by magnitude, at least one, ascending: int64 of shape (kept,).
+    """Return the places of the largest values by magnitude, ascending: int64 of shape (kept,).
 
-    Stich et al., "Sparsified SGD with Memory", NeurIPS 2018, arXiv:1809.07599. What is left out is not lost where the
-    sender adds it to its next update (error feedback).
+    It keeps the fraction `ratio` of the values, at least one.
+    Stich et al., "Sparsified SGD with Memory", NeurIPS 2018, arXiv:1809.07599. The sender adds the
+    omitted values to its next update (error feedback), so that they are not lost.
     """
     kept = max(1, round(ratio * flat.numel()))
     return flat.abs().topk(kept, sorted=False).indices.sort().values
 
 
 def pack(places: torch.Tensor, length: int) -> torch.Tensor:
-    """As a bitmap (uint8) or as int32 numbers, whichever is smaller."""
+    """Return the places as a bitmap (uint8) or as int32 indices, whichever is smaller."""
     if places.numel() * 32 > length:
         bits = np.zeros(length, np.uint8)
         bits[places.numpy()] = 1
@@ -24,7 +25,11 @@ def pack(places: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def unpack(packed: torch.Tensor, length: int) -> torch.Tensor:
-    """The places again. ValueError for any that are out of range, out of order or doubled."""
+    """Return the places as int64.
+
+    Raises:
+        ValueError: for places that are out of range, out of order or repeated.
+    """
     if packed.dim() != 1:
         raise ValueError("places are a flat list")
     if packed.dtype == torch.uint8:

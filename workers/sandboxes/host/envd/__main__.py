@@ -1,4 +1,4 @@
-"""`python -m envd --control FD --log FD`: becomes the first process of a sandbox."""
+"""`python -m envd --control FD --log FD`: run as the first process of a sandbox."""
 
 import argparse
 import asyncio
@@ -11,7 +11,10 @@ from .wire import SandboxSettings
 
 
 def _skip_client_imports() -> None:
-    """Let `e2b.envd` be imported without `e2b/__init__`, which loads the whole client: half of envd's start and memory."""
+    """Allow the import of `e2b.envd` without `e2b/__init__`.
+
+    That module loads the whole client, which takes half of envd's start time and memory.
+    """
     spec = find_spec("e2b")
     if spec is None or spec.submodule_search_locations is None:
         sys.exit("the e2b package is not installed")

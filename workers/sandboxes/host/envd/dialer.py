@@ -1,4 +1,4 @@
-"""Answers the host's requests for connections to ports inside the sandbox."""
+"""Answer the host's requests for connections to ports inside the sandbox."""
 
 import asyncio
 import errno
@@ -12,7 +12,10 @@ _CONNECT_S = 5.0
 
 
 class Dialer:
-    """Serves the control socket until the host is gone. `accept` takes envd's end of a connection to envd itself."""
+    """Serves the control socket until the host is gone.
+
+    `accept` receives envd's end of a connection to envd itself.
+    """
 
     def __init__(self, control: socket.socket, paths: SandboxPaths, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
         self._control = control
@@ -42,18 +45,18 @@ class Dialer:
 
     async def _connect(self, port: int) -> socket.socket:
         if port == ENVD_PORT:
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            await self._accept(ours)
-            return theirs
-        # Without a network of its own a sandbox cannot own a TCP port; there its servers listen on a socket file.
-        local = self._paths.resolve(f"/run/{port}.sock")
-        if local.is_socket():
-            return await _connected(socket.AF_UNIX, str(local))
+            envd_end, host_end = socket.socketpair()
+            envd_end.setblocking(False)
+            await self._accept(envd_end)
+            return host_end
+        # An isolated sandbox cannot own a TCP port of the machine, so its servers listen on a file.
+        socket_file = self._paths.resolve(f"/run/{port}.sock")
+        if socket_file.is_socket():
+            return await _open_connection(socket.AF_UNIX, str(socket_file))
         try:
-            return await _connected(socket.AF_INET, ("127.0.0.1", port))
+            return await _open_connection(socket.AF_INET, ("127.0.0.1", port))
         except ConnectionRefusedError:
-            return await _connected(socket.AF_INET6, ("::1", port))
+            return await _open_connection(socket.AF_INET6, ("::1", port))
 
     async def _send(self, request: int, status: int, descriptors: list[int]) -> None:
         while True:
@@ -67,7 +70,7 @@ class Dialer:
                 return
 
 
-async def _connected(family: socket.AddressFamily, address: str | tuple[str, int]) -> socket.socket:
+async def _open_connection(family: socket.AddressFamily, address: str | tuple[str, int]) -> socket.socket:
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)

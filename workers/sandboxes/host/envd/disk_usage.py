@@ -1,7 +1,8 @@
-"""What a sandbox's own folders hold, counted so that hostile code has few ways to hide from the count.
+"""Measure a sandbox's own folders, so that hostile code has few ways to hide from the count.
 
-Folders that were closed to their own user are opened, paths may be longer than the kernel takes in one piece, and files
-that were removed while a process still has them open count as well: their blocks are in use until it closes them.
+Folders that deny access to their own user are opened. Paths may be longer than the kernel accepts
+in one call. Files that were removed but are still open count too. Their blocks are in use until
+the process closes them.
 """
 
 import errno
@@ -13,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROC = Path("/proc")
-_LONG = 200
+_LONG_PATH = 200
 _BLOCK = 512
 
 
 @dataclass(slots=True)
 class DiskUsage:
-    """Bytes on disk and number of entries; `hiding` are the processes that do not show which files they have open."""
+    """Bytes on disk and number of entries.
+
+    `hiding` has the ids of processes that do not show which files they have open.
+    """
 
     bytes: int = 0
     files: int = 0
@@ -27,7 +31,7 @@ class DiskUsage:
 
 
 class _OpenFolder:
-    """An open folder that others are named relative to; closed when the last of them has been seen."""
+    """An open folder that other paths are relative to. It is closed when no path refers to it."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -36,12 +40,18 @@ class _OpenFolder:
         os.close(self.descriptor)
 
 
-def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsage | None = None) -> DiskUsage:
-    """Count below `folders`; what the host mounted among them, Python say, is not the sandbox's own. Stop above `enough`."""
-    use = DiskUsage()
+def measure_disk(folders: Iterable[str], *, own_processes: bool, stop_above: DiskUsage | None = None) -> DiskUsage:
+    """Measure all that lies below `folders`.
+
+    What the host mounted below them is not the sandbox's own, for example Python. Stop as soon as
+    the count is above `stop_above`. With `own_processes`, /proc shows only the sandbox's processes.
+    Then removed files that they have open count too.
+    """
+    usage = DiskUsage()
     mounted = _mount_points()
     devices = set()
-    # Each with the folder it is named relative to, and with its whole path as long as something is mounted below it.
+    # Each entry has a folder, a path relative to it, and the whole path. The whole path is None if
+    # nothing is mounted below.
     pending: list[tuple[_OpenFolder | None, str, str | None]] = []
     for folder in folders:
         try:
@@ -49,55 +59,55 @@ def measure_disk(folders: Iterable[str], *, own_processes: bool, enough: DiskUsa
         except OSError:
             continue
         pending.append((None, folder, folder))
-    while pending and (enough is None or (use.bytes <= enough.bytes and use.files <= enough.files)):
-        base, path, whole = pending.pop()
+    while pending and (stop_above is None or (usage.bytes <= stop_above.bytes and usage.files <= stop_above.files)):
+        base, path, whole_path = pending.pop()
         try:
             opened = _OpenFolder(_open(base, path))
         except OSError:
             continue
-        long = len(path) > _LONG
+        is_long = len(path) > _LONG_PATH
         for entry in os.scandir(opened.descriptor):
             try:
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            use.files += 1
-            use.bytes += status.st_blocks * _BLOCK
-            below = None if whole is None else f"{whole}/{entry.name}"
-            if stat.S_ISDIR(status.st_mode) and below not in mounted:
-                if below is not None and not any(point.startswith(f"{below}/") for point in mounted):
-                    below = None
-                pending.append((opened, entry.name, below) if long else (base, f"{path}/{entry.name}", below))
+            usage.files += 1
+            usage.bytes += status.st_blocks * _BLOCK
+            entry_path = None if whole_path is None else f"{whole_path}/{entry.name}"
+            if stat.S_ISDIR(status.st_mode) and entry_path not in mounted:
+                if entry_path is not None and not any(point.startswith(f"{entry_path}/") for point in mounted):
+                    entry_path = None
+                pending.append((opened, entry.name, entry_path) if is_long else (base, f"{path}/{entry.name}", entry_path))
     if own_processes:
-        _count_removed(use, devices)
-    return use
+        _count_removed_files(usage, devices)
+    return usage
 
 
 def _open(base: _OpenFolder | None, path: str) -> int:
-    """A folder that its user closed to itself is opened for both: nobody else can have closed it."""
+    """Open a folder. If it denies access to its own user, allow access first."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    above = base.descriptor if base else None
+    base_descriptor = base.descriptor if base else None
     try:
-        return os.open(path, flags, dir_fd=above)
+        return os.open(path, flags, dir_fd=base_descriptor)
     except PermissionError:
-        os.chmod(path, 0o700, dir_fd=above)
-        return os.open(path, flags, dir_fd=above)
+        os.chmod(path, 0o700, dir_fd=base_descriptor)
+        return os.open(path, flags, dir_fd=base_descriptor)
 
 
-def _count_removed(use: DiskUsage, devices: set[int]) -> None:
-    seen: set[tuple[int, int]] = set()
+def _count_removed_files(usage: DiskUsage, devices: set[int]) -> None:
+    counted: set[tuple[int, int]] = set()
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():
             continue
         try:
             for status in _open_files(folder / "fd"):
                 key = (status.st_dev, status.st_ino)
-                if stat.S_ISREG(status.st_mode) and not status.st_nlink and status.st_dev in devices and key not in seen:
-                    seen.add(key)
-                    use.files += 1
-                    use.bytes += status.st_blocks * _BLOCK
+                if stat.S_ISREG(status.st_mode) and not status.st_nlink and status.st_dev in devices and key not in counted:
+                    counted.add(key)
+                    usage.files += 1
+                    usage.bytes += status.st_blocks * _BLOCK
         except PermissionError:
-            use.hiding.add(int(folder.name))
+            usage.hiding.add(int(folder.name))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESRCH):
                 raise

@@ -1,6 +1,7 @@
-"""Whole files in and out of a sandbox over HTTP, in constant memory.
+"""Read and write whole files of a sandbox over HTTP, in constant memory.
 
-A file is written beside its place and renamed when all of it has come, so that a cut upload leaves nothing.
+A file is written under a temporary name in its folder. It is renamed when it is complete. So an
+upload that breaks off leaves nothing behind.
 """
 
 import asyncio
@@ -46,23 +47,23 @@ class FileRoutes:
     async def write(self, request: Request) -> Response:
         if self._enforcer.reached_storage_limit:
             return _problem(OSError(errno.ENOSPC, f"the sandbox's limit is reached: {self._enforcer.reached_storage_limit}"))
-        kind, options = parse_options_header(request.headers.get("content-type", ""))
-        named = request.query_params.get("path")
+        content_type, options = parse_options_header(request.headers.get("content-type", ""))
+        requested_path = request.query_params.get("path")
         written: list[Path] = []
         try:
-            if kind == b"multipart/form-data":
-                parts = _MultipartFiles(lambda filename: _IncomingFile(self._path(request, named or filename)))
+            if content_type == b"multipart/form-data":
+                parts = _MultipartFiles(lambda filename: _IncomingFile(self._path(request, requested_path or filename)))
                 try:
-                    await _feed(request, MultipartParser(options[b"boundary"], parts.callbacks()).write)
-                    written = parts.keep()
+                    await _write_body(request, MultipartParser(options[b"boundary"], parts.callbacks()).write)
+                    written = parts.commit()
                 finally:
                     parts.discard()
             else:
-                with _IncomingFile(self._path(request, named)) as incoming:
-                    await _feed(request, incoming.write)
-                    written = [incoming.keep()]
+                with _IncomingFile(self._path(request, requested_path)) as incoming:
+                    await _write_body(request, incoming.write)
+                    written = [incoming.commit()]
         except ClientDisconnect:
-            return _problem(ValueError("the upload was cut off"))
+            return _problem(ValueError("the upload broke off"))
         except (OSError, ValueError, KeyError, zlib.error) as error:
             return _problem(error)
         return JSONResponse([{"name": path.name, "type": "file", "path": self._paths.show(path)} for path in written])
@@ -75,7 +76,7 @@ class FileRoutes:
 
 
 class _IncomingFile:
-    """A file on its way in."""
+    """A file that is being received. It is discarded unless `commit` is called."""
 
     def __init__(self, path: Path) -> None:
         if path.is_dir():
@@ -88,7 +89,7 @@ class _IncomingFile:
     def write(self, data: bytes) -> int:
         return self._file.write(data)
 
-    def keep(self) -> Path:
+    def commit(self) -> Path:
         self._file.close()
         if self._path.is_file():
             self._partial.chmod(self._path.stat().st_mode & 0o7777)
@@ -108,10 +109,10 @@ class _IncomingFile:
 
 
 class _MultipartFiles:
-    """The files of one multipart body; each part named `file` carries its path as its filename."""
+    """The files of one multipart body. Each part has its path as its filename."""
 
-    def __init__(self, opened: Callable[[str], _IncomingFile]) -> None:
-        self._opened = opened
+    def __init__(self, open_file: Callable[[str], _IncomingFile]) -> None:
+        self._open_file = open_file
         self._files: list[_IncomingFile] = []
         self._header = b""
         self._value = b""
@@ -133,7 +134,7 @@ class _MultipartFiles:
     def _on_header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(self._value)
-            self._files.append(self._opened(options.get(b"filename", b"").decode()))
+            self._files.append(self._open_file(options.get(b"filename", b"").decode()))
         self._header = self._value = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -141,21 +142,21 @@ class _MultipartFiles:
             raise ValueError("a part without a name")
         self._files[-1].write(data[start:end])
 
-    def keep(self) -> list[Path]:
-        return [file.keep() for file in self._files]
+    def commit(self) -> list[Path]:
+        return [file.commit() for file in self._files]
 
     def discard(self) -> None:
         for file in self._files:
             file.discard()
 
 
-async def _feed(request: Request, write: Callable[[bytes], int]) -> None:
-    """Pass the body on, unpacked; writing a chunk to disk must not hold up the other streams of this sandbox."""
-    async for chunk in _unpacked(request):
+async def _write_body(request: Request, write: Callable[[bytes], int]) -> None:
+    """Write the decompressed body in a thread, so that the disk does not block other streams."""
+    async for chunk in _decompressed(request):
         await asyncio.to_thread(write, chunk)
 
 
-async def _unpacked(request: Request) -> AsyncIterator[bytes]:
+async def _decompressed(request: Request) -> AsyncIterator[bytes]:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding not in ("identity", "gzip"):
         raise ValueError(f"unknown content encoding '{encoding}'")
@@ -170,13 +171,13 @@ async def _unpacked(request: Request) -> AsyncIterator[bytes]:
 
 
 def _problem(error: Exception) -> Response:
-    """E2B's error body; messages name the reason, never a path outside the sandbox."""
+    """Return E2B's error body. Its message gives the reason, never a path outside the sandbox."""
     status = 400
     message = str(error)
     if isinstance(error, OSError):
         message = error.strerror or "input/output error"
-        no_room = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        status = 404 if error.errno == errno.ENOENT else 507 if error.errno in no_room else 400
+        no_space = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        status = 404 if error.errno == errno.ENOENT else 507 if error.errno in no_space else 400
         if error.errno == errno.EACCES or error.errno == errno.EROFS:
             status, message = 400, os.strerror(errno.EACCES)
     return JSONResponse({"code": status, "message": message}, status)

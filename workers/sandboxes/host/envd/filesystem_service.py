@@ -1,4 +1,7 @@
-"""E2B's filesystem service. Every path is taken inside the sandbox, where links and `..` lead nowhere else."""
+"""E2B's filesystem service.
+
+Every path is resolved inside the sandbox, so links and `..` cannot lead out of it.
+"""
 
 import asyncio
 import errno
@@ -80,47 +83,47 @@ class FilesystemService(Filesystem):
         return pb.RemoveResponse()
 
     async def watch_dir(self, request: pb.WatchDirRequest, _context: Context) -> AsyncIterator[pb.WatchDirResponse]:
-        watch = self._watch(request.path, request.recursive)
+        watcher = self._make_watcher(request.path, request.recursive)
         yield pb.WatchDirResponse(event=_Started("start", pb.WatchDirResponse.StartEvent()))
         while True:
-            changes = await _run(watch.changes)
+            changes = await _run(watcher.changes)
             for change in changes:
-                yield pb.WatchDirResponse(event=_Changed("filesystem", self._event(watch, change, request.include_entry)))
-            if not changes and watch.quiet():
+                yield pb.WatchDirResponse(event=_Changed("filesystem", self._event(watcher, change, request.include_entry)))
+            if not changes and watcher.keep_alive_due():
                 yield pb.WatchDirResponse(event=_Quiet("keepalive", pb.WatchDirResponse.KeepAlive()))
-            await asyncio.sleep(watch.interval_s)
+            await asyncio.sleep(watcher.interval_s)
 
     async def create_watcher(self, request: pb.CreateWatcherRequest, _context: Context) -> pb.CreateWatcherResponse:
         if len(self._watchers) >= _MAX_WATCHERS:
             raise ConnectError(Code.RESOURCE_EXHAUSTED, "too many watchers")
         watcher_id = secrets.token_hex(8)
-        self._watchers[watcher_id] = self._watch(request.path, request.recursive)
+        self._watchers[watcher_id] = self._make_watcher(request.path, request.recursive)
         return pb.CreateWatcherResponse(watcher_id=watcher_id)
 
     async def get_watcher_events(self, request: pb.GetWatcherEventsRequest, _context: Context) -> pb.GetWatcherEventsResponse:
-        watch = self._watchers.get(request.watcher_id)
-        if watch is None:
+        watcher = self._watchers.get(request.watcher_id)
+        if watcher is None:
             raise ConnectError(Code.NOT_FOUND, "no such watcher")
-        changes = await _run(watch.changes)
-        return pb.GetWatcherEventsResponse(events=[self._event(watch, change, False) for change in changes])
+        changes = await _run(watcher.changes)
+        return pb.GetWatcherEventsResponse(events=[self._event(watcher, change, False) for change in changes])
 
     async def remove_watcher(self, request: pb.RemoveWatcherRequest, _context: Context) -> pb.RemoveWatcherResponse:
         self._watchers.pop(request.watcher_id, None)
         return pb.RemoveWatcherResponse()
 
-    def _watch(self, path: str, recursive: bool) -> FolderWatcher:
+    def _make_watcher(self, path: str, recursive: bool) -> FolderWatcher:
         folder = self._paths.resolve(path)
         if not folder.is_dir():
             missing = not folder.exists()
             raise ConnectError(Code.NOT_FOUND if missing else Code.INVALID_ARGUMENT, "only a folder can be watched")
         return FolderWatcher(folder, recursive=recursive)
 
-    def _event(self, watch: FolderWatcher, change: FolderChange, include_entry: bool) -> pb.FilesystemEvent:
+    def _event(self, watcher: FolderWatcher, change: FolderChange, include_entry: bool) -> pb.FilesystemEvent:
         entry = None
-        path = watch.folder / change.name
+        path = watcher.folder / change.name
         if include_entry and path.exists():
             entry = self._entry(path)
-        return pb.FilesystemEvent(name=change.name, type=pb.EventType[change.kind], entry=entry)
+        return pb.FilesystemEvent(name=change.name, type=pb.EventType[change.event], entry=entry)
 
     def _walk(self, folder: Path, depth: int) -> Iterator[pb.EntryInfo]:
         count = 0
@@ -137,29 +140,29 @@ class FilesystemService(Filesystem):
                 yield from self._walk(path, depth - 1)
 
     def _entry(self, path: Path) -> pb.EntryInfo:
-        own = path.lstat()
-        link = stat.S_ISLNK(own.st_mode)
+        entry_status = path.lstat()
+        is_link = stat.S_ISLNK(entry_status.st_mode)
         try:
-            seen = path.stat() if link else own
+            status = path.stat() if is_link else entry_status
         except OSError:
-            seen = own
-        folder = stat.S_ISDIR(seen.st_mode)
+            status = entry_status
+        is_folder = stat.S_ISDIR(status.st_mode)
         return pb.EntryInfo(
             name=path.name,
-            type=pb.FileType.DIRECTORY if folder else pb.FileType.FILE,
+            type=pb.FileType.DIRECTORY if is_folder else pb.FileType.FILE,
             path=self._paths.show(path),
-            size=seen.st_size,
-            mode=seen.st_mode & 0o7777,
-            permissions=stat.filemode(own.st_mode),
-            owner=_name(lambda: pwd.getpwuid(own.st_uid).pw_name, own.st_uid),
-            group=_name(lambda: grp.getgrgid(own.st_gid).gr_name, own.st_gid),
-            modified_time=Timestamp.from_nanos(own.st_mtime_ns),
-            is_symlink=link,
-            symlink_target=str(path.readlink()) if link else None,
+            size=status.st_size,
+            mode=status.st_mode & 0o7777,
+            permissions=stat.filemode(entry_status.st_mode),
+            owner=_name_or_number(lambda: pwd.getpwuid(entry_status.st_uid).pw_name, entry_status.st_uid),
+            group=_name_or_number(lambda: grp.getgrgid(entry_status.st_gid).gr_name, entry_status.st_gid),
+            modified_time=Timestamp.from_nanos(entry_status.st_mtime_ns),
+            is_symlink=is_link,
+            symlink_target=str(path.readlink()) if is_link else None,
         )
 
 
-def _name(look_up: Callable[[], str], number: int) -> str:
+def _name_or_number(look_up: Callable[[], str], number: int) -> str:
     try:
         return look_up()
     except KeyError:
@@ -167,7 +170,11 @@ def _name(look_up: Callable[[], str], number: int) -> str:
 
 
 async def _run(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread; an operating system's error becomes the protocol's, with its reason alone."""
+    """Run blocking work in a thread.
+
+    Raises:
+        ConnectError: the work raised OSError. The message has only its reason.
+    """
     try:
         return await asyncio.to_thread(work)
     except OSError as error:

@@ -1,6 +1,7 @@
-"""What changed in a folder, by comparing what it held before with what it holds now.
+"""Find the changes in a folder by comparing two scans of it.
 
-Polling sees less than inotify (two changes within one interval are one), but behaves the same on every system.
+Polling sees less than inotify: two changes within one interval are one. But it behaves the same on
+every system.
 """
 
 import os
@@ -12,17 +13,19 @@ from typing import Literal
 
 _KEEP_ALIVE_S = 15.0
 _MAX_ENTRIES = 20_000
-Kind = Literal["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD"]
+ChangeEvent = Literal["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD"]
 
 
 @dataclass(frozen=True, slots=True)
 class FolderChange:
     name: str
-    kind: Kind
+    event: ChangeEvent
 
 
 @dataclass(frozen=True, slots=True)
 class _EntryState:
+    """`written` is the size in bytes and the time of the last write in ns."""
+
     inode: int
     mode: int
     written: tuple[int, int]
@@ -35,40 +38,40 @@ class FolderWatcher:
         self.folder = folder
         self._recursive = recursive
         self._before = self._scan()
-        self._told = time.monotonic()
+        self._last_message = time.monotonic()
 
-    def quiet(self) -> bool:
-        """Whether nothing was told for so long that a sign of life is due."""
+    def keep_alive_due(self) -> bool:
+        """Return whether no change was reported for so long that a keep-alive message is due."""
         now = time.monotonic()
-        due = now - self._told > _KEEP_ALIVE_S
+        due = now - self._last_message > _KEEP_ALIVE_S
         if due:
-            self._told = now
+            self._last_message = now
         return due
 
     def changes(self) -> list[FolderChange]:
         before, after = self._before, self._scan()
         self._before = after
-        arrived = {seen.inode for name, seen in after.items() if name not in before}
-        found: list[FolderChange] = []
-        for name, seen in before.items():
+        new_inodes = {state.inode for name, state in after.items() if name not in before}
+        changes: list[FolderChange] = []
+        for name, state in before.items():
             now = after.get(name)
             if now is None:
-                found.append(FolderChange(name, "RENAME" if seen.inode in arrived else "REMOVE"))
-            elif now.written != seen.written and not stat.S_ISDIR(now.mode):
-                found.append(FolderChange(name, "WRITE"))
-            elif now.mode != seen.mode:
-                found.append(FolderChange(name, "CHMOD"))
-        for name, seen in after.items():
+                changes.append(FolderChange(name, "RENAME" if state.inode in new_inodes else "REMOVE"))
+            elif now.written != state.written and not stat.S_ISDIR(now.mode):
+                changes.append(FolderChange(name, "WRITE"))
+            elif now.mode != state.mode:
+                changes.append(FolderChange(name, "CHMOD"))
+        for name, state in after.items():
             if name not in before:
-                found.append(FolderChange(name, "CREATE"))
-                if stat.S_ISREG(seen.mode) and seen.written[0]:
-                    found.append(FolderChange(name, "WRITE"))
-        if found:
-            self._told = time.monotonic()
-        return found
+                changes.append(FolderChange(name, "CREATE"))
+                if stat.S_ISREG(state.mode) and state.written[0]:
+                    changes.append(FolderChange(name, "WRITE"))
+        if changes:
+            self._last_message = time.monotonic()
+        return changes
 
     def _scan(self) -> dict[str, _EntryState]:
-        found: dict[str, _EntryState] = {}
+        states: dict[str, _EntryState] = {}
         pending = [self.folder]
         while pending:
             try:
@@ -76,14 +79,14 @@ class FolderWatcher:
             except OSError:
                 continue
             for entry in entries:
-                if len(found) >= _MAX_ENTRIES:
-                    return found
+                if len(states) >= _MAX_ENTRIES:
+                    return states
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except OSError:
                     continue
                 name = os.path.relpath(entry.path, self.folder)
-                found[name] = _EntryState(status.st_ino, status.st_mode, (status.st_size, status.st_mtime_ns))
+                states[name] = _EntryState(status.st_ino, status.st_mode, (status.st_size, status.st_mtime_ns))
                 if self._recursive and entry.is_dir(follow_symlinks=False):
                     pending.append(Path(entry.path))
-        return found
+        return states

@@ -1,4 +1,4 @@
-"""The limits that no cgroup and no file system holds for a sandbox."""
+"""Enforce the limits that no cgroup and no file system enforces for a sandbox."""
 
 import asyncio
 import contextlib
@@ -12,19 +12,22 @@ from .log_writer import SandboxLog
 from .process_table import ProcessTable
 from .process_tree import with_descendants
 from .usage_meter import UsageMeter, count_shared_memory_once, measure_processes
-from .wire import SandboxSettings
+from .wire import LimitName, SandboxSettings
 
-# The kernel counts the processes that built the sandbox, too, and they cannot be seen from inside.
-_UNSEEN = 2
-_LOOK_S = 0.25
+# The kernel also counts the processes that built the sandbox. They are not visible from inside.
+_INVISIBLE_PROCESSES = 2
+_CHECK_INTERVAL_S = 0.25
 _DISK_INTERVAL_S = 5.0
-# So much less room on the file system, bytes or files, and the sandbox's use is counted at once.
-_NEWS_BYTES = 64 << 20
-_NEWS_FILES = 10_000
+# When the file system loses this many bytes or files, the sandbox's use is counted at once.
+_LOST_BYTES = 64 << 20
+_LOST_FILES = 10_000
 
 
 class LimitEnforcer:
-    """Kills the largest process above the memory limit, and every command that grows above the limits on disk and files."""
+    """Kills the largest process above the memory limit, and all commands above a storage limit.
+
+    `reached_storage_limit` is `disk` or `files` while that limit is reached.
+    """
 
     def __init__(
         self, settings: SandboxSettings, usage: UsageMeter, table: ProcessTable, log: SandboxLog, notifier: LimitNotifier
@@ -36,26 +39,29 @@ class LimitEnforcer:
         self._notifier = notifier
         self._hiding: set[int] = set()
         self._last = DiskUsage()
-        self.reached_storage_limit: str | None = None
+        self.reached_storage_limit: LimitName | None = None
 
     async def run(self) -> None:
         await asyncio.gather(self._watch_processes(), self._watch_disk())
 
     async def _watch_processes(self) -> None:
-        """Where there are cgroups they hold both limits, and count how often."""
-        crowded = False
+        """Enforce the limit on memory, and report the limit on processes.
+
+        Where there are cgroups, they do both.
+        """
+        was_reached = False
         while self._settings.watch_memory and self._usage.own_processes:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_CHECK_INTERVAL_S)
             use = measure_processes()
             if use.bytes > self._settings.memory_bytes:
-                self._hold_memory(count_shared_memory_once(use.bytes_by_pid))
-            now_crowded = self._settings.per_sandbox_limits and use.threads >= self._settings.processes - _UNSEEN
-            if now_crowded and not crowded:
+                self._enforce_memory(count_shared_memory_once(use.bytes_by_pid))
+            is_reached = self._settings.per_sandbox_limits and use.threads >= self._settings.processes - _INVISIBLE_PROCESSES
+            if is_reached and not was_reached:
                 self._notifier.notify("processes")
                 self._log.write("system", "process limit reached: no more can be started")
-            crowded = now_crowded
+            was_reached = is_reached
 
-    def _hold_memory(self, sizes: dict[int, int]) -> None:
+    def _enforce_memory(self, sizes: dict[int, int]) -> None:
         commands = {pid: size for pid, size in sizes.items() if pid != os.getpid()}
         if not commands or sum(sizes.values()) <= self._settings.memory_bytes:
             return
@@ -68,37 +74,42 @@ class LimitEnforcer:
     async def _watch_disk(self) -> None:
         while True:
             started = time.monotonic()
-            room = self._usage.free()
-            await self._look_at_disk()
-            # A sandbox with a million files must not make its own watch a burden.
-            took = time.monotonic() - started
-            await asyncio.sleep(took * (4 if self.reached_storage_limit else 1))
-            for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * took) / _LOOK_S))):
-                await asyncio.sleep(_LOOK_S)
-                if self.reached_storage_limit or self._hiding or self._shrinking(room):
+            free = self._usage.free()
+            await self._enforce_storage()
+            # A sandbox with a million files must not keep envd busy with counting.
+            seconds = time.monotonic() - started
+            await asyncio.sleep(seconds * (4 if self.reached_storage_limit else 1))
+            for _ in range(max(1, round(max(_DISK_INTERVAL_S, 20 * seconds) / _CHECK_INTERVAL_S))):
+                await asyncio.sleep(_CHECK_INTERVAL_S)
+                if self.reached_storage_limit or self._hiding or self._lost_space(free):
                     break
 
-    def _shrinking(self, room: tuple[int, int]) -> bool:
-        space, files = self._usage.free()
-        return room[0] - space > _NEWS_BYTES or room[1] - files > _NEWS_FILES
+    def _lost_space(self, before: tuple[int, int]) -> bool:
+        free_bytes, free_files = self._usage.free()
+        return before[0] - free_bytes > _LOST_BYTES or before[1] - free_files > _LOST_FILES
 
-    async def _look_at_disk(self) -> None:
-        # To see that a limit is reached takes no longer than counting up to it; to see something grow beyond, all of it.
+    async def _enforce_storage(self) -> None:
+        # Counting up to the limits shows whether one is reached. Only a full count shows growth.
         limits = DiskUsage(self._settings.disk_bytes, self._settings.files)
         use = await asyncio.to_thread(self._usage.disk, None if self.reached_storage_limit else limits)
-        limit = "disk" if use.bytes > self._settings.disk_bytes else "files" if use.files > self._settings.files else None
-        # What grows no more may go on, so that something can be removed.
+        limit = self._exceeded_limit(use)
+        # A command that no longer grows may continue, so that files can be removed.
         if limit and (self.reached_storage_limit is None or use.bytes > self._last.bytes or use.files > self._last.files):
             self._table.kill_all()
             self._notifier.notify(limit)
             if self.reached_storage_limit != limit:
                 self._log.write("system", f"{limit} limit reached: every command was killed")
         self.reached_storage_limit, self._last = limit, use
-        # The agent, a service, hides so that nobody reads its token. Any process is hidden for a moment between its fork and
-        # its exec, so the second time counts.
+        # The agent, a service, hides so that no other process reads its token. Others are hidden
+        # for a moment between fork and exec. So a process is killed only if it hides at two checks.
         use.hiding -= with_descendants(self._table.services())
         for pid in self._hiding & use.hiding:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self._log.write("system", f"process {pid} hid its open files from the disk limit and was killed", pid)
         self._hiding = use.hiding
+
+    def _exceeded_limit(self, use: DiskUsage) -> LimitName | None:
+        if use.bytes > self._settings.disk_bytes:
+            return "disk"
+        return "files" if use.files > self._settings.files else None

@@ -1,10 +1,13 @@
-"""Tells the host which limit the sandbox ran into. The host keeps count: envd may not outlive the next one."""
+"""Report to the host which limit the sandbox reached.
+
+The host counts these reports, because envd may not survive the next one.
+"""
 
 import contextlib
 import socket
 import time
 
-from .wire import FRAME, LIMIT_NAMES, NOTICE
+from .wire import FRAME, LIMIT_NAMES, NOTICE, LimitName
 
 _PAUSE_S = 1.0
 
@@ -12,13 +15,13 @@ _PAUSE_S = 1.0
 class LimitNotifier:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._told: dict[str, float] = {}
+        self._last_sent: dict[str, float] = {}
 
-    def notify(self, limit: str) -> None:
-        """At most once a second for each limit: a process that runs into one does so over and over."""
+    def notify(self, limit: LimitName) -> None:
+        """Report a limit at most once a second. A process may reach it many times."""
         now = time.monotonic()
-        if now - self._told.get(limit, -_PAUSE_S) < _PAUSE_S:
+        if now - self._last_sent.get(limit, -_PAUSE_S) < _PAUSE_S:
             return
-        self._told[limit] = now
+        self._last_sent[limit] = now
         with contextlib.suppress(OSError):
             self._control.send(FRAME.pack(NOTICE, LIMIT_NAMES.index(limit)))

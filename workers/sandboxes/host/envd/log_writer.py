@@ -1,16 +1,19 @@
-"""The sandbox's log: JSON lines in a file that only the host and envd can open, so that it survives them both."""
+"""Write the sandbox's log: JSON lines in a file that only the host and envd can open.
+
+The file survives both of them.
+"""
 
 import json
 import os
 from datetime import UTC, datetime
 
 MAX_BYTES = 4 << 20
-_KEEP_BYTES = 1 << 20
+_KEPT_BYTES = 1 << 20
 _LINE_BYTES = 4096
 
 
 class SandboxLog:
-    """Appends lines; when the file is full its older part goes."""
+    """Appends lines. When the file is full, its older part is dropped."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -27,13 +30,13 @@ class SandboxLog:
         self._size += os.write(self._descriptor, data)
 
     def _drop_older(self) -> None:
-        tail = os.pread(self._descriptor, _KEEP_BYTES, max(0, self._size - _KEEP_BYTES))
+        tail = os.pread(self._descriptor, _KEPT_BYTES, max(0, self._size - _KEPT_BYTES))
         os.ftruncate(self._descriptor, 0)
         self._size = os.write(self._descriptor, tail[tail.find(b"\n") + 1 :])
 
 
 class LineLogger:
-    """Cuts one stream of a process into lines; a line without end is cut at the longest a log keeps."""
+    """Splits one stream of a process into lines and logs them. Longer lines than 4 KiB are cut."""
 
     def __init__(self, log: SandboxLog, stream: str, pid: int) -> None:
         self._log = log

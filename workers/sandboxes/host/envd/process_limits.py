@@ -1,4 +1,4 @@
-"""What every process of a sandbox inherits, and what no process of it may do to envd."""
+"""The limits that each process of a sandbox inherits, and the protection of envd from them."""
 
 import ctypes
 import os
@@ -13,11 +13,13 @@ _RUNTIME_BYTES = 512 << 20
 
 
 def apply_limits(settings: SandboxSettings) -> None:
-    """Set this process's limits; every command inherits them.
+    """Set this process's limits. Every command inherits them.
 
-    The limits on processes and on memory per process are set only where the sandbox is its own user: anywhere else the
-    kernel would count the machine's other processes in. RLIMIT_DATA counts private writable memory, not address space,
-    so torch's and V8's large reservations are free; it stops one process that grows faster than the watch looks.
+    The limit on processes is set only where the sandbox is a user of its own. Elsewhere the kernel
+    would count the machine's other processes too.
+
+    RLIMIT_DATA counts private writable memory, not address space. So the large reservations of
+    torch and V8 are free. It stops a process that grows faster than envd checks.
     """
     os.umask(0o022)
     _limit(resource.RLIMIT_CORE, 0)
@@ -28,12 +30,12 @@ def apply_limits(settings: SandboxSettings) -> None:
     if settings.watch_memory and sys.platform == "linux":
         _limit(resource.RLIMIT_DATA, settings.memory_bytes + _RUNTIME_BYTES)
     if sys.platform == "linux":
-        # Same user as the commands: without this any of them could trace envd and take its descriptors.
+        # Commands run as the same user. Without this they could trace envd or take its descriptors.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _limit(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
+def _limit(resource_id: int, value: int) -> None:
+    _, hard = resource.getrlimit(resource_id)
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
-    resource.setrlimit(kind, (value, value))
+    resource.setrlimit(resource_id, (value, value))

@@ -1,4 +1,4 @@
-"""E2B's process service over the table of processes."""
+"""E2B's process service. It starts and controls the processes of the table."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from protobuf import Oneof
 from .process_table import Listener, OutputChunk, Process, ProcessExit, ProcessTable
 from .sandbox_paths import check_user
 
-# A keep-alive is also how a stream finds out that its client has gone.
+# Sending a keep-alive also shows whether the client is still connected.
 _KEEP_ALIVE_S = 15.0
 Context = RequestContext[Any, Any]
 _Started = Oneof[Literal["start"], pb.ProcessEvent.StartEvent]
@@ -66,7 +66,7 @@ class ProcessService(ProcessProtocol):
 
     async def connect(self, request: pb.ConnectRequest, _context: Context) -> AsyncIterator[pb.ConnectResponse]:
         process = self._select(request.process)
-        async for event in _follow(process, process.listen()):
+        async for event in _follow(process, process.add_listener()):
             yield pb.ConnectResponse(event=event)
 
     async def send_input(self, request: pb.SendInputRequest, _context: Context) -> pb.SendInputResponse:
@@ -127,7 +127,7 @@ async def _follow(process: Process, listener: Listener) -> AsyncIterator[pb.Proc
                 return
             yield _data(event)
     finally:
-        process.leave(listener)
+        process.remove_listener(listener)
 
 
 def _data(event: OutputChunk) -> pb.ProcessEvent:
@@ -143,8 +143,8 @@ def _end(event: ProcessExit) -> pb.ProcessEvent:
     return pb.ProcessEvent(event=_End("end", end))
 
 
-async def _write_stdin(process: Process, given: pb.ProcessInput | None) -> None:
-    match given.input if given else None:
+async def _write_stdin(process: Process, message: pb.ProcessInput | None) -> None:
+    match message.input if message else None:
         case Oneof(field="stdin", value=data) if process.stdin is not None:
             try:
                 process.stdin.write(data)

@@ -1,4 +1,4 @@
-"""The processes that clients started: how they run, who hears their output, how they end."""
+"""The processes that clients started: how they run, who receives their output, how they end."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
 _OOM_SCORE = 500
-_CLEARED_S = 0.3
-# In a sandbox full of a bomb's processes, envd must come to kill them; and what is executed yields to the agent.
+_AFTER_KILL_S = 0.3
+# envd must get CPU time to kill a fork bomb. And the agent comes before executed code.
 _NICENESS = 10
 
 
@@ -34,7 +34,7 @@ class OutputChunk:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """`exit_code` is 128 + n for a process that signal n ended, as shells tell it."""
+    """The end of a process. If signal n ended it, `exit_code` is 128 + n, as in shells."""
 
     exit_code: int
     status: str
@@ -46,7 +46,11 @@ Listener = asyncio.Queue[Event]
 
 
 class Process:
-    """One started command and its process group. Output waits for the slowest listener, so nothing grows without bound."""
+    """One started command and its process group.
+
+    Output waits for the slowest listener, so no queue grows without bound. With `adopts`, the
+    command adopts its orphans.
+    """
 
     def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool) -> None:
         self.pid = popen.pid
@@ -57,27 +61,27 @@ class Process:
         self._popen = popen
         self.adopts = adopts
         self._listeners: set[Listener] = set()
-        self._pumps: list[asyncio.Task[None]] = []
+        self._output_tasks: list[asyncio.Task[None]] = []
         self._ended: ProcessExit | None = None
         self._timed_out = False
 
-    def listen(self) -> Listener:
+    def add_listener(self) -> Listener:
         listener: Listener = asyncio.Queue(_QUEUED_CHUNKS)
         self._listeners.add(listener)
         return listener
 
-    def leave(self, listener: Listener) -> None:
-        """Stop listening; what is still queued is dropped, so that a pump waiting for room goes on."""
+    def remove_listener(self, listener: Listener) -> None:
+        """Remove a listener and drop its queue, so that waiting output can continue."""
         self._listeners.discard(listener)
         while not listener.empty():
             listener.get_nowait()
 
-    def pump(self, stream: Literal["stdout", "stderr"], log: SandboxLog | None) -> None:
+    def forward_output(self, stream: Literal["stdout", "stderr"], log: SandboxLog | None) -> None:
         pipe = getattr(self._popen, stream)
         logger = LineLogger(log, stream, self.pid) if log else None
-        self._pumps.append(asyncio.create_task(self._pump(stream, pipe, logger)))
+        self._output_tasks.append(asyncio.create_task(self._forward(stream, pipe, logger)))
 
-    async def _pump(self, stream: Literal["stdout", "stderr"], pipe: object, logger: LineLogger | None) -> None:
+    async def _forward(self, stream: Literal["stdout", "stderr"], pipe: object, logger: LineLogger | None) -> None:
         reader = asyncio.StreamReader(_CHUNK)
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
@@ -93,7 +97,10 @@ class Process:
             await listener.put(event)
 
     def signal(self, number: int) -> None:
-        """Signal the whole process group; one that is gone already is fine. A kill takes what has left the group, too."""
+        """Signal the whole process group, if it still exists.
+
+        SIGKILL also reaches descendants that have left the group.
+        """
         if number == signal.SIGKILL and self.adopts:
             kill_tree(self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -104,9 +111,12 @@ class Process:
         self.signal(signal.SIGKILL)
 
     async def finish(self, returncode: int) -> None:
-        """Tell the listeners of the end, after the output that came before it; a daemon left behind may keep the pipes."""
+        """Publish the end of the process after its output.
+
+        A daemon that it left behind may keep the pipes open, so the wait for output is short.
+        """
         self._popen.returncode = returncode
-        await asyncio.wait(self._pumps, timeout=_DRAIN_S)
+        await asyncio.wait(self._output_tasks, timeout=_DRAIN_S)
         if returncode < 0:
             status = f"signal: {signal.Signals(-returncode).name}"
             self._ended = ProcessExit(128 - returncode, status, self._timed_out)
@@ -118,7 +128,10 @@ class Process:
 
 
 class ProcessTable:
-    """Starts commands, and reaps every child, also those that envd inherited as first process of its namespace."""
+    """Starts commands and reaps all children.
+
+    As the first process of its namespace, envd also inherits the children of others.
+    """
 
     def __init__(self, settings: SandboxSettings, paths: SandboxPaths, log: SandboxLog, notifier: LimitNotifier) -> None:
         self._settings = settings
@@ -132,11 +145,11 @@ class ProcessTable:
         return list(self._processes.values())
 
     def services(self) -> set[int]:
-        """The processes that were started to go on, without a deadline."""
+        """Return the ids of the services: processes without a deadline."""
         return {pid for pid, process in self._processes.items() if not process.adopts}
 
     def find(self, pid: int | None = None, tag: str | None = None) -> Process:
-        """Raise LookupError when no running process is selected."""
+        """Return the process with that id or tag. Raise LookupError if none is running."""
         for process in self._processes.values():
             if process.pid == pid or (tag and process.tag == tag):
                 return process
@@ -147,17 +160,20 @@ class ProcessTable:
     ) -> tuple[Process, Listener]:
         """Start a command in its own session.
 
-        One without a deadline is a service: its output goes to the sandbox's log. One with a deadline answers whoever
-        started it, and leaves nothing in the log. Raise OSError when it cannot be started.
+        A command without a deadline is a service: its output goes to the sandbox's log. The output
+        of a command with a deadline goes only to the client that started it.
+
+        Raises:
+            OSError: the command cannot be started.
         """
         folder = self._paths.resolve(cwd or HOME)
         popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
         process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
-        listener = process.listen()
+        listener = process.add_listener()
         self._processes[popen.pid] = process
         self._offer_to_oom_killer(popen.pid)
         for stream in ("stdout", "stderr"):
-            process.pump(stream, self._log if timeout_s is None else None)
+            process.forward_output(stream, self._log if timeout_s is None else None)
         if timeout_s is not None:
             asyncio.get_running_loop().call_later(timeout_s, self._expire, process)
         if stdin:
@@ -167,8 +183,11 @@ class ProcessTable:
     async def _open(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: bool, adopts: bool
     ) -> "subprocess.Popen[bytes]":
-        """Start it. Where no more processes are allowed, those go that no running command stands for: a bomb's, say."""
-        for last in (False, True):
+        """Start a command. If no more processes are allowed, kill unrelated ones and try again.
+
+        Unrelated processes do not belong to a running command, for example those of a fork bomb.
+        """
+        for is_last_try in (False, True):
             try:
                 return subprocess.Popen(  # noqa: ASYNC220, S603 (a fork, not a wait)
                     list(command),
@@ -179,15 +198,15 @@ class ProcessTable:
                     cwd=folder,
                     env=environment,
                     start_new_session=True,
-                    preexec_fn=_yield_and_adopt if adopts else None,
+                    preexec_fn=_lower_priority_and_adopt if adopts else None,
                 )
             except BlockingIOError:
-                if last or os.getpid() != 1:
+                if is_last_try or os.getpid() != 1:
                     raise
                 self._notifier.notify("processes")
-                self._log.write("system", "process limit reached: processes that no running command stands for were killed")
+                self._log.write("system", "process limit reached: processes that belong to no running command were killed")
                 kill_unrelated(set(self._processes))
-                await asyncio.sleep(_CLEARED_S)
+                await asyncio.sleep(_AFTER_KILL_S)
         raise AssertionError
 
     def _expire(self, process: Process) -> None:
@@ -197,7 +216,7 @@ class ProcessTable:
 
     def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         home = str(self._paths.resolve(HOME))
-        base = {
+        environment = {
             "PATH": self._settings.path,
             "HOME": home,
             "USER": USER,
@@ -209,12 +228,12 @@ class ProcessTable:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         if self._settings.root != "/":
-            base["SANDBOX_ROOT"] = self._settings.root
-        return base | self._settings.envs | dict(envs)
+            environment["SANDBOX_ROOT"] = self._settings.root
+        return environment | self._settings.envs | dict(envs)
 
     @staticmethod
     def _offer_to_oom_killer(pid: int) -> None:
-        """Under memory pressure the kernel should take a command, never envd."""
+        """Under memory pressure the kernel should kill a command, never envd."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/oom_score_adj").write_text(str(_OOM_SCORE))
@@ -233,7 +252,10 @@ class ProcessTable:
                 ending.add_done_callback(self._endings.discard)
 
     def kill_all(self) -> None:
-        """As first process of its namespace envd reaches them all, also those that nobody here started."""
+        """Kill all processes.
+
+        As the first process of its namespace, envd also reaches those that it did not start.
+        """
         if os.getpid() == 1:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
@@ -242,7 +264,7 @@ class ProcessTable:
             process.signal(signal.SIGKILL)
 
 
-def _yield_and_adopt() -> None:
+def _lower_priority_and_adopt() -> None:
     os.nice(_NICENESS)
     adopt_orphans()
 

@@ -1,7 +1,7 @@
-"""A command and everything that came of it, also what left its process group.
+"""A command and all processes that it started, also those that left its process group.
 
-A command with a deadline adopts its orphans, so as long as it lives all that it started is below it. Linux only; elsewhere
-the process group is all there is.
+A command with a deadline adopts its orphans. So while it lives, all that it started is below it.
+This works on Linux only. Elsewhere only the process group is known.
 """
 
 import contextlib
@@ -13,48 +13,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
-_ROUNDS = 50
+_MAX_SEARCHES = 50
 _PROC = Path("/proc")
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def adopt_orphans() -> None:
-    """For a command's own process, before it becomes the command."""
+    """Make this process adopt its orphans. Call it before the process becomes the command."""
     if _libc is not None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill_tree(pid: int) -> None:
-    _kill(lambda: _below({pid}, _children()))
+    _kill(lambda: _with_descendants({pid}, _children()))
 
 
 def with_descendants(pids: set[int]) -> set[int]:
-    """The processes below some, with themselves."""
-    return _below(pids, _children())
+    """Return `pids` with all processes below them."""
+    return _with_descendants(pids, _children())
 
 
 def kill_unrelated(kept: set[int]) -> None:
-    """For the first process of a namespace: kill all but itself and what is below the `kept`."""
+    """Kill all but this process, the `kept` processes and those below them.
 
-    def strays() -> set[int]:
+    Only the first process of a namespace may call it.
+    """
+
+    def unrelated() -> set[int]:
         children = _children()
-        return {pid for below in children.values() for pid in below} - {os.getpid()} - _below(kept, children)
+        return {pid for siblings in children.values() for pid in siblings} - {os.getpid()} - _with_descendants(kept, children)
 
-    _kill(strays)
+    _kill(unrelated)
 
 
 def _kill(find: Callable[[], set[int]]) -> None:
-    """Stop all of them first, so that nothing forks away from the kill; then kill."""
+    """Stop all processes first, so that none can fork and escape. Then kill them."""
     stopped: set[int] = set()
-    for _ in range(_ROUNDS):
-        found = find() - stopped
-        if not found:
+    for _ in range(_MAX_SEARCHES):
+        new_pids = find() - stopped
+        if not new_pids:
             break
-        for process in found:
-            _signal(process, signal.SIGSTOP)
-        stopped |= found
-    for process in stopped:
-        _signal(process, signal.SIGKILL)
+        for pid in new_pids:
+            _signal(pid, signal.SIGSTOP)
+        stopped |= new_pids
+    for pid in stopped:
+        _signal(pid, signal.SIGKILL)
 
 
 def _signal(pid: int, number: int) -> None:
@@ -63,7 +66,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _children() -> dict[int, list[int]]:
-    """Every process that can be seen, by its parent."""
+    """Return the ids of all visible processes, grouped by their parent's id."""
     children: dict[int, list[int]] = {}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdigit():
@@ -75,10 +78,10 @@ def _children() -> dict[int, list[int]]:
     return children
 
 
-def _below(pids: set[int], children: dict[int, list[int]]) -> set[int]:
-    found, pending = set[int](), list(pids)
+def _with_descendants(pids: set[int], children: dict[int, list[int]]) -> set[int]:
+    tree, pending = set[int](), list(pids)
     while pending:
-        one = pending.pop()
-        found.add(one)
-        pending += children.get(one, [])
-    return found
+        pid = pending.pop()
+        tree.add(pid)
+        pending += children.get(pid, [])
+    return tree

@@ -1,4 +1,4 @@
-"""Paths as clients name them, and as envd sees them."""
+"""Translate between the paths that clients use and the paths that envd uses."""
 
 import posixpath
 from pathlib import Path
@@ -8,24 +8,27 @@ USER = "user"
 
 
 class SandboxPaths:
-    """Maps the sandbox's absolute paths to envd's own, which differ only where nothing isolates the sandbox."""
+    """Maps the sandbox's paths to envd's. They differ only for a sandbox without isolation."""
 
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
 
     def resolve(self, path: str) -> Path:
-        """A client's path; relative ones start at the user's home, `..` never climbs above the root."""
+        """Return envd's path for a client's path.
+
+        A relative path starts at the user's home. `..` never leads above the root.
+        """
         if path == "~" or path.startswith("~/"):
             path = HOME + path[1:]
-        plain = posixpath.normpath("/" + posixpath.join(HOME, path))
-        return Path(self._root + "/" + plain.lstrip("/"))
+        normal = posixpath.normpath("/" + posixpath.join(HOME, path))
+        return Path(self._root + "/" + normal.lstrip("/"))
 
     def show(self, path: Path) -> str:
-        """The path as the sandbox's own processes would name it."""
+        """Return the path as the sandbox's own processes name it."""
         return str(path).removeprefix(self._root) or "/"
 
 
 def check_user(name: str | None) -> None:
-    """Every process of a sandbox is the one user `user`; raise ValueError for any other."""
+    """Raise ValueError for any user but `user`, the one user of a sandbox."""
     if name not in (None, "", USER):
-        raise ValueError(f"this host's sandboxes have one user, '{USER}', so nothing runs as '{name}'")
+        raise ValueError(f"sandboxes of this host have one user, '{USER}', so nothing can run as '{name}'")

@@ -1,4 +1,4 @@
-"""Puts envd together: its HTTP application, the connections the host asks for, and its duties as first process."""
+"""Run envd: its HTTP application, the host's connections, and its duties as first process."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import uvicorn
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
@@ -33,8 +34,8 @@ _THREADS = 8
 
 
 async def serve(settings: SandboxSettings, control: socket.socket, log_descriptor: int) -> None:
-    """Run until the host is gone, then take every process of the sandbox along."""
-    # Its warnings tell of clients that left early, which is theirs to do.
+    """Run until the host is gone. Then end every process of the sandbox."""
+    # asyncio warns when a client closes its connection early. That is no fault.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     _start_threads()
     log = SandboxLog(log_descriptor)
@@ -46,22 +47,25 @@ async def serve(settings: SandboxSettings, control: socket.socket, log_descripto
     enforcer = LimitEnforcer(settings, usage, table, log, notifier)
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
     connections = _Connections(_application(paths, table, usage, enforcer))
-    watch = asyncio.create_task(enforcer.run())
+    enforcing = asyncio.create_task(enforcer.run())
     try:
         await Dialer(control, paths, connections.accept).run()
     finally:
         table.kill_all()
-        # Not an ordinary exit: open streams would keep the loop alive, and nothing is left to save.
-        os._exit(0 if not watch.done() else 1)
+        # An ordinary exit would wait for open streams, and nothing is left to save.
+        os._exit(0 if not enforcing.done() else 1)
 
 
 def _start_threads() -> None:
-    """Start the threads for blocking work now: a sandbox that used up its processes must not keep its watch from running."""
+    """Start the threads for blocking work now.
+
+    Later, a sandbox that used up its processes could prevent that, and so stop its own enforcer.
+    """
     threads = ThreadPoolExecutor(_THREADS)
-    together = threading.Barrier(_THREADS + 1)
+    all_started = threading.Barrier(_THREADS + 1)
     for _ in range(_THREADS):
-        threads.submit(together.wait)
-    together.wait()
+        threads.submit(all_started.wait)
+    all_started.wait()
     asyncio.get_running_loop().set_default_executor(threads)
 
 
@@ -69,7 +73,7 @@ def _make_home(settings: SandboxSettings, paths: SandboxPaths) -> None:
     home = paths.resolve(HOME)
     home.mkdir(parents=True, exist_ok=True)
     if settings.root != "/":
-        # A login shell reads the machine's own profile, which may set another PATH.
+        # A login shell reads the machine's profile, which may set another PATH.
         (home / ".bash_profile").write_text(f"export PATH='{settings.path}'\n")
 
 
@@ -78,7 +82,7 @@ def _application(paths: SandboxPaths, table: ProcessTable, usage: UsageMeter, en
         return Response(status_code=204)
 
     async def metrics(_request: Request) -> Response:
-        return JSONResponse(await usage.measure())
+        return JSONResponse(asdict(await usage.measure()))
 
     files = FileRoutes(paths, enforcer)
     process = ProcessASGIApplication(ProcessService(table))
@@ -95,7 +99,7 @@ def _application(paths: SandboxPaths, table: ProcessTable, usage: UsageMeter, en
 
 
 class _Connections:
-    """Speaks HTTP on sockets that somebody else connected; uvicorn's own server would want to listen."""
+    """Serves HTTP on sockets that are already connected. uvicorn's own server would listen."""
 
     def __init__(self, application: Starlette) -> None:
         self._config = uvicorn.Config(application, lifespan="off", access_log=False, log_config=None)
@@ -103,10 +107,10 @@ class _Connections:
         self._state = ServerState()
 
     async def accept(self, connection: socket.socket) -> None:
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
+        def make_protocol() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
                 config=self._config, server_state=self._state, app_state={}
             )
-            return made
+            return protocol
 
-        await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        await asyncio.get_running_loop().connect_accepted_socket(make_protocol, connection)

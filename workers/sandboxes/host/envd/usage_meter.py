@@ -1,4 +1,4 @@
-"""What a sandbox uses, measured from inside."""
+"""Measure what a sandbox uses, from inside."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .disk_usage import DiskUsage, measure_disk
 from .sandbox_paths import SandboxPaths
-from .wire import SandboxSettings
+from .wire import SandboxSettings, UsageReport
 
 _PROC = Path("/proc")
 WRITABLE = ("/data", "/model", "/export", "/home", "/tmp", "/run")  # noqa: S108 (the sandbox's own)
@@ -17,7 +17,7 @@ WRITABLE = ("/data", "/model", "/export", "/home", "/tmp", "/run")  # noqa: S108
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """`threads` counts what the limit on processes counts."""
+    """The use of all processes. `threads` counts what the limit on processes counts."""
 
     cpu_s: float
     threads: int
@@ -34,31 +34,31 @@ class UsageMeter:
         self._folders = [str(paths.resolve(folder)) for folder in WRITABLE]
         self._last = (time.monotonic(), 0.0)
 
-    async def measure(self) -> dict[str, float | int | None]:
-        """CPU in percent of one core since the last measurement, memory without page cache and disk in bytes."""
+    async def measure(self) -> UsageReport:
+        """Return the use of memory without page cache, of disk, and of CPU since the last call."""
         use = measure_processes() if self.own_processes else None
         cpu_used_pct = None
         if use:
-            then, spent = self._last
+            previous_time, previous_cpu_s = self._last
             now = time.monotonic()
-            cpu_used_pct = round(100 * max(0.0, use.cpu_s - spent) / max(now - then, 1e-3), 2)
+            cpu_used_pct = round(100 * max(0.0, use.cpu_s - previous_cpu_s) / max(now - previous_time, 1e-3), 2)
             self._last = (now, use.cpu_s)
         disk = await asyncio.to_thread(self.disk)
-        return {
-            "cpu_count": _cpu_count(),
-            "cpu_used_pct": cpu_used_pct,
-            "memory_used_bytes": use.bytes if use else None,
-            "memory_total_bytes": self._settings.memory_bytes,
-            "disk_used_bytes": disk.bytes,
-            "disk_total_bytes": self._settings.disk_bytes,
-        }
+        return UsageReport(
+            cpu_count=_cpu_count(),
+            cpu_used_pct=cpu_used_pct,
+            memory_used_bytes=use.bytes if use else None,
+            memory_total_bytes=self._settings.memory_bytes,
+            disk_used_bytes=disk.bytes,
+            disk_total_bytes=self._settings.disk_bytes,
+        )
 
-    def disk(self, enough: DiskUsage | None = None) -> DiskUsage:
-        """What the sandbox's folders hold, or what was found when it was more than `enough`."""
-        return measure_disk(self._folders, own_processes=self.own_processes, enough=enough)
+    def disk(self, stop_above: DiskUsage | None = None) -> DiskUsage:
+        """Measure the sandbox's folders. Stop as soon as the count is above `stop_above`."""
+        return measure_disk(self._folders, own_processes=self.own_processes, stop_above=stop_above)
 
     def free(self) -> tuple[int, int]:
-        """Bytes and files that the file system of the sandbox's folders has room for."""
+        """Return the free bytes and the free number of files of the folders' file system."""
         status = os.statvfs(self._folders[0])
         return status.f_bavail * status.f_frsize, status.f_favail
 
@@ -69,7 +69,10 @@ class UsageMeter:
 
 
 def measure_processes() -> ProcessUsage:
-    """CPU seconds and private memory of every process in this process namespace; ended children count by their parents."""
+    """Return the CPU seconds and private memory of all processes in this process namespace.
+
+    The CPU time of ended children counts with their parents.
+    """
     ticks = threads = 0
     sizes: dict[int, int] = {}
     for folder in _PROC.iterdir():
@@ -88,17 +91,20 @@ def measure_processes() -> ProcessUsage:
 
 
 def count_shared_memory_once(sizes: dict[int, int]) -> dict[int, int]:
-    """The same private memory, with what forks still share counted once. Exact, but too slow to be the usual look."""
-    return {pid: _share(pid, size) for pid, size in sizes.items()}
+    """Return the private memory by process id, with memory that forks share counted once.
+
+    It is exact, but too slow for each check.
+    """
+    return {pid: _proportional_size(pid, size) for pid, size in sizes.items()}
 
 
-def _share(pid: int, otherwise: int) -> int:
+def _proportional_size(pid: int, default: int) -> int:
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:
-        return otherwise
+        return default
     parts = [int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
-    return sum(parts) if parts else otherwise
+    return sum(parts) if parts else default
 
 
 def _cpu_count() -> int:

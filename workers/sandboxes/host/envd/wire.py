@@ -1,30 +1,36 @@
-"""What the host and a sandbox's envd say to each other over the one socket they share.
+"""The messages between the host and a sandbox's envd.
 
-First the host sends the settings: a length and a JSON object. After that, each 8-byte request (id, port) asks for a
-connection to a port inside the sandbox; the answer (id, errno) carries the connected socket as a file descriptor. An
-answer to the id NOTICE, which nobody asks with, is news instead: the index in LIMIT_NAMES of a limit that was run into. The
-end of the stream, on either side, means that the other is gone.
+All but `UsageReport` travel over the one socket that the two share. First the host sends the
+settings: a length and a JSON object. After that the host sends 8-byte requests (id, port). Each
+asks for a connection to a port inside the sandbox. The answer (id, errno) carries the connected
+socket as a file descriptor.
+
+An answer with the id NOTICE belongs to no request. It reports that the sandbox reached a limit;
+its second number is the limit's index in LIMIT_NAMES. When one side reads the end of the stream,
+the other side is gone.
 """
 
 import json
 import socket
 import struct
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Literal, Self, get_args
 
 ENVD_PORT = 49983
 VERSION = "0.6.1"
 FRAME = struct.Struct("!II")
 NOTICE = 0xFFFFFFFF
-LIMIT_NAMES = ("memory", "processes", "disk", "files", "timeout", "output")
+LimitName = Literal["memory", "processes", "disk", "files", "timeout", "output"]
+LIMIT_NAMES: tuple[LimitName, ...] = get_args(LimitName)
 _LENGTH = struct.Struct("!I")
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """How a sandbox runs. Sizes in bytes; `root` is where the sandbox's `/` lies as envd sees it.
+    """How a sandbox runs. Sizes are in bytes. `root` is the sandbox's `/` as envd sees it.
 
-    `watch_memory` tells envd to hold the memory limit itself, because no cgroup does.
+    With `watch_memory`, no cgroup enforces the memory limit, so envd does. `per_sandbox_limits`
+    says whether the kernel counts this sandbox's processes apart from those of the machine.
     """
 
     root: str
@@ -44,11 +50,28 @@ class SandboxSettings:
 
     @classmethod
     def receive(cls, control: socket.socket) -> Self:
-        (length,) = _LENGTH.unpack(_exactly(control, _LENGTH.size))
-        return cls(**json.loads(_exactly(control, length)))
+        """Return the settings. Raise EOFError if the host ends before it has sent them."""
+        (length,) = _LENGTH.unpack(_receive_exactly(control, _LENGTH.size))
+        return cls(**json.loads(_receive_exactly(control, length)))
 
 
-def _exactly(control: socket.socket, size: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What a sandbox uses, as envd answers `GET /metrics`. Sizes are in bytes.
+
+    `cpu_used_pct` is in percent of one core since the last measurement. It and `memory_used_bytes`
+    are None where the sandbox's processes cannot be distinguished from the machine's.
+    """
+
+    cpu_count: int
+    cpu_used_pct: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int
+    disk_used_bytes: int
+    disk_total_bytes: int
+
+
+def _receive_exactly(control: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         chunk = control.recv(size - len(data))

@@ -1,1 +1,1 @@
-"""What stands between a sandbox and the machine: namespaces, its own file tree, cgroups."""
+"""The isolation of a sandbox from the machine: namespaces, its own file tree, cgroups."""

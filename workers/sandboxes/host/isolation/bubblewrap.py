@@ -1,4 +1,7 @@
-"""The same plan in bubblewrap's words. For ordinary users: a root's bubblewrap would map the sandbox's user to root."""
+"""Run a sandbox with bubblewrap instead of our own launcher.
+
+Only ordinary users may use it: run by root, bubblewrap would map the sandbox's user to root.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,15 +17,15 @@ _BASE = [
 def bubblewrap_command(
     program: str, mounts: Iterable[Mount], command: Sequence[str], environment: Mapping[str, str]
 ) -> list[str]:
-    words = [program, *_BASE]
+    arguments = [program, *_BASE]
     for mount in mounts:
-        words += _words(mount)
+        arguments += _mount_arguments(mount)
     for name, value in environment.items():
-        words += ["--setenv", name, value]
-    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--", *command]
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--", *command]
 
 
-def _words(mount: Mount) -> list[str]:
+def _mount_arguments(mount: Mount) -> list[str]:
     match mount.kind:
         case "read":
             return ["--ro-bind", mount.source, mount.target]

@@ -1,4 +1,7 @@
-"""Memory, process and CPU shares by cgroups, version 1 or 2, where the host may make some."""
+"""Limits on memory and processes, and CPU shares, by cgroups of version 1 or 2.
+
+They exist only where the host may create cgroups.
+"""
 
 import contextlib
 import logging
@@ -9,13 +12,17 @@ from pathlib import Path
 _LOG = logging.getLogger(__name__)
 _ROOT = Path("/sys/fs/cgroup")
 _REMOVE_TRIES = 50
-# All sandboxes together weigh as much as two busy processes of the control plane, and each as much as another.
+# All sandboxes together weigh as much as two busy processes of the control plane.
+# Each sandbox weighs the same.
 _CPU_SHARES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """Parents of our groups, by controller; all the same folder in version 2. `cpu` is None where it cannot be had."""
+    """The parent folders of our groups, by controller. In version 2 all are the same folder.
+
+    `cpu` is None where that controller is not available.
+    """
 
     memory: Path
     pids: Path
@@ -27,7 +34,7 @@ class Cgroups:
         return sorted({self.memory, self.pids, *([self.cpu] if self.cpu else [])})
 
     def create(self, name: str, memory_bytes: int, processes: int) -> list[str]:
-        """Make a sandbox's groups with their limits; return the folders to join."""
+        """Create a sandbox's groups with their limits. Return the folders to join."""
         groups = [parent / name for parent in self._parents]
         for group in groups:
             group.mkdir(exist_ok=True)
@@ -40,13 +47,13 @@ class Cgroups:
         (self.pids / name / "pids.max").write_text(str(processes))
         return list(map(str, groups))
 
-    def seen_inside(self, name: str) -> dict[str, str]:
-        """Where a sandbox's programs look for their limits, and the folder to show there."""
+    def visible_inside(self, name: str) -> dict[str, str]:
+        """Map the path where a sandbox's programs read their limits to the folder mounted there."""
         target = "/sys/fs/cgroup" if self.version == 2 else "/sys/fs/cgroup/memory"
         return {target: str(self.memory / name)}
 
     def hits(self, name: str) -> dict[str, int]:
-        """How often the kernel held a sandbox to its limits since its groups were made."""
+        """Return how often the kernel enforced each limit since the groups were created."""
         memory = "memory.events" if self.version == 2 else "memory.oom_control"
         return {
             "memory": _count(self.memory / name / memory, "oom_kill"),
@@ -81,29 +88,29 @@ class Cgroups:
 
 
 def find_cgroups(name: str) -> Cgroups | None:
-    """Make `name` as parent of our groups, or return None where we may not."""
-    found = _version_2(name) if (_ROOT / "cgroup.controllers").exists() else _version_1(name)
-    if found is not None:
+    """Create `name` as the parent of our groups. Return None where that is not allowed."""
+    cgroups = _version_2(name) if (_ROOT / "cgroup.controllers").exists() else _version_1(name)
+    if cgroups is not None:
         try:
-            found.create("probe", 64 << 20, 16)
+            cgroups.create("probe", 64 << 20, 16)
         except OSError as error:
             _LOG.info("no cgroups: %s", error.strerror)
             return None
-        found.remove_all()
-    return found
+        cgroups.remove_all()
+    return cgroups
 
 
 def _count(file: Path, name: str) -> int:
     with contextlib.suppress(OSError, ValueError):
         for line in file.read_text().splitlines():
-            word, _, number = line.partition(" ")
-            if word == name:
+            key, _, number = line.partition(" ")
+            if key == name:
                 return int(number)
     return 0
 
 
 def _own_paths() -> dict[str, str]:
-    """This process's group, by controller."""
+    """Return the path of this process's group, by controller."""
     paths = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -133,7 +140,7 @@ def _parent(controller: str, name: str) -> Path | None:
 
 
 def _version_2(name: str) -> Cgroups | None:
-    """Below the root or our own group, wherever controllers can be handed down."""
+    """Create the parent below the root or our own group, where controllers can be delegated."""
     for above in (_ROOT, _ROOT / _own_paths().get("", "/").lstrip("/")):
         parent = above / name
         try:

@@ -1,11 +1,15 @@
-"""Starts a sandbox's first process. Runs as a program of its own, with the standard library only, so that it is quick:
-`python -I -S launcher.py PLAN`, where PLAN is JSON.
+"""Start a sandbox's first process: `python -I -S launcher.py PLAN`, where PLAN is JSON.
 
-Isolated, it dies with the host and the kernel takes the sandbox's processes along; else envd sees the host go and ends them.
-It joins the sandbox's cgroups, and then becomes the command; with `namespaces` in the plan it first
-enters fresh ones and builds the sandbox's file tree. The order is what differs between root and an ordinary user. Root
-mounts with its own rights and gives them up afterwards by entering a user namespace whose one user is an unprivileged
-user of the machine. An ordinary user enters the user namespace first, since that is where the right to mount comes from.
+It is a program of its own that imports only the standard library, so it starts fast. It joins the
+sandbox's cgroups and then becomes the command. If the plan has `namespaces`, it first enters new
+namespaces and builds the sandbox's file tree.
+
+With isolation it dies with the host, and the kernel ends the sandbox's processes with it. Without
+isolation, envd notices that the host is gone and ends them.
+
+Root and an ordinary user need a different order. Root mounts with its own rights. It gives them up
+afterwards, by entering a user namespace whose one user is an unprivileged user of the machine. An
+ordinary user enters the user namespace first, because that gives the right to mount.
 """
 
 import ctypes
@@ -17,7 +21,7 @@ import socket
 import struct
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Literal, NoReturn, TypedDict
 
 UID = 1000
 
@@ -36,10 +40,42 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
+MountKind = Literal["read", "write", "link", "tmpfs", "proc", "dev"]
+
+
+class MountPlan(TypedDict):
+    """One entry of the file tree. `size` is in bytes."""
+
+    kind: MountKind
+    target: str
+    source: str
+    size: int
+
+
+class NamespacePlan(TypedDict):
+    """`owner` is the machine's user that the sandbox runs as, or None for the host's own user.
+
+    `scratch` is the folder in which the file tree is built.
+    """
+
+    owner: int | None
+    scratch: str
+    mounts: list[MountPlan]
+
+
+class LaunchPlan(TypedDict):
+    """The program's one argument. `parent` is the host's process id. `cgroups` are folders."""
+
+    parent: int
+    isolated: bool
+    cgroups: list[str]
+    namespaces: NamespacePlan | None
+    command: list[str]
+    environment: dict[str, str]
 
 
 def main() -> NoReturn:
-    plan: dict[str, Any] = json.loads(sys.argv[1])
+    plan: LaunchPlan = json.loads(sys.argv[1])
     if plan["isolated"]:
         _die_with_parent()
         if os.getppid() != plan["parent"]:
@@ -51,8 +87,8 @@ def main() -> NoReturn:
     os.execve(plan["command"][0], plan["command"], plan["environment"])  # noqa: S606
 
 
-def _enter(wanted: dict[str, Any]) -> None:
-    """Return only in the first process of the new namespaces, with no rights left."""
+def _enter(plan: NamespacePlan) -> None:
+    """Enter the namespaces. Return only in their first process, which has no rights left."""
     root = os.getuid() == 0
     if root:
         os.setgroups([])
@@ -65,11 +101,11 @@ def _enter(wanted: dict[str, Any]) -> None:
     child = os.fork()
     if child:
         inside.close()
-        _keep(child, wanted["owner"] if root else None, outside)
+        _wait_outside(child, plan["owner"] if root else None, outside)
     outside.close()
     _die_with_parent()
     _unshare(_NAMESPACES)
-    _build_tree(wanted)
+    _build_tree(plan)
     _bring_up_loopback()
     socket.sethostname("sandbox")
     if root:
@@ -81,8 +117,11 @@ def _enter(wanted: dict[str, Any]) -> None:
     _give_up_rights()
 
 
-def _keep(child: int, owner: int | None, inside: socket.socket) -> NoReturn:
-    """The process left outside: maps the user for root, then lives only to die with the host and take the child along."""
+def _wait_outside(child: int, owner: int | None, inside: socket.socket) -> NoReturn:
+    """Wait for the child, as the process that stays outside.
+
+    For root it maps the user first. When the host ends, it ends and takes the child with it.
+    """
     if owner is not None and inside.recv(1) == b".":
         _map_user(child, owner, owner)
         inside.send(b".")
@@ -98,29 +137,29 @@ def _map_user(pid: int, uid: int, gid: int) -> None:
     (folder / "gid_map").write_text(f"{UID} {gid} 1")
 
 
-def _build_tree(wanted: dict[str, Any]) -> None:
-    scratch = Path(wanted["scratch"])
+def _build_tree(plan: NamespacePlan) -> None:
+    scratch = Path(plan["scratch"])
     _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
-    for mount in wanted["mounts"]:
+    for mount in plan["mounts"]:
         place = Path(str(scratch) + mount["target"])
-        # Below its own folders the sandbox may have put links, which here would still lead out of it.
+        # The sandbox may have put links below its own folders. Here they still lead out of it.
         if place.is_symlink() or not place.parent.resolve().is_relative_to(scratch.resolve()):
-            sys.exit(f"a link stands where {mount['target']} belongs")
-        _make(mount, place)
+            sys.exit(f"a link is in the place of {mount['target']}")
+        _mount_entry(mount, place)
     os.chdir(scratch)
-    # Stacks the old root on the new one, and then lets it go: no folder for it is needed.
+    # This stacks the old root on the new one, so it needs no folder. Then it is unmounted.
     if _libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."):
         _fail("pivot_root")
     if _libc.umount2(b".", _MNT_DETACH):
         _fail("umount")
     os.chdir("/")
-    # Both are memory that no limit counts.
+    # Both are in memory that no limit counts, so they become read-only.
     for folder in ("/dev", "/"):
         _set_attributes(Path(folder), _ATTR_RDONLY, recursive=False)
 
 
-def _make(mount: dict[str, Any], place: Path) -> None:
+def _mount_entry(mount: MountPlan, place: Path) -> None:
     kind, source = mount["kind"], mount["source"]
     place.parent.mkdir(parents=True, exist_ok=True)
     if kind == "link":
@@ -162,7 +201,10 @@ def _bring_up_loopback() -> None:
 
 
 def _give_up_rights() -> None:
-    """Become the sandbox's one user, for good: no capability can be had again, and no further user namespace entered."""
+    """Become the sandbox's one user, for good.
+
+    The process can regain no capability and can enter no further user namespace.
+    """
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
     os.setresgid(UID, UID, UID)
     capability = 0
@@ -171,7 +213,7 @@ def _give_up_rights() -> None:
     os.setresuid(UID, UID, UID)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         _fail("no_new_privs")
-    # A change of user clears it.
+    # A change of user clears the death signal.
     _die_with_parent()
 
 
@@ -186,22 +228,25 @@ def _unshare(flags: int) -> None:
 
 
 def _mount(source: str | None, target: Path, kind: str | None, flags: int, options: str = "") -> None:
-    words = [word.encode() if word is not None else None for word in (source, str(target), kind)]
-    if _libc.mount(*words, ctypes.c_ulong(flags), options.encode() or None):
+    arguments = [text.encode() if text is not None else None for text in (source, str(target), kind)]
+    if _libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None):
         _fail(f"mount {kind or 'bind'} on {target}")
 
 
 def _set_attributes(target: Path, attributes: int, *, recursive: bool) -> None:
-    """mount_setattr(2): unlike a remount it adds to the flags that a mount already has, which a user may not take away."""
-    wanted = struct.pack("QQQQ", attributes, 0, 0, 0)
+    """Call mount_setattr(2). Unlike a remount, it keeps the flags that the mount already has.
+
+    A user may not remove those flags.
+    """
+    structure = struct.pack("QQQQ", attributes, 0, 0, 0)
     flags = _AT_RECURSIVE if recursive else 0
-    if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, str(target).encode(), flags, wanted, ctypes.c_size_t(len(wanted))):
+    if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, str(target).encode(), flags, structure, ctypes.c_size_t(len(structure))):
         _fail(f"mount attributes of {target}")
 
 
-def _fail(what: str) -> NoReturn:
+def _fail(operation: str) -> NoReturn:
     error = ctypes.get_errno()
-    raise OSError(error, f"{what}: {os.strerror(error)}")
+    raise OSError(error, f"{operation}: {os.strerror(error)}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What a sandbox is to see: one list of mounts, which bubblewrap and our own launcher both know how to make."""
+"""The file tree of a sandbox: one list of mounts, for bubblewrap and for our own launcher."""
 
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from workers.sandboxes.host.envd.sandbox_paths import HOME
 from workers.sandboxes.host.envd.usage_meter import WRITABLE
+from workers.sandboxes.host.isolation.launcher import MountKind, MountPlan
 
 AGENT_ROOT = "/opt/flow-nexus"
 ENVD_ROOT = "/opt/envd"
@@ -29,25 +29,31 @@ _ETC = {
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """`read` and `write` bind `source`; `link` is a symbolic link to it; `tmpfs` takes `size` bytes."""
+    """One entry of the file tree.
 
-    kind: Literal["read", "write", "link", "tmpfs", "proc", "dev"]
+    `read` and `write` bind `source`. `link` is a symbolic link to it. `tmpfs` has `size` bytes.
+    """
+
+    kind: MountKind
     target: str
     source: str = ""
     size: int = 0
 
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
+    def as_json(self) -> MountPlan:
+        return {"kind": self.kind, "target": self.target, "source": self.source, "size": self.size}
 
 
 def search_path() -> str:
-    """PATH inside a sandbox: this Python's programs, node's, the system's."""
+    """Return PATH inside a sandbox: the programs of this Python, of node, and of the system."""
     folders = [str(Path(sys.executable).parent), *(str(folder / "bin") for folder in _node_prefix())]
     return ":".join([*folders, "/usr/local/bin", "/usr/bin", "/bin"])
 
 
 def plan_mounts(root: Path, shared: Path, gateway: Path, shm_bytes: int, cgroups: dict[str, str]) -> list[Mount]:
-    """Mounts in the order they are made. `root` holds the sandbox's own folders, `cgroups` maps targets to sources."""
+    """Return the mounts in their order.
+
+    `root` holds the sandbox's own folders. `cgroups` maps targets to sources.
+    """
     return [
         Mount("read", "/usr", "/usr"),
         *_system(),
@@ -68,7 +74,10 @@ def plan_mounts(root: Path, shared: Path, gateway: Path, shm_bytes: int, cgroups
 
 
 def make_shared(shared: Path) -> None:
-    """Write the small /etc that every sandbox sees: nothing of the machine's own but what finds libraries."""
+    """Write the small /etc that every sandbox sees.
+
+    From the machine's own /etc it has only the files that programs need to find libraries.
+    """
     etc = shared / "etc"
     shutil.rmtree(etc, ignore_errors=True)
     etc.mkdir(parents=True)
@@ -76,18 +85,18 @@ def make_shared(shared: Path) -> None:
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     for path in map(Path, _FROM_ETC):
-        place = etc / path.name
+        target = etc / path.name
         if path.is_dir():
-            place.mkdir()
+            target.mkdir()
         elif path.exists():
-            place.touch(0o644)
+            target.touch(0o644)
     etc.chmod(0o755)
 
 
 def make_root(root: Path, owner: int | None) -> None:
-    """Make a sandbox's own folders, belonging to `owner` where that is another user than ours.
+    """Create a sandbox's own folders. They belong to `owner` if that is another user than ours.
 
-    Nothing below them is touched from outside: the sandbox may have put a link there.
+    Nothing below them is touched from outside, because the sandbox may have put a link there.
     """
     for folder in WRITABLE:
         path = Path(str(root) + folder)
@@ -106,10 +115,10 @@ def _system() -> Iterator[Mount]:
 
 
 def _prefixes() -> list[Path]:
-    """Folders outside /usr that Python and node live in, outer ones first."""
-    wanted = {Path(sys.base_prefix).resolve(), Path(sys.prefix), *_node_prefix()}
-    wanted |= {Path(sys.base_prefix)}
-    return sorted(prefix for prefix in wanted if not prefix.is_relative_to("/usr"))
+    """Return the folders outside /usr that hold Python and node, outer folders first."""
+    prefixes = {Path(sys.base_prefix).resolve(), Path(sys.prefix), *_node_prefix()}
+    prefixes |= {Path(sys.base_prefix)}
+    return sorted(prefix for prefix in prefixes if not prefix.is_relative_to("/usr"))
 
 
 def _node_prefix() -> list[Path]:

@@ -1,4 +1,7 @@
-"""Every architecture: builds the same twice, does not see padding, learns, and exports to what others can load."""
+"""All architectures.
+
+They build the same model twice, ignore padding, learn, and export to a usable folder.
+"""
 
 from pathlib import Path
 

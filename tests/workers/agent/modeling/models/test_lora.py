@@ -1,4 +1,7 @@
-"""Adapters: they begin as nothing, alone are trained, average exactly, and are added in where others load the model."""
+"""Adapters.
+
+They start without effect, only they are trained, they average exactly, and an export merges them.
+"""
 
 from pathlib import Path
 

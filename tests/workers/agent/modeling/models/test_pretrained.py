@@ -1,4 +1,7 @@
-"""Models that were trained before: from a folder in the sandbox, and `minilm` from its PyPI package where it is installed."""
+"""Pretrained models: from a folder in the sandbox, and `minilm`.
+
+`minilm` is tested where its PyPI package is installed.
+"""
 
 import importlib.util
 import socket
@@ -35,7 +38,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small BERT with three classes of other names, saved as anybody would."""
+    """Save a small BERT with three other classes."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
     target = tmp_path / "model" / "mine"

@@ -1,4 +1,8 @@
-"""Compressed updates: exact shapes both ways, unbiased rounding, few bytes, and nothing that `encode` could not have made."""
+"""Compressed updates.
+
+Shapes are exact in both directions, rounding is unbiased, and files are small. Parts that `encode`
+cannot have made are refused.
+"""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""A small training that is disturbed, and what must be true of it afterwards."""
+"""A cluster whose trainings are disturbed by faults, and the checks after each training."""
 
 import json
 import random
@@ -24,7 +24,7 @@ _TOLERANCE = 0.005
 
 
 class PatientWalk(Walk):
-    """A client that tries again while the API is away or says 503, as the problem's Retry-After asks."""
+    """A client that retries while the API does not answer or answers 502 or 503."""
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         end = time.monotonic() + 90
@@ -39,8 +39,8 @@ class PatientWalk(Walk):
 
 
 @dataclass
-class Watch:
-    """What status said during a training, asked over and over."""
+class StatusPoller:
+    """Polls a training's status and stores each epoch with its time."""
 
     walk: PatientWalk
     cluster_id: str
@@ -57,35 +57,35 @@ class Watch:
         return session
 
     def until(self, epoch: int, within_s: float) -> None:
-        """Return once `epoch` is reached or the training has ended."""
+        """Return when `epoch` is reached or the training has ended."""
         end = time.monotonic() + within_s
         while self.poll_round()["epoch"] < epoch and self.ended is None:
             assert time.monotonic() < end, f"epoch {epoch} was not reached within {within_s:.0f} s"
             time.sleep(0.2)
 
     def moved_after(self, moment: float) -> float:
-        """Seconds from a moment to the next finished round."""
+        """Return the seconds from a moment to the next finished round."""
         before = max((epoch for at, epoch in self.epochs if at <= moment), default=0)
         return next((at - moment for at, epoch in self.epochs if at > moment and epoch > before), 0.0)
 
 
 @dataclass(frozen=True)
-class Hit:
+class FaultResult:
     fault: str
     at_epoch: int
     recovered_s: float
 
 
 @dataclass(frozen=True)
-class Run:
-    hits: Sequence[Hit]
+class TrainingResult:
+    fault_results: Sequence[FaultResult]
     accuracy: float
     digest: str
     seconds: float
 
 
-class Rig:
-    """One cluster on one stack, used for training after training, `samples` on each worker."""
+class ChaosCluster:
+    """One cluster on one stack for many trainings, with `samples` samples on each worker."""
 
     def __init__(self, stack: EmbeddedStack, epochs: int, frozen_s: float, samples: int) -> None:
         self.stack = stack
@@ -93,7 +93,7 @@ class Rig:
         self.walk = PatientWalk(stack.url, stack.api_key)
         self._epochs = epochs
         self._frozen_s = frozen_s
-        # Of an undisturbed training, once one has run: a fault comes at a random moment of a round.
+        # Seconds of a round, undisturbed. A fault comes at a random moment of a round.
         self._round_s = 1.0
         self.cluster_id, self.workers, self.aggregator = self.walk.cluster(WORKERS)
         for node_id in self.workers:
@@ -103,54 +103,58 @@ class Rig:
         number = self.workers.index(node_id)
         self.walk.upload(node_id, "/data/train_shard.json", samples(self._samples, number * 10_000), status=201)
 
-    def run(self, faults: Sequence[Fault], random_: random.Random) -> Run:
-        """Train from nothing; each fault comes in a part of the training of its own, at a random moment of a random round.
+    def run(self, faults: Sequence[Fault], random_: random.Random) -> TrainingResult:
+        """Train a new model, and inflict the faults.
 
-        AssertionError when a promise is broken; the training is stopped then.
+        The training is divided into as many parts as there are faults. Each fault comes at a random
+        moment of a random round of its part.
+
+        Raises:
+            AssertionError: a check failed. The training is then stopped.
         """
         started = time.monotonic()
         training = self.walk.train(self.cluster_id, dataset="/data/train_*.json", epochs=self._epochs, seed=7)
-        watch = Watch(self.walk, self.cluster_id, str(training["training_id"]))
+        poller = StatusPoller(self.walk, self.cluster_id, str(training["training_id"]))
         try:
-            hits = self._disturb(watch, faults, random_)
-            digest = self._promises(watch)
+            fault_results = self._disturb(poller, faults, random_)
+            digest = self._check(poller)
         except AssertionError:
-            self._stop(watch)
+            self._stop(poller)
             raise
         if not faults:
-            self._round_s = (watch.epochs[-1][0] - started) / self._epochs
-        return Run(hits, self._accuracy(), digest, time.monotonic() - started)
+            self._round_s = (poller.epochs[-1][0] - started) / self._epochs
+        return TrainingResult(fault_results, self._accuracy(), digest, time.monotonic() - started)
 
-    def _disturb(self, watch: Watch, faults: Sequence[Fault], random_: random.Random) -> list[Hit]:
+    def _disturb(self, poller: StatusPoller, faults: Sequence[Fault], random_: random.Random) -> list[FaultResult]:
         share = self._epochs // max(1, len(faults))
-        hits = []
+        fault_results = []
         for number, fault in enumerate(sorted(faults, key=lambda fault: fault.rounds_go_on)):
-            watch.until(number * share + random_.randrange(max(1, share - 2)), 120)
+            poller.until(number * share + random_.randrange(max(1, share - 2)), 120)
             time.sleep(random_.uniform(0, self._round_s))
-            at_epoch = watch.poll_round()["epoch"]
-            assert watch.ended is None, f"the training ended before {fault.name}"
+            at_epoch = poller.poll_round()["epoch"]
+            assert poller.ended is None, f"the training ended before {fault.name}"
             moment = time.monotonic()
             worker = random_.choice(self.workers)
             fault.inflict(Target(self.stack, self.walk, worker, self.aggregator, self._frozen_s))
             if fault.loses_worker:
                 self._upload_again(worker)
-            watch.until(at_epoch + 1, 180)
-            hits.append(Hit(fault.name, at_epoch, watch.moved_after(moment)))
-        watch.until(self._epochs, 180)
-        while watch.ended is None:
-            watch.poll_round()
+            poller.until(at_epoch + 1, 180)
+            fault_results.append(FaultResult(fault.name, at_epoch, poller.moved_after(moment)))
+        poller.until(self._epochs, 180)
+        while poller.ended is None:
+            poller.poll_round()
             time.sleep(0.2)
-        return hits
+        return fault_results
 
-    def _stop(self, watch: Watch) -> None:
-        self.walk.call("POST", f"/v1/trainings/{watch.training_id}/stop")
+    def _stop(self, poller: StatusPoller) -> None:
+        self.walk.call("POST", f"/v1/trainings/{poller.training_id}/stop")
         end = time.monotonic() + 60
-        while watch.ended is None and time.monotonic() < end:
-            watch.poll_round()
+        while poller.ended is None and time.monotonic() < end:
+            poller.poll_round()
             time.sleep(0.2)
 
     def _upload_again(self, node_id: str) -> None:
-        """What the data's owner does who reads the events."""
+        """Redeploy the worker and upload its data again, as the data's owner does."""
         self._node_is(node_id, "lost", gone=True)
         self.walk.call("POST", f"/v1/nodes/{node_id}/redeploy", status=202)
         self._node_is(node_id, "running")
@@ -165,31 +169,34 @@ class Rig:
             assert time.monotonic() < end, f"{node_id} is {node['status']}, not {status}"
             time.sleep(0.2)
 
-    def _promises(self, watch: Watch) -> str:
-        """No round counted twice or left out, no event lost, no status that lied. Returns the last round's digest."""
-        assert watch.ended is not None
-        assert watch.ended["status"] == "completed", watch.ended["error"]
-        told = [epoch for _, epoch in watch.epochs]
-        assert told == sorted(told), f"status went back: {told}"
-        rows = self.walk.call("GET", f"/v1/trainings/{watch.training_id}/rounds", params={"limit": 100})["items"]
+    def _check(self, poller: StatusPoller) -> str:
+        """Check that each round counts once, that no event is lost, and that status was true.
+
+        Return the last round's digest.
+        """
+        assert poller.ended is not None
+        assert poller.ended["status"] == "completed", poller.ended["error"]
+        epochs = [epoch for _, epoch in poller.epochs]
+        assert epochs == sorted(epochs), f"status went back: {epochs}"
+        rows = self.walk.call("GET", f"/v1/trainings/{poller.training_id}/rounds", params={"limit": 100})["items"]
         assert [row["round"] for row in rows] == list(range(1, self._epochs + 1))
         assert all(row["status"] == "completed" and row["copies"] for row in rows)
         assert [row["base_digest"] for row in rows[1:]] == [row["digest"] for row in rows[:-1]]
         events = self._events(f"/v1/clusters/{self.cluster_id}/events")
         assert [seq for seq, _, _ in events] == list(range(1, len(events) + 1)), "an event is missing"
-        done = [
-            data["round"] for _, name, data in events if name == "round.completed" and data["training_id"] == watch.training_id
+        completed = [
+            data["round"] for _, name, data in events if name == "round.completed" and data["training_id"] == poller.training_id
         ]
-        assert done == list(range(1, self._epochs + 1)), f"rounds completed by events: {done}"
+        assert completed == list(range(1, self._epochs + 1)), f"rounds completed by events: {completed}"
         return str(rows[-1]["digest"])
 
     def _events(self, path: str) -> list[tuple[int, str, dict[str, Any]]]:
         text = self.walk.http.get(path, params={"follow": "false"}, timeout=30).raise_for_status().text
-        found = re.findall(r"^id: (\d+)\nevent: (.+)\ndata: (.+)$", text, re.MULTILINE)
-        return [(int(seq), name, json.loads(data)) for seq, name, data in found]
+        events = re.findall(r"^id: (\d+)\nevent: (.+)\ndata: (.+)$", text, re.MULTILINE)
+        return [(int(seq), name, json.loads(data)) for seq, name, data in events]
 
     def _accuracy(self) -> float:
-        """Of the last global model on texts that no worker has."""
+        """Return the accuracy of the last global model on texts that no worker has."""
         end = time.monotonic() + 120
         while self.walk.call("GET", f"/v1/nodes/{self.aggregator}")["status"] != "running":
             assert time.monotonic() < end, "the aggregator did not come back"
@@ -204,21 +211,23 @@ class Rig:
         assert answer["status"] == "completed", answer
         return float(answer["results"]["accuracy"])
 
-    def compare(self, run: Run, undisturbed: Run) -> None:
-        assert abs(run.accuracy - undisturbed.accuracy) <= _TOLERANCE, f"{run.accuracy} instead of {undisturbed.accuracy}"
+    def compare(self, disturbed: TrainingResult, undisturbed: TrainingResult) -> None:
+        assert abs(disturbed.accuracy - undisturbed.accuracy) <= _TOLERANCE, (
+            f"{disturbed.accuracy} instead of {undisturbed.accuracy}"
+        )
 
     def sandboxes(self) -> list[str]:
-        """The cluster's sandboxes, as their provider lists them."""
+        """Return the ids of the cluster's sandboxes, as their provider lists them."""
         nodes = self.walk.call("GET", f"/v1/clusters/{self.cluster_id}/nodes")["items"]
-        found: list[str] = []
+        sandbox_ids: list[str] = []
         for node in nodes:
             query = SandboxQuery(metadata={"node_id": node["node_id"]})
             pages = Sandbox.list(query=query, **provider(self.stack))
             while pages.has_next:
-                found += [info.sandbox_id for info in pages.next_items()]
-        return found
+                sandbox_ids += [info.sandbox_id for info in pages.next_items()]
+        return sandbox_ids
 
     def terminate(self) -> None:
         self.walk.terminate(self.cluster_id)
         assert self.walk.call("GET", f"/v1/clusters/{self.cluster_id}")["status"] == "terminated"
-        assert self.sandboxes() == [], "sandboxes go on costing"
+        assert self.sandboxes() == [], "sandboxes still run and cost money"

@@ -1,0 +1,67 @@
+"""Hold the answer until a background step is done, as `Prefer: wait=N` asks."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+
+from api.http.deps import AppState, State, Wait
+from api.routes.common import set_location
+from api.services.lookup import owned
+from api.services.principals import Principal
+from api.store.kinds import LeasedRowT, kind_of
+from api.store.tables import ClusterRow
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingAnswer:
+    """The answer of an operation whose work a background step does.
+
+    `wait_s` are 0 or more seconds.
+    """
+
+    state: AppState
+    request: Request
+    response: Response
+    wait_s: int
+
+    async def wait_until_settled(
+        self,
+        caller: Principal,
+        row: LeasedRowT,
+        *,
+        statuses: frozenset[str] | None = None,
+        at_least_s: float = 0,
+    ) -> LeasedRowT:
+        """Wait until the row has one of `statuses`, the time is over or the client has left.
+
+        The default of `statuses` are the settled statuses of the row's kind. The time is `wait_s`,
+        but not less than `at_least_s`. No thread and no database session is held meanwhile.
+        """
+        settled = statuses or kind_of(type(row)).settled
+        seconds = max(self.wait_s, at_least_s)
+        if seconds <= 0 or row.status in settled:
+            return row
+        cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
+
+        async def load() -> LeasedRowT:
+            return await self.state.run(lambda uow: owned(uow.session, type(row), caller.project_id, row.id))
+
+        return await self.state.listener.poll_until(
+            cluster_id, load, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
+        )
+
+    def set_location(self, path: str) -> None:
+        """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was
+        honoured.
+        """
+        set_location(self.response, path)
+        if self.wait_s:
+            self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
+
+
+def get_waiting(state: State, request: Request, response: Response, wait: Wait) -> WaitingAnswer:
+    return WaitingAnswer(state, request, response, wait)
+
+
+Waiting = Annotated[WaitingAnswer, Depends(get_waiting)]
