@@ -22,6 +22,7 @@ from api.store.database import Database
 from api.store.schema import alembic_config
 from tests import lanes
 from tests.e2e.walk import Connected, Trained, Walk
+from tests.workers.sandboxes.hosting import Host
 
 TEMPLATE = "flow_nexus_template"
 SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py")
@@ -122,6 +123,13 @@ def database(postgres_url: str) -> Iterator[Database]:
     engine = create_engine(postgres_url, pool_size=10)
     yield Database(engine, lambda _step, _row_id: None)
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    running = Host(tmp_path_factory.mktemp("host") / "home", "--memory-mb", "512", "--processes", "128", "--disk-mb", "128")
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")
