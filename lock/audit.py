@@ -1,4 +1,7 @@
-"""Known vulnerabilities in what the lock holds: fails on one, says so where no database of them can be reached."""
+"""Look for known vulnerabilities in the locked dependencies.
+
+The exit code is 1 if there is one. Where no database can be reached, this says so and passes.
+"""
 
 import json
 import subprocess

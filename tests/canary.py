@@ -1,4 +1,4 @@
-"""Sentences that occur nowhere else, and a search for every form in which they could leave."""
+"""A sentence that occurs nowhere else, and a search for every form in which it could leave."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def marked(samples: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 @dataclass
 class Canary:
-    """What to look for: each word by itself, and the sentence as token ids, in bytes and in JSON."""
+    """The forms to search for: each word, and the sentence as token ids, in bytes and in JSON."""
 
     needles: dict[str, bytes] = field(init=False)
 

@@ -1,4 +1,7 @@
-"""One real Postgres and one real embedded stack for the whole run; a fresh, migrated database for each module that asks."""
+"""Fixtures of the whole run: one real Postgres and one real embedded stack.
+
+Each module that asks for a database gets a fresh one with all migrations.
+"""
 
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from api.store.database import Database
 from api.store.schema import alembic_config
 from tests import lanes
 from tests.e2e.walk import Connected, Trained, Walk
+from tests.workers.sandboxes.hosting import Host
 
 TEMPLATE = "flow_nexus_template"
 SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py")
@@ -78,8 +82,11 @@ def migrate(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_folder() -> Iterator[Path]:
-    """Where servers may keep their data. Not below pytest's own folder: root's Postgres runs as another user, and each start
-    of a pytest closes that folder to other users again, also for the runs beside it."""
+    """Return the folder in which servers may keep their data.
+
+    It does not lie below pytest's own folder. Root's Postgres runs as another user, and each start
+    of pytest closes that folder to other users.
+    """
     with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -112,10 +119,17 @@ def postgres_url(postgres_server: Engine) -> Iterator[str]:
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[Database]:
-    """Units of work on the module's database; its bells ring for nobody."""
+    """Return units of work on the module's database. The tasks that they enqueue run nowhere."""
     engine = create_engine(postgres_url, pool_size=10)
     yield Database(engine, lambda _step, _row_id: None)
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    running = Host(tmp_path_factory.mktemp("host") / "home", "--memory-mb", "512", "--processes", "128", "--disk-mb", "128")
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -133,14 +147,20 @@ def walk(stack: EmbeddedStack) -> Walk:
 
 @pytest.fixture(scope="session")
 def pair(stack: EmbeddedStack) -> Iterator[Connected]:
-    """What `Walk.cluster` makes of two workers, shared by tests that leave its nodes running and no training behind."""
+    """Yield a connected cluster of two workers.
+
+    Tests share it: they leave its nodes running and no training behind.
+    """
     walk = Walk(stack.url, stack.api_key)
-    made = walk.cluster(2)
-    yield made
-    walk.terminate(made[0])
+    connected = walk.cluster(2)
+    yield connected
+    walk.terminate(connected[0])
 
 
 @pytest.fixture(scope="session")
 def trained(stack: EmbeddedStack) -> Trained:
-    """A cluster of two workers that has trained four epochs on small data; tests leave it as it is."""
+    """Return a cluster of two workers that has trained four epochs on small data.
+
+    Tests share it and do not change it.
+    """
     return Trained.make(Walk(stack.url, stack.api_key))

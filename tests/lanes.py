@@ -1,10 +1,10 @@
-"""Which tests belong to which lane: `unit`, `stack` and `slow` are marked by location and by fixtures.
+"""Mark tests as `unit`, `stack` and `slow`, by their location and by their fixtures.
 
 unit: needs no Postgres, no sandbox host and no torch, and reaches nothing outside this machine.
 stack: needs the whole embedded stack.
 slow: takes more than about 20 s.
 
-A test that is neither `unit` nor `stack` uses some real parts: a database, a sandbox host, or torch.
+A test that is neither `unit` nor `stack` uses a database, a sandbox host, or torch.
 """
 
 import socket
@@ -46,7 +46,7 @@ def mark(item: pytest.Item) -> None:
 
 
 def holds_no_unit_tests(path: str) -> bool:
-    """Whether a file or folder (relative to the repository) can be left unread where only `unit` runs."""
+    """Return whether no unit test lies at this path, relative to the repository."""
     return _is_in(path, _REAL_PLACES)
 
 

@@ -26,9 +26,8 @@ from e2b.exceptions import (
 )
 from e2b.sandbox.filesystem.watch_handle import FilesystemEventType
 
-from tests.workers.sandboxes.hosting import Host, descendants, host, resident_bytes
+from tests.workers.sandboxes.hosting import Host, descendants, resident_bytes
 
-__all__ = ["host"]
 LARGE = 50_000_000
 
 

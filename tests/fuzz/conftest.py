@@ -18,10 +18,10 @@ from api.settings import Settings
 from api.store.tables import NodeRow
 from tests.api.routes.conftest import MakeUser, make_settings, make_user, rows, url
 from tests.api.routes.user import User
-from tests.workers.sandboxes.hosting import API_KEY, Host, host
+from tests.workers.sandboxes.hosting import API_KEY, Host
 from workers.sandboxes.client import SandboxClient
 
-__all__ = ["host", "make_user", "rows", "url"]
+__all__ = ["make_user", "rows", "url"]
 
 # The approximate number of generated requests of each test. `make fuzz` sets many more.
 CASES = int(os.environ.get("FLOW_NEXUS_FUZZ_CASES", "250"))

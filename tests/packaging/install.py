@@ -17,7 +17,7 @@ _BUILD_TIMEOUT_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """An installed wheel. `python` runs in its environment, `work` is an empty folder to work in."""
+    """An installed wheel. Its programs run in `work`, a folder that is empty at first."""
 
     wheel: Path
     environment: Path
@@ -47,7 +47,10 @@ class Install:
 
 
 def build_and_install(folder: Path) -> Install:
-    """Install the wheel below `folder`, beside copies of this environment's dependencies. Nothing is downloaded."""
+    """Install the wheel below `folder`, beside copies of this environment's dependencies.
+
+    Nothing is downloaded.
+    """
     wheel = _build_wheel(folder)
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=_BUILD_TIMEOUT_S)
@@ -60,7 +63,10 @@ def build_and_install(folder: Path) -> Install:
 
 
 def _build_wheel(folder: Path) -> Path:
-    """Build from a copy of the checkout, as setuptools also packs what an earlier build left in `build`."""
+    """Build the wheel from a copy of the checkout.
+
+    In the checkout itself, setuptools would also pack what an earlier build left in `build`.
+    """
     source, wheels = folder / "source", folder / "wheels"
     skipped = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
     shutil.copytree(_ROOT, source, ignore=skipped)
@@ -71,7 +77,10 @@ def _build_wheel(folder: Path) -> Path:
 
 
 def _copy_dependencies(environment: Path) -> None:
-    """Link every installed package but our own, as a sandbox sees only the folder of its environment."""
+    """Link every installed package but our own into the environment.
+
+    A path to the packages would not do: a sandbox sees only the folder of its own environment.
+    """
     source = Path(sysconfig.get_path("purelib"))
     target = environment / source.relative_to(sys.prefix)
     shutil.rmtree(target)

@@ -22,7 +22,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def install() -> Iterator[Install]:
-    """Not below pytest's own folder, because root's Postgres runs as another user and must reach its files."""
+    """Install the wheel outside pytest's own folder.
+
+    Root's Postgres runs as another user and must reach its files.
+    """
     with tempfile.TemporaryDirectory(prefix="flow-nexus-wheel-", ignore_cleanup_errors=True) as folder:
         yield build_and_install(Path(folder))
 
@@ -58,7 +61,10 @@ def test_our_packages_come_from_the_wheel(install: Install) -> None:
 
 
 def test_the_demo_runs_and_leaves_nothing_running(install: Install) -> None:
-    """The demo begins only when /readyz answers, which compares the database with the installed migrations."""
+    """The demo begins only when /readyz answers.
+
+    /readyz compares the database with the installed migrations.
+    """
     assert not list(install.work.iterdir())
     done = install.run(install.program, "demo", "--epochs", "1", "--samples", "50", timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,9 +23,6 @@ from api.services import keys
 from api.settings import Settings
 from api.store.database import Database, UnitOfWork
 from tests.api.routes.user import User
-from tests.workers.sandboxes.hosting import host
-
-__all__ = ["host"]
 
 # No server listens here: the broker and the provider of these tests cannot be reached.
 NOWHERE = "127.0.0.1:9"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import pytest
 
 from api.domain.sandboxes import SandboxSpec
 from api.settings import Settings
@@ -93,13 +92,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    running = Host(tmp_path_factory.mktemp("host") / "home", "--memory-mb", "512", "--processes", "128", "--disk-mb", "128")
-    yield running
-    running.stop()
 
 
 def resident_bytes(pid: int) -> int:

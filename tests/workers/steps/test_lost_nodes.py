@@ -14,12 +14,10 @@ from api.store import events, leases, transitions
 from api.store.database import Database
 from api.store.tables import ClusterRow, NodeRow, PredictionRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
-from tests.workers.sandboxes.hosting import API_KEY, Host, host, run, spec
+from tests.workers.sandboxes.hosting import API_KEY, Host, run, spec
 from tests.workers.steps.context import make_context
 from workers.context import Context
 from workers.steps import nodes, predictions, sweep
-
-__all__ = ["host"]
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from api.domain.specs import PredictionSpec
 from api.services import predictions
 from api.store import transitions
 from api.store.tables import NodeRow, PredictionRow
-from tests.workers.steps.rounds.test_plan import House, house
+from tests.workers.steps.house import House
 from workers.steps import predictions as steps
-
-__all__ = ["house"]
 
 
 def test_an_aggregator_that_does_not_answer_is_marked_lost_and_waited_for(house: House) -> None:

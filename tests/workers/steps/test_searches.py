@@ -20,14 +20,12 @@ from api.store.tables import ClusterRow, NodeRow, ProjectRow, RoundRow, SearchRo
 from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.agent import agents
 from tests.workers.steps.context import make_context
-from tests.workers.steps.rounds.test_plan import House, house
+from tests.workers.steps.house import House
 from workers.context import Context
 from workers.steps import clusters as cluster_steps
 from workers.steps import searches as steps
 from workers.steps import sweep
 from workers.steps import trainings as training_steps
-
-__all__ = ["house"]
 
 RATES = [0.1, 0.01, 0.001, 0.0001]
 
@@ -391,7 +389,7 @@ def test_a_whole_search_with_real_agents(house: House, monkeypatch: pytest.Monke
     """A hopeless learning rate is stopped early, one that diverges fails by itself, and the better ones are compared."""
     house.connect("star")
     rung: list[tuple[str, str]] = []
-    monkeypatch.setattr(house.database, "_bell", lambda step, row_id: rung.append((step, row_id)))
+    monkeypatch.setattr(house.database, "_dispatcher", lambda step, row_id: rung.append((step, row_id)))
     body = {
         "dataset": agents.DATASET,
         "epochs": 3,

@@ -2,123 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
-import pytest
-from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.domain import ids, sampling
-from api.domain.sandboxes import Endpoint
-from api.schemas.trainings import Round, TrainingCreate
-from api.services import clusters, trainings
-from api.settings import Settings
-from api.store import transitions
-from api.store.database import Database
-from api.store.tables import EventRow, NodeRow
-from tests.api.store.rows import make_cluster, make_node, make_project
+from api.domain import sampling
 from tests.workers.agent import agents
 from tests.workers.agent.impostor import Answer, impostor
-from tests.workers.agent.texts import samples
+from tests.workers.steps.house import House
 from workers.agent.protocol.training import TrainReport
-from workers.agent_client import ClusterKeys
-from workers.context import Context
-from workers.sandboxes.client import SandboxClient
 from workers.steps import trainings as steps
-
-
-@dataclass
-class Sockets:
-    """Where the agents of a test listen: a sandbox's id is its node's."""
-
-    places: dict[str, str]
-
-    async def endpoint(self, sandbox_id: str, port: int) -> Endpoint:
-        return Endpoint("http://agent", uds=self.places[sandbox_id])
-
-    peer_endpoint = endpoint
-
-
-@dataclass
-class House:
-    """A connected cluster of four workers and an aggregator, whose agents run in this process."""
-
-    database: Database
-    context: Context
-    sockets: Sockets
-    project_id: str
-    cluster_id: str
-    workers: list[str]
-    aggregator: str
-    agents: list[agents.LiveAgent]
-    keys: ClusterKeys
-
-    def connect(self, topology: Any) -> None:
-        with self.database.unit_of_work() as uow:
-            clusters.connect(uow, self.project_id, self.cluster_id, topology)
-
-    def train(self, **fields: Any) -> tuple[str, list[Round]]:
-        """Train to the end; returns the training's status and its rounds."""
-        return self.go_on(self.begin(**fields))
-
-    def begin(self, **fields: Any) -> str:
-        body = {"dataset": agents.DATASET, "epochs": 2, "batch_size": 8, "learning_rate": 0.01, "max_length": 16, **fields}
-        spec = TrainingCreate.model_validate(body).spec()
-        with self.database.unit_of_work() as uow:
-            return trainings.start(uow, self.project_id, self.cluster_id, spec).id
-
-    def go_on(self, training_id: str) -> tuple[str, list[Round]]:
-        for _ in range(60):
-            steps.advance(self.context, training_id)
-            with self.database.unit_of_work() as uow:
-                # A lost node's own step would find that its sandbox is gone for good; no such step runs here.
-                uow.session.execute(update(NodeRow).where(NodeRow.status == "lost").values(due_at=None))
-                row = trainings.get(uow.session, self.project_id, training_id)
-                assert row.status != "refused", row.error
-                if row.status not in ("pending", "training"):
-                    found = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
-                    return row.status, [Round.of(*one) for one in found]
-        raise AssertionError("the training did not end")
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        with self.database.unit_of_work() as uow:
-            return list(uow.session.scalars(select(EventRow.data).where(EventRow.type == kind).order_by(EventRow.seq)))
-
-
-@pytest.fixture
-def house(database: Database, tmp_path: Path) -> Iterator[House]:
-    settings = Settings.model_validate(
-        {
-            "database_url": "postgresql+psycopg://unused",
-            "redis_url": "redis://unused",
-            "secret_key": "s" * 32,
-            "models_dir": tmp_path,
-            "E2B_API_KEY": "unused",
-        }
-    )
-    part = ids.random_part()
-    names = [*(f"w{number}_{part}" for number in range(1, 5)), f"ps_{part}"]
-    with database.unit_of_work() as uow:
-        cluster = make_cluster(uow.session, make_project(uow.session))
-        for name in names:
-            role = "aggregator" if name == names[-1] else "worker"
-            node = make_node(uow.session, cluster, role, id=name, model="/models/tiny", sandbox_id=name)
-            transitions.move(uow.session, node, "running")
-            uow.session.flush()
-        project_id, cluster_id = cluster.project_id, cluster.id
-    keys = ClusterKeys(settings.secret_key, cluster_id)
-    with ExitStack() as running:
-        made = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names]
-        for number, worker in enumerate(made[:-1]):
-            worker.put(f"/data/train_{number}.json", samples(24, number * 1000))
-        sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in made})
-        context = Context(settings, database, cast(SandboxClient, sockets))
-        yield House(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], made, keys)
 
 
 def test_each_connect_changes_the_way_that_updates_take(house: House) -> None:

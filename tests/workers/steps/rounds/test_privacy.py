@@ -13,8 +13,7 @@ from api.services import predictions, progress, trainings
 from api.store import leases
 from api.store.tables import ClusterRow, RoundNodeRow, TrainingRow
 from tests.workers.agent.texts import samples
-from tests.workers.steps.rounds.test_plan import House
-from tests.workers.steps.rounds.test_plan import house as house
+from tests.workers.steps.house import House
 from workers.steps import trainings as steps
 from workers.steps.rounds.plan import open_round
 from workers.steps.shared import model_card

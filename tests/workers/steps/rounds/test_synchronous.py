@@ -2,10 +2,8 @@
 
 from api.services import trainings
 from tests.workers.agent.texts import samples
-from tests.workers.steps.rounds.test_plan import House, house
+from tests.workers.steps.house import House
 from workers.steps import trainings as steps
-
-__all__ = ["house"]
 
 
 def test_a_pooled_data_set_is_trained_on_by_all_workers_together(house: House) -> None:

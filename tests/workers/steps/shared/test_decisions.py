@@ -7,13 +7,11 @@ import pytest
 from api.store import leases
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.workers.agent.texts import samples
-from tests.workers.steps.rounds.test_plan import House, house
+from tests.workers.steps.house import House
 from workers.agent.protocol.common import Decision
 from workers.steps import nodes
 from workers.steps import trainings as steps
 from workers.steps.shared import decisions
-
-__all__ = ["house"]
 
 
 def free(house: House, level: float) -> None:

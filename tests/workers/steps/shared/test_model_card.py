@@ -4,10 +4,8 @@ import json
 
 from api.services import trainings
 from api.store.tables import ClusterRow, TrainingRow
-from tests.workers.steps.rounds.test_plan import House, house
+from tests.workers.steps.house import House
 from workers.steps.shared import model_card
-
-__all__ = ["house"]
 
 
 def test_the_card_tells_samples_votes_and_rejections_of_each_round(house: House) -> None:

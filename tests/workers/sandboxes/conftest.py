@@ -1,3 +1,0 @@
-from tests.workers.sandboxes.hosting import host
-
-__all__ = ["host"]

@@ -1,0 +1,74 @@
+"""A connected cluster whose agents are real and run in this process."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from api.domain.sandboxes import Endpoint
+from api.schemas.trainings import Round, TrainingCreate
+from api.services import clusters, trainings
+from api.store.database import Database
+from api.store.tables import EventRow, NodeRow
+from tests.workers.agent import agents
+from workers.agent_client import ClusterKeys
+from workers.context import Context
+from workers.steps import trainings as steps
+
+
+@dataclass
+class Sockets:
+    """Where the agents of a test listen: a sandbox's id is its node's."""
+
+    places: dict[str, str]
+
+    async def endpoint(self, sandbox_id: str, port: int) -> Endpoint:
+        return Endpoint("http://agent", uds=self.places[sandbox_id])
+
+    peer_endpoint = endpoint
+
+
+@dataclass
+class House:
+    """A connected cluster of four workers and an aggregator, whose agents run in this process."""
+
+    database: Database
+    context: Context
+    sockets: Sockets
+    project_id: str
+    cluster_id: str
+    workers: list[str]
+    aggregator: str
+    agents: list[agents.LiveAgent]
+    keys: ClusterKeys
+
+    def connect(self, topology: Any) -> None:
+        with self.database.unit_of_work() as uow:
+            clusters.connect(uow, self.project_id, self.cluster_id, topology)
+
+    def train(self, **fields: Any) -> tuple[str, list[Round]]:
+        """Train to the end; returns the training's status and its rounds."""
+        return self.go_on(self.begin(**fields))
+
+    def begin(self, **fields: Any) -> str:
+        body = {"dataset": agents.DATASET, "epochs": 2, "batch_size": 8, "learning_rate": 0.01, "max_length": 16, **fields}
+        spec = TrainingCreate.model_validate(body).spec()
+        with self.database.unit_of_work() as uow:
+            return trainings.start(uow, self.project_id, self.cluster_id, spec).id
+
+    def go_on(self, training_id: str) -> tuple[str, list[Round]]:
+        for _ in range(60):
+            steps.advance(self.context, training_id)
+            with self.database.unit_of_work() as uow:
+                # A lost node's own step would find that its sandbox is gone for good; no such step runs here.
+                uow.session.execute(update(NodeRow).where(NodeRow.status == "lost").values(due_at=None))
+                row = trainings.get(uow.session, self.project_id, training_id)
+                assert row.status != "refused", row.error
+                if row.status not in ("pending", "training"):
+                    found = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
+                    return row.status, [Round.of(*one) for one in found]
+        raise AssertionError("the training did not end")
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        with self.database.unit_of_work() as uow:
+            return list(uow.session.scalars(select(EventRow.data).where(EventRow.type == kind).order_by(EventRow.seq)))
