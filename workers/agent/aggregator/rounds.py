@@ -4,8 +4,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from workers.agent.aggregator.consensus.modes import CONSENSUS
 from workers.agent.aggregator.consensus.update_filter import UpdateFilter
+from workers.agent.aggregator.consensus_modes import CONSENSUS
 from workers.agent.aggregator.exchanges import PeerExchangeCoordinator
 from workers.agent.aggregator.first_model import FirstModel
 from workers.agent.aggregator.intake import UpdateIntake
