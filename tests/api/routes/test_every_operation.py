@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from api.domain.scopes import EXPORT, SCOPES
+from api.domain.specs import PredictionInput
 from api.settings import Settings
 from api.store import transitions
 from api.store.tables import ModelRow, PredictionRow
@@ -43,7 +44,7 @@ def first(make_user: MakeUser) -> Belongings:
     common = {"project_id": user.project_id, "cluster_id": cluster_id, "training_id": training_id}
     with user.rows.unit_of_work() as uow:
         prediction = PredictionRow(
-            id="pred_first", status="pending", aggregation="mean", request={"inputs": [SECRET]}, **common
+            id="pred_first", status="pending", aggregation="mean", request=PredictionInput(inputs=(SECRET,)), **common
         )
         model = ModelRow(id="mdl_first", status="pending", name=SECRET, digest="0" * 64, **common)
         for row in (prediction, model):

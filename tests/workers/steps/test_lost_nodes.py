@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func
 
 from api.domain.errors import ConflictError
+from api.domain.specs import PredictionInput
 from api.services import nodes as node_service
 from api.services import spending
 from api.store import events, leases, transitions
@@ -121,7 +122,7 @@ def test_a_prediction_waits_for_an_aggregator_that_comes_back(context: Context) 
             training_id=make_training(uow.session, cluster, node, "completed").id,
             status="pending",
             aggregation="global",
-            request={"inputs": ["text"]},
+            request=PredictionInput(inputs=("text",)),
             due_at=func.clock_timestamp(),
         )
         transitions.created(uow.session, row)
