@@ -1,12 +1,6 @@
-<<<<<<< HEAD
 """Check the migrations on a real, empty Postgres.
 
 They go up, match the tables of the code, go down, and go up again.
-=======
-"""Check the migrations on a real, empty Postgres: upgrade, compare, downgrade, upgrade again.
-
-"Compare" means that the migrated schema must equal the tables of `api/store/tables.py`.
->>>>>>> lead
 """
 
 import contextlib

@@ -83,7 +83,7 @@ def weighted_mean(pairs: Sequence[tuple[float | None, int | None]]) -> float | N
     return sum(value * weight for value, weight in known) / weight_sum if weight_sum else None
 
 
-def clock(seconds: float | None) -> str | None:
+def duration_text(seconds: float | None) -> str | None:
     """Return seconds as text: `45s`, `8m 30s`, `2h 5m`."""
     if seconds is None:
         return None

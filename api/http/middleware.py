@@ -61,15 +61,15 @@ class RequestMiddleware:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                self._dress(scope, message)
+                self._add_headers(scope, message)
                 _record(scope, message["status"])
-                self._measure(scope, message["status"], time.perf_counter() - started)
+                self._count_request(scope, message["status"], time.perf_counter() - started)
             # A client that reads nothing any more must not hold resources here.
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 await send(message)
 
         try:
-            await self._admit(scope, receive, send_with_headers)
+            await self._call_with_limits(scope, receive, send_with_headers)
         except Exception:
             log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
             # The client must notice half an answer: the raised error closes the connection.
@@ -78,15 +78,15 @@ class RequestMiddleware:
             detail = "Something went wrong here; the log has it under the request's id."
             await response(Request(scope), ProblemDetails(500, "internal", detail))(scope, receive, send_with_headers)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_with_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
         elif scope["method"] == "PUT" and scope["path"].endswith("/files"):
-            await self._app(scope, _never_idle(receive), send)
+            await self._app(scope, _with_idle_timeout(receive), send)
         elif refusal := self._refusal(scope):
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, _bounded(receive, self._max_body), send)
+            await self._app(scope, _with_body_limits(receive, self._max_body), send)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return a refusal when the headers alone suffice for one."""
@@ -99,7 +99,7 @@ class RequestMiddleware:
             return response(Request(scope), ProblemDetails(413, "body_too_large", "The JSON body is too large."))
         return None
 
-    def _dress(self, scope: Scope, message: Message) -> None:
+    def _add_headers(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)
         headers["X-Request-Id"] = scope["request_id"]
         if scope.get("allowance") is not None:
@@ -109,7 +109,7 @@ class RequestMiddleware:
         if not scope["path"].startswith(_DOCS_PATHS):
             headers.setdefault("Content-Security-Policy", _POLICY)
 
-    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count_request(self, scope: Scope, status: int, seconds: float) -> None:
         operation = getattr(scope.get("route"), "operation_id", None) or "none"
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
@@ -126,40 +126,40 @@ def _record(scope: Scope, status: int) -> None:
         scope["app"].state.flow_nexus.audit_writer.record(record, status)
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
+def _with_body_limits(receive: Receive, most: int) -> Receive:
     """Limit a JSON body to `most` bytes and to the body timeout."""
-    taken = 0
+    received = 0
     complete = False
     deadline = asyncio.get_running_loop().time() + _BODY_TIMEOUT_S
 
-    async def bounded() -> Message:
-        nonlocal taken, complete
+    async def receive_before_deadline() -> Message:
+        nonlocal received, complete
         # After the body, the only message is the client's disconnect. It has no deadline.
         message = await receive() if complete else await _before(deadline, receive)
-        taken += len(message.get("body", b""))
+        received += len(message.get("body", b""))
         complete = not message.get("more_body", False)
-        if taken > most:
+        if received > most:
             raise HTTPException(413)
         return message
 
-    return bounded
+    return receive_before_deadline
 
 
-def _never_idle(receive: Receive) -> Receive:
+def _with_idle_timeout(receive: Receive) -> Receive:
     """Limit the pause between two chunks of an upload to the idle timeout.
 
     Its size is not limited here.
     """
     complete = False
 
-    async def never_idle() -> Message:
+    async def receive_without_pause() -> Message:
         nonlocal complete
         deadline = asyncio.get_running_loop().time() + _IDLE_TIMEOUT_S
         message = await receive() if complete else await _before(deadline, receive)
         complete = not message.get("more_body", False)
         return message
 
-    return never_idle
+    return receive_without_pause
 
 
 async def _before(deadline: float, receive: Receive) -> Message:

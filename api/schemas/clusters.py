@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from api.domain import progress as clock
 from api.domain.consensus import Consensus
+from api.domain.progress import duration_text
 from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
 from api.schemas.base import Failure, Name, RequestModel, ResponseModel, StopReason, Timestamp
@@ -199,8 +199,8 @@ class TrainingSession(ResponseModel):
             total_epochs=view.total_epochs,
             metrics=Metrics(**view.metrics),
             workers={node_id: WorkerProgress(**figures) for node_id, figures in view.workers.items()},
-            time_elapsed=clock.clock(view.elapsed_seconds),
-            estimated_completion=clock.clock(view.remaining_seconds),
+            time_elapsed=duration_text(view.elapsed_seconds),
+            estimated_completion=duration_text(view.remaining_seconds),
             elapsed_seconds=view.elapsed_seconds,
             remaining_seconds=view.remaining_seconds,
             cost_usd=float(view.cost_usd),

@@ -64,7 +64,7 @@ class NodeDeploy(RequestModel):
 
 
 class Resources(ResponseModel):
-    """Measured inside the sandbox."""
+    """The resources of a node, measured inside its sandbox."""
 
     cpu_cores: int | None
     memory_gb: float | None = Field(description="the sandbox's memory limit in GiB")

@@ -85,7 +85,7 @@ def page(session: Session, project_id: str, page_request: PageRequest) -> Result
     return fetch_page(session, select(ApiKeyRow).where(ApiKeyRow.project_id == project_id), ApiKeyRow, page_request)
 
 
-def everything(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
+def list_all(session: Session, project: str | None = None) -> Sequence[tuple[ApiKeyRow, str]]:
     """Return the operator's list: keys with the names of their projects, the newest first."""
     query = select(ApiKeyRow, ProjectRow.name).join(ProjectRow).order_by(ApiKeyRow.created_at.desc())
     if project is not None:

@@ -1,4 +1,4 @@
-"""Use cases of a node: a role in a cluster, in a sandbox of its own."""
+"""Use cases of a node: a role in a cluster, with its own sandbox."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session

@@ -35,12 +35,6 @@ class Principal:
     audit_record: AuditRecord | None = field(default=None, compare=False, repr=False)
 
 
-def authenticate(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """Return the key's principal, or None when the key is unknown, expired or revoked."""
-    principal = find_principal(session, settings, plaintext)
-    return principal if principal is not None and principal.valid else None
-
-
 def find_principal(session: Session, settings: Settings, plaintext: str) -> Principal | None:
     """Return the principal of a key, also of an expired or revoked one.
 

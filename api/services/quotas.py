@@ -33,9 +33,9 @@ def limits(settings: Settings, project: ProjectRow) -> dict[str, Amount | None]:
     return limits_by_name
 
 
-def use(session: Session, project_id: str, name: str) -> Amount:
+def current_use(session: Session, project_id: str, name: str) -> Amount:
     """Return how much of a quota the project uses now."""
-    return _USE[name](session, project_id)
+    return _CURRENT_USE[name](session, project_id)
 
 
 def claim(session: Session, settings: Settings, project_id: str, **amounts: Amount) -> None:
@@ -62,7 +62,7 @@ def claim(session: Session, settings: Settings, project_id: str, **amounts: Amou
         limit = project_limits[name]
         if limit is None:
             continue
-        used = use(session, project_id, name)
+        used = current_use(session, project_id, name)
         if used + amount > limit or (name == "spend_usd" and used >= limit):
             raise QuotaExceededError(name, limit, used, amount)
 
@@ -70,7 +70,7 @@ def claim(session: Session, settings: Settings, project_id: str, **amounts: Amou
 def view(session: Session, settings: Settings, project_id: str) -> tuple[ProjectRow, dict[str, tuple[Amount | None, Amount]]]:
     """Return the project, and the limit and the use of each quota."""
     project = session.get_one(ProjectRow, project_id)
-    return project, {name: (limit, use(session, project_id, name)) for name, limit in limits(settings, project).items()}
+    return project, {name: (limit, current_use(session, project_id, name)) for name, limit in limits(settings, project).items()}
 
 
 def override(session: Session, project: str, changes: Mapping[str, Amount | str | None]) -> ProjectRow:
@@ -141,7 +141,7 @@ def _spend(session: Session, project_id: str) -> float:
     return float(spending.total(cast("Iterable[NodeRow]", nodes), now))
 
 
-_USE: Final[dict[str, Callable[[Session, str], Amount]]] = {
+_CURRENT_USE: Final[dict[str, Callable[[Session, str], Amount]]] = {
     "clusters": _clusters,
     "nodes": _nodes,
     "running_sandboxes": _sandboxes,

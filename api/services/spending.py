@@ -11,7 +11,7 @@ from api.store.tables import NodeRow
 def total(nodes: Iterable[NodeRow], now: datetime) -> Decimal:
     """Return the cost of the nodes' sandboxes so far, in USD."""
     return sum(
-        (cost.sandbox_cost(start, end, now, node.price_per_minute) for node in nodes for start, end in _lives(node)),
+        (cost.sandbox_cost(start, end, now, node.price_per_minute) for node in nodes for start, end in _lifetimes(node)),
         Decimal(0),
     )
 
@@ -22,13 +22,13 @@ def within(nodes: Iterable[NodeRow], since: datetime, until: datetime) -> Decima
         (
             cost.overlap_cost(start, end or until, since, until, node.price_per_minute)
             for node in nodes
-            for start, end in _lives(node)
+            for start, end in _lifetimes(node)
         ),
         Decimal(0),
     )
 
 
-def _lives(node: NodeRow) -> Iterator[tuple[datetime, datetime | None]]:
+def _lifetimes(node: NodeRow) -> Iterator[tuple[datetime, datetime | None]]:
     for former in node.former_sandboxes:
         yield datetime.fromisoformat(former["started_at"]), datetime.fromisoformat(former["ended_at"])
     if node.started_at is not None:

@@ -13,16 +13,12 @@ CHANNEL = "flow_nexus"
 
 
 def emit(
-    session: Session, cluster_id: str, event_type: str, data: Mapping[str, Any], *, training_id: str | None = None
+    session: Session, cluster_id: str, event_type: EventType, data: Mapping[str, Any], *, training_id: str | None = None
 ) -> None:
     """Append an event and notify the readers of the cluster when the transaction commits.
 
     The cluster's row lock orders the writers. So no reader sees a number before a lower one.
-
-    Raises:
-        ValueError: `event_type` is not in the catalogue (`api.domain.events`).
     """
-    catalogued = EventType(event_type)
     seq = session.scalar(
         update(ClusterRow)
         .where(ClusterRow.id == cluster_id)
@@ -30,7 +26,7 @@ def emit(
         .returning(ClusterRow.event_seq)
         .execution_options(synchronize_session=False)
     )
-    session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=catalogued.value, data=dict(data)))
+    session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=event_type.value, data=dict(data)))
     session.execute(select(func.pg_notify(CHANNEL, cluster_id)))
 
 

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Build the sandbox templates: `python deploy/sandbox/build.py`.
 
 They are built at E2B, or at another host of its protocol. The script reads E2B_API_KEY. It reads
@@ -7,16 +6,6 @@ E2B_DOMAIN or E2B_API_URL where the host is not E2B's own cloud.
 A template holds Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
 below /opt/flow-nexus. Both templates have the same content. The name tells the control plane which
 language `execute` takes.
-=======
-"""Build the sandbox templates at E2B or another host of its protocol.
-
-Run `python deploy/sandbox/build.py`. It reads E2B_API_KEY. For a host other than E2B's own cloud,
-it also reads E2B_DOMAIN or E2B_API_URL.
-
-A template contains Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
-below /opt/flow-nexus. Both templates have the same content. A template's name tells the control
-plane which language `execute` uses by default.
->>>>>>> lead
 """
 
 import argparse
@@ -41,15 +30,9 @@ def agent_requirements() -> list[str]:
 
 
 def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
-<<<<<<< HEAD
     """Return the template, with torch from the package index `torch_index` if that is given.
 
     An index with CPU builds of torch makes the template much smaller: they are a tenth of the size.
-=======
-    """Return the template's definition.
-
-    `torch_index` is the URL of a package index with CPU builds of torch, a tenth of the size.
->>>>>>> lead
     """
     torch = [requirement for requirement in agent_requirements() if requirement.startswith("torch")]
     others = [requirement for requirement in agent_requirements() if requirement not in torch]

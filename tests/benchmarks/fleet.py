@@ -22,7 +22,7 @@ from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Message, Peer
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 PATIENCE_S = 300.0
 

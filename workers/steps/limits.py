@@ -7,6 +7,7 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api.domain.events import EventType
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.services import clusters, spending
 from api.services.lookup import locked_cluster
@@ -56,11 +57,11 @@ def _budget(uow: UnitOfWork, cluster: ClusterRow, now: datetime) -> None:
     facts = {"cluster_id": cluster.id, "budget_usd": float(cluster.budget_usd), "cost_usd": float(cost)}
     if cost >= cluster.budget_usd:
         log.warning("%s: the budget is spent", cluster.id)
-        events.emit(uow.session, cluster.id, "cluster.budget_spent", facts)
+        events.emit(uow.session, cluster.id, EventType.CLUSTER_BUDGET_SPENT, facts)
         clusters.end(uow, cluster, "the budget is spent")
     elif cost >= cluster.budget_usd * _BUDGET_WARNING and cluster.budget_warned_at is None:
         cluster.budget_warned_at = now
-        events.emit(uow.session, cluster.id, "cluster.budget_warning", facts)
+        events.emit(uow.session, cluster.id, EventType.CLUSTER_BUDGET_WARNING, facts)
 
 
 def _idle(uow: UnitOfWork, cluster: ClusterRow, now: datetime, default_minutes: float) -> None:
@@ -74,10 +75,10 @@ def _idle(uow: UnitOfWork, cluster: ClusterRow, now: datetime, default_minutes: 
     facts = {"cluster_id": cluster.id, "idle_minutes": round((now - since).total_seconds() / 60, 2), "timeout_minutes": minutes}
     if warned is None and now - since >= timeout - notice:
         cluster.idle_warned_at = now
-        events.emit(uow.session, cluster.id, "cluster.idle_warning", facts)
+        events.emit(uow.session, cluster.id, EventType.CLUSTER_IDLE_WARNING, facts)
     elif warned is not None and now - since >= timeout and now - warned >= notice:
         log.warning("%s: idle for %s", cluster.id, now - since)
-        events.emit(uow.session, cluster.id, "cluster.idle_timeout", facts)
+        events.emit(uow.session, cluster.id, EventType.CLUSTER_IDLE_TIMEOUT, facts)
         clusters.end(uow, cluster, "idle")
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from sqlalchemy import func, select
 
+from api.domain.events import EventType
 from api.domain.records import FailureReason
 from api.domain.sandboxes import NodeResources, SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
 from api.domain.steps import Step
@@ -221,7 +222,7 @@ def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: FailureReason) -> None
     Only its owner can upload a worker's data again, so the training continues with the others.
     Under `raft` a running training elects another aggregator instead.
     """
-    events.emit(uow.session, node.cluster_id, "node.gone", {"node_id": node.id, "role": node.role, **error.facts()})
+    events.emit(uow.session, node.cluster_id, EventType.NODE_GONE, {"node_id": node.id, "role": node.role, **error.facts()})
     leases.release(node, None)
     if node.role == "aggregator" and (training_id := elections.training_that_elects(uow.session, node)) is not None:
         uow.enqueue(Step.TRAININGS_ADVANCE, training_id)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import early_stopping
 from api.domain.errors import DomainError, QuotaExceededError
+from api.domain.events import EventType
 from api.domain.records import FailureReason
 from api.domain.status import ACTIVE_TRAINING
 from api.domain.steps import Step
@@ -144,7 +145,7 @@ def _begin(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingR
         transitions.move(session, row, "running")
     number = len(row.training_ids)
     options = row.trials[number - 1].options
-    _emit(session, row, "search.trial_started", {"trial": number, "training_id": training.id, "options": options})
+    _emit(session, row, EventType.SEARCH_TRIAL_STARTED, {"trial": number, "training_id": training.id, "options": options})
     leases.release(row, _RETRY_S, waits=True)
 
 
@@ -175,10 +176,10 @@ def _emit_trial_ended(session: Session, row: SearchRow, last: TrainingRow | None
     number = len(row.training_ids)
     trial = searches.view(session, row).trials[number - 1]
     facts = {"trial": number, "training_id": last.id, "status": last.status, "metric": trial.metric, "epochs": trial.epochs}
-    _emit(session, row, "search.trial_ended", facts)
+    _emit(session, row, EventType.SEARCH_TRIAL_ENDED, facts)
 
 
-def _emit(session: Session, row: SearchRow, event_type: str, facts: dict[str, object]) -> None:
+def _emit(session: Session, row: SearchRow, event_type: EventType, facts: dict[str, object]) -> None:
     events.emit(session, row.cluster_id, event_type, {"search_id": row.id, **facts})
 
 

@@ -85,7 +85,7 @@ def list_keys(session: Session, project: Project = None, operator: Operator = Fa
     from api.services import keys
 
     with unit_of_work() as (uow, _):
-        items = [{"project": name, **_key_json(row)} for row, name in keys.everything(uow.session, project)]
+        items = [{"project": name, **_key_json(row)} for row, name in keys.list_all(uow.session, project)]
     session.show(Answer({"items": items}, Page[ApiKey]), views.keys)
 
 

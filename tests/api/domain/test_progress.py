@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from api.domain.progress import (
-    clock,
     compression_ratio,
     convergence_rate,
+    duration_text,
     epoch,
     epochs_of_round,
     learning_rate,
@@ -85,7 +85,7 @@ def test_weighted_mean_of_nothing_measured_is_null() -> None:
     ("seconds", "text"), [(None, None), (0.4, "0s"), (59.4, "59s"), (510, "8m 30s"), (735.2, "12m 15s"), (7500, "2h 5m")]
 )
 def test_clock(seconds: float | None, text: str | None) -> None:
-    assert clock(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_cosine_falls_from_the_initial_rate() -> None:
@@ -147,7 +147,7 @@ def test_a_rate_stays_between_zero_and_the_initial_one(rounds: int, initial: flo
 
 @given(st.floats(0, 1e7))
 def test_a_clock_shows_at_most_a_minute_less_or_half_a_second_more_than_there_is(value: float) -> None:
-    parts = re.findall(r"(\d+)([hms])", clock(value) or "")
+    parts = re.findall(r"(\d+)([hms])", duration_text(value) or "")
     shown = sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
     assert shown - 0.5 <= value < shown + 60.5
     assert 1 <= len(parts) <= 2

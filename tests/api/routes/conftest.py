@@ -94,10 +94,10 @@ def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser
 
     Without a project's name, the project is new.
     """
-    made: list[User] = []
+    users: list[User] = []
 
     def make(project: str | None = None, scopes: frozenset[str] = SCOPES - {"admin"}) -> User:
-        name = project or f"project-{len(made)}"
+        name = project or f"project-{len(users)}"
 
         def issue(uow: UnitOfWork) -> tuple[str, str]:
             row, secret = keys.create(uow.session, settings, name, keys.KeySpec("tests", scopes))
@@ -106,11 +106,11 @@ def make_user(url: str, settings: Settings, rows: Database) -> Iterator[MakeUser
         with rows.unit_of_work() as uow:
             project_id, secret = issue(uow)
         http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}, timeout=60)
-        made.append(User(http, rows, name, project_id, secret))
-        return made[-1]
+        users.append(User(http, rows, name, project_id, secret))
+        return users[-1]
 
     yield make
-    for user in made:
+    for user in users:
         user.http.close()
 
 

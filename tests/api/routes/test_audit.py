@@ -41,15 +41,15 @@ def log(user: User, **filters: Any) -> list[dict[str, Any]]:
 @pytest.fixture
 def written_beside(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Collect what the audit writer gets: operation and status."""
-    told: list[tuple[str, int]] = []
+    recorded: list[tuple[str, int]] = []
     record = AuditWriter.record
 
-    def spy(self: AuditWriter, entry: AuditRecord, status: int) -> None:
-        told.append((entry.operation, status))
-        record(self, entry, status)
+    def spy(self: AuditWriter, request_record: AuditRecord, status: int) -> None:
+        recorded.append((request_record.operation, status))
+        record(self, request_record, status)
 
     monkeypatch.setattr(AuditWriter, "record", spy)
-    return told
+    return recorded
 
 
 def test_who_did_what_to_what_when_and_from_where(user: User) -> None:

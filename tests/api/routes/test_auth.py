@@ -18,6 +18,6 @@ def test_a_revoked_key_stops_at_once(make_user: MakeUser) -> None:
     caller = make_user()
     caller.cluster()
     with caller.rows.unit_of_work() as uow:
-        ((row, _),) = keys.everything(uow.session, caller.project)
+        ((row, _),) = keys.list_all(uow.session, caller.project)
         keys.revoke(uow.session, None, row.id)
     assert caller.refused("GET", "/v1/clusters", 401)["code"] == "invalid_key"

@@ -43,8 +43,8 @@ def stream(user: User, path: str, **options: Any) -> Iterator[Iterator[dict[str,
         yield parse(answer.iter_lines())
 
 
-def numbers(found: list[dict[str, str]]) -> list[int]:
-    return [int(event["id"]) for event in found]
+def numbers(stream_events: list[dict[str, str]]) -> list[int]:
+    return [int(event["id"]) for event in stream_events]
 
 
 def emit(rows: Database, cluster_id: str, count: int, event_type: EventType = EventType.CLUSTER_IDLE_WARNING) -> None:
@@ -54,8 +54,8 @@ def emit(rows: Database, cluster_id: str, count: int, event_type: EventType = Ev
 
 
 def everything(user: User, cluster_id: str, **params: Any) -> list[dict[str, str]]:
-    with stream(user, f"/v1/clusters/{cluster_id}/events", params={"follow": "false", **params}) as found:
-        return list(found)
+    with stream(user, f"/v1/clusters/{cluster_id}/events", params={"follow": "false", **params}) as stream_events:
+        return list(stream_events)
 
 
 def listening(rows: Database) -> set[int]:
@@ -67,9 +67,9 @@ def listening(rows: Database) -> set[int]:
 
 def test_what_has_happened_is_told_in_order(user: User) -> None:
     cluster_id = user.ready()
-    found = everything(user, cluster_id)
-    assert numbers(found) == list(range(1, len(found) + 1))
-    assert [event["event"] for event in found] == [
+    stream_events = everything(user, cluster_id)
+    assert numbers(stream_events) == list(range(1, len(stream_events) + 1))
+    assert [event["event"] for event in stream_events] == [
         "cluster.initializing",
         "node.provisioning",
         "node.running",
@@ -77,7 +77,7 @@ def test_what_has_happened_is_told_in_order(user: User) -> None:
         "node.running",
         "cluster.connected",
     ]
-    data = json.loads(found[2]["data"])
+    data = json.loads(stream_events[2]["data"])
     assert data["time"].endswith("Z")
     assert data["status"] == "running"
     assert data["training_id"] is None
@@ -87,10 +87,10 @@ def test_what_has_happened_is_told_in_order(user: User) -> None:
 def test_a_client_goes_on_where_it_got_to(user: User, by_header: bool) -> None:
     cluster_id = user.ready()
     options: dict[str, Any] = {"headers": {"Last-Event-ID": "4"}} if by_header else {"params": {"after": 4}}
-    with stream(user, f"/v1/clusters/{cluster_id}/events", **options) as found:
-        assert [int(next(found)["id"]) for _ in range(2)] == [5, 6]
+    with stream(user, f"/v1/clusters/{cluster_id}/events", **options) as stream_events:
+        assert [int(next(stream_events)["id"]) for _ in range(2)] == [5, 6]
         emit(user.rows, cluster_id, 1)
-        assert int(next(found)["id"]) == 7
+        assert int(next(stream_events)["id"]) == 7
 
 
 def test_more_events_than_one_reading_holds(user: User) -> None:
@@ -104,56 +104,56 @@ def test_more_events_than_one_reading_holds(user: User) -> None:
 def test_none_is_lost_or_doubled_while_many_write(user: User) -> None:
     cluster_id = user.cluster()
     writers = [threading.Thread(target=emit, args=(user.rows, cluster_id, 100)) for _ in range(4)]
-    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as stream_events:
         for writer in writers:
             writer.start()
-        read = [next(found) for _ in range(401)]
+        read = [next(stream_events) for _ in range(401)]
         for writer in writers:
             writer.join()
         emit(user.rows, cluster_id, 1, EventType.CLUSTER_BUDGET_WARNING)
-        read.append(next(found))
+        read.append(next(stream_events))
     assert numbers(read) == list(range(1, 403))
     assert read[-1]["event"] == EventType.CLUSTER_BUDGET_WARNING
 
 
 def test_a_trainings_stream_ends_with_it(user: User) -> None:
     training_id = user.training(user.ready())
-    with stream(user, f"/v1/trainings/{training_id}/events") as found:
-        assert next(found)["event"] == "training.pending"
+    with stream(user, f"/v1/trainings/{training_id}/events") as stream_events:
+        assert next(stream_events)["event"] == "training.pending"
         user.training_becomes(training_id, "training")
-        assert next(found)["event"] == "training.training"
+        assert next(stream_events)["event"] == "training.training"
         user.training_becomes(training_id, "completed")
-        rest = list(found)
+        rest = list(stream_events)
     assert [event["event"] for event in rest] == ["training.completed"]
     assert json.loads(rest[0]["data"])["training_id"] == training_id
-    with stream(user, f"/v1/trainings/{training_id}/events") as found:
-        assert [event["event"] for event in found] == ["training.pending", "training.training", "training.completed"]
+    with stream(user, f"/v1/trainings/{training_id}/events") as stream_events:
+        assert [event["event"] for event in stream_events] == ["training.pending", "training.training", "training.completed"]
 
 
 def test_a_clusters_stream_ends_when_it_is_terminated(user: User) -> None:
     cluster_id = user.cluster()
-    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
-        assert next(found)["event"] == "cluster.initializing"
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as stream_events:
+        assert next(stream_events)["event"] == "cluster.initializing"
         user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
         user.cluster_ends(cluster_id)
-        assert [event["event"] for event in found] == ["cluster.terminating", END]
+        assert [event["event"] for event in stream_events] == ["cluster.terminating", END]
 
 
 def test_a_stream_outlives_the_connection_that_listens(user: User) -> None:
     cluster_id = user.cluster()
-    with stream(user, f"/v1/clusters/{cluster_id}/events") as found:
-        next(found)
+    with stream(user, f"/v1/clusters/{cluster_id}/events") as stream_events:
+        next(stream_events)
         (old,) = listening(user.rows)
         with user.rows.unit_of_work() as uow:
             uow.session.execute(select(func.pg_terminate_backend(old)))
         emit(user.rows, cluster_id, 3)
-        assert [int(next(found)["id"]) for _ in range(3)] == [2, 3, 4]
+        assert [int(next(stream_events)["id"]) for _ in range(3)] == [2, 3, 4]
         end = time.monotonic() + 20
         while not listening(user.rows) - {old}:
             assert time.monotonic() < end, "the server does not listen again"
             time.sleep(0.05)
         emit(user.rows, cluster_id, 1)
-        assert int(next(found)["id"]) == 5
+        assert int(next(stream_events)["id"]) == 5
 
 
 def test_a_silent_stream_shows_that_it_lives(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,8 +90,8 @@ def test_ids_in_bodies_and_queries_are_looked_for_in_the_project_too(first: Belo
     stranger.refused("POST", "/v1/keys", 404, json={"name": "k", "node_id": ids["node_id"]})
     body = {"inputs": ["a"], "training_id": ids["training_id"]}
     stranger.refused("POST", f"/v1/clusters/{own}/predictions", 404, json=body)
-    found = stranger.call("GET", "/v1/audit", 200, params={"key_id": ids["key_id"]})
-    assert found["items"] == []
+    page = stranger.call("GET", "/v1/audit", 200, params={"key_id": ids["key_id"]})
+    assert page["items"] == []
 
 
 def test_without_a_key_only_the_machines_operations_answer(first: Belongings, url: str) -> None:

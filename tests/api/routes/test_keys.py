@@ -24,15 +24,15 @@ def opens(user: User, secret: str) -> bool:
 
 
 def test_a_secret_is_shown_once(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
-    assert made["api_key"].startswith(made["prefix"])
-    path = f"/v1/keys/{made['key_id']}"
+    key = admin.key(scopes=["clusters:read"])
+    assert key["api_key"].startswith(key["prefix"])
+    path = f"/v1/keys/{key['key_id']}"
     shown = [admin.http.get(path).text, admin.http.get("/v1/keys").text, admin.http.get("/v1/audit").text]
-    assert not any(made["api_key"] in answer for answer in shown)
-    assert admin.call("GET", path, 200) == {name: value for name, value in made.items() if name != "api_key"}
+    assert not any(key["api_key"] in answer for answer in shown)
+    assert admin.call("GET", path, 200) == {name: value for name, value in key.items() if name != "api_key"}
     with admin.rows.unit_of_work() as uow:
-        row = uow.session.execute(text("SELECT to_jsonb(k)::text FROM api_keys k WHERE id = :id"), {"id": made["key_id"]})
-        assert made["api_key"] not in row.scalar_one()
+        row = uow.session.execute(text("SELECT to_jsonb(k)::text FROM api_keys k WHERE id = :id"), {"id": key["key_id"]})
+        assert key["api_key"] not in row.scalar_one()
 
 
 def test_a_key_does_what_it_was_made_for(admin: User) -> None:
@@ -71,30 +71,30 @@ def test_wrong_keys_are_refused(admin: User, fields: dict[str, Any], pointer: st
 
 
 def test_a_key_ends_by_itself(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"], expires_in_s=1)
-    assert opens(admin, made["api_key"])
+    key = admin.key(scopes=["clusters:read"], expires_in_s=1)
+    assert opens(admin, key["api_key"])
     time.sleep(1.1)
-    assert not opens(admin, made["api_key"])
-    assert admin.call("GET", f"/v1/keys/{made['key_id']}", 200)["status"] == "expired"
-    assert admin.refused("POST", f"/v1/keys/{made['key_id']}/rotate", 409)["code"] == "key_not_valid"
+    assert not opens(admin, key["api_key"])
+    assert admin.call("GET", f"/v1/keys/{key['key_id']}", 200)["status"] == "expired"
+    assert admin.refused("POST", f"/v1/keys/{key['key_id']}/rotate", 409)["code"] == "key_not_valid"
 
 
 def test_a_revoked_key_is_closed_and_stays_listed(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
-    path = f"/v1/keys/{made['key_id']}"
+    key = admin.key(scopes=["clusters:read"])
+    path = f"/v1/keys/{key['key_id']}"
     first = admin.call("DELETE", path, 200)
     assert admin.call("DELETE", path, 200) == first
-    assert not opens(admin, made["api_key"])
+    assert not opens(admin, key["api_key"])
     assert admin.refused("POST", f"{path}/rotate", 409)["code"] == "key_not_valid"
-    assert made["key_id"] in {item["key_id"] for item in admin.call("GET", "/v1/keys?limit=100", 200)["items"]}
+    assert key["key_id"] in {item["key_id"] for item in admin.call("GET", "/v1/keys?limit=100", 200)["items"]}
 
 
 def test_rotation_closes_the_old_secret_at_once_or_after_the_overlap(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
-    path = f"/v1/keys/{made['key_id']}/rotate"
+    key = admin.key(scopes=["clusters:read"])
+    path = f"/v1/keys/{key['key_id']}/rotate"
     second = admin.call("POST", path, 200)
-    assert (second["key_id"], second["scopes"], second["old_valid_until"]) == (made["key_id"], made["scopes"], None)
-    assert (opens(admin, made["api_key"]), opens(admin, second["api_key"])) == (False, True)
+    assert (second["key_id"], second["scopes"], second["old_valid_until"]) == (key["key_id"], key["scopes"], None)
+    assert (opens(admin, key["api_key"]), opens(admin, second["api_key"])) == (False, True)
     third = admin.call("POST", path, 200, json={"overlap_s": 2})
     assert all(opens(admin, secret) for secret in (second["api_key"], third["api_key"]))
     time.sleep(2.1)
@@ -102,10 +102,10 @@ def test_rotation_closes_the_old_secret_at_once_or_after_the_overlap(admin: User
 
 
 def test_revoking_closes_both_secrets(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
-    second = admin.call("POST", f"/v1/keys/{made['key_id']}/rotate", 200, json={"overlap_s": 600})
-    admin.call("DELETE", f"/v1/keys/{made['key_id']}", 200)
-    assert not opens(admin, made["api_key"])
+    key = admin.key(scopes=["clusters:read"])
+    second = admin.call("POST", f"/v1/keys/{key['key_id']}/rotate", 200, json={"overlap_s": 600})
+    admin.call("DELETE", f"/v1/keys/{key['key_id']}", 200)
+    assert not opens(admin, key["api_key"])
     assert not opens(admin, second["api_key"])
 
 
@@ -114,53 +114,53 @@ def last_used(admin: User, key_id: str) -> Any:
 
 
 def test_the_last_use_is_known_to_the_minute(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
-    assert last_used(admin, made["key_id"]) is None
-    assert opens(admin, made["api_key"])
+    key = admin.key(scopes=["clusters:read"])
+    assert last_used(admin, key["key_id"]) is None
+    assert opens(admin, key["api_key"])
     end = time.monotonic() + 10
-    while (first := last_used(admin, made["key_id"])) is None:
+    while (first := last_used(admin, key["key_id"])) is None:
         assert time.monotonic() < end, "the use was not noted"
         time.sleep(0.02)
     for _ in range(5):
-        assert opens(admin, made["api_key"])
+        assert opens(admin, key["api_key"])
     time.sleep(0.3)
-    assert last_used(admin, made["key_id"]) == first
+    assert last_used(admin, key["key_id"]) == first
 
 
 def test_a_key_that_somebody_holds_locked_opens_without_delay(admin: User) -> None:
-    made = admin.key(scopes=["clusters:read"])
+    key = admin.key(scopes=["clusters:read"])
     with admin.rows.unit_of_work() as uow:
-        uow.session.execute(select(ApiKeyRow.id).where(ApiKeyRow.id == made["key_id"]).with_for_update())
+        uow.session.execute(select(ApiKeyRow.id).where(ApiKeyRow.id == key["key_id"]).with_for_update())
         began = time.monotonic()
         for _ in range(3):
-            assert opens(admin, made["api_key"])
+            assert opens(admin, key["api_key"])
         assert time.monotonic() - began < 10, "the request waited for the lock"
 
 
 def test_pages_of_keys(make_user: MakeUser) -> None:
     admin = make_user(scopes=SCOPES)
-    made = [admin.key(scopes=["clusters:read"])["key_id"] for _ in range(3)]
+    created_ids = [admin.key(scopes=["clusters:read"])["key_id"] for _ in range(3)]
     page = admin.call("GET", "/v1/keys", 200, params={"limit": 2})
     rest = admin.call("GET", "/v1/keys", 200, params={"limit": 2, "cursor": page["next_cursor"]})
     listed = [item["key_id"] for item in (*page["items"], *rest["items"])]
-    assert listed[:3] == made[::-1]
+    assert listed[:3] == created_ids[::-1]
     assert len(listed) == 4
 
 
 def test_a_repeated_request_makes_no_second_key_and_says_which_it_made(admin: User) -> None:
     body = {"name": "k", "scopes": ["clusters:read"]}
     headers = {"Idempotency-Key": "once"}
-    made = admin.call("POST", "/v1/keys", 201, json=body, headers=headers)
+    key = admin.call("POST", "/v1/keys", 201, json=body, headers=headers)
     again = admin.refused("POST", "/v1/keys", 409, json=body, headers=headers)
     assert again["code"] == "key_made_before"
-    assert made["key_id"] in again["detail"]
+    assert key["key_id"] in again["detail"]
 
 
 def test_secrets_stay_out_of_logs_metrics_and_refusals(admin: User, caplog: pytest.LogCaptureFixture, url: str) -> None:
     caplog.set_level("DEBUG")
     mistyped = "fnx_" + "mistyped-secret" * 3
-    made = admin.key(scopes=["clusters:read"])
-    holder = admin.holding(made["api_key"])
+    key = admin.key(scopes=["clusters:read"])
+    holder = admin.holding(key["api_key"])
     shown = [
         admin.holding(mistyped).http.get("/v1/clusters").text,
         holder.http.get("/v1/keys").text,
@@ -168,17 +168,17 @@ def test_secrets_stay_out_of_logs_metrics_and_refusals(admin: User, caplog: pyte
         admin.http.get("/metrics").text,
         admin.http.get("/v1/audit").text,
     ]
-    for secret in (mistyped, made["api_key"], admin.secret):
+    for secret in (mistyped, key["api_key"], admin.secret):
         assert secret not in caplog.text
         assert not [text for text in shown if secret in text]
 
 
 def test_a_stream_ends_with_the_key_that_opened_it(admin: User) -> None:
     cluster_id = admin.cluster()
-    made = admin.key(scopes=["clusters:read"])
-    with admin.holding(made["api_key"]).http.stream("GET", f"/v1/clusters/{cluster_id}/events", timeout=20) as stream:
+    key = admin.key(scopes=["clusters:read"])
+    with admin.holding(key["api_key"]).http.stream("GET", f"/v1/clusters/{cluster_id}/events", timeout=20) as stream:
         lines = stream.iter_lines()
         assert next(lines) == "id: 1"
-        admin.call("DELETE", f"/v1/keys/{made['key_id']}", 200)
+        admin.call("DELETE", f"/v1/keys/{key['key_id']}", 200)
         admin.deploy(cluster_id)
         assert list(lines), "what was committed is sent, and then it ends"

@@ -47,15 +47,15 @@ def connect(url: str) -> socket.socket:
 
 def answer(connection: socket.socket) -> bytes:
     """Return everything that arrives until the server closes the connection."""
-    found = b""
+    received = b""
     while True:
         try:
             piece = connection.recv(65_536)
         except ConnectionResetError:
-            return found
+            return received
         if not piece:
-            return found
-        found += piece
+            return received
+        received += piece
 
 
 @pytest.mark.parametrize("pieces", [[b""], [b"GET /healthz HTT"], [b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-"], [b"\r\n"] * 3])
@@ -65,9 +65,9 @@ def test_a_head_that_never_ends_is_not_waited_for(url: str, pieces: list[bytes])
         for piece in pieces:
             connection.sendall(piece)
             time.sleep(0.05)
-        found = answer(connection)
+        received = answer(connection)
         assert time.monotonic() - began < HEAD_S + 5
-    assert found == b"" or found.startswith(b"HTTP/1.1 408 ")
+    assert received == b"" or received.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_head_that_drips_is_not_waited_for(url: str) -> None:
@@ -187,12 +187,12 @@ def test_cors_is_off_and_every_answer_is_careful(user: User, url: str) -> None:
         httpx.get(f"{url}/healthz", headers=origin),
         httpx.get(f"{url}/docs", headers=origin),
     ]
-    for found in answers:
-        assert not [name for name in found.headers if name.startswith("access-control-")]
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["x-frame-options"] == "DENY"
-        assert found.headers["referrer-policy"] == "no-referrer"
-        assert found.headers["cache-control"] == "no-store"
-        assert "server" not in found.headers
-    for found in answers[:5]:
-        assert found.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    for response in answers:
+        assert not [name for name in response.headers if name.startswith("access-control-")]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["cache-control"] == "no-store"
+        assert "server" not in response.headers
+    for response in answers[:5]:
+        assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"

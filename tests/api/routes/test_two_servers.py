@@ -74,21 +74,21 @@ def at_once(user: User, servers: list[str], path: str, body: object, **headers: 
 
 
 def test_one_idempotency_key_makes_one_cluster(user: User, servers: list[str]) -> None:
-    found = at_once(user, servers, "/v1/clusters", CLUSTER, **{"Idempotency-Key": "race"})
-    assert {answer.status_code for answer in found} == {201}
-    assert len({answer.json()["cluster_id"] for answer in found}) == 1
+    answers = at_once(user, servers, "/v1/clusters", CLUSTER, **{"Idempotency-Key": "race"})
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["cluster_id"] for answer in answers}) == 1
 
 
 def test_one_of_many_trainings_starts(user: User, servers: list[str]) -> None:
     cluster_id = user.ready()
-    found = at_once(user, servers, f"/v1/clusters/{cluster_id}/trainings", TRAINING)
-    assert Counter(answer.status_code for answer in found) == {202: 1, 409: 15}
+    answers = at_once(user, servers, f"/v1/clusters/{cluster_id}/trainings", TRAINING)
+    assert Counter(answer.status_code for answer in answers) == {202: 1, 409: 15}
 
 
 def test_a_cluster_is_terminated_once(user: User, servers: list[str]) -> None:
     cluster_id = user.ready()
-    found = at_once(user, servers, f"/v1/clusters/{cluster_id}/terminate", {})
-    assert {answer.status_code for answer in found} == {202}
-    told = user.http.get(f"/v1/clusters/{cluster_id}/events", params={"follow": "false"}).text
-    assert told.count("event: cluster.terminating") == 1
-    assert told.count("event: node.terminating") == 2
+    answers = at_once(user, servers, f"/v1/clusters/{cluster_id}/terminate", {})
+    assert {answer.status_code for answer in answers} == {202}
+    stream = user.http.get(f"/v1/clusters/{cluster_id}/events", params={"follow": "false"}).text
+    assert stream.count("event: cluster.terminating") == 1
+    assert stream.count("event: node.terminating") == 2

@@ -47,8 +47,8 @@ class User:
 
     def key(self, **fields: Any) -> dict[str, Any]:
         """Create a key of the project and return it with its secret."""
-        made: dict[str, Any] = self.call("POST", "/v1/keys", 201, json={"name": "tests", **fields})
-        return made
+        key: dict[str, Any] = self.call("POST", "/v1/keys", 201, json={"name": "tests", **fields})
+        return key
 
     def audited(self, count: int = 1, **filters: Any) -> list[dict[str, Any]]:
         """Return the newest matching lines of the audit log, as soon as there are `count`.
@@ -57,10 +57,10 @@ class User:
         """
         end = time.monotonic() + 10
         while True:
-            found: list[dict[str, Any]] = self.call("GET", "/v1/audit", 200, params={**filters, "limit": 100})["items"]
-            if len(found) >= count:
-                return found
-            assert time.monotonic() < end, f"{len(found)} of {count} entries: {filters}"
+            entries: list[dict[str, Any]] = self.call("GET", "/v1/audit", 200, params={**filters, "limit": 100})["items"]
+            if len(entries) >= count:
+                return entries
+            assert time.monotonic() < end, f"{len(entries)} of {count} entries: {filters}"
             time.sleep(0.05)
 
     def cluster(self, **fields: Any) -> str:
@@ -100,16 +100,16 @@ class User:
 
     def nodes(self, cluster_id: str) -> list[str]:
         """Return the ids of all nodes, over all pages."""
-        found: list[str] = []
+        node_ids: list[str] = []
         cursor: str | None = None
         while True:
             page = self.call(
                 "GET", f"/v1/clusters/{cluster_id}/nodes", 200, params={"limit": 50, **({"cursor": cursor} if cursor else {})}
             )
-            found += [item["node_id"] for item in page["items"]]
+            node_ids += [item["node_id"] for item in page["items"]]
             cursor = page["next_cursor"]
             if cursor is None:
-                return found
+                return node_ids
 
     def newest_training(self, cluster_id: str) -> str:
         """Return the id of a training whose POST still waits for its check."""
@@ -119,7 +119,7 @@ class User:
             if sessions:
                 return str(sessions[0]["training_id"])
             time.sleep(0.02)
-        raise AssertionError("no training was made")
+        raise AssertionError("no training was created")
 
     def cluster_ends(self, cluster_id: str) -> None:
         """Do what a worker does when the sandboxes of a terminating cluster have ended."""
@@ -150,7 +150,7 @@ class User:
                     transitions.move(uow.session, row, "completed")
                     return
             time.sleep(0.02)
-        raise AssertionError("no prediction was made")
+        raise AssertionError("no prediction was created")
 
     def round_done(self, training_id: str, number: int) -> None:
         with self.rows.unit_of_work() as uow:

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from api.domain.errors import ConflictError, InvalidError, NotFoundError
 from api.services import idempotency, keys, principals
@@ -18,16 +19,22 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
     )
 
 
+def valid_principal(session: Session, settings: Settings, secret: str) -> principals.Principal | None:
+    """Return the principal of a valid key, else None."""
+    principal = principals.find_principal(session, settings, secret)
+    return principal if principal is not None and principal.valid else None
+
+
 def test_a_key_opens_its_project_until_it_is_revoked(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
         row, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("ci", ["clusters:read"]))
     with database.unit_of_work() as uow:
-        principal = principals.authenticate(uow.session, settings, secret)
+        principal = valid_principal(uow.session, settings, secret)
     assert principal == principals.Principal(row.project_id, row.id, frozenset({"clusters:read"}), secret[:8])
     with database.unit_of_work() as uow:
         keys.revoke(uow.session, None, row.id)
         keys.revoke(uow.session, None, row.id)
-        assert principals.authenticate(uow.session, settings, secret) is None
+        assert valid_principal(uow.session, settings, secret) is None
 
 
 def test_the_database_never_holds_the_key(database: Database, settings: Settings) -> None:
@@ -42,15 +49,15 @@ def test_expired_and_unknown_keys_open_nothing(database: Database, settings: Set
     past = datetime.now(UTC) - timedelta(seconds=1)
     with database.unit_of_work() as uow:
         _, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("old", ["admin"], expires_at=past))
-        assert principals.authenticate(uow.session, settings, secret) is None
-        assert principals.authenticate(uow.session, settings, "fnx_unknown") is None
+        assert valid_principal(uow.session, settings, secret) is None
+        assert valid_principal(uow.session, settings, "fnx_unknown") is None
 
 
 def test_another_deployments_secret_does_not_open_it(database: Database, settings: Settings) -> None:
     with database.unit_of_work() as uow:
         _, secret = keys.create(uow.session, settings, "acme", keys.KeySpec("ci", ["admin"]))
         other = settings.model_copy(update={"secret_key": type(settings.secret_key)("t" * 32)})
-        assert principals.authenticate(uow.session, other, secret) is None
+        assert valid_principal(uow.session, other, secret) is None
 
 
 @pytest.mark.parametrize("scopes", [[], ["root"]])
@@ -64,7 +71,7 @@ def test_ensure_makes_one_key(database: Database, settings: Settings) -> None:
         with database.unit_of_work() as uow:
             keys.ensure(uow.session, settings, project="embedded", name="embedded", plaintext="fnx_fixed")
     with database.unit_of_work() as uow:
-        assert len(keys.everything(uow.session, "embedded")) == 1
+        assert len(keys.list_all(uow.session, "embedded")) == 1
 
 
 def test_revoking_an_unknown_key_is_an_error(database: Database) -> None:

@@ -38,13 +38,13 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
 
 
 class User:
-    """The use cases of one project, each in its own unit of work. `rung` collects the enqueued
+    """The use cases of one project, each in its own unit of work. `enqueued` collects the enqueued
     steps.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self.rung: list[tuple[str, str]] = []
-        self.database = Database(database.engine, lambda step, row_id: self.rung.append((step, row_id)))
+        self.enqueued: list[tuple[str, str]] = []
+        self.database = Database(database.engine, lambda step, row_id: self.enqueued.append((step, row_id)))
         self.settings = settings
         with self.work() as uow:
             self.project = make_project(uow.session)
@@ -96,7 +96,7 @@ def refused(call: object, *arguments: object) -> str:
 
 def test_deploy_asks_a_worker_for_a_step(user: User) -> None:
     node_id = user.deploy(user.cluster(), up=False)
-    assert (Step.NODES_ADVANCE, node_id) in user.rung
+    assert (Step.NODES_ADVANCE, node_id) in user.enqueued
     assert node_id.startswith("node_w1_")
 
 
@@ -142,11 +142,11 @@ def test_a_node_in_use_stays(user: User) -> None:
 def test_terminate_stops_what_runs_and_may_be_asked_twice(user: User) -> None:
     cluster_id = user.ready()
     training_id = user.train(cluster_id)
-    user.rung.clear()
+    user.enqueued.clear()
     for _ in range(2):
         with user.work() as uow:
             assert clusters.terminate(uow, user.project, cluster_id).status == "terminating"
-    assert sum(step == Step.NODES_TERMINATE for step, _ in user.rung) == 3
+    assert sum(step == Step.NODES_TERMINATE for step, _ in user.enqueued) == 3
     with user.work() as uow:
         assert uow.session.get_one(TrainingRow, training_id).status == "stopping"
     assert refused(user.deploy, cluster_id) == "cluster_terminated"
@@ -162,7 +162,7 @@ def test_stop_and_resume(user: User) -> None:
         transitions.move(uow.session, uow.session.get_one(TrainingRow, training_id), "stopped")
     with user.work() as uow:
         assert trainings.resume(uow, user.project, training_id).status == "pending"
-    assert (Step.TRAININGS_INTERRUPT, training_id) in user.rung
+    assert (Step.TRAININGS_INTERRUPT, training_id) in user.enqueued
 
 
 def test_without_a_finished_round_there_is_no_model(user: User) -> None:
@@ -186,7 +186,7 @@ def test_another_project_sees_nothing(user: User, database: Database, settings: 
 
 
 def test_pages_cover_every_row_once(user: User) -> None:
-    made = {user.cluster() for _ in range(7)}
+    cluster_ids = {user.cluster() for _ in range(7)}
     seen: list[str] = []
     after = None
     while True:
@@ -196,8 +196,8 @@ def test_pages_cover_every_row_once(user: User) -> None:
         after = page.next
         if after is None:
             break
-    assert len(seen) == len(made)
-    assert set(seen) == made
+    assert len(seen) == len(cluster_ids)
+    assert set(seen) == cluster_ids
 
 
 def test_status_before_any_round_is_zero_and_null(user: User) -> None:

@@ -56,7 +56,7 @@ def test_an_event_type_outside_the_catalogue_is_refused(database: Database) -> N
     with database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
     with pytest.raises(ValueError, match=r"cluster\.unknown"), database.unit_of_work() as uow:
-        events.emit(uow.session, cluster.id, "cluster.unknown", {})
+        events.emit(uow.session, cluster.id, EventType("cluster.unknown"), {})
 
 
 def test_a_second_active_training_is_refused_by_the_database(database: Database) -> None:
@@ -84,17 +84,17 @@ def test_impossible_nodes_are_refused_by_the_database(database: Database, values
 
 
 def test_bells_ring_only_after_a_commit(database: Database) -> None:
-    rung: list[tuple[str, str]] = []
-    watched = Database(database.engine, lambda step, row_id: rung.append((step, row_id)))
+    enqueued: list[tuple[str, str]] = []
+    watched = Database(database.engine, lambda step, row_id: enqueued.append((step, row_id)))
     with pytest.raises(RuntimeError), watched.unit_of_work() as uow:
         uow.enqueue(Step.NODES_ADVANCE, "a")
         raise RuntimeError
-    assert rung == []
+    assert enqueued == []
     with watched.unit_of_work() as uow:
         uow.enqueue(Step.NODES_ADVANCE, "a")
         uow.enqueue(Step.NODES_ADVANCE, "a")
-        assert rung == []
-    assert rung == [(Step.NODES_ADVANCE, "a")]
+        assert enqueued == []
+    assert enqueued == [(Step.NODES_ADVANCE, "a")]
 
 
 def test_an_event_outlives_its_node_change_only_with_it(database: Database) -> None:

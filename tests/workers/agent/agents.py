@@ -30,7 +30,7 @@ from workers.agent.protocol.inference import EvaluateModel
 from workers.agent.protocol.training import Hyperparameters, InitTraining, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 TRAINING = "train_1"
 DATASET = "/data/train_*.json"
@@ -160,7 +160,7 @@ class Federation:
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
         """Start round `number` at a worker."""
-        wanted = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
+        hyperparameters = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
         request = TrainRound(
             **{
                 "training_id": TRAINING,
@@ -168,7 +168,7 @@ class Federation:
                 "model": MODEL,
                 "base_digest": self.base,
                 "dataset": DATASET,
-                "hyperparameters": wanted,
+                "hyperparameters": hyperparameters,
                 "aggregator": self.aggregator.peer,
                 **fields,
             }
@@ -193,13 +193,13 @@ class Federation:
         self.collect(number, **fields)
         for worker in self.workers:
             self.train(worker, number, **shared)
-        found = self.aggregated(number)
-        assert found["state"] == "done", found["problem"]
-        self.base = found["digest"]
-        return found
+        ended = self.aggregated(number)
+        assert ended["state"] == "done", ended["problem"]
+        self.base = ended["digest"]
+        return ended
 
     def push(self, node_id: str, body: bytes, number: int = 1) -> dict[str, Any]:
-        """Send an update in a node's name, as its own agent could."""
+        """Send an update in a node's name, as that node's agent could."""
         answer = self.aggregator.http.put(f"/trainings/{TRAINING}/rounds/{number}/updates/{node_id}", content=body)
         assert answer.status_code == 200, answer.text
         receipt: dict[str, Any] = answer.json()
@@ -210,9 +210,9 @@ def report(agent: LiveAgent, number: int, role: str, wait_s: float = 20) -> dict
     """Return a round's report after the round has ended; with `wait_s` 0, return it at once."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        found: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
-        if not wait_s or found["state"] not in ("running", "collecting"):
-            return found
+        current: dict[str, Any] = agent.call("GET", f"/trainings/{TRAINING}/rounds/{number}?role={role}&wait={wait_s}")
+        if not wait_s or current["state"] not in ("running", "collecting"):
+            return current
     raise AssertionError(f"round {number} of {agent.node_id} did not end")
 
 
@@ -221,12 +221,12 @@ def federation(workers: int = 2, count: int = 24) -> Iterator[Federation]:
     """Start an aggregator and `workers` workers. Each worker's shard has `count` own samples."""
     with ExitStack() as running:
         aggregator = running.enter_context(live_agent("ps", "aggregator"))
-        made = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
-        for number, worker in enumerate(made):
+        workers_started = [running.enter_context(live_agent(f"w{number}")) for number in range(1, workers + 1)]
+        for number, worker in enumerate(workers_started):
             worker.put(f"/data/train_{number}.json", samples(count, number * 1000))
-        found = Federation(aggregator, made)
-        found.init()
-        yield found
+        agents = Federation(aggregator, workers_started)
+        agents.init()
+        yield agents
 
 
 def update(agents: Federation, node_id: str, state: dict[str, Any], *, samples: int = 10, number: int = 1) -> bytes:
@@ -252,9 +252,9 @@ def drop(agents: Federation, *node_ids: str, number: int = 1) -> dict[str, objec
 
 
 def problem(report: dict[str, object]) -> str:
-    found = report["problem"]
-    assert isinstance(found, dict), report
-    return str(found["code"])
+    fields = report["problem"]
+    assert isinstance(fields, dict), report
+    return str(fields["code"])
 
 
 def plus(agents: Federation, amount: float) -> dict[str, Any]:

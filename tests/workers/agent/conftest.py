@@ -14,5 +14,5 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def two() -> Iterator[Federation]:
-    with federation(2) as found:
-        yield found
+    with federation(2) as agents:
+        yield agents

@@ -8,7 +8,7 @@ from workers.agent.protocol.training import Hyperparameters
 from workers.agent.training.local_epochs import LocalTrainingTask
 
 
-def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
+def job(hyperparameters: Hyperparameters, **fields: Any) -> LocalTrainingTask:
     """Return a task: by default round 1, without autonomy and without a commitment."""
     common: dict[str, Any] = {
         "number": 1,
@@ -18,4 +18,4 @@ def job(wanted: Hyperparameters, **fields: Any) -> LocalTrainingTask:
         "stop": threading.Event(),
         "progress": lambda _part: None,
     }
-    return LocalTrainingTask(wanted=wanted, **{**common, **fields})
+    return LocalTrainingTask(hyperparameters=hyperparameters, **{**common, **fields})

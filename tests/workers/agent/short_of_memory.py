@@ -49,12 +49,12 @@ def encoded(network: Network, count: int, words: int) -> EncodedShard:
     )
 
 
-def outcome(network: Network, shard: EncodedShard, level: float, wanted: Hyperparameters) -> dict[str, Any]:
+def outcome(network: Network, shard: EncodedShard, level: float, hyperparameters: Hyperparameters) -> dict[str, Any]:
     try:
-        found = train(network, shard, job(wanted, autonomy=Autonomy(enabled=True, level=level)))
+        trained = train(network, shard, job(hyperparameters, autonomy=Autonomy(enabled=True, level=level)))
     except AgentError as error:
         return {"code": error.code, "message": error.message}
-    return {"loss": found.loss, "decisions": [[decision.action, decision.reason] for decision in found.decisions]}
+    return {"loss": trained.loss, "decisions": [[decision.action, decision.reason] for decision in trained.decisions]}
 
 
 def main() -> None:
@@ -66,18 +66,18 @@ def main() -> None:
     large, small = encoded(network, LARGE, 8), encoded(network, 64, 1)
     usual = WANTED.model_copy(update={"batch_size": 64})
     outcome(network, small, 0.0, usual)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     leave(0, share=0.93)
-    found["nearly_full_0.59"] = outcome(network, small, 0.59, usual)
-    found["nearly_full_0.6"] = outcome(network, small, 0.6, usual)
+    results["nearly_full_0.59"] = outcome(network, small, 0.59, usual)
+    results["nearly_full_0.6"] = outcome(network, small, 0.6, usual)
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     base = build(spec("base"), SandboxRoot(root))
     leave(8 * 2**20)
-    found["declined"] = declining.reason(base, small, WANTED, root)
+    results["declined"] = declining.reason(base, small, WANTED, root)
     for level in (0.6, 0.59):
         leave(0, share=0.8)
-        found[f"failing_{level}"] = outcome(network, large, level, WANTED)
-    sys.stdout.write(json.dumps(found))
+        results[f"failing_{level}"] = outcome(network, large, level, WANTED)
+    sys.stdout.write(json.dumps(results))
 
 
 if __name__ == "__main__":

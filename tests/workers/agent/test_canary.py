@@ -19,7 +19,7 @@ from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.inference import PredictTexts
 from workers.agent.protocol.training import CheckShard, Compression, DpSgdSpec
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 SPEC = ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=32, seed=7)
 

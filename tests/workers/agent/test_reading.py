@@ -12,7 +12,7 @@ from workers.agent.protocol.common import ModelSpec, Peer
 from workers.agent.protocol.inference import PredictTexts
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 
 @pytest.mark.parametrize(("role", "status"), [("worker", 403), ("validator", 403), ("aggregator", 404)])

@@ -12,11 +12,11 @@ import pytest
 from tests.workers.agent.acting import bearer, key_of
 from tests.workers.agent.agents import DATASET, MODEL, TRAINING, Federation, federation, global_model, update
 from tests.workers.agent.texts import LABELS, samples
-from workers.agent import server
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue
 from workers.agent.protocol.exports import ExportModel
 from workers.agent.protocol.inference import InferTexts
 from workers.agent.protocol.training import CheckShard, InitTraining
+from workers.agent.server import node_routes
 
 ROUND = f"/trainings/{TRAINING}/rounds/1"
 ROUTES = [
@@ -161,7 +161,7 @@ def test_a_long_poll_ends_when_its_time_is_over_and_takes_no_other_word(one: Fed
 
 
 def test_an_update_that_is_too_large_is_refused_and_leaves_no_file(one: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_LARGEST_UPDATE", 10_000)
+    monkeypatch.setattr(node_routes, "LARGEST_UPDATE", 10_000)
     one.collect(2)
     answer = one.aggregator.http.put(f"/trainings/{TRAINING}/rounds/2/updates/w1", content=b"x" * 10_001)
     assert refused(answer, 413) == "too_large"

@@ -1,4 +1,4 @@
-"""The aggregator's side of an exchange over the workers: their result is taken, or the exchange is given up for the star."""
+"""The aggregator's side of a peer exchange: take its result, or fall back to the star."""
 
 import asyncio
 from collections import Counter
@@ -6,86 +6,87 @@ from pathlib import Path
 
 from workers.agent.aggregator.consensus.distance import consensus_distance
 from workers.agent.aggregator.round_state import RoundState
-from workers.agent.peers.client import PeerClient
+from workers.agent.context import AgentContext
 from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import LinkUse, Peer, StopResult
 from workers.agent.protocol.exchange import FallBackToStar
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.logs import Log
+from workers.agent.runtime.retries import retry
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import ModelStore
-from workers.agent.strategies.fedavg import FedAvg
 from workers.agent.updates.validation import read_sound_state
 
-_TELL_PAUSES_S = (0.0, 1.0, 3.0)
+_NOTIFY_PAUSES_S = (1.0, 3.0)
+_NOTIFY_WITHIN_S = 10
 
 
 class PeerExchangeCoordinator:
-    def __init__(self, exchange: PeerClient, store: ModelStore, log: Log) -> None:
-        self._peers = exchange
-        self._store = store
-        self._log = log
-        self._telling: set[asyncio.Task[None]] = set()
+    def __init__(self, context: AgentContext) -> None:
+        self._peers = context.peers
+        self._store = context.store
+        self._log = context.log
+        self._notifications: set[asyncio.Task[None]] = set()
 
-    def fall_back(self, found: RoundState, reason: str) -> None:
-        """Give the exchange up: every worker that is left sends its own update here. Called with the round's turn held."""
-        found.exchanging = False
-        found.exchanged.clear()
-        found.links.clear()
-        found.mixed.clear()
-        found.mean = FedAvg()
-        found.waiting = {peer.node_id for peer in found.request.workers} - found.dropped
-        found.watched.change(received=[], bytes_received=None, fallback=reason if found.request.path else None)
-        self._log("fell_back", round=found.report.round, reason=reason)
-        for peer in found.request.workers:
-            if peer.node_id in found.waiting:
-                task = asyncio.create_task(self._tell(found, peer, reason))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+    def fall_back(self, round_state: RoundState, reason: str) -> None:
+        """End the exchange. Every worker that is left then sends its own update here.
 
-    async def _tell(self, found: RoundState, peer: Peer, reason: str) -> None:
-        path = f"/trainings/{found.report.training_id}/rounds/{found.report.round}/fallback"
-        for pause in _TELL_PAUSES_S:
-            await asyncio.sleep(pause)
-            try:
-                await self._peers.ask(peer, path, FallBackToStar(reason=reason), StopResult, within_s=10)
-            except AgentError as error:
-                self._log("not_told", node=peer.node_id, problem=error.code)
-            else:
-                return
+        Call it with the round's lock held.
+        """
+        round_state.fall_back(reason)
+        self._log("fell_back", round=round_state.number, reason=reason)
+        for peer in round_state.request.workers:
+            if peer.node_id in round_state.waiting:
+                task = asyncio.create_task(self._notify(round_state.request, peer, reason))
+                self._notifications.add(task)
+                task.add_done_callback(self._notifications.discard)
 
-    async def take_means(self, found: RoundState) -> None:
-        """The exchange's result: one worker's copy, or the mean of every group from its head."""
-        request = found.request
+    async def _notify(self, request: AggregateRound, peer: Peer, reason: str) -> None:
+        path = f"/trainings/{request.training_id}/rounds/{request.round}/fallback"
+        message = FallBackToStar(reason=reason)
+
+        def log(error: AgentError, _: float = 0.0) -> None:
+            self._log("not_told", node=peer.node_id, problem=error.code)
+
+        try:
+            await retry(
+                lambda: self._peers.ask(peer, path, message, StopResult, within_s=_NOTIFY_WITHIN_S), _NOTIFY_PAUSES_S, log
+            )
+        except AgentError as error:
+            log(error)
+
+    async def collect_means(self, round_state: RoundState) -> None:
+        """Fetch the exchange's result: one worker's copy, or the mean of every group.
+
+        Raises: AgentError `no_mean` if no worker has one, or the error of a failed download.
+        """
+        request = round_state.request
         peers = {peer.node_id: peer for peer in request.workers}
-        means = {node_id: body for node_id, body in found.exchanged.items() if body.digest is not None}
+        means = {node_id: result for node_id, result in round_state.exchange_results.items() if result.digest is not None}
         if request.path is None or not means:
             raise AgentError("no_mean", "no worker has a mean")
         if request.path.kind in ("mesh", "ring"):
             first = min(means)
             means = {first: means[first]}
-        # Both of a pair have the same model: it is taken once and counts for both.
-        taken = {body.digest or "": node_id for node_id, body in sorted(means.items(), reverse=True)}
+        # Both workers of a pair have the same model: fetch it once, and count it for both.
+        sources = {result.digest or "": node_id for node_id, result in sorted(means.items(), reverse=True)}
         weights = Counter[str]()
-        for body in means.values():
-            weights[body.digest or ""] += body.samples
+        for result in means.values():
+            weights[result.digest or ""] += result.samples
         if request.path.kind == "gossip":
-            found.mixed = dict(weights)
-        for digest, node_id in sorted(taken.items(), key=lambda item: item[1]):
+            round_state.record_group_models(weights)
+        for digest, node_id in sorted(sources.items(), key=lambda item: item[1]):
             target = self._store.updates(request.training_id) / f"{digest}.safetensors"
             size, seconds = await self._peers.fetch_model(peers[node_id], digest, target)
-            state = await asyncio.to_thread(self._sound, request, target)
-            found.mean.add(state, weights[digest])
-            found.links.append(LinkUse(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds))
-            found.watched.change(bytes_received=(found.report.bytes_received or 0) + size)
+            model = await asyncio.to_thread(self._checked, request, target)
+            link = LinkUse(source=node_id, target=request.self_peer.node_id, bytes=size, seconds=seconds)
+            round_state.add_group_mean(model, weights[digest], link)
 
-    def distance(self, found: RoundState, digest: str) -> float | None:
-        """Of the workers' models from their mean; None without gossip."""
-        if not found.mixed:
+    def distance(self, round_state: RoundState, digest: str) -> float | None:
+        """Return how far the workers' models are from their mean; None without gossip."""
+        if not round_state.group_models:
             return None
-        held = self._store.updates(found.request.training_id)
-        models = [(held / f"{own}.safetensors", count) for own, count in found.mixed.items()]
+        folder = self._store.updates(round_state.training_id)
+        models = [(folder / f"{model}.safetensors", count) for model, count in round_state.group_models.items()]
         return consensus_distance(models, self._store.require(digest))
 
-    def _sound(self, request: AggregateRound, path: Path) -> tensors.State:
+    def _checked(self, request: AggregateRound, path: Path) -> tensors.State:
         return read_sound_state(path, tensors.read(self._store.require(request.base_digest)))

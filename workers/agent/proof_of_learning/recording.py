@@ -1,11 +1,14 @@
-"""A worker's record of a round while it trains: its commitment, and the checkpoints to do any segment again.
+"""A worker's record of a round while it trains: its commitment, and one checkpoint per segment.
 
-The round is cut into four segments of nearly equal length. What a segment began with (weights, optimizer, random numbers) lies
-on the worker's own disk until its next round begins: an aggregator that is lost may ask for the same round's audit again.
+The round is cut into four segments of nearly equal length. A checkpoint holds what a segment began
+with: weights, optimizer state and random state. With it the worker can repeat the segment. It stays
+on the worker's own disk until the next round begins: an aggregator that was lost and restored may
+ask for the same round's audit again.
 """
 
 import shutil
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import nn
 
 from workers.agent.proof_of_learning.commitment import CommitmentChain
 from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
+from workers.agent.protocol.common import Message
 from workers.agent.protocol.training import Commitment, LocalWork, TrainRound
 from workers.agent.storage import tensors
 
@@ -23,31 +27,72 @@ REPLAY_FOLDER = "replay"
 ROUND = "round.json"
 
 
-def checkpoint(folder: Path, segment: int) -> Path:
+def segment_path(folder: Path, segment: int) -> Path:
     return folder / f"{segment}.pt"
 
 
 def prepare_folder(training_folder: Path, request: TrainRound) -> Path:
-    """The folder of a round's checkpoints, empty but for what was asked for; a round that is gone on with keeps its own."""
+    """Return the folder of a round's checkpoints. It is empty, but for the request.
+
+    A round that is resumed finds its checkpoints there.
+    """
     folder = training_folder / REPLAY_FOLDER
-    if _is_of(folder, request):
+    if _belongs_to(folder, request):
         return folder
-    forget(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / ROUND).write_text(request.work.model_dump_json())
     return folder
 
 
-def _is_of(folder: Path, request: TrainRound) -> bool:
+def _belongs_to(folder: Path, request: TrainRound) -> bool:
     try:
         return LocalWork.model_validate_json((folder / ROUND).read_bytes()) == request.work
     except (OSError, ValidationError):
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentStart:
+    """What a segment began with, after `done` steps of the round.
+
+    `state` None is the round's base, which is in the store. `optimizer` is torch's state dict,
+    `rng` the state of torch's random generator.
+    """
+
+    done: int
+    batch_size: int
+    state: tensors.State | None
+    optimizer: dict[str, Any]
+    rng: torch.Tensor
+
+    def write(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        # Not by `asdict`, which copies all tensors.
+        torch.save({name: getattr(self, name) for name in self.__slots__}, part)
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "SegmentStart":
+        return cls(**torch.load(path, weights_only=True))
+
+
+class RecorderState(Message):
+    """What a restarted agent needs to continue a record: the commitment and the open segment."""
+
+    commitment: Commitment
+    done: int
+    fingerprints: list[str]
+    loss_sum: float
+    samples: int
+
+
 class SegmentRecorder:
-    """`folder` None keeps no checkpoints. `planned` is the number of the round's steps, each on `batch_size`
-    samples; fewer may come."""
+    """Records the steps of one round as they are taken.
+
+    `planned` is the number of the round's steps, each on `batch_size` samples. Training may end
+    earlier. Without a `folder` no checkpoints are written.
+    """
 
     def __init__(
         self,
@@ -72,38 +117,38 @@ class SegmentRecorder:
         self._loss_sum, self._samples = 0.0, 0
 
     @property
-    def record(self) -> dict[str, Any]:
-        """All that a recorder of the same round goes on from, as plain values."""
-        return {
-            "commitment": self._chain.commitment.model_dump(),
-            "done": self._done,
-            "fingerprints": [*self._fingerprints],
-            "loss_sum": self._loss_sum,
-            "samples": self._samples,
-        }
+    def state(self) -> RecorderState:
+        return RecorderState(
+            commitment=self._chain.commitment,
+            done=self._done,
+            fingerprints=self._fingerprints,
+            loss_sum=self._loss_sum,
+            samples=self._samples,
+        )
 
-    def resume(self, record: dict[str, Any]) -> None:
-        """Instead of `begin`: the agent was restarted, and its model and optimizer are as they were at this record."""
-        before = Commitment(**record["commitment"])
-        self._chain.resume(before)
-        self._segment, self._done = len(before.segments), record["done"]
-        self._fingerprints = [*record["fingerprints"]]
-        self._loss_sum, self._samples = record["loss_sum"], record["samples"]
+    def resume(self, state: RecorderState) -> None:
+        """Continue from `state`. Call it instead of `begin`.
+
+        Model and optimizer must be as they were then.
+        """
+        self._chain.resume(state.commitment)
+        self._segment, self._done = len(state.commitment.segments), state.done
+        self._fingerprints = [*state.fingerprints]
+        self._loss_sum, self._samples = state.loss_sum, state.samples
 
     def begin(self, optimizer: torch.optim.Optimizer) -> None:
-        """Before the first step. The base itself lies in the store."""
-        if self._folder is not None:
-            self._keep(optimizer, state=None)
+        """Call it before the first step."""
+        self._write_start(optimizer, state=None)
 
     def step(self, loss: float, samples: int, optimizer: torch.optim.Optimizer) -> None:
-        """After an optimizer step on a batch of so many samples with this mean loss."""
+        """Record an optimizer step: the batch's mean loss, and its number of samples."""
         self._done += 1
         self._fingerprints.append(self._sampler.fingerprint(self._state, loss))
         self._loss_sum, self._samples = self._loss_sum + loss * samples, self._samples + samples
         if self._done in self._ends:
             self._close()
-            if self._folder is not None and self._done < self._planned:
-                self._keep(optimizer, self._state)
+            if self._done < self._planned:
+                self._write_start(optimizer, self._state)
 
     def _close(self) -> None:
         mean, trace = self._loss_sum / self._samples, trace_of(self._fingerprints)
@@ -112,27 +157,14 @@ class SegmentRecorder:
         self._fingerprints.clear()
         self._loss_sum, self._samples = 0.0, 0
 
-    def _keep(self, optimizer: torch.optim.Optimizer, state: tensors.State | None) -> None:
-        assert self._folder is not None
-        kept = {
-            "done": self._done,
-            "batch_size": self._batch_size,
-            "state": state,
-            "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-        }
-        path = checkpoint(self._folder, self._segment)
-        part = path.with_suffix(".part")
-        torch.save(kept, part)
-        part.replace(path)
+    def _write_start(self, optimizer: torch.optim.Optimizer, state: tensors.State | None) -> None:
+        if self._folder is None:
+            return
+        start = SegmentStart(self._done, self._batch_size, state, optimizer.state_dict(), torch.get_rng_state())
+        start.write(segment_path(self._folder, self._segment))
 
     def finish(self) -> Commitment:
-        """After the last step, also where training ended early."""
+        """Return the commitment after the last step, also if training ended early."""
         if self._fingerprints:
             self._close()
         return self._chain.commitment
-
-
-def forget(folder: Path) -> None:
-    """Another round begins."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,18 @@
-"""What a node may decide by itself, by its autonomy level (only in clusters with daa_enabled).
+"""What a node may decide by itself, by its autonomy level (only in clusters with `daa_enabled`).
 
-Below 0.3 it obeys and reports: whatever fails, fails its round. From 0.3 it tries a failed transfer again, its watchdog starts
-a dead agent again (watchdog.py), and the agent goes on with the round from its last checkpoint (checkpoint.py). From 0.6 it
-halves its batch when memory runs out (memory.py) and its learning rate when its loss diverges. From 0.8 it ends local training
-early when its own held-out loss rises, and may decline a round (declining.py). Each act is a Decision with its reason; the
-control plane makes an event `node.decision` of it.
+- Below 0.3 a node decides nothing. Any failure fails its round.
+- From 0.3 it retries a failed transfer. Its watchdog restarts a dead agent (watchdog.py). The
+  agent then resumes the round from its last checkpoint (checkpoint.py).
+- From 0.6 it halves its batch when memory runs out (memory.py). It halves its learning rate when
+  its loss diverges.
+- From 0.8 it stops local training early when its held-out loss rises. It may decline a round
+  (declining.py).
+
+Each action is a `Decision` with its reason. The control plane turns it into an event
+`node.decision`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workers.agent.protocol.admin import SELF_RESTART_LEVEL
@@ -15,7 +21,7 @@ from workers.agent.protocol.common import Autonomy, Decision
 
 @dataclass(frozen=True, slots=True)
 class AutonomousAction:
-    """An act, and the level from which a node may do it."""
+    """An action, and the lowest level at which a node may take it."""
 
     action: str
     level: float
@@ -33,12 +39,17 @@ EARLY_STOP = AutonomousAction("stop_early", 0.8)
 DECLINE = AutonomousAction("decline_round", 0.8)
 
 
-def take_pending_decisions(decisions: list[Decision]) -> list[Decision]:
-    """What the next report is to tell, taken out of the list: one report tells it."""
-    taken = [*decisions]
-    decisions.clear()
-    return taken
-
-
 def allowed(action: AutonomousAction, autonomy: Autonomy) -> bool:
     return autonomy.allows(action.level)
+
+
+class PendingDecisions:
+    """Decisions made outside a round. The next report of this agent carries them, once."""
+
+    def __init__(self, decisions: Iterable[Decision] = ()) -> None:
+        self._decisions = [*decisions]
+
+    def drain(self) -> list[Decision]:
+        """Return the decisions and forget them."""
+        drained, self._decisions = self._decisions, []
+        return drained

@@ -1,4 +1,7 @@
-"""One JSON object per line on standard output. Callers log names, counts and durations; never texts, labels or tokens."""
+"""One JSON object per line on standard output.
+
+Callers log names, counts and durations. They never log texts, labels or tokens.
+"""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Paths as requests name them: absolute in the sandbox, and never outside its root."""
+"""Paths in requests: absolute in the sandbox, and never outside its root."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -23,26 +23,32 @@ class SandboxRoot:
         return self.folder / "export"
 
     def resolve(self, path: str) -> Path:
-        """The file or folder that `path` names, links followed; AgentError `path_not_allowed` when it leads outside."""
+        """Return the file or folder at `path`, with links followed.
+
+        Raises: AgentError `path_not_allowed` if it leads outside the root.
+        """
         resolved = _followed(self.folder / self._relative(path))
         if not resolved.is_relative_to(self.folder):
             raise AgentError("path_not_allowed", "the path leads outside the sandbox")
         return resolved
 
     def files(self, pattern: str) -> list[Path]:
-        """The regular files that a path or glob names, in sorted order; links that lead outside are left out."""
+        """Return the regular files of a path or glob, sorted, without links that lead outside.
+
+        Raises: AgentError `path_not_allowed`.
+        """
         relative = self._relative(pattern)
         if not _WILD & set(pattern):
-            found = [self.resolve(pattern)]
+            paths = [self.resolve(pattern)]
         else:
             try:
-                found = sorted(_followed(path) for path in self.folder.glob(relative))
+                paths = sorted(_followed(path) for path in self.folder.glob(relative))
             except ValueError:
-                raise AgentError("path_not_allowed", "the pattern is none: '**' stands for whole folders only") from None
-        return [path for path in found if path.is_relative_to(self.folder) and _is_file(path)]
+                raise AgentError("path_not_allowed", "the pattern is invalid: '**' matches whole folders only") from None
+        return [path for path in paths if path.is_relative_to(self.folder) and _is_file(path)]
 
     def shown(self, path: Path) -> str:
-        """`path` as the sandbox's own programs see it."""
+        """Return `path` as the sandbox's own programs see it."""
         return "/" + path.relative_to(self.folder).as_posix()
 
     @staticmethod
@@ -54,12 +60,13 @@ class SandboxRoot:
 
 
 def _followed(path: Path) -> Path:
-    # Path.resolve() raises on links in a circle until Python 3.13; what is left of them names no file.
+    # Before Python 3.13 Path.resolve() raises on circular links. For these, realpath() returns a
+    # path that does not exist.
     return Path(os.path.realpath(path))
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name longer than the file system takes
+    except OSError:  # The name is longer than the file system allows.
         return False

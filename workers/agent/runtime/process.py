@@ -1,4 +1,4 @@
-"""This process and its machine: hardening, threads, and the figures that /health tells."""
+"""This process and its machine: hardening, threads, and the numbers for `/health`."""
 
 import ctypes
 import gc
@@ -15,13 +15,19 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 
 def harden() -> None:
-    """Keep this process's memory, which holds its key and passes, from other processes of the same user (Linux)."""
+    """Hide this process's memory from other processes of the same user (Linux).
+
+    The memory holds the agent's key and tokens.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def limit_memory_arenas() -> None:
-    """Two malloc arenas instead of eight per core: threads that come and go otherwise each keep freed tensors (glibc)."""
+    """Use two malloc arenas instead of eight per core (glibc).
+
+    Otherwise each short-lived thread keeps freed tensors in an arena of its own.
+    """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
@@ -29,7 +35,7 @@ def limit_memory_arenas() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Bound the pools that numeric libraries open when they are imported; call before torch is."""
+    """Limit the thread pools of numeric libraries. Call it before torch is imported."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -37,8 +43,11 @@ def limit_threads(threads: int) -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Look for no garbage within, nor later in what modules were made of: hundreds of thousands of objects that stay, which the
-    collector would go through again and again while torch and transformers load."""
+    """Disable the garbage collector while modules are imported, then freeze their objects.
+
+    torch and transformers create hundreds of thousands of objects that stay. The collector would
+    scan them again and again.
+    """
     before = len(sys.modules)
     gc.disable()
     try:
@@ -50,12 +59,15 @@ def importing() -> Iterator[None]:
 
 
 def cpu_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_gb() -> float | None:
-    """GiB that this sandbox may use: the smaller of its cgroup limit and the machine's memory."""
+    """Return the GiB that this sandbox may use.
+
+    It is the smaller of the sandbox's cgroup limit and the machine's memory.
+    """
     limit = _memory_bytes()
     return round(limit / _GIB, 2) if limit is not None else None
 
@@ -70,30 +82,39 @@ def _memory_bytes() -> int | None:
 
 
 def memory_left() -> int | None:
-    """Bytes that this process may still take, by the sandbox's limit or by its own; None where neither can be read (Linux)."""
+    """Return the bytes that this process may still allocate (Linux).
+
+    The sandbox's limit and the process's own limit both count. None if neither can be read.
+    """
     return min((limit - used for used, limit in _memory()), default=None)
 
 
 def memory_share() -> float:
-    """The part of its memory that this process has in use, 0..1 and beyond; 0 where it cannot be read (Linux)."""
+    """Return the share of its memory that this process uses, 0..1 or more (Linux).
+
+    0 if it cannot be read.
+    """
     return max((used / limit for used, limit in _memory()), default=0.0)
 
 
 def _memory() -> list[tuple[int, int]]:
-    """(used, limit) in bytes: resident memory by the sandbox's limit, private writable memory by RLIMIT_DATA."""
+    """Return pairs of (used, limit) in bytes.
+
+    Resident memory is limited by the sandbox, private writable memory by RLIMIT_DATA.
+    """
     try:
         sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in Path("/proc/self/statm").read_text().split()]
     except (OSError, ValueError):
         return []
     import resource
 
-    whole, own = _memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
-    pairs = [(sizes[1], whole)] if whole is not None else []
-    return [*pairs, (sizes[5], own)] if own != resource.RLIM_INFINITY else pairs
+    sandbox_limit, data_limit = _memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
+    pairs = [(sizes[1], sandbox_limit)] if sandbox_limit is not None else []
+    return [*pairs, (sizes[5], data_limit)] if data_limit != resource.RLIM_INFINITY else pairs
 
 
 def free_memory() -> None:
-    """Give what the allocator holds in reserve back to the system (glibc)."""
+    """Return the allocator's free memory to the system (glibc)."""
     gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -104,12 +125,12 @@ def free_memory() -> None:
 def _cgroup_limit(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # absent, or the word "max"
+    except (OSError, ValueError):  # The file is missing, or it says "max".
         return None
 
 
 def rss_mb() -> float:
-    """Resident memory in MiB, shared pages included."""
+    """Return the resident memory in MiB, with shared pages."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)

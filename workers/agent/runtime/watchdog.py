@@ -1,8 +1,8 @@
-"""Starts a dead agent again, where its node's autonomy allows it (from 0.3 on).
+"""Restarts a dead agent, if its node's autonomy allows it (from 0.3 on).
 
-The watchdog is the program that was started: it reads the config, and forks the agent before anything large is imported. The
-key goes on in memory alone, in processes that nobody of the same user may look into; neither an argument nor the environment
-nor a second file ever holds it.
+The watchdog is the program that was started. It reads the config, and forks the agent before
+anything large is imported. The key stays in memory, in processes that no other process of the same
+user can inspect. It is never in an argument, the environment or a second file.
 """
 
 import ctypes
@@ -25,10 +25,11 @@ _PAUSE_S = 0.5
 
 
 def watch(serve: Callable[[list[Decision]], None], log: Log) -> NoReturn:
-    """Run `serve` in a child, and again whenever that dies; `serve` is told of the restarts that led to it.
+    """Run `serve` in a child process, and again whenever the child dies.
 
-    Exits, with the child's exit status, once the child ended by itself in good order, this process was asked to end, or the
-    agent dies too often: then it is the control plane's again to bring it back.
+    `serve` gets the decisions of all restarts before it. This process exits with the child's exit
+    status in three cases: the child ended normally, this process was asked to end, or the agent
+    died too often. In the last case the control plane must restore the node.
     """
     decisions: list[Decision] = []
     restarts: list[float] = []
@@ -47,16 +48,19 @@ def watch(serve: Callable[[list[Decision]], None], log: Log) -> NoReturn:
 
 
 def _child(serve: Callable[[list[Decision]], None], decisions: list[Decision]) -> int:
-    """Fork, and wait for the child: its exit status, negative for a signal. 0 also where this process was told to end."""
+    """Fork, and wait for the child. Return its exit status, negative for a signal.
+
+    Return 0 also if this process was asked to end.
+    """
     child = os.fork()
     if child == 0:
         _end_with_parent()
         serve(decisions)
         os._exit(0)
-    told: list[int] = []
+    received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         os.kill(child, number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -65,10 +69,10 @@ def _child(serve: Callable[[list[Decision]], None], decisions: list[Decision]) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0 if told else status
+    return 0 if received else status
 
 
 def _end_with_parent() -> None:
-    """An agent without its watchdog would be in the way of the next one's port (Linux)."""
+    """End with the watchdog (Linux). This process would otherwise block the next agent's port."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

@@ -1,36 +1,35 @@
-"""One attempt at a synchronous round: the workers are given their shares, kept in step, and watched to the end."""
+"""One attempt at a synchronous round: send shares, keep workers in step, check them to the end."""
 
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from workers.agent.context import AgentContext
 from workers.agent.datasets.batches import EncodedTexts
-from workers.agent.modeling.cache import ModelCache
-from workers.agent.peers.client import PeerClient
-from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
+from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import LinkUse, Peer
 from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import Hyperparameters
+from workers.agent.runtime.aggregator_report import AggregatorReport
 from workers.agent.runtime.errors import AgentError, StoppedError
-from workers.agent.runtime.long_poll import PollableReport
 from workers.agent.synchronous import shares
-from workers.agent.synchronous.allreduce import AllReduceContext, below, lead
+from workers.agent.synchronous.allreduce import AllReduceContext, lead, sources_of
 from workers.agent.synchronous.calls import Calls
 from workers.agent.synchronous.connections import Inbox, PeerConnections
 from workers.agent.synchronous.replica import length
 
-# Failures of what is computed, not of who computes: beginning again would end the same way.
+# Problems of the computation, not of a worker: another attempt would end the same way.
 _FATAL = ("diverged",)
-_LOOK_S = 2.0
-_MOST_SILENCES = 2
+_CHECK_EVERY_S = 2.0
+_MOST_FAILED_CHECKS = 2
 T = TypeVar("T")
 
 
 class BrokenError(Exception):
-    """An attempt that is over; `lost` are the workers that are left out of the next one, and why."""
+    """The attempt is over. `lost` are workers that the next one leaves out, with the reasons."""
 
     def __init__(self, reason: str, lost: dict[str, str]) -> None:
         super().__init__(reason)
@@ -39,194 +38,245 @@ class BrokenError(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    box: Inbox
+    """`ended` says for each worker how the attempt ended there.
+
+    `over` is set once all workers have ended, one has failed, or one is lost. `broken` says what
+    the checks of the workers have found.
+    """
+
+    inbox: Inbox
     peers: list[Peer]
     ended: dict[str, AttemptResult] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     broken: BrokenError | None = None
 
+    def record_end(self, ended: AttemptResult) -> None:
+        self.ended[ended.report.node_id] = ended
+        if ended.problem is not None or len(self.ended) == len(self.peers):
+            self.over.set()
+
+    def end_without(self, node_ids: Collection[str]) -> None:
+        """End the attempt if one of these workers is in it."""
+        if any(peer.node_id in node_ids for peer in self.peers):
+            self.over.set()
+
+    def break_off(self, broken: BrokenError) -> None:
+        self.broken = broken
+        self.over.set()
+
 
 @dataclass(slots=True)
 class SyncRound:
+    """A synchronous round at its aggregator.
+
+    `SyncCoordinator` and `AttemptRunner` change it, on the event loop's thread. `attempt` is None
+    before the first attempt and after the last.
+    """
+
     request: AggregateRound
-    wanted: Hyperparameters
-    watched: PollableReport[AggregateReport]
+    hyperparameters: Hyperparameters
+    report: AggregatorReport
     dropped: set[str] = field(default_factory=set)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     attempt: Attempt | None = None
-    task: asyncio.Task[None] | None = None
 
     @property
-    def report(self) -> AggregateReport:
-        return self.watched.report
+    def training_id(self) -> str:
+        return self.request.training_id
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.request.training_id, self.request.round
+    def number(self) -> int:
+        return self.request.round
 
-    def note(self, notice: str) -> None:
-        self.watched.change(notices=[*self.report.notices, notice])
-
-
-def _known_to(reader: Peer, request: AggregateRound, names: Sequence[str]) -> list[Peer]:
-    """The workers in their order, with the reader's passes at them."""
-    known = {peer.node_id: peer for peer in request.introductions[reader.node_id]}
-    return [known[name] for name in names]
+    def drop(self, node_ids: Collection[str]) -> None:
+        """Continue without these workers."""
+        self.dropped |= set(node_ids)
+        if self.attempt is not None:
+            self.attempt.end_without(self.dropped)
 
 
 class AttemptRunner:
-    def __init__(self, node_id: str, exchange: PeerClient, calls: Calls, cache: ModelCache) -> None:
-        self._node_id = node_id
-        self._peers = exchange
+    def __init__(self, context: AgentContext, calls: Calls) -> None:
+        self._node_id = context.node_id
+        self._peers = context.peers
+        self._cache = context.cache
         self._calls = calls
-        self._cache = cache
 
-    async def conduct(self, found: SyncRound, peers: list[Peer], data: EncodedTexts) -> tuple[Attempt, list[LinkUse]]:
-        """To its end; returns it, and what this node sent for it. BrokenError where it must be made again, AgentError where
-        it would end the same way, StoppedError."""
-        made = Attempt(Inbox(uuid.uuid4().hex, 4 * await asyncio.to_thread(self._length, found.request)), peers)
-        found.attempt = made
-        begins = self._begins(found, made, data)
-        begun = await self._all(found, made, lambda peer: self._calls.begin(peer, begins[peer.node_id]))
-        links: list[LinkUse] = []
-        places = {peer.node_id: place for place, peer in enumerate(peers)}
+    async def run(self, sync_round: SyncRound, peers: list[Peer], data: EncodedTexts) -> tuple[Attempt, list[LinkUse]]:
+        """Run one attempt to its end. Return it, and what this node sent for it.
 
-        async def share(peer: Peer) -> None:
-            if not begun[peer.node_id].has_share:
-                indices = shares.share(len(data), len(peers), places[peer.node_id])
-                body = await asyncio.to_thread(shares.packed, data, indices)
-                links.append(await self._calls.share(peer, self._node_id, made.box.attempt, body))
-
-        await self._all(found, made, share)
-        resume = self._resumes(found, list(begun.values()))
-        go = StartSteps(attempt=made.box.attempt, resume=resume)
-        await self._all(found, made, lambda peer: self._calls.go(peer, go))
-        sent = await self._follow(found, made, begins[peers[0].node_id])
-        return made, [*links, *sent]
+        Raises: BrokenError if another attempt may succeed. AgentError if it would fail the same
+        way. StoppedError.
+        """
+        limit = 4 * await asyncio.to_thread(self._length, sync_round.request)
+        sync_round.attempt = attempt = Attempt(Inbox(uuid.uuid4().hex, limit), peers)
+        begins = self._begin_messages(sync_round, attempt, data)
+        ready = await self._call_all(sync_round, attempt, lambda peer: self._calls.begin(peer, begins[peer.node_id]))
+        without_share = {node_id for node_id, answer in ready.items() if not answer.has_share}
+        links = await self._send_shares(sync_round, attempt, data, without_share)
+        start = StartSteps(attempt=attempt.inbox.attempt, resume=_resumes(sync_round, list(ready.values())))
+        await self._call_all(sync_round, attempt, lambda peer: self._calls.start_steps(peer, start))
+        sent = await self._follow(sync_round, attempt, begins[peers[0].node_id])
+        return attempt, [*links, *sent]
 
     def _length(self, request: AggregateRound) -> int:
         with self._cache.lock:
             return length(self._cache.network(request.model))
 
-    @staticmethod
-    def _content(data: EncodedTexts) -> str:
-        digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
-        digest.update(b"" if data.labels is None else data.labels.tobytes())
-        return digest.hexdigest()
+    async def _send_shares(
+        self, sync_round: SyncRound, attempt: Attempt, data: EncodedTexts, without_share: Collection[str]
+    ) -> list[LinkUse]:
+        places = {peer.node_id: place for place, peer in enumerate(attempt.peers)}
+        links: list[LinkUse] = []
 
-    def _begins(self, found: SyncRound, made: Attempt, data: EncodedTexts) -> dict[str, BeginAttempt]:
-        request, peers = found.request, made.peers
+        async def send(peer: Peer) -> None:
+            if peer.node_id in without_share:
+                indices = shares.share(len(data), len(attempt.peers), places[peer.node_id])
+                body = await asyncio.to_thread(shares.packed, data, indices)
+                links.append(await self._calls.send_share(peer, self._node_id, attempt.inbox.attempt, body))
+
+        await self._call_all(sync_round, attempt, send)
+        return links
+
+    def _begin_messages(self, sync_round: SyncRound, attempt: Attempt, data: EncodedTexts) -> dict[str, BeginAttempt]:
+        request, peers = sync_round.request, attempt.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]
-        groups = [
-            kept for group in (request.path.groups if request.path else []) if (kept := [one for one in group if one in names])
-        ]
-        source = f"{request.training_id}/{self._content(data)}/{','.join(names)}"
+        source = f"{request.training_id}/{_digest_of(data)}/{','.join(names)}"
         return {
             peer.node_id: BeginAttempt(
                 training_id=request.training_id,
                 round=request.round,
-                attempt=made.box.attempt,
+                attempt=attempt.inbox.attempt,
                 model=request.model,
                 base_digest=request.base_digest,
                 aggregator=self._peers.introduce(request.self_peer, peer),
-                peers=_known_to(peer, request, names),
+                peers=_introduced_to(peer, request, names),
                 kind=kind,
-                groups=groups,
-                hyperparameters=found.wanted,
-                steps=shares.steps(len(data), found.wanted.batch_size),
+                groups=_groups_of(request, names),
+                hyperparameters=sync_round.hyperparameters,
+                steps=shares.steps(len(data), sync_round.hyperparameters.batch_size),
                 share=hashlib.sha256(f"{source}/{place}".encode()).hexdigest(),
                 wait_s=request.deadline_s,
             )
             for place, peer in enumerate(peers)
         }
 
-    async def _all(self, found: SyncRound, made: Attempt, call: Callable[[Peer], Awaitable[T]]) -> dict[str, T]:
-        """Ask every worker; BrokenError with those that did not answer as they should."""
-        answers = await asyncio.gather(*map(call, made.peers), return_exceptions=True)
+    async def _call_all(self, sync_round: SyncRound, attempt: Attempt, call: Callable[[Peer], Awaitable[T]]) -> dict[str, T]:
+        """Call every worker. Return the answers by node id.
+
+        Raises: BrokenError with the workers whose call failed.
+        """
+        results = await asyncio.gather(*map(call, attempt.peers), return_exceptions=True)
         lost: dict[str, str] = {}
-        good: dict[str, T] = {}
-        for peer, answer in zip(made.peers, answers, strict=True):
-            if isinstance(answer, AgentError):
-                lost[peer.node_id] = answer.message
-            elif isinstance(answer, BaseException):
-                raise answer
+        answers: dict[str, T] = {}
+        for peer, result in zip(attempt.peers, results, strict=True):
+            if isinstance(result, AgentError):
+                lost[peer.node_id] = result.message
+            elif isinstance(result, BaseException):
+                raise result
             else:
-                good[peer.node_id] = answer
-        if lost or found.stop.is_set():
+                answers[peer.node_id] = result
+        if lost or sync_round.stop.is_set():
             raise BrokenError("; ".join(lost.values()) or "stopped", lost)
-        return good
+        return answers
 
-    def _resumes(self, found: SyncRound, begun: Sequence[BeginAttemptResult]) -> bool:
-        """Whether the optimizer goes on from the round before: only where every worker still has its state."""
-        if all(one.has_moments for one in begun):
-            return True
-        if found.request.round > 1:
-            found.note("not every worker has the optimizer's state of the round before; it begins anew")
-        return False
-
-    async def _follow(self, found: SyncRound, made: Attempt, begin: BeginAttempt) -> list[LinkUse]:
-        """Do the aggregator's part until every worker has ended; what this node sent for it."""
-        connections = PeerConnections(self._peers, self._node_id, made.box.attempt, begin.wait_s)
+    async def _follow(self, sync_round: SyncRound, attempt: Attempt, begin: BeginAttempt) -> list[LinkUse]:
+        """Do the aggregator's part until every worker has ended. Return what this node sent."""
+        connections = PeerConnections(self._peers, self._node_id, attempt.inbox.attempt, begin.wait_s)
         context = AllReduceContext(
-            self._node_id, made.peers, begin.aggregator, begin.groups, connections, made.box, begin.wait_s
+            self._node_id, attempt.peers, begin.aggregator, begin.groups, connections, attempt.inbox, begin.wait_s
         )
         steps = begin.steps * begin.hyperparameters.local_epochs
-        work = asyncio.create_task(lead(context, below(context, begin.kind), steps, made.box.limit // 4))
-        over, stopped = asyncio.create_task(made.over.wait()), asyncio.create_task(found.stop.wait())
-        looks = asyncio.create_task(self._look(made))
+        sums = asyncio.create_task(lead(context, sources_of(context, begin.kind), steps, attempt.inbox.limit // 4))
+        over, stopped = asyncio.create_task(attempt.over.wait()), asyncio.create_task(sync_round.stop.wait())
+        checks = asyncio.create_task(self._check_workers(attempt))
         try:
-            await asyncio.wait({work, over, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done() and work.exception() is None:
+            await asyncio.wait({sums, over, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if sums.done() and sums.exception() is None:
                 await asyncio.wait({over, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if found.stop.is_set():
+            if sync_round.stop.is_set():
                 raise StoppedError
-            self._evaluator(made, work)
+            _raise_problem(attempt, sums)
             return list(connections.links.values())
         finally:
-            for task in (work, over, stopped, looks):
+            for task in (sums, over, stopped, checks):
                 task.cancel()
-            await asyncio.gather(work, over, stopped, looks, return_exceptions=True)
+            await asyncio.gather(sums, over, stopped, checks, return_exceptions=True)
             await connections.close()
 
-    async def _look(self, made: Attempt) -> None:
-        """End the attempt when a worker is dead, does not answer, or has begun anew: the others would wait for it."""
-        silences = dict.fromkeys((peer.node_id for peer in made.peers), 0)
+    async def _check_workers(self, attempt: Attempt) -> None:
+        """End the attempt when a worker does not answer or was restarted.
 
-        async def one(peer: Peer) -> None:
+        The other workers would wait for it.
+        """
+        failed_checks = dict.fromkeys((peer.node_id for peer in attempt.peers), 0)
+
+        async def check(peer: Peer) -> None:
             try:
-                here = await self._calls.alive(peer, made.box.attempt)
+                is_here = await self._calls.alive(peer, attempt.inbox.attempt)
             except AgentError as error:
-                silences[peer.node_id] += 1
-                if silences[peer.node_id] == _MOST_SILENCES:
-                    made.broken = BrokenError(error.message, {peer.node_id: error.message})
+                failed_checks[peer.node_id] += 1
+                if failed_checks[peer.node_id] == _MOST_FAILED_CHECKS:
+                    attempt.break_off(BrokenError(error.message, {peer.node_id: error.message}))
             else:
-                silences[peer.node_id] = 0
-                if not here:
-                    made.broken = BrokenError(f"{peer.node_id}: its agent was restarted", {})
-            if made.broken is not None:
-                made.over.set()
+                failed_checks[peer.node_id] = 0
+                if not is_here:
+                    attempt.break_off(BrokenError(f"{peer.node_id}: its agent was restarted", {}))
 
         while True:
-            await asyncio.sleep(_LOOK_S)
-            await asyncio.gather(*map(one, made.peers))
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await asyncio.gather(*map(check, attempt.peers))
 
-    @staticmethod
-    def _evaluator(made: Attempt, work: "asyncio.Task[None]") -> None:
-        """BrokenError for an attempt that must be made again, AgentError for one that would end the same way."""
-        problems = {name: one.problem for name, one in made.ended.items() if one.problem is not None}
-        for name, problem in problems.items():
-            if problem.code in _FATAL:
-                raise AgentError(problem.code, f"{name}: {problem.message}")
-        if not problems and len(made.ended) == len(made.peers):
-            return
-        if made.broken is not None:
-            raise made.broken
-        if problems:
-            name, problem = next(iter(problems.items()))
-            # Who failed by itself is left out; who lost another is asked again, and the lost one does not answer.
-            own = {} if problem.code.startswith("peer_") else {name: problem.message}
-            raise BrokenError(f"{name}: {problem.message}", own)
-        if work.done() and (error := work.exception()) is not None:
-            raise BrokenError(str(error.message if isinstance(error, AgentError) else type(error).__name__), {})
-        raise BrokenError("a worker has left", {})
+
+def _digest_of(data: EncodedTexts) -> str:
+    digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
+    digest.update(b"" if data.labels is None else data.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _groups_of(request: AggregateRound, names: Collection[str]) -> list[list[str]]:
+    """Return the groups of the round's path, without workers that are lost."""
+    groups = request.path.groups if request.path is not None else []
+    remaining = ([node_id for node_id in group if node_id in names] for group in groups)
+    return [group for group in remaining if group]
+
+
+def _introduced_to(reader: Peer, request: AggregateRound, names: Sequence[str]) -> list[Peer]:
+    """Return the workers in their order, with the reader's tokens for them."""
+    peers = {peer.node_id: peer for peer in request.introductions[reader.node_id]}
+    return [peers[name] for name in names]
+
+
+def _resumes(sync_round: SyncRound, ready: Sequence[BeginAttemptResult]) -> bool:
+    """Return whether the optimizer continues from the last round's state: every worker needs it."""
+    if all(answer.has_moments for answer in ready):
+        return True
+    if sync_round.number > 1:
+        notice = "not every worker has the optimizer's state of the round before; it starts again"
+        sync_round.report.add_notices(notice)
+    return False
+
+
+def _raise_problem(attempt: Attempt, sums: "asyncio.Task[None]") -> None:
+    """Return only if the attempt has ended well at every worker.
+
+    Raises: BrokenError if another attempt may succeed, AgentError if it would fail the same way.
+    """
+    problems = {node_id: ended.problem for node_id, ended in attempt.ended.items() if ended.problem is not None}
+    for node_id, problem in problems.items():
+        if problem.code in _FATAL:
+            raise AgentError(problem.code, f"{node_id}: {problem.message}")
+    if not problems and len(attempt.ended) == len(attempt.peers):
+        return
+    if attempt.broken is not None:
+        raise attempt.broken
+    if problems:
+        node_id, problem = next(iter(problems.items()))
+        # A worker that failed by itself is left out. A worker that lost another one is called
+        # again; the lost one will not answer then.
+        lost = {} if problem.code.startswith("peer_") else {node_id: problem.message}
+        raise BrokenError(f"{node_id}: {problem.message}", lost)
+    if sums.done() and (error := sums.exception()) is not None:
+        raise BrokenError(str(error.message if isinstance(error, AgentError) else type(error).__name__), {})
+    raise BrokenError("a worker has left", {})

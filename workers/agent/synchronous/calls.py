@@ -1,4 +1,4 @@
-"""What the aggregator says to the workers of a synchronous round, outside the steps."""
+"""The aggregator's calls to the workers of a synchronous round, outside the steps."""
 
 import asyncio
 import time
@@ -15,24 +15,27 @@ from workers.agent.runtime.errors import AgentError
 
 _BEGIN_S = 120.0
 _SHARE_S = 300.0
-_TELL_S = 10.0
+_CONTROL_S = 10.0
 _ALIVE_S = 5.0
 
 
 class Calls:
-    """Every call has a timeout; what fails is an AgentError."""
+    """Every call has a timeout. A failed call raises AgentError."""
 
-    def __init__(self, exchange: PeerClient) -> None:
-        self._peers = exchange
+    def __init__(self, peer_client: PeerClient) -> None:
+        self._peers = peer_client
 
     async def begin(self, peer: Peer, message: BeginAttempt) -> BeginAttemptResult:
         return await self._peers.ask(peer, "/synchronous/begin", message, BeginAttemptResult, within_s=_BEGIN_S)
 
-    async def go(self, peer: Peer, message: StartSteps) -> StopResult:
-        return await self._peers.ask(peer, "/synchronous/go", message, StopResult, within_s=_TELL_S)
+    async def start_steps(self, peer: Peer, message: StartSteps) -> StopResult:
+        return await self._peers.ask(peer, "/synchronous/go", message, StopResult, within_s=_CONTROL_S)
 
     async def alive(self, peer: Peer, attempt: str) -> bool:
-        """Whether a worker is still in an attempt: False where its agent was restarted. AgentError where it does not answer."""
+        """Return whether a worker is still in an attempt; False if its agent was restarted.
+
+        Raises: AgentError `peer_lost` if it does not answer.
+        """
         try:
             async with asyncio.timeout(_ALIVE_S), self._peers.connection(peer, _ALIVE_S) as client:
                 response = await client.get(f"/synchronous/{attempt}")
@@ -42,8 +45,11 @@ class Calls:
             raise AgentError("peer_lost", f"{peer.node_id} answered {response.status_code}", 502)
         return response.status_code == httpx.codes.OK
 
-    async def share(self, peer: Peer, node_id: str, attempt: str, body: bytes) -> LinkUse:
-        """Send a worker its samples; what that took."""
+    async def send_share(self, peer: Peer, node_id: str, attempt: str, body: bytes) -> LinkUse:
+        """Send a worker its samples. Return the transfer.
+
+        Raises: AgentError `peer_lost` or `peer_failed`.
+        """
         started = time.perf_counter()
         try:
             async with asyncio.timeout(_SHARE_S), self._peers.connection(peer, _SHARE_S) as client:
@@ -55,11 +61,11 @@ class Calls:
         return LinkUse(source=node_id, target=peer.node_id, bytes=len(body), seconds=time.perf_counter() - started)
 
     async def stop(self, peers: Sequence[Peer], training_id: str) -> None:
-        """Tell them to give up their round, as far as they hear it."""
+        """Stop the training's round at all workers that can be reached."""
 
-        async def one(peer: Peer) -> None:
+        async def stop(peer: Peer) -> None:
             with suppress(AgentError):
-                nobody = DropWorkers(node_ids=[])
-                await self._peers.ask(peer, f"/trainings/{training_id}/stop", nobody, StopResult, within_s=_TELL_S)
+                empty = DropWorkers(node_ids=[])
+                await self._peers.ask(peer, f"/trainings/{training_id}/stop", empty, StopResult, within_s=_CONTROL_S)
 
-        await asyncio.gather(*map(one, peers))
+        await asyncio.gather(*map(stop, peers))

@@ -11,7 +11,10 @@ from workers.agent.runtime.errors import AgentError
 
 
 class Inbox:
-    """What others have sent for one attempt. No node is more than a step ahead, so this holds two steps' vectors at most."""
+    """The vectors that arrived for one attempt.
+
+    No node is more than one step ahead. So the inbox holds the vectors of two steps at most.
+    """
 
     def __init__(self, attempt: str, limit: int) -> None:
         self.attempt = attempt
@@ -29,7 +32,10 @@ class Inbox:
             slot.set_result(body)
 
     async def take(self, tag: str, peer: Peer, within_s: float) -> bytes:
-        """AgentError `peer_slow` when it does not come in time."""
+        """Wait for a peer's vector and remove it.
+
+        Raises: AgentError `peer_slow` if it does not arrive in time.
+        """
         try:
             async with asyncio.timeout(within_s):
                 body = await asyncio.shield(self._slot(tag, peer.node_id))
@@ -40,10 +46,10 @@ class Inbox:
 
 
 class PeerConnections:
-    """One open connection to each node that this one sends to, and what went over it."""
+    """One open connection to each node that this one sends to, with the traffic on it."""
 
-    def __init__(self, exchange: PeerClient, node_id: str, attempt: str, within_s: float) -> None:
-        self._peers = exchange
+    def __init__(self, peer_client: PeerClient, node_id: str, attempt: str, within_s: float) -> None:
+        self._peers = peer_client
         self._node_id = node_id
         self._attempt = attempt
         self._within_s = within_s
@@ -51,7 +57,11 @@ class PeerConnections:
         self.links: dict[str, LinkUse] = {}
 
     async def send(self, peer: Peer, tag: str, body: bytes) -> None:
-        """AgentError `peer_lost` when it does not arrive, `peer_left` when the other is no longer in this attempt."""
+        """Send a vector to a peer's inbox.
+
+        Raises: AgentError `peer_lost` if it does not arrive, `peer_left` if the peer is no longer
+        in this attempt.
+        """
         client = self._clients.get(peer.node_id)
         if client is None:
             client = self._clients[peer.node_id] = self._peers.connection(peer, self._within_s)
@@ -78,7 +88,8 @@ class PeerConnections:
         try:
             return await client.put(path, content=body, headers=headers)
         except httpx.RemoteProtocolError:
-            # The other side closed an idle connection just when it was used again. A vector that comes twice counts once.
+            # The peer closed an idle connection just when it was used again. A vector that arrives
+            # twice counts once.
             return await client.put(path, content=body, headers=headers)
 
     async def close(self) -> None:

@@ -1,4 +1,7 @@
-"""How one pooled data set becomes each worker's share, and a share its part of every global batch. Pure functions."""
+"""How pooled data is divided into shares, and each share into parts of global batches.
+
+Pure functions, without input and output.
+"""
 
 from collections.abc import Sequence
 
@@ -13,26 +16,33 @@ from workers.agent.runtime.errors import AgentError
 
 
 def share(count: int, workers: int, place: int) -> NDArray[np.int64]:
-    """Which of `count` samples are the worker's at `place`: every so manieth, so that shares differ by one sample at most."""
+    """Return the indices of one worker's share of `count` samples.
+
+    A share is every `workers`-th sample, starting at `place`. Shares differ by one sample at most.
+    """
     return np.arange(place, count, workers)
 
 
 def steps(count: int, batch_size: int) -> int:
-    """Steps of an epoch over `count` pooled samples."""
+    """Return the steps of an epoch over `count` pooled samples."""
     return -(-count // batch_size)
 
 
 def batches(size: int, count: int, place: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:
-    """A share's parts of one epoch's `count` global batches, as indices into the share: shuffled by seed and place, and cut as
-    evenly as can be. A part may be empty where batches are smaller than there are workers."""
+    """Return a share's parts of one epoch's `count` global batches, as indices into the share.
+
+    The share is shuffled by `seed` and `place` and cut as evenly as possible. A part is empty if a
+    batch has fewer samples than there are workers.
+    """
     order = np.random.default_rng([*seed, place]).permutation(size)
-    # The larger parts come last at every other worker, so that global batches are of nearly one size.
-    cut = np.array_split(order, count)
-    return cut[::-1] if place % 2 else cut
+    # The larger parts come last at every second worker, so that all global batches have nearly the
+    # same size.
+    parts = np.array_split(order, count)
+    return parts[::-1] if place % 2 else parts
 
 
 def packed(data: EncodedTexts, indices: NDArray[np.int64]) -> bytes:
-    """Some samples as they travel: token ids and classes, no texts."""
+    """Return samples as they are sent: token ids and classes, no texts."""
     part = data.select(indices)
     if part.labels is None:
         raise AgentError("unlabelled", "these samples have no labels")
@@ -40,10 +50,13 @@ def packed(data: EncodedTexts, indices: NDArray[np.int64]) -> bytes:
 
 
 def unpacked(body: bytes, network: Network) -> EncodedTexts:
-    """AgentError `bad_share` for a body that `packed` could not have made for this network."""
+    """Return the samples of a `packed` body.
+
+    Raises: AgentError `bad_share` for a body that does not fit this network.
+    """
     try:
-        found = load(body)
-        ids, offsets, labels = found["ids"], found["offsets"], found["labels"]
+        arrays = load(body)
+        ids, offsets, labels = arrays["ids"], arrays["offsets"], arrays["labels"]
     except (SafetensorError, KeyError, ValueError):
         raise AgentError("bad_share", "the samples have the wrong form") from None
     fits = len(labels) and len(offsets) == len(labels) + 1 and offsets[0] == 0 and offsets[-1] == len(ids)

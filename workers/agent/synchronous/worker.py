@@ -1,209 +1,226 @@
-"""A worker in synchronous rounds: takes its share of the pooled data, and goes step by step with the others."""
+"""A worker in synchronous rounds: it receives a share of the data and steps with the others."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from workers.agent.context import AgentContext
 from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import precision
-from workers.agent.modeling.cache import ModelCache
-from workers.agent.peers.client import PeerClient
-from workers.agent.peers.model_fetcher import ModelFetcher
-from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, StopResult
+from workers.agent.protocol.common import LinkUse, StopResult
 from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, BeginAttemptResult, StartSteps
 from workers.agent.protocol.training import TrainReport
-from workers.agent.runtime.autonomy import take_pending_decisions
-from workers.agent.runtime.errors import AgentError, StoppedError
-from workers.agent.runtime.logs import Log
-from workers.agent.runtime.long_poll import PollableReport
+from workers.agent.runtime.current_round import CurrentRound
+from workers.agent.runtime.errors import AgentError, StoppedError, problem_of
+from workers.agent.runtime.waiting import result_unless_set
+from workers.agent.runtime.worker_report import WorkerReport
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous import shares
 from workers.agent.synchronous.allreduce import ALL_REDUCE, AllReduceContext
 from workers.agent.synchronous.connections import Inbox, PeerConnections
 from workers.agent.synchronous.replica import FIGURES, Replica, length
 
-_TELL_S = 30.0
+_REPORT_S = 30.0
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """This worker's samples. `name` changes with the data, the workers and their order."""
+
+    name: str
+    data: EncodedTexts
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """The optimizer's state (torch's state dict) that belongs to the model `digest`."""
+
+    digest: str
+    state: dict[str, Any]
+
+
 @dataclass(slots=True)
-class _WorkerAttempt:
+class WorkerAttempt:
+    """One attempt at a round, at one worker. `received` are the downloads before its steps."""
+
     request: BeginAttempt
-    box: Inbox
-    watched: PollableReport[TrainReport]
-    links: list[LinkUse]
+    inbox: Inbox
+    report: WorkerReport
+    received: list[LinkUse]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
-    async def unless_stopped(self, work: Awaitable[T]) -> T:
-        """Wait for the network, but no longer than until the round is stopped."""
-        task, told = asyncio.ensure_future(work), asyncio.create_task(self.stop.wait())
-        try:
-            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise StoppedError
-            return task.result()
-        finally:
-            for one in (task, told):
-                one.cancel()
-            await asyncio.gather(task, told, return_exceptions=True)
+    @property
+    def training_id(self) -> str:
+        return self.request.training_id
+
+    @property
+    def number(self) -> int:
+        return self.request.round
+
+    @property
+    def place(self) -> int:
+        """This worker's index among the workers of the attempt."""
+        node_id = self.report.current.node_id
+        return next(index for index, peer in enumerate(self.request.peers) if peer.node_id == node_id)
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`.
+
+        Raises: StoppedError if the round is stopped first.
+        """
+        result = await result_unless_set(self.stop, work)
+        if result is None:
+            raise StoppedError
+        return result
+
+    async def end(self) -> None:
+        self.stop.set()
+        if self.task is not None:
+            await asyncio.gather(self.task, return_exceptions=True)
 
 
 class SyncWorker:
-    """One attempt at one round at a time. The share and the optimizer's state stay in memory between rounds, never on disk."""
+    """One attempt at one round at a time.
 
-    def __init__(
-        self,
-        node_id: str,
-        exchange: PeerClient,
-        store: ModelStore,
-        cache: ModelCache,
-        model_fetcher: ModelFetcher,
-        log: Log,
-        pending_decisions: list[Decision],
-    ) -> None:
-        self._node_id = node_id
-        self._pending_decisions = pending_decisions
-        self._peers = exchange
-        self._store = store
-        self._cache = cache
-        self._model_fetcher = model_fetcher
-        self._log = log
-        # Of its own: requests that wait for the shelf may fill the common pool, and would keep out who has it.
+    The share and the optimizer's state stay in memory between rounds. They are never on disk.
+    """
+
+    def __init__(self, context: AgentContext) -> None:
+        self._node_id = context.node_id
+        self._pending_decisions = context.pending_decisions
+        self._peers = context.peers
+        self._store = context.store
+        self._cache = context.cache
+        self._fetcher = context.fetcher
+        self._log = context.log
+        # A thread of its own. Requests that wait for the cache's lock may fill the common pool. The
+        # holder of that lock would then get no thread.
         self._thread = ThreadPoolExecutor(1, "synchronous")
-        self._attempt: _WorkerAttempt | None = None
-        self._share: tuple[str, EncodedTexts] | None = None
-        self._moments: tuple[str, dict[str, Any]] | None = None
+        self._attempts = CurrentRound[WorkerAttempt]()
+        self._share: _Share | None = None
+        self._moments: _Moments | None = None
 
     async def begin(self, request: BeginAttempt) -> BeginAttemptResult:
-        """Get ready for an attempt: an older one ends, the base is fetched. AgentError `pull_failed`."""
-        await self._end_old()
-        report = TrainReport(
-            node_id=self._node_id,
-            training_id=request.training_id,
-            round=request.round,
-            state="running",
-            decisions=take_pending_decisions(self._pending_decisions),
-        )
-        links = await self._model_fetcher.ensure_model(request.training_id, request.base_digest, request.aggregator)
+        """Prepare an attempt: end an older one and fetch the base model.
+
+        Raises: AgentError `pull_failed`.
+        """
+        if self._attempts.round is not None:
+            await self._attempts.round.end()
+        decisions = self._pending_decisions.drain()
+        report = WorkerReport.begin(self._node_id, request.training_id, request.round, decisions)
+        received = await self._fetcher.ensure_model(request.training_id, request.base_digest, request.aggregator)
         limit = 4 * await asyncio.to_thread(self._length, request)
-        self._attempt = _WorkerAttempt(request, Inbox(request.attempt, limit), PollableReport(report, "running"), links)
+        self._attempts.round = WorkerAttempt(request, Inbox(request.attempt, limit), report, received)
         return BeginAttemptResult(
             node_id=self._node_id,
-            has_share=self._share is not None and self._share[0] == request.share,
-            has_moments=self._moments is not None and self._moments[0] == request.base_digest,
+            has_share=self._share is not None and self._share.name == request.share,
+            has_moments=self._moments is not None and self._moments.digest == request.base_digest,
         )
 
     def _length(self, request: BeginAttempt) -> int:
         with self._cache.lock:
             return length(self._cache.network(request.model))
 
-    async def _end_old(self) -> None:
-        old = self._attempt
-        if old is not None:
-            old.stop.set()
-            if old.task is not None:
-                await asyncio.gather(old.task, return_exceptions=True)
+    def inbox(self, attempt_id: str) -> Inbox | None:
+        """Return where vectors of that attempt go; None for any but the current one."""
+        attempt = self._attempts.round
+        if attempt is None or attempt.request.attempt != attempt_id or attempt.stop.is_set():
+            return None
+        return attempt.inbox
 
-    def box(self, attempt: str) -> Inbox | None:
-        """Where vectors of that attempt go; None for any but the one in hand."""
-        found = self._attempt
-        return found.box if found is not None and found.request.attempt == attempt and not found.stop.is_set() else None
-
-    def _known(self, attempt: str) -> _WorkerAttempt:
-        if self._attempt is None or self._attempt.request.attempt != attempt:
+    def _need(self, attempt_id: str) -> WorkerAttempt:
+        attempt = self._attempts.round
+        if attempt is None or attempt.request.attempt != attempt_id:
             raise AgentError("unknown_attempt", "this agent knows no such attempt", 404)
-        return self._attempt
+        return attempt
 
-    async def alive(self, attempt: str) -> StopResult:
-        return StopResult(stopped=self._known(attempt).stop.is_set())
+    async def alive(self, attempt_id: str) -> StopResult:
+        return StopResult(stopped=self._need(attempt_id).stop.is_set())
 
-    async def share(self, attempt: str, body: bytes) -> StopResult:
-        """Take the samples that are this worker's. AgentError `bad_share`."""
-        found = self._known(attempt)
+    async def store_share(self, attempt_id: str, body: bytes) -> StopResult:
+        """Store the samples that this worker trains on.
 
-        def encoded() -> EncodedTexts:
+        Raises: AgentError `bad_share`.
+        """
+        request = self._need(attempt_id).request
+
+        def unpacked() -> EncodedTexts:
             with self._cache.lock:
-                return shares.unpacked(body, self._cache.network(found.request.model))
+                return shares.unpacked(body, self._cache.network(request.model))
 
-        self._share = (found.request.share, await asyncio.to_thread(encoded))
+        self._share = _Share(request.share, await asyncio.to_thread(unpacked))
         return StopResult(stopped=False)
 
-    async def go(self, request: StartSteps) -> StopResult:
-        found = self._known(request.attempt)
-        if found.task is None and self._share is not None:
-            moments = self._moments[1] if request.resume and self._moments is not None else None
-            found.task = asyncio.create_task(self._run(found, self._share[1], moments))
-        return StopResult(stopped=found.task is None)
+    async def start_steps(self, request: StartSteps) -> StopResult:
+        """Start the attempt's steps. The answer is "stopped" without a share."""
+        attempt = self._need(request.attempt)
+        if attempt.task is None and self._share is not None:
+            moments = self._moments.state if request.resume and self._moments is not None else None
+            attempt.task = asyncio.create_task(self._run(attempt, self._share.data, moments))
+        return StopResult(stopped=attempt.task is None)
 
-    def knows(self, training_id: str, number: int) -> bool:
-        found = self._attempt
-        return found is not None and (found.request.training_id, found.request.round) == (training_id, number)
-
-    async def report(self, wait_s: float) -> TrainReport:
-        """Of the attempt in hand; only where `knows` says so."""
-        assert self._attempt is not None
-        return await self._attempt.watched.closed(wait_s)
+    def find(self, training_id: str, number: int) -> WorkerAttempt | None:
+        """Return the round's attempt, if this worker knows it as a synchronous round."""
+        return self._attempts.find(training_id, number)
 
     def stop(self, training_id: str) -> bool:
-        found = self._attempt
-        if found is None or found.request.training_id != training_id or not found.watched.is_open:
+        attempt = self._attempts.of_training(training_id)
+        if attempt is None or not attempt.report.is_open:
             return False
-        found.stop.set()
-        found.watched.change(state="stopped")
+        attempt.stop.set()
+        attempt.report.stop()
         return True
 
-    async def _run(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> None:
-        ended: AttemptResult | None = None
-        attempt = found.request.attempt
+    async def _run(self, attempt: WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> None:
+        """Take all steps. Report the attempt's end to the aggregator, unless it was stopped."""
+        attempt_id, report = attempt.request.attempt, attempt.report
         try:
-            digest = await self._train(found, data, moments)
-            ended = AttemptResult(
-                attempt=attempt, report=found.watched.report.model_copy(update={"state": "done"}), digest=digest
-            )
+            digest = await self._train(attempt, data, moments)
+            ended = AttemptResult(attempt=attempt_id, report=report.as_done(), digest=digest)
         except StoppedError:
-            found.watched.change(state="stopped")
-        except AgentError as error:
-            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=error.problem)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the aggregator must hear of it
-            failed = AgentProblem(code="agent_failed", message=f"the round failed with {type(error).__name__}")
-            ended = AttemptResult(attempt=attempt, report=found.watched.report, problem=failed)
-        report, problem = found.watched.report, ended.problem if ended else None
-        self._log("synchronous", round=report.round, state=report.state, problem=problem.code if problem else None)
-        if ended is None:
+            report.stop()
+            self._log_end(report.current, None)
             return
+        except Exception as error:  # noqa: BLE001 - the aggregator must know of every failure
+            ended = AttemptResult(attempt=attempt_id, report=report.current, problem=problem_of(error))
+        self._log_end(report.current, ended)
         try:
-            tell = self._peers.ask(found.request.aggregator, "/synchronous/ended", ended, StopResult, within_s=_TELL_S)
-            await found.unless_stopped(tell)
+            answer = self._peers.ask(attempt.request.aggregator, "/synchronous/ended", ended, StopResult, within_s=_REPORT_S)
+            await attempt.unless_stopped(answer)
         except StoppedError:
             return
         except AgentError as error:
             self._log("not_told", problem=error.code)
-        # A failed attempt is the aggregator's to begin again: to whoever polls, the round still runs.
+        # The aggregator repeats an attempt that failed. So the report of the round stays open then.
         if ended.problem is None:
-            found.watched.change(**dict(ended.report))
+            report.finish()
 
-    async def _train(self, found: _WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> str:
-        """All steps of the round; the digest of the model that they end with."""
-        request = found.request
-        await self._aside(self._cache.lock.acquire)
+    def _log_end(self, report: TrainReport, ended: AttemptResult | None) -> None:
+        problem = ended.problem.code if ended is not None and ended.problem is not None else None
+        self._log("synchronous", round=report.round, state=report.state, problem=problem)
+
+    async def _train(self, attempt: WorkerAttempt, data: EncodedTexts, moments: dict[str, Any] | None) -> str:
+        """Take all steps of the round. Return the digest of the model that they end with."""
+        request = attempt.request
+        await self._in_thread(self._cache.lock.acquire)
         try:
-            network = await self._aside(partial(self._cache.load, request.model, self._store.require(request.base_digest)))
-            if request.hyperparameters.mixed_precision and (refusal := precision.missing_bf16_decision(network.model)):
-                decisions = [*found.watched.report.decisions, refusal]
-                found.watched.report = found.watched.report.model_copy(update={"decisions": decisions})
-            place = next(index for index, peer in enumerate(request.peers) if peer.node_id == self._node_id)
-            replica = Replica(network, data, request.hyperparameters, request.round, place, moments)
+            base = self._store.require(request.base_digest)
+            network = await self._in_thread(partial(self._cache.load, request.model, base))
+            if request.hyperparameters.mixed_precision and (decision := precision.missing_bf16_decision(network.model)):
+                attempt.report.add_decisions(decision)
+            replica = Replica(network, data, request.hyperparameters, request.round, attempt.place, moments)
             try:
-                await self._steps(found, replica, len(data), place)
+                await self._take_steps(attempt, replica, len(data))
                 state = tensors.state_of(network.model)
-                saved = await self._aside(partial(self._store.save, request.training_id, state))
-                self._moments = (saved.digest, replica.moments())
+                saved = await self._in_thread(partial(self._store.save, request.training_id, state))
+                self._moments = _Moments(saved.digest, replica.moments())
             finally:
                 replica.close()
         finally:
@@ -211,38 +228,36 @@ class SyncWorker:
         self._store.prune(request.training_id, {request.base_digest, saved.digest})
         return saved.digest
 
-    async def _aside(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _steps(self, found: _WorkerAttempt, replica: Replica, size: int, place: int) -> None:
-        request, started = found.request, time.perf_counter()
+    async def _take_steps(self, attempt: WorkerAttempt, replica: Replica, samples: int) -> None:
+        request, started = attempt.request, time.perf_counter()
         connections = PeerConnections(self._peers, self._node_id, request.attempt, request.wait_s)
         context = AllReduceContext(
-            self._node_id, request.peers, request.aggregator, request.groups, connections, found.box, request.wait_s
+            self._node_id, request.peers, request.aggregator, request.groups, connections, attempt.inbox, request.wait_s
         )
-        wanted, add = request.hyperparameters, ALL_REDUCE[request.kind]
         try:
-            for epoch in range(wanted.local_epochs):
-                loss, right = 0.0, 0.0
-                for batch in shares.batches(size, request.steps, place, (wanted.seed, request.round, epoch)):
-                    if found.stop.is_set():
-                        raise StoppedError
-                    own = await self._aside(partial(replica.gradient, batch))
-                    loss, right = loss + float(own[-FIGURES + 1]), right + float(own[-1])
-                    total = await found.unless_stopped(add(context, own))
-                    await self._aside(partial(replica.step, total))
-                    context.step += 1
-                    part = context.step / (request.steps * wanted.local_epochs)
-                    found.watched.report = found.watched.report.model_copy(update={"progress": part})
-                figures = {"loss": loss / size, "accuracy": right / size, "samples": size}
-                found.watched.report = found.watched.report.model_copy(update=figures)
+            for epoch in range(request.hyperparameters.local_epochs):
+                await self._take_epoch(attempt, replica, context, samples, epoch)
         finally:
             await connections.close()
         sent = list(connections.links.values())
-        found.watched.report = found.watched.report.model_copy(
-            update={
-                "train_seconds": time.perf_counter() - started,
-                "bytes_sent": sum(link.bytes for link in sent),
-                "links": [*found.links, *sent],
-            }
-        )
+        attempt.report.record_steps(time.perf_counter() - started, attempt.received, sent)
+
+    async def _take_epoch(
+        self, attempt: WorkerAttempt, replica: Replica, context: AllReduceContext, samples: int, epoch: int
+    ) -> None:
+        request, hyperparameters = attempt.request, attempt.request.hyperparameters
+        all_reduce, loss, right = ALL_REDUCE[request.kind], 0.0, 0.0
+        seed = (hyperparameters.seed, request.round, epoch)
+        for batch in shares.batches(samples, request.steps, attempt.place, seed):
+            if attempt.stop.is_set():
+                raise StoppedError
+            vector = await self._in_thread(partial(replica.gradient, batch))
+            loss, right = loss + float(vector[-FIGURES + 1]), right + float(vector[-1])
+            total = await attempt.unless_stopped(all_reduce(context, vector))
+            await self._in_thread(partial(replica.step, total))
+            context.step += 1
+            attempt.report.set_progress(context.step / (request.steps * hyperparameters.local_epochs))
+        attempt.report.record_epoch(samples, loss / samples, right / samples)

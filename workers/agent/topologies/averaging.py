@@ -1,4 +1,7 @@
-"""The data paths by their topology's name; a star has none of its own: its updates go to the aggregator."""
+"""The peer averaging of each topology, by its name.
+
+A star has none: its updates go to the aggregator.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

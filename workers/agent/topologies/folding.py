@@ -1,4 +1,4 @@
-"""A weighted mean of updates that lie in files, one in memory at a time."""
+"""A weighted mean of updates that are files, with one update in memory at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,15 @@ from workers.agent.topologies.peer_averaging import Mean
 from workers.agent.updates.validation import validate_update
 
 
-def folded(files: Sequence[tuple[str, Path]], own: str, base: Path) -> Mean:
-    """The mean of (author, file) pairs; files of others are deleted once they are folded in. An update that the door would
-    refuse is an AgentError, as it is at the aggregator."""
+def mean_of_files(files: Sequence[tuple[str, Path]], node_id: str, base: Path) -> Mean:
+    """Return the mean of (author, file) pairs. Delete the files of other nodes than `node_id`.
+
+    Raises: AgentError for an update that the aggregator would refuse.
+    """
     mean, start = FedAvg(), tensors.read(base)
-    for node_id, path in files:
-        update = validate_update(path, node_id, start)
+    for author, path in files:
+        update = validate_update(path, author, start)
         mean.add(update.state, update.report.samples or 0)
-        if node_id != own:
+        if author != node_id:
             path.unlink()
     return Mean(mean.result(), mean.count)

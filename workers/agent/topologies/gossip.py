@@ -1,10 +1,13 @@
-"""Gossip: a worker averages with one neighbour and goes on from that; nobody ever averages over all.
+"""Gossip: a worker averages with one neighbour and continues from that. Nobody averages over all.
 
-Boyd et al., "Randomized Gossip Algorithms", IEEE Transactions on Information Theory 52(6), 2006: pairwise averages leave the
-mean of all models as it is and bring each model nearer to it. Which neighbours meet is drawn for each round, a matching along
-the topology's edges; who is left over keeps its own model. Both of a pair count the same, whatever their numbers of samples.
-The aggregator has no part in this: it takes each pair's model to publish and measure the mean of all, which is what is
-predicted with, exported, kept in copies and gone on from where a worker has no model of its own.
+Boyd et al., "Randomized Gossip Algorithms", IEEE Transactions on Information Theory 52(6), 2006.
+Pairwise averages keep the mean of all models and bring each model nearer to it. Each round draws
+the pairs: a matching along the topology's edges. A worker without a pair keeps its own model. Both
+workers of a pair count the same, whatever their numbers of samples.
+
+The aggregator has no part in the averaging. It fetches each pair's model, then publishes and
+measures the mean of all. That mean is used for predictions, exports and copies. A worker without a
+model of its own also begins from it.
 """
 
 import asyncio
@@ -17,13 +20,12 @@ from workers.agent.updates.validation import validate_update
 
 
 async def average_with_peers(averaging: PeerAveraging) -> Mean:
-    """The pair's mean, the same bits for both; it stands for one model."""
-    group = next(group for group in averaging.path.groups if averaging.node_id in group)
-    by_id = {peer.node_id: peer for peer in averaging.peers}
+    """Return the pair's mean, the same bits for both. It counts as one model."""
+    group = averaging.group
     files = {averaging.node_id: averaging.update}
     for node_id in group:
         if node_id != averaging.node_id:
-            files[node_id] = await averaging.take(by_id[node_id], UPDATE)
+            files[node_id] = await averaging.fetch(averaging.peer(node_id), UPDATE)
     return await asyncio.to_thread(_mean, {node_id: files[node_id] for node_id in group}, averaging.base)
 
 

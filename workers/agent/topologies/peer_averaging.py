@@ -1,7 +1,8 @@
-"""What a worker has in hand when it exchanges its update with the round's other workers.
+"""What a worker needs to average its update with the round's other workers.
 
-Workers pull from one another: each offers its parts by name, and whoever needs one asks for it and waits. So a part is taken
-when the taker is ready for it, and a lost peer is a failed request, not silence.
+Workers pull from one another. Each offers its parts by name, and another worker requests one and
+waits for it. So a part is fetched when the receiver is ready. A lost peer is a failed request, not
+silence.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ UPDATE = "update"
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A weighted mean of updates, and how many samples it stands for."""
+    """A weighted mean of updates, and the number of samples behind it."""
 
     state: tensors.State
     samples: int
@@ -28,7 +29,7 @@ class Mean:
 
 @dataclass(slots=True)
 class PeerAveraging:
-    """`update` is this worker's own file with its report in the metadata, `base` the round's global model."""
+    """`update` is this worker's file with its report in the metadata, `base` the global model's."""
 
     node_id: str
     training_id: str
@@ -37,8 +38,8 @@ class PeerAveraging:
     base: Path
     update: Path
     samples: int
-    exchange: PeerClient
-    parts: Outbox
+    peer_client: PeerClient
+    outbox: Outbox
     links: dict[str, LinkUse] = field(default_factory=dict)
 
     @property
@@ -50,18 +51,32 @@ class PeerAveraging:
         """This worker's index among the peers."""
         return next(index for index, peer in enumerate(self.peers) if peer.node_id == self.node_id)
 
-    def named(self, part: str) -> str:
-        """A part's name. Workers that were told of other peers do not find it, and so never mix two exchanges."""
+    @property
+    def group(self) -> Sequence[str]:
+        """The node ids of this worker's group."""
+        return next(group for group in self.path.groups if self.node_id in group)
+
+    def peer(self, node_id: str) -> Peer:
+        return next(peer for peer in self.peers if peer.node_id == node_id)
+
+    def part_name(self, part: str) -> str:
+        """Return a part's name in this exchange.
+
+        Workers with another list of peers do not find it, so two exchanges never mix.
+        """
         return f"{hashlib.sha256(','.join(peer.node_id for peer in self.peers).encode()).hexdigest()[:12]}.{part}"
 
     def offer(self, part: str, path: Path) -> None:
-        self.parts.offer(self.named(part), path)
+        self.outbox.offer(self.part_name(part), path)
 
-    async def take(self, peer: Peer, name: str) -> Path:
-        """Another worker's part, as a file. AgentError `peer_lost`, `peer_left` or `peer_slow` when it does not come."""
-        target = self.parts.incoming / f"{peer.node_id}.{name}"
-        part = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.named(name)}"
-        size, seconds = await self.exchange.fetch_part(peer, part, target, self.path.wait_s)
+    async def fetch(self, peer: Peer, part: str) -> Path:
+        """Return another worker's part, as a file.
+
+        Raises: AgentError `peer_lost`, `peer_left` or `peer_slow` if it does not arrive.
+        """
+        target = self.outbox.incoming / f"{peer.node_id}.{part}"
+        url = f"/trainings/{self.training_id}/rounds/{self.number}/parts/{self.part_name(part)}"
+        size, seconds = await self.peer_client.fetch_part(peer, url, target, self.path.wait_s)
         before = self.links.get(peer.node_id)
         self.links[peer.node_id] = LinkUse(
             source=peer.node_id,

@@ -1,17 +1,19 @@
-"""Where local training stands at the end of a segment, on disk: a restarted agent goes on from there to the same result.
+"""The state of local training at the end of a segment, on disk.
 
-A checkpoint holds weights, the optimizer's state, the random generator's and the position; it stays in the sandbox and goes
-when the round is done. Writing takes at most a twentieth of the time: a large model's is not written at every segment.
+A restarted agent resumes from it and reaches the same result. A checkpoint holds weights, optimizer
+state, random state and the position. It stays in the sandbox and is deleted when the round is done.
+Writing takes at most a twentieth of the time: a large model is not written at every segment.
 """
 
 import time
 import uuid
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workers.agent.proof_of_learning.recording import RecorderState
 from workers.agent.protocol.common import Decision
 
 _PAUSE = 20.0
@@ -19,15 +21,18 @@ _PAUSE = 20.0
 
 @dataclass(slots=True)
 class EffectiveHyperparameters:
-    """What memory pressure and divergence leave of the batch size and the learning rate that were asked for."""
+    """Batch size and learning rate after memory pressure and divergence have halved them."""
 
     batch_size: int
-    rate: float
+    learning_rate: float
 
 
 @dataclass(slots=True)
 class Position:
-    """A place between two batches: `step` batches of local epoch `epoch` (from 0) are done; sums are this epoch's."""
+    """A place between two batches: `step` batches of local epoch `epoch` (from 0) are done.
+
+    `loss_sum` and `right` are the sums of this epoch.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -36,22 +41,28 @@ class Position:
     first_loss: float = float("inf")
     best_held_out: float = float("inf")
 
+    def next_epoch(self) -> None:
+        self.epoch, self.step, self.loss_sum, self.right = self.epoch + 1, 0, 0.0, 0
+
 
 @dataclass(slots=True)
 class CheckpointState:
-    """`record` is the proof-of-learning recorder's, where the round is committed to."""
+    """`optimizer` is torch's state dict. `recorder` belongs to a round with proof of learning."""
 
     position: Position
-    effort: EffectiveHyperparameters
+    effective: EffectiveHyperparameters
     model: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     random: torch.Tensor
     decisions: list[Decision]
-    record: dict[str, Any] | None = None
+    recorder: RecorderState | None = None
 
 
 class Checkpoint:
-    """One round's file. `key` names everything that the round's result depends on: another key finds nothing."""
+    """One round's file. `key` is a digest of everything that the result depends on.
+
+    With another key nothing is found.
+    """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
@@ -62,16 +73,26 @@ class Checkpoint:
     def is_due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def write(self, saved: CheckpointState) -> None:
-        """Whole or not at all; what cannot be written is done without."""
+    def write(self, state: CheckpointState) -> None:
+        """Write the whole file or none.
+
+        If it cannot be written, the round continues without a checkpoint.
+        """
         started = time.monotonic()
-        content = {name: getattr(saved, name) for name in ("model", "optimizer", "random", "record")}
-        content |= {"position": asdict(saved.position), "effort": asdict(saved.effort)}
-        content["decisions"] = [decision.model_dump() for decision in saved.decisions]
+        content = {
+            "key": self._key,
+            "position": asdict(state.position),
+            "effective": asdict(state.effective),
+            "model": state.model,
+            "optimizer": state.optimizer,
+            "random": state.random,
+            "decisions": [decision.model_dump() for decision in state.decisions],
+            "recorder": state.recorder.model_dump() if state.recorder is not None else None,
+        }
         part = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}.part")
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({"key": self._key, **content}, part)
+            torch.save(content, part)
             part.replace(self._path)
         except (OSError, RuntimeError):
             part.unlink(missing_ok=True)
@@ -79,16 +100,25 @@ class Checkpoint:
         self._next = now + _PAUSE * (now - started)
 
     def read(self) -> CheckpointState | None:
-        """What was written under this key; None for nothing, another round's, or a file that is broken."""
+        """Return what was written under this key.
+
+        None: there is no file, it belongs to another round, or it is broken.
+        """
         try:
             content = torch.load(self._path, weights_only=True)
-            if content.pop("key") != self._key:
+            if content["key"] != self._key:
                 return None
-            content["position"] = Position(**content["position"])
-            content["effort"] = EffectiveHyperparameters(**content["effort"])
-            content["decisions"] = [Decision(**decision) for decision in content["decisions"]]
-            return CheckpointState(**{item.name: content[item.name] for item in fields(CheckpointState)})
-        except Exception:  # noqa: BLE001 - whatever is wrong with the file, the round can begin at its base
+            recorder = content["recorder"]
+            return CheckpointState(
+                position=Position(**content["position"]),
+                effective=EffectiveHyperparameters(**content["effective"]),
+                model=content["model"],
+                optimizer=content["optimizer"],
+                random=content["random"],
+                decisions=[Decision(**decision) for decision in content["decisions"]],
+                recorder=RecorderState(**recorder) if recorder is not None else None,
+            )
+        except Exception:  # noqa: BLE001 - with any broken file the round can begin at its base
             return None
 
     def remove(self) -> None:

@@ -1,4 +1,7 @@
-"""When a node with autonomy 0.8 declines a round: what it could send would not be worth having, or it cannot hold the model."""
+"""When a node with autonomy 0.8 declines a round.
+
+Its update would be useless, or the model does not fit into its memory or on its disk.
+"""
 
 import math
 import shutil
@@ -12,20 +15,24 @@ from workers.agent.modeling.network import Network
 from workers.agent.protocol.training import Hyperparameters
 from workers.agent.runtime import process
 
-# Fewer samples make a gradient that says more about them than about the task.
+# A gradient of fewer samples describes these samples more than the task.
 FEWEST_SAMPLES = 8
-# Cross-entropy of a base over that of a guess: beyond, it is confidently wrong on nearly everything that this node knows.
+# The base's cross-entropy divided by that of a guess. Beyond this ratio the base is confidently
+# wrong on nearly all of this node's samples.
 _HOPELESS = 5.0
-# The model's own tensors and the copy that a round begins again from are there; gradients and the optimizer's state come.
+# Copies of the trained parameters in each optimizer's state. The model's tensors, and the copy that
+# a round restarts from, are in memory already. Gradients and the optimizer's state are added.
 _STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 0}
-# The update, the own model, the next global one, and a checkpoint with the optimizer's state.
+# The update, this worker's model, the next global model, and a checkpoint with optimizer state.
 _FILES = 6
 
 
-def reason(network: Network, shard: EncodedShard, wanted: Hyperparameters, folder: Path) -> str | None:
-    """Why a round that begins with `network`'s weights is declined, without a word about the data; None where it is not.
-    `folder` is where the round's files go."""
-    return _unfit(shard) or _no_room(network, wanted, folder) or _hopeless(network, shard)
+def reason(network: Network, shard: EncodedShard, hyperparameters: Hyperparameters, folder: Path) -> str | None:
+    """Return why the node declines a round that begins with `network`'s weights, or None.
+
+    The reason does not quote the data. `folder` is where the round's files are written.
+    """
+    return _unfit(shard) or _no_room(network, hyperparameters, folder) or _hopeless(network, shard)
 
 
 def _unfit(shard: EncodedShard) -> str | None:
@@ -37,10 +44,10 @@ def _unfit(shard: EncodedShard) -> str | None:
     return None
 
 
-def _no_room(network: Network, wanted: Hyperparameters, folder: Path) -> str | None:
-    trained = sum(item.numel() for item in network.model.parameters() if item.requires_grad)
+def _no_room(network: Network, hyperparameters: Hyperparameters, folder: Path) -> str | None:
+    trained = sum(parameter.numel() for parameter in network.model.parameters() if parameter.requires_grad)
     size = sum(tensor.nbytes for tensor in network.model.state_dict().values())
-    needed, left = size + 4 * trained * (1 + _STATES[wanted.optimizer]), process.memory_left()
+    needed, left = size + 4 * trained * (1 + _STATES[hyperparameters.optimizer]), process.memory_left()
     if left is not None and needed > left:
         return f"training the model takes {needed // 2**20} MiB of memory, and {max(0, left) // 2**20} MiB are left"
     files, free = _FILES * size, _free(folder)
@@ -50,7 +57,7 @@ def _no_room(network: Network, wanted: Hyperparameters, folder: Path) -> str | N
 
 
 def _free(folder: Path) -> int:
-    """Bytes; the folder itself may not be there yet."""
+    """Return the free bytes on the folder's disk. The folder itself may not exist yet."""
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 

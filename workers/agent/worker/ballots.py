@@ -1,8 +1,9 @@
-"""A worker's vote on who becomes the aggregator, when the one before is lost.
+"""A worker's vote on the next aggregator, when the last one is lost.
 
-After Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014: a voter grants one vote in a
-term, terms never go back, and the vote is on disk before it is given. As only models that most workers hold are committed, a
-majority of voters that hold the last one contains somebody who has it, and no two candidates win the same term.
+After Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014.
+A voter grants one vote in a term, so no two candidates win the same term. Terms never go back. The
+vote is on disk before it is given. Only models that most workers hold are committed. So every
+majority contains a worker that holds the last committed model.
 """
 
 import asyncio
@@ -21,16 +22,20 @@ class Voter:
     def __init__(self, node_id: str, store: ModelStore) -> None:
         self._node_id = node_id
         self._store = store
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     async def vote(self, ballot: RequestVote) -> VoteResult:
-        """Granted to the first candidate of a new term, if this worker holds the last committed model; once more if asked."""
+        """Grant the vote to the first candidate of a new term that asks.
+
+        This worker must hold the last committed model. A ballot that comes twice gets the same
+        answer.
+        """
         return await asyncio.to_thread(self._vote, ballot)
 
     def _vote(self, ballot: RequestVote) -> VoteResult:
         path = self._store.folder(ballot.training_id) / _VOTE
         holds = ballot.digest is None or self._store.find(ballot.digest) is not None
-        with self._turn:
+        with self._lock:
             last = _read(path)
             new = last is None or ballot.term > last.term
             granted = holds and (new or last == ballot)

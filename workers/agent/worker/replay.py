@@ -1,13 +1,12 @@
-"""A worker does a committed segment of its round again, from its checkpoint, on its own data.
+"""A worker repeats a committed segment of its round, from its checkpoint, on its own data.
 
-Everything that it needs lies on its disk, so that an agent that was restarted meanwhile answers as well.
+Everything it needs is on its disk. So an agent that was restarted meanwhile can also answer.
 """
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from workers.agent.modeling import freezing
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.network import RNG, Network
 from workers.agent.proof_of_learning.commitment import batch_seed
-from workers.agent.proof_of_learning.recording import REPLAY_FOLDER, ROUND, checkpoint
+from workers.agent.proof_of_learning.recording import REPLAY_FOLDER, ROUND, SegmentStart, segment_path
 from workers.agent.proof_of_learning.trace import FingerprintSampler
 from workers.agent.protocol.consensus import AuditResult, AuditSegment
 from workers.agent.protocol.training import LocalWork
@@ -33,7 +32,9 @@ EVIDENCE = ("start", "middle", "end")
 
 @dataclass(slots=True)
 class _Replay:
-    fingerprints: list[str]
+    """The fingerprint of each step, and the loss of the step that the audit asks about."""
+
+    fingerprints: list[str] = field(default_factory=list)
     loss: float = 0.0
 
 
@@ -43,76 +44,102 @@ class Replayer:
         self._store = store
         self._cache = cache
 
-    async def audit(self, request: AuditSegment) -> AuditResult:
-        """AgentError `nothing_to_replay` (404) where this worker has no such segment."""
-        return await asyncio.to_thread(self._audit, request)
+    async def audit(self, audit: AuditSegment) -> AuditResult:
+        """Repeat the segment and write its evidence.
+
+        Raises: AgentError `nothing_to_replay` (404) if this worker has no such segment.
+        """
+        return await asyncio.to_thread(self._audit, audit)
 
     def evidence(self, training_id: str, number: int, name: str) -> Path:
-        """A state of the segment that was replayed last; AgentError `nothing_to_replay`."""
-        self._asked(training_id, number)
-        path = self._store.folder(training_id) / REPLAY_FOLDER / f"{name}.safetensors"
+        """Return the file of one state of the segment that was replayed last.
+
+        Raises: AgentError `nothing_to_replay` (404).
+        """
+        self._need_work(training_id, number)
+        path = self._folder(training_id) / f"{name}.safetensors"
         if name not in EVIDENCE or not path.is_file():
             raise AgentError("nothing_to_replay", "there is no such evidence", 404)
         return path
 
-    def _asked(self, training_id: str, number: int) -> LocalWork:
-        path = self._store.folder(training_id) / REPLAY_FOLDER / ROUND
+    def _folder(self, training_id: str) -> Path:
+        return self._store.folder(training_id) / REPLAY_FOLDER
+
+    def _need_work(self, training_id: str, number: int) -> LocalWork:
+        path = self._folder(training_id) / ROUND
         if path.is_file():
-            request = LocalWork.model_validate_json(path.read_bytes())
-            if request.round == number:
-                return request
+            work = LocalWork.model_validate_json(path.read_bytes())
+            if work.round == number:
+                return work
         raise AgentError("nothing_to_replay", "this worker has not trained that round", 404)
 
-    def _audit(self, asked: AuditSegment) -> AuditResult:
+    def _audit(self, audit: AuditSegment) -> AuditResult:
         started = time.perf_counter()
-        request = self._asked(asked.training_id, asked.round)
-        folder = self._store.folder(asked.training_id) / REPLAY_FOLDER
-        path = checkpoint(folder, asked.segment)
+        work = self._need_work(audit.training_id, audit.round)
+        path = segment_path(self._folder(audit.training_id), audit.segment)
         if not path.is_file():
             raise AgentError("nothing_to_replay", "this worker has no such segment", 404)
-        kept = torch.load(path, weights_only=True)
+        start = SegmentStart.read(path)
         with self._cache.lock:
-            network = self._cache.load(request.model, self._store.require(request.base_digest))
-            shard = self._cache.shard(request.model, request.dataset, request.hyperparameters.freeze_layers)
-            walk = self._replay(network, shard, request, asked, kept, folder)
+            network = self._cache.load(work.model, self._store.require(work.base_digest))
+            shard = self._cache.shard(work.model, work.dataset, work.hyperparameters.freeze_layers)
+            replay = self._replay(network, shard, work, audit, start)
         return AuditResult(
             node_id=self._node_id,
-            nonce=asked.nonce,
-            fingerprints=walk.fingerprints,
-            loss=walk.loss,
+            nonce=audit.nonce,
+            fingerprints=replay.fingerprints,
+            loss=replay.loss,
             seconds=time.perf_counter() - started,
         )
 
     def _replay(
-        self, network: Network, shard: EncodedShard, request: LocalWork, asked: AuditSegment, kept: dict[str, Any], folder: Path
+        self, network: Network, shard: EncodedShard, work: LocalWork, audit: AuditSegment, start: SegmentStart
     ) -> _Replay:
-        wanted, found = request.hyperparameters, _Replay([])
-        frozen, state = freezing.frozen_names(network.model, wanted.freeze_layers), tensors.state_of(network.model)
-        sampler = FingerprintSampler(state, frozen, request.base_digest, batch_seed(wanted.seed, request.round))
-        # What the node has made of it: memory pressure halves batches.
-        batch_size = int(kept["batch_size"])
-        in_epoch = -(-len(shard.training) // batch_size)
-        with RNG, torch.random.fork_rng(devices=[]), freezing.freeze(network.model, wanted.freeze_layers) as parameters:
-            proximal = ProximalTerm(network.model, wanted.proximal_mu) if wanted.proximal_mu else None
-            optimizer = OPTIMIZERS[wanted.optimizer](parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay)
-            optimizer.load_state_dict(kept["optimizer"])
-            if kept["state"] is not None:
-                tensors.load_into(network.model, kept["state"])
-            torch.set_rng_state(kept["rng"])
+        """Take the segment's steps from `start`. Write the states that are the evidence."""
+        hyperparameters, folder, replay = work.hyperparameters, self._folder(audit.training_id), _Replay()
+        freeze_layers, state = hyperparameters.freeze_layers, tensors.state_of(network.model)
+        frozen = freezing.frozen_names(network.model, freeze_layers)
+        sampler = FingerprintSampler(state, frozen, work.base_digest, batch_seed(hyperparameters.seed, work.round))
+        with (
+            RNG,
+            torch.random.fork_rng(devices=[]),
+            freezing.freeze(network.model, freeze_layers) as parameters,
+        ):
+            proximal = ProximalTerm(network.model, hyperparameters.proximal_mu) if hyperparameters.proximal_mu else None
+            optimizer = OPTIMIZERS[hyperparameters.optimizer](
+                parameters, lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay
+            )
+            optimizer.load_state_dict(start.optimizer)
+            if start.state is not None:
+                tensors.load_into(network.model, start.state)
+            torch.set_rng_state(start.rng)
             tensors.write(folder / "start.safetensors", state)
             network.model.train()
             try:
-                batches: list[NDArray[np.int64]] = []
-                for number in range(asked.steps):
-                    epoch, place = divmod(kept["done"] + number, in_epoch)
-                    if not batches or place == 0:
-                        batches = shuffled(shard.training.lengths, batch_size, (wanted.seed, request.round, epoch))
-                    loss, _ = step(network, shard.training, batches[place], optimizer, wanted, proximal)
-                    found.fingerprints.append(sampler.fingerprint(state, loss))
-                    if number + 1 == asked.step:
+                for number, batch in enumerate(_batches(shard, work, audit.steps, start), start=1):
+                    loss, _ = step(network, shard.training, batch, optimizer, hyperparameters, proximal)
+                    replay.fingerprints.append(sampler.fingerprint(state, loss))
+                    if number == audit.step:
                         tensors.write(folder / "middle.safetensors", state)
-                        found.loss = loss
+                        replay.loss = loss
             finally:
                 network.model.eval()
             tensors.write(folder / "end.safetensors", state)
-        return found
+        return replay
+
+
+def _batches(shard: EncodedShard, work: LocalWork, steps: int, start: SegmentStart) -> list[NDArray[np.int64]]:
+    """Return the batches of `steps` steps after `start`, as in the round.
+
+    The checkpoint has the batch size: memory pressure may have halved the one of the request.
+    """
+    per_epoch = -(-len(shard.training) // start.batch_size)
+    batches: list[NDArray[np.int64]] = []
+    epochs: dict[int, list[NDArray[np.int64]]] = {}
+    for number in range(start.done, start.done + steps):
+        epoch, place = divmod(number, per_epoch)
+        if epoch not in epochs:
+            seed = (work.hyperparameters.seed, work.round, epoch)
+            epochs[epoch] = shuffled(shard.training.lengths, start.batch_size, seed)
+        batches.append(epochs[epoch][place])
+    return batches

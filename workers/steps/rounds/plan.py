@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import sampling, topology
+from api.domain.events import EventType
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
@@ -102,7 +103,7 @@ def _emit_started(session: Session, training: TrainingSnapshot, row: RoundRow, d
     events.emit(
         session,
         training.cluster_id,
-        "round.started",
+        EventType.ROUND_STARTED,
         {
             "training_id": training.training_id,
             "round": row.number,

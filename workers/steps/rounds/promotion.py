@@ -19,6 +19,7 @@ from functools import partial
 from sqlalchemy import select
 
 from api.domain.consensus import majority
+from api.domain.events import EventType
 from api.domain.records import FailureReason
 from api.domain.steps import Step
 from api.services.lookup import locked_cluster
@@ -98,7 +99,7 @@ def _apply(context: Context, training: TrainingSnapshot, token: str, elected: _E
         events.emit(
             session,
             row.cluster_id,
-            "training.aggregator_promoted",
+            EventType.TRAINING_AGGREGATOR_PROMOTED,
             {
                 "training_id": row.id,
                 "from": training.aggregator_id,

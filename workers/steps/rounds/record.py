@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress
+from api.domain.events import EventType
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop, stop_reason
 from api.services import progress as figures
@@ -36,7 +37,7 @@ class _Rows:
     training: TrainingRow
     round: RoundRow
 
-    def emit(self, event_type: str, facts: dict[str, object]) -> None:
+    def emit(self, event_type: EventType, facts: dict[str, object]) -> None:
         """Append an event of this round."""
         data = {"training_id": self.training.id, "round": self.round.number, **facts}
         events.emit(self.session, self.training.cluster_id, event_type, data, training_id=self.training.id)
@@ -75,7 +76,7 @@ def _record_aggregate(rows: _Rows, aggregate: AggregateReport) -> None:
     row = rows.round
     if aggregate.fallback is not None and row.fallback is None:
         row.fallback = aggregate.fallback
-        rows.emit("round.fallback", {"data_path": row.data_path, "reason": row.fallback})
+        rows.emit(EventType.ROUND_FALLBACK, {"data_path": row.data_path, "reason": row.fallback})
     row.votes = [vote.model_dump() for vote in aggregate.votes]
     row.audits = [audit.model_dump() for audit in aggregate.audits]
 
@@ -136,7 +137,7 @@ def _set_state(rows: _Rows, node: RoundNodeRow, state: str, reason: str | None) 
     if state == "rejected" and reason is not None:
         flag_rejected(rows.session, node, reason)
     if state != "done":
-        rows.emit(f"round.worker_{state}", {"node_id": node.node_id, "reason": reason})
+        rows.emit(EventType(f"round.worker_{state}"), {"node_id": node.node_id, "reason": reason})
 
 
 def _complete(rows: _Rows, this: RoundContext, observation: RoundObservation, aggregate: AggregateReport) -> None:
@@ -197,7 +198,7 @@ def _copy_evaluations(row: RoundRow, observation: RoundObservation) -> None:
 def _emit_completed(rows: _Rows, this: RoundContext, aggregate: AggregateReport) -> None:
     row = rows.round
     rows.emit(
-        "round.completed",
+        EventType.ROUND_COMPLETED,
         {
             "epoch": this.spec.epochs_after(row.number),
             "total_epochs": this.spec.epochs,

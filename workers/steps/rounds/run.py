@@ -113,7 +113,7 @@ def _plan(context: Context, training: TrainingSnapshot, token: str, aggregator: 
 
 async def _observe(this: RoundContext) -> RoundObservation:
     """Train and aggregate, then replicate and evaluate the new model. A repeated call continues."""
-    observation = RoundObservation()
+    observation = RoundObservation(this.lost)
     peers = await RoundPeers.reach(this, observation)
     if peers.aggregator is None:
         return observation

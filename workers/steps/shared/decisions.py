@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.domain.events import EventType
 from api.store import events
 from api.store.tables import EventRow, TrainingRow
 from workers.agent.protocol.common import Decision
 
-_TYPE = "node.decision"
 # A limit against a node that floods the log. Honest reports have a few decisions.
 _MOST = 50
 
@@ -31,7 +31,7 @@ def record_decisions(
     known = session.scalars(
         select(EventRow.data["at"].astext).where(
             EventRow.cluster_id == training.cluster_id,
-            EventRow.type == _TYPE,
+            EventRow.type == EventType.NODE_DECISION,
             EventRow.data["node_id"].astext == node_id,
             EventRow.data["at"].astext.in_(by_time),
         )
@@ -39,5 +39,5 @@ def record_decisions(
     new = [decision.model_dump() for at, decision in by_time.items() if at not in known]
     for facts in new:
         data = {"training_id": training.id, "node_id": node_id, "round": number, **facts}
-        events.emit(session, training.cluster_id, _TYPE, data, training_id=training.id)
+        events.emit(session, training.cluster_id, EventType.NODE_DECISION, data, training_id=training.id)
     return new

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import red_flags
+from api.domain.events import EventType
 from api.domain.red_flags import RaisedFlag, RoundFacts, WorkerRound
 from api.store import events
 from api.store.tables import NodeRow, RoundNodeRow, RoundRow, TrainingRow
@@ -26,7 +27,7 @@ def update(session: Session, training: TrainingRow) -> None:
         old = raised.get((flag.code, flag.node_id))
         if old is None:
             data = {"training_id": training.id, **new.model_dump()}
-            events.emit(session, training.cluster_id, "training.red_flag", data, training_id=training.id)
+            events.emit(session, training.cluster_id, EventType.TRAINING_RED_FLAG, data, training_id=training.id)
             current.append(new)
         else:
             current.append(new.model_copy(update={"round": old.round, "since": old.since}))

@@ -1,4 +1,4 @@
-"""A second training in the same agents is a new one: its own first weights, its own frozen layers."""
+"""A second training in the same agents has its own first weights and its own frozen layers."""
 
 import asyncio
 import json
@@ -8,22 +8,21 @@ import numpy as np
 import torch
 
 from workers.agent.aggregator.rounds import Aggregator
+from workers.agent.context import AgentContext
 from workers.agent.modeling.cache import ModelCache
-from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.protocol.training import InitTraining
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import ModelStore
 
 SPEC = ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"], max_length=16)
 
 
 def test_it_begins_with_the_specs_own_weights(tmp_path: Path) -> None:
     root = SandboxRoot(tmp_path)
-    store, cache = ModelStore(root.models), ModelCache(root)
-    aggregator = Aggregator("a", PeerClient("key"), store, cache, Log("a"))
+    context = AgentContext.create("a", "key", root, Log("a"))
+    store, cache, aggregator = context.store, context.cache, Aggregator(context)
     first = asyncio.run(aggregator.init(InitTraining(training_id="one", model=SPEC)))
     trained = {name: tensor + 1 for name, tensor in tensors.state_of(cache.network(SPEC).model).items()}
     cache.load(SPEC, store.path("one", store.save("one", trained).digest))

@@ -1,4 +1,4 @@
-"""Rounds between real agents: what one worker or the way to it does, the others and the aggregator must bear."""
+"""Rounds between real agents, in which one worker or the connection to it fails."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -5,7 +5,7 @@ from workers.agent.runtime.autonomy import EARLY_STOP, HALVE_RATE, RETRY, Autono
 
 
 @pytest.mark.parametrize(("action", "level"), [(RETRY, 0.3), (HALVE_RATE, 0.6), (EARLY_STOP, 0.8)])
-def test_each_liberty_begins_at_its_level_and_only_where_autonomy_is_on(action: AutonomousAction, level: float) -> None:
+def test_each_action_begins_at_its_level_and_only_where_autonomy_is_on(action: AutonomousAction, level: float) -> None:
     assert allowed(action, Autonomy(enabled=True, level=level))
     assert allowed(action, Autonomy(enabled=True, level=1.0))
     assert not allowed(action, Autonomy(enabled=True, level=level - 0.001))

@@ -19,7 +19,7 @@ def test_figures_are_this_machines() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl and malloc's arenas are Linux's")
 def test_a_hardened_process_cannot_be_looked_into_and_has_few_threads() -> None:
     code = (
-        "import ctypes, os; from workers.agent import process; process.harden(); process.limit_memory_arenas();"
+        "import ctypes, os; from workers.agent.runtime import process; process.harden(); process.limit_memory_arenas();"
         "process.limit_threads(3);"
         "print(ctypes.CDLL(None).prctl(3), os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])"
     )
@@ -30,7 +30,7 @@ def test_a_hardened_process_cannot_be_looked_into_and_has_few_threads() -> None:
 def test_the_collector_rests_while_something_is_imported_and_leaves_it_alone_after() -> None:
     code = """
 import gc
-from workers.agent import process
+from workers.agent.runtime import process
 for name in ("sys", "decimal"):
     with process.importing():
         __import__(name)

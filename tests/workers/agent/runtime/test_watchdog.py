@@ -1,4 +1,4 @@
-"""A dead agent that starts again by itself, and its round that goes on."""
+"""The watchdog restarts a dead agent, which then resumes its round."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the pr
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A short path: a socket's name may have about a hundred characters."""
+    """Return a short path: a socket's name may have about a hundred characters."""
     with tempfile.TemporaryDirectory(prefix="agent-") as folder:
         (Path(folder) / "run").mkdir()
         yield Path(folder)
 
 
 def visible(pid: int) -> bytes:
-    """What another process may see of this one."""
+    """Return what another process can read of this one."""
     found = b""
     for name in ("cmdline", "environ"):
         try:

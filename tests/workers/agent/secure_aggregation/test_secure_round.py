@@ -103,7 +103,7 @@ def test_a_worker_that_leaves_once_masks_are_agreed_is_taken_out_of_the_sum(four
     drop(four, "w4")
     found = four.aggregated()
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w3"]), found["problem"]
-    assert found["notices"] == ["w4 left after masks were agreed; shares of others took its own out"]
+    assert found["notices"] == ["w4 left after masks were agreed; shares of the other workers removed its mask"]
     four.workers.pop()
     assert difference(global_model(four, found["digest"]), plain_mean(four)) < 1e-6
 

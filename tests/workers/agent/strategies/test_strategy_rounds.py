@@ -61,7 +61,7 @@ def test_the_server_optimisers_state_lies_beside_the_model_and_its_loss_is_told(
     kept = global_model(agents)
     (folder / f"{agents.base}.server.safetensors").unlink()
     found = agents.round(3, strategy=MOMENTUM)
-    assert ["begins anew" in notice for notice in found["notices"]] == [True]
+    assert ["it starts again" in notice for notice in found["notices"]] == [True]
     assert apart(global_model(agents), kept) > 0
 
 

@@ -1,4 +1,4 @@
-"""Real agents with one pooled data set at their aggregator, and the same training in this one process."""
+"""Real agents with pooled data at their aggregator, and the same training in this process."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -28,54 +28,54 @@ WANTED = {"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3
 
 @contextmanager
 def pool(workers: int, count: int = 70) -> Iterator[agents.Federation]:
-    """Workers without data or dropout."""
-    with agents.federation(workers, 4) as found:
-        for agent in (found.aggregator, *found.workers):
+    """Start an aggregator with data, and workers without data or dropout."""
+    with agents.federation(workers, 4) as federation:
+        for agent in (federation.aggregator, *federation.workers):
             config = agent.root / "models/tiny/config.json"
             still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
             config.write_text(json.dumps({**json.loads(config.read_text()), **still}))
-        for number, worker in enumerate(found.workers):
+        for number, worker in enumerate(federation.workers):
             (worker.root / f"data/train_{number}.json").unlink()
-        found.aggregator.put("/data/train_0.json", samples(count))
-        found.aggregator.call("POST", "/trainings/other/stop")
-        found.init(model=agents.MODEL.model_copy(update={"max_length": 31}))
-        yield found
+        federation.aggregator.put("/data/train_0.json", samples(count))
+        federation.aggregator.call("POST", "/trainings/other/stop")
+        federation.init(model=agents.MODEL.model_copy(update={"max_length": 31}))
+        yield federation
 
 
-def path(found: agents.Federation, kind: str) -> DataPath | None:
-    peers = [worker.peer for worker in found.workers]
+def path(federation: agents.Federation, kind: str) -> DataPath | None:
+    peers = [worker.peer for worker in federation.workers]
     groups = topology.groups([peer.node_id for peer in peers]) if kind == "hierarchical" else []
     return None if kind == "star" else DataPath(kind=kind, peers=peers, groups=groups, wait_s=60)
 
 
-def begin(found: agents.Federation, number: int, kind: str, **wanted: Any) -> None:
+def begin(federation: agents.Federation, number: int, kind: str, **wanted: Any) -> None:
     model = agents.MODEL.model_copy(update={"max_length": 31})
-    asked = Hyperparameters(**{**WANTED, **wanted})
-    found.collect(number, model=model, synchronous=asked, path=path(found, kind))
+    hyperparameters = Hyperparameters(**{**WANTED, **wanted})
+    federation.collect(number, model=model, synchronous=hyperparameters, path=path(federation, kind))
 
 
-def ran(found: agents.Federation, number: int, kind: str, **wanted: Any) -> dict[str, Any]:
-    begin(found, number, kind, **wanted)
-    report = found.aggregated(number)
+def ran(federation: agents.Federation, number: int, kind: str, **wanted: Any) -> dict[str, Any]:
+    begin(federation, number, kind, **wanted)
+    report = federation.aggregated(number)
     assert report["state"] == "done", report["problem"]
-    found.base = report["digest"]
+    federation.base = report["digest"]
     return report
 
 
 def underway(worker: agents.LiveAgent) -> bool:
-    """Whether a worker has taken a step of the first round."""
+    """Return whether a worker has taken a step of the first round."""
     answer = worker.http.get(f"/trainings/{agents.TRAINING}/rounds/1?role=worker")
     return bool(answer.json().get("progress"))
 
 
 class Alone:
-    """The same steps on the same pooled batches, by plain torch."""
+    """The same steps on the same pooled batches, in plain torch."""
 
-    def __init__(self, found: agents.Federation, **wanted: Any) -> None:
+    def __init__(self, federation: agents.Federation, **wanted: Any) -> None:
         self.wanted = Hyperparameters(**{**WANTED, **wanted})
-        root = SandboxRoot(found.aggregator.root)
+        root = SandboxRoot(federation.aggregator.root)
         self.network: Network = build(agents.MODEL.model_copy(update={"max_length": 31}), root)
-        tensors.load_into(self.network.model, agents.global_model(found))
+        tensors.load_into(self.network.model, agents.global_model(federation))
         kept, _ = shards.split(shards.read(root, agents.DATASET))
         self.data: EncodedTexts = self.network.encoded(kept.texts, kept.labels)
         self.optimizer = OPTIMIZERS[self.wanted.optimizer](self.network.model.parameters(), lr=self.wanted.learning_rate)
@@ -97,12 +97,15 @@ class Alone:
                 self.optimizer.step()
 
     def distance(self, state: dict[str, torch.Tensor]) -> float:
-        """The largest difference of any weight."""
-        own = tensors.state_of(self.network.model)
-        return max(float((own[name] - tensor).abs().max()) for name, tensor in state.items())
+        """Return the largest difference of any weight."""
+        expected = tensors.state_of(self.network.model)
+        return max(float((expected[name] - tensor).abs().max()) for name, tensor in state.items())
 
     def disagreement(self, state: dict[str, torch.Tensor]) -> float:
-        """The largest difference of any probability, over all pooled samples; this process's weights are gone then."""
-        own = probabilities(self.network, self.data)
+        """Return the largest difference of any probability, over all pooled samples.
+
+        This overwrites the network's weights with `state`.
+        """
+        expected = probabilities(self.network, self.data)
         tensors.load_into(self.network.model, state)
-        return float((own - probabilities(self.network, self.data)).abs().max())
+        return float((expected - probabilities(self.network, self.data)).abs().max())

@@ -1,4 +1,4 @@
-"""Synchronous rounds between real agents: the same model as one process makes of the same batches."""
+"""Synchronous rounds of real agents give the same model as one process with the same batches."""
 
 import time
 
@@ -41,7 +41,8 @@ def test_an_optimizer_goes_on_from_round_to_round_as_it_does_in_one_process() ->
         for number in (1, 2):
             ran(found, number, "star")
             alone.round(number, 2)
-        # Weights whose gradient is rounding alone (a key's bias) Adam moves by its rate all the same; they decide nothing.
+        # The gradient of some weights (a key's bias) is rounding noise. Adam still moves them by
+        # its learning rate. They do not change the predictions.
         assert alone.disagreement(agents.global_model(found)) < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""How a pooled data set is dealt out."""
+"""How pooled data is divided into shares."""
 
 import numpy as np
 import pytest

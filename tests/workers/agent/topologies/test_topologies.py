@@ -1,4 +1,7 @@
-"""The data paths between real agents: the same model by every way, the bytes each takes, and what happens when one breaks."""
+"""The data paths between real agents.
+
+Every path gives the same model. The tests also count bytes and break each path.
+"""
 
 import shutil
 import time
@@ -21,16 +24,16 @@ from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 
 WORKERS = 5
 HEADER = 4096
-"""At most this much of a file is header and report, not tensors."""
+"""The largest part of a file that is header and report, not tensors."""
 
 
 @dataclass
 class Run:
-    """One training of its own over some agents, by one data path."""
+    """One training over some agents, by one data path."""
 
     agents: Federation
     training_id: str
@@ -54,7 +57,7 @@ class Run:
         self.agents.train(worker, number, training_id=self.training_id, **{"path": self.path(), **fields})
 
     def round(self, number: int, **fields: Any) -> dict[str, Any]:
-        """A whole round; the next one builds on its model."""
+        """Run a whole round. The next one starts from its model."""
         self.collect(number, **fields)
         for worker in self.agents.workers:
             self.train(worker, number)
@@ -89,7 +92,7 @@ def agents() -> Iterator[Federation]:
 
 @pytest.fixture(scope="module")
 def rounds(agents: Federation) -> dict[str, list[dict[str, Any]]]:
-    """Two rounds by each path, with the models they made."""
+    """Run two rounds by each path. Return their models."""
     found: dict[str, list[dict[str, Any]]] = {}
     for kind in get_args(topology.Topology):
         run = Run(agents, f"train_{kind}", kind)
@@ -100,7 +103,7 @@ def rounds(agents: Federation) -> dict[str, list[dict[str, Any]]]:
             there = [worker.root / f"model/train_{kind}/{report['digest']}.safetensors" for worker in agents.workers]
             has_it = sum(path.is_file() for path in there)
             found[kind].append({**report, "model": global_model(agents), "has_it": has_it})
-        # Models are found by digest in any training: nobody shall have one from the path before.
+        # The store finds models by digest in any training. No agent may have another path's model.
         for worker in agents.workers:
             shutil.rmtree(worker.root / "model")
     return found
@@ -195,7 +198,7 @@ def test_a_server_optimiser_steps_from_the_mean_of_any_path(agents: Federation, 
 
 @pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])
 def test_an_exchange_without_one_of_its_workers_falls_back_to_the_star(agents: Federation, kind: str) -> None:
-    """w3 is named as a peer, but nobody listens there."""
+    """w3 is one of the peers, but no agent listens at its address."""
     gone = LiveAgent("w3", agents.workers[2].root, Peer(node_id="w3", url="http://agent", uds="/nowhere.sock"), None)  # type: ignore[arg-type]
     present = [worker for worker in agents.workers if worker.node_id != "w3"]
     run = Run(Federation(agents.aggregator, [*agents.workers[:2], gone, *agents.workers[3:]]), f"lost_{kind}", kind)
@@ -223,7 +226,7 @@ def test_a_worker_that_cannot_tell_of_the_exchange_ends_it_by_sending_its_update
         run.train(worker, 1, **({"path": None} if worker.node_id == "w1" else {}))
     found = run.report(agents.aggregator, 1)
     assert (found["state"], sorted(found["accepted"])) == ("done", ["w1", "w2", "w3", "w4", "w5"])
-    assert found["fallback"] == "w1 could not tell of the exchange and sent its update"
+    assert found["fallback"] == "w1 could not report its exchange and sent its update"
 
 
 @pytest.mark.parametrize("kind", ["mesh", "ring", "hierarchical"])

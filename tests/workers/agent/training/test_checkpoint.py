@@ -1,4 +1,4 @@
-"""A round that goes on from its last checkpoint ends as if nothing had happened."""
+"""A round that resumes from its last checkpoint ends with the undisturbed result."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from workers.agent.training.local_epochs import Trained, train
 
 
 class _Killed(BaseException):
-    """Nothing in the agent catches it, as nothing catches a SIGKILL."""
+    """Like SIGKILL: nothing in the agent catches it."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> SandboxRoot:
 
 
 def trained(root: SandboxRoot, checkpoint: Checkpoint | None, until: float = 2.0, **fields: Any) -> tuple[Network, Trained]:
-    """A round of three local epochs, which dies as soon as `until` of it is done."""
+    """Train three local epochs. The agent dies when the share `until` of them is done."""
     network = build(spec("/models/tiny"), root)
     rows = samples(40), samples(12, 1000)
     shard = EncodedShard(*(network.encoded([row["text"] for row in part], [row["sentiment"] for row in part]) for part in rows))
@@ -52,7 +52,7 @@ def trained(root: SandboxRoot, checkpoint: Checkpoint | None, until: float = 2.0
 def test_a_resumed_round_is_bit_by_bit_the_undisturbed_one(
     root: SandboxRoot, tmp_path: Path, until: float, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # At every segment, however short the round is.
+    # Write a checkpoint at every segment, however short the round is.
     monkeypatch.setattr("workers.agent.training.checkpoint._PAUSE", 0.0)
     whole, expected = trained(root, None, **fields)
     with pytest.raises(_Killed):

@@ -1,4 +1,4 @@
-"""What a node with autonomy 0.8 takes no part in, and one just below does."""
+"""Rounds that a node with autonomy 0.8 declines, and a node just below does not."""
 
 import math
 from pathlib import Path
@@ -21,7 +21,7 @@ BELOW, FREE = Autonomy(enabled=True, level=0.79), Autonomy(enabled=True, level=0
 
 
 def declined(agents: Federation) -> str:
-    """The reason that the first worker gives; posted twice, told once."""
+    """Return the first worker's reason. The round is posted twice, and the reason reported once."""
     agents.train(agents.workers[0], autonomy=FREE)
     found = agents.trained(agents.workers[0])
     assert (found["state"], problem(found)) == ("declined", "declined")
@@ -69,7 +69,7 @@ def test_a_model_far_worse_than_a_guess_is_a_reason_from_0_8_on(two: Federation)
 
 
 def test_too_little_disk_for_the_rounds_files_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little memory is provoked in test_memory.py."""
+    """test_memory.py provokes too little memory."""
     save_tiny_bert(tmp_path / "models/tiny")
     network = build(spec("/models/tiny"), SandboxRoot(tmp_path))
     parts = [

@@ -1,4 +1,7 @@
-"""Gossip between real agents: pairs average and go on from that; the aggregator takes the mean of all only to look at it."""
+"""Gossip between real agents: pairs average and continue from that.
+
+The aggregator only measures the mean of all models.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +70,7 @@ def test_pairs_average_and_everybody_goes_on_from_its_own_model(three: Federatio
     assert {(link["source"], link["target"]) for link in found["links"]} >= {("w1", "w2"), ("w2", "w1"), ("w3", "ps")}
     assert ("w2", "ps") not in {(link["source"], link["target"]) for link in found["links"]}, "a pair's model goes once"
 
-    # Next to no training: what is left is the mixing.
+    # Nearly no training: the models change by averaging only.
     begin(three, 2, SECOND, wanted={"learning_rate": 1e-12})
     again = done(three, 2)
     assert close(own(three.workers[1], 2), models[1]), "it began where it had ended, not at the mean of all"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.workers.agent.jobs import job
 from tests.workers.agent.pretrained import save_tiny_bert
 from tests.workers.agent.texts import samples, spec
 from workers.agent.datasets.batches import EncodedShard
@@ -51,16 +52,13 @@ def trained(
     number: int = 1,
     level: float | None = None,
     commit: bool = False,
-    stop: threading.Event | None = None,
     progress: Callable[[float], None] = lambda _part: None,
     **wanted: Any,
 ) -> Trained:
-    """`level` None: a cluster without autonomy."""
+    """`level` None is a cluster without autonomy."""
     hyperparameters = Hyperparameters(**{"batch_size": 8, "learning_rate": 0.01, "optimizer": "adam", "seed": 3, **wanted})
     autonomy = Autonomy(enabled=level is not None, level=level or 0.0)
-    return train(
-        network, data, LocalTrainingTask(number, hyperparameters, autonomy, BASE, commit, stop or threading.Event(), progress)
-    )
+    return train(network, data, LocalTrainingTask(number, hyperparameters, autonomy, BASE, commit, threading.Event(), progress))
 
 
 def digest(network: Network) -> str:
@@ -119,8 +117,9 @@ def test_a_stop_ends_training_between_two_batches(network: Network) -> None:
         if len(seen) == 2:
             stop.set()
 
+    hyperparameters = Hyperparameters(batch_size=8, learning_rate=0.01, optimizer="adam", seed=3, local_epochs=1000)
     with pytest.raises(StoppedError):
-        trained(network, learnable(network), stop=stop, progress=progress, local_epochs=1000)
+        train(network, learnable(network), job(hyperparameters, stop=stop, progress=progress))
     assert len(seen) == 2
     assert not network.model.training
 
@@ -167,7 +166,10 @@ def test_a_rate_that_no_halving_mends_fails_after_five(network: Network) -> None
 
 
 def test_a_small_loss_that_wavers_is_no_divergence(network: Network) -> None:
-    """Here it falls to 0.1 and rises to 0.3 again: more than double, and far better than a guess among three (1.1)."""
+    """The loss falls to 0.1 and rises to 0.3.
+
+    That is more than double, and far better than a guess among three classes (1.1).
+    """
     trained(network, learnable(network), local_epochs=15)
     easy = shard(network, samples(8), samples(8, 1000))
     found = trained(network, easy, local_epochs=12, learning_rate=0.005, optimizer="sgd", batch_size=1)
@@ -175,7 +177,7 @@ def test_a_small_loss_that_wavers_is_no_divergence(network: Network) -> None:
 
 
 def contradicting(network: Network) -> EncodedShard:
-    """What is learned from the training samples is wrong on the held-out ones."""
+    """The held-out samples contradict the training samples."""
     turned = [
         {**row, "sentiment": {"positive": "negative", "negative": "positive"}.get(row["sentiment"], "neutral")}
         for row in samples(12, 1000)

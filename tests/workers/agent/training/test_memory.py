@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA cou
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("memory")
     command = [sys.executable, "-m", "tests.workers.agent.short_of_memory", str(folder)]
-    # RLIMIT_DATA counts what glibc keeps for later as well; like this it keeps no large blocks.
+    # RLIMIT_DATA also counts free memory that glibc keeps. This setting keeps no large blocks.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""The optimizers that a training may name, against torch's plain ones."""
+"""The optimizers of a training, compared with torch's plain ones."""
 
 from collections.abc import Callable
 

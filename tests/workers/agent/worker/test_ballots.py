@@ -17,7 +17,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def vote(store: ModelStore, term: int, candidate: str = "w1", digest: str | None = None) -> VoteResult:
-    """By an agent that was just started: what it knows is on its disk."""
+    """Vote at an agent that was just started: it reads its state from the disk."""
     return asyncio.run(
         Voter("w2", store).vote(RequestVote(training_id="train_1", term=term, candidate=candidate, digest=digest))
     )

@@ -1,4 +1,7 @@
-"""What is lost with an aggregator comes back from its workers; real agents, each served on a port of its own."""
+"""The workers restore what is lost with an aggregator.
+
+Real agents, each served on a port of its own.
+"""
 
 import asyncio
 import json
@@ -21,7 +24,7 @@ from workers.agent.protocol.common import ModelSpec, Peer
 from workers.agent.protocol.training import Hyperparameters, InitTraining, ReplicateModel, TrainReport, TrainRound
 from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.server import Agent
+from workers.agent.server.app import Agent
 from workers.agent_client import AgentClient, AgentRefusedError
 
 T = TypeVar("T")
@@ -30,7 +33,7 @@ MODEL = ModelSpec(architecture="transformer", model="base", labels=["negative", 
 
 
 class Served:
-    """An agent in a thread; `end` takes it away with all its files still there."""
+    """An agent in a thread. `end` stops it and leaves its files."""
 
     def __init__(self, folder: Path, role: str) -> None:
         folder.mkdir()
@@ -67,7 +70,7 @@ class Served:
 
 
 class Training:
-    """One worker and whatever aggregator is there now."""
+    """One worker and the current aggregator."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -78,7 +81,7 @@ class Training:
         self.digest = self.aggregator.ask(lambda agent: agent.init_training(self._init(None))).digest
 
     def replace_aggregator(self, base: str | None) -> str:
-        """The old one's sandbox is gone; returns the digest that the new one begins with."""
+        """Replace the aggregator and its sandbox. Return the digest that it begins with."""
         self.aggregator.end()
         number = int(self.aggregator.root.name.rpartition("-")[2]) + 1
         self.aggregator = Served(self._folder / f"aggregator-{number}", "aggregator")
@@ -125,7 +128,7 @@ class Training:
         self.worker.ask(lambda agent: agent.replicate_model(request))
 
     def round(self, number: int) -> str:
-        """A whole round; returns the new model's digest."""
+        """Run a whole round. Return the new model's digest."""
         self.collect(number)
         self.train(number)
         report = self.aggregated(number)
@@ -179,7 +182,7 @@ def test_a_round_that_was_published_and_not_recorded_can_be_repeated_from_its_ba
     published = training.round(2)
     training.keep(published)
     assert training.worker.models() == {base, published}
-    # The control plane knows of round 1 only, and the aggregator is gone.
+    # The control plane has recorded round 1 only, and the aggregator is lost.
     assert training.replace_aggregator(base) == base
     training.collect(2)
     training.train(2, resend=True)

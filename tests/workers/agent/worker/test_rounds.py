@@ -1,4 +1,4 @@
-"""A worker's rounds and what it answers to the others, between real agents."""
+"""A worker's rounds, and its answers to other agents, between real agents."""
 
 import time
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_worker_without_data_fails_its_round_and_says_why(two: Federation) -> 
 
 
 def absent(agents: Federation) -> Peer:
-    """The aggregator by a way that does not exist yet."""
+    """Return the aggregator, with a socket that does not exist yet."""
     return Peer(node_id="ps", url="http://agent", uds=f"{agents.aggregator.root}/later.sock")
 
 

@@ -1,16 +1,23 @@
-"""The aggregator asks some workers, drawn when all commitments are in, to do one segment of their round again.
+"""Audits: the aggregator asks some workers to repeat one segment of their round.
 
-What it takes to pass: the two states that the segment was committed to lie between (tensors.state_digest), the state after
-one of its steps, drawn by the audit, and the fingerprints of all its steps, which the commitment's trace binds. Digests can be
-echoed; these are what the digests were made of. A worker that made up its chain has none of it, and one that kept only
-its digests must walk the segment again. The states must also be no farther apart than the optimizer can go in so many steps.
+The workers are drawn when all commitments are in. A worker passes with three states:
 
-What it proves: that the worker can produce, step by step, the very sequence it had committed to before it was asked. What it
-does not: that the steps came from data. Jia et al. (IEEE S&P 2021, arXiv:2103.05633) let the verifier repeat steps on the
-prover's data; here no verifier has that data, so a patient cheat could invent a walk of small steps and replay it. Whether a
-walk leads anywhere the committee finds out (committee.py). Equality is to the bit: the replay runs on the machine that trained.
+- the start and the end of the segment, with the digests of its commitment (tensors.state_digest)
+- the state after one step of the segment. The audit draws that step.
 
-What it costs in privacy: the aggregator sees three states of an audited worker's round besides the update itself.
+It also passes only with the fingerprints of all steps, which the commitment's trace binds. Digests
+alone can be repeated without the states. A worker that invented its chain has no states. A worker
+that kept only the digests must repeat the segment. The states must also be no farther apart than
+the optimizer can move in that number of steps.
+
+What an audit proves: the worker can reproduce, step by step, the sequence that it committed to
+before it was asked. It does not prove that the steps came from data. Jia et al. (IEEE S&P 2021,
+arXiv:2103.05633) let the verifier repeat steps on the prover's data. No verifier has that data
+here. So a patient attacker could invent a sequence of small steps and replay it. The committee
+measures whether a sequence improves the model (committee.py). States are compared bit by bit: the
+replay runs on the machine that trained.
+
+Cost in privacy: the aggregator sees three states of an audited worker's round beside its update.
 """
 
 import asyncio
@@ -24,72 +31,104 @@ from pathlib import Path
 
 from workers.agent.aggregator.consensus.plausible import too_far
 from workers.agent.aggregator.round_state import RoundState
-from workers.agent.peers.client import PeerClient
+from workers.agent.context import AgentContext
 from workers.agent.proof_of_learning.trace import FingerprintSampler, trace_of
+from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.consensus import AuditRecord, AuditResult, AuditSegment
-from workers.agent.protocol.training import Commitment, TrainReport
+from workers.agent.protocol.training import Commitment
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.logs import Log
 from workers.agent.storage import tensors
-from workers.agent.storage.model_store import ModelStore
 from workers.agent.updates.validation import read_sound_state
 
 _SHARE = 4
 _WITHIN_S = 120.0
-# The evidence is there when the answer is.
+# The evidence is ready before the answer comes.
 _FETCH_S = 5.0
+_STATES = ("start", "middle", "end")
 _NOT_REPRODUCED = "its replay of a committed segment does not give what was committed to"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditTask:
-    """One worker's task: do `segment` again, and show the state after `step` of its steps."""
+    """One worker's task: repeat `segment`, and show the state after `step` of its steps."""
 
     segment: int
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class AuditedUpdate:
+    """A worker's update and commitment, and what the audit asks of it. `path` is a whole model."""
+
+    worker: Peer
+    path: Path
+    commitment: Commitment
+    task: AuditTask
+    within_s: float
+
+    @property
+    def steps(self) -> int:
+        """Steps of the segment, by the commitment."""
+        return self.commitment.steps[self.task.segment]
+
+    @property
+    def is_last_segment(self) -> bool:
+        return self.commitment.segments[self.task.segment] == self.commitment.segments[-1]
+
+
 def draw(commitments: Mapping[str, Commitment], nonce: str) -> dict[str, AuditTask]:
-    """A quarter of the workers, at least one. The draw follows from all roots and a nonce that is made after they are in."""
+    """Draw a quarter of the workers, at least one, each with its task.
+
+    The draw follows from all roots, and from a nonce that is made after the roots have arrived.
+    """
     roots = sorted((node_id, commitment.root) for node_id, commitment in commitments.items())
     seed = hashlib.sha256(json.dumps([roots, nonce]).encode()).hexdigest()
-    chance = random.Random(seed)  # noqa: S311 - the secret is the nonce; who is told it can repeat the draw
-    chosen = chance.sample(sorted(commitments), max(1, len(commitments) // _SHARE))
-    found: dict[str, AuditTask] = {}
+    generator = random.Random(seed)  # noqa: S311 - the nonce is the secret; who knows it can repeat the draw
+    chosen = generator.sample(sorted(commitments), max(1, len(commitments) // _SHARE))
+    tasks: dict[str, AuditTask] = {}
     for node_id in chosen:
         steps = commitments[node_id].steps
-        segment = chance.choice([index for index, count in enumerate(steps) if count])
-        # Inside the segment, where no state was digested whole; and far from its ends, as two states that lie one step
-        # apart would show the gradient of a single batch.
+        segment = generator.choice([index for index, count in enumerate(steps) if count])
+        # The step lies inside the segment, where no whole state was digested. It lies far from the
+        # ends: two states that are one step apart would show the gradient of a single batch.
         margin = max(1, steps[segment] // 4)
-        found[node_id] = AuditTask(segment, chance.randint(margin, max(margin, steps[segment] - margin)))
-    return found
+        tasks[node_id] = AuditTask(segment, generator.randint(margin, max(margin, steps[segment] - margin)))
+    return tasks
 
 
 class Auditor:
-    def __init__(self, store: ModelStore, exchange: PeerClient, log: Log) -> None:
-        self._store = store
-        self._peers = exchange
-        self._log = log
+    def __init__(self, context: AgentContext) -> None:
+        self._store = context.store
+        self._peers = context.peers
+        self._log = context.log
 
-    async def audit(self, found: RoundState, frozen: Collection[str]) -> list[AuditRecord]:
-        """Audits some of the workers whose updates are held, side by side."""
-        commitments = {node_id: report.commitment for node_id, (report, _) in found.held.items() if report.commitment}
+    async def audit(self, round_state: RoundState, frozen: Collection[str]) -> list[AuditRecord]:
+        """Audit some of the workers whose updates are held, at the same time."""
+        commitments = {
+            node_id: update.report.commitment
+            for node_id, update in round_state.held.items()
+            if update.report.commitment is not None
+        }
         if not commitments:
             return []
         nonce = secrets.token_hex(16)
-        drawn = draw(commitments, nonce)
-        return list(await asyncio.gather(*(self._one(found, frozen, *item, nonce) for item in sorted(drawn.items()))))
+        peers = {peer.node_id: peer for peer in round_state.request.workers}
+        audits = []
+        for node_id, task in sorted(draw(commitments, nonce).items()):
+            held = round_state.held[node_id]
+            within_s = max(_WITHIN_S, 2 * (held.report.train_seconds or 0.0))
+            update = AuditedUpdate(peers[node_id], held.path, commitments[node_id], task, within_s)
+            audits.append(self._audit(round_state.request, update, frozen, nonce))
+        return list(await asyncio.gather(*audits))
 
-    async def _one(self, found: RoundState, frozen: Collection[str], node_id: str, task: AuditTask, nonce: str) -> AuditRecord:
-        report, seconds = found.held[node_id][0], None
-        within_s = max(_WITHIN_S, 2 * (report.train_seconds or 0.0))
+    async def _audit(self, request: AggregateRound, update: AuditedUpdate, frozen: Collection[str], nonce: str) -> AuditRecord:
+        node_id, task, seconds = update.worker.node_id, update.task, None
         try:
-            async with asyncio.timeout(within_s):
-                answer = await self._asked(found, report, task, nonce, within_s)
+            async with asyncio.timeout(update.within_s):
+                answer = await self._ask(request, update, nonce)
                 seconds = answer.seconds
-                fault = await self._fault(found, frozen, report, task, answer)
+                fault = await self._fault(request, update, frozen, answer)
         except (AgentError, TimeoutError) as error:
             code = error.code if isinstance(error, AgentError) else "too_slow"
             fault = f"it did not answer for a committed segment ({code})"
@@ -105,64 +144,63 @@ class Auditor:
             nonce=nonce,
         )
 
-    async def _asked(self, found: RoundState, report: TrainReport, task: AuditTask, nonce: str, within_s: float) -> AuditResult:
-        assert report.commitment is not None
+    async def _ask(self, request: AggregateRound, update: AuditedUpdate, nonce: str) -> AuditResult:
         question = AuditSegment(
-            training_id=found.request.training_id,
-            round=found.request.round,
-            segment=task.segment,
-            steps=report.commitment.steps[task.segment],
-            step=task.step,
+            training_id=request.training_id,
+            round=request.round,
+            segment=update.task.segment,
+            steps=update.steps,
+            step=update.task.step,
             nonce=nonce,
         )
-        answer = await self._peers.ask(_peer(found, report.node_id), "/audits", question, AuditResult, within_s=within_s)
+        answer = await self._peers.ask(update.worker, "/audits", question, AuditResult, within_s=update.within_s)
         if answer.nonce != nonce:
             raise AgentError("other_nonce", "the answer is to another audit")
         return answer
 
     async def _fault(
-        self, found: RoundState, frozen: Collection[str], report: TrainReport, task: AuditTask, answer: AuditResult
+        self, request: AggregateRound, update: AuditedUpdate, frozen: Collection[str], answer: AuditResult
     ) -> str | None:
-        commitment = report.commitment
-        assert commitment is not None
-        prints = answer.fingerprints
-        if len(prints) != commitment.steps[task.segment] or trace_of(prints) != commitment.traces[task.segment]:
+        """Fetch the evidence. Return what is wrong with it, or None."""
+        segment = update.task.segment
+        if len(answer.fingerprints) != update.steps or trace_of(answer.fingerprints) != update.commitment.traces[segment]:
             return _NOT_REPRODUCED
-        folder = self._store.updates(found.request.training_id) / f"audit-{report.node_id}"
-        base = self._store.require(found.request.base_digest)
-        files = {"start": base} if task.segment == 0 else {}
-        if commitment.segments[task.segment] == commitment.segments[-1]:
-            files["end"] = found.held[report.node_id][1]
-        for name in {"start", "middle", "end"} - files.keys():
+        node_id = update.worker.node_id
+        folder = self._store.updates(request.training_id) / f"audit-{node_id}"
+        base = self._store.require(request.base_digest)
+        files = {"base": base}
+        if segment == 0:
+            files["start"] = base
+        if update.is_last_segment:
+            files["end"] = update.path
+        for name in set(_STATES) - files.keys():
             files[name] = folder / f"{name}.safetensors"
             folder.mkdir(parents=True, exist_ok=True)
-            path = f"/trainings/{found.request.training_id}/rounds/{found.request.round}/evidence/{name}"
-            await self._peers.fetch_part(_peer(found, report.node_id), path, files[name], _FETCH_S)
-        return await asyncio.to_thread(_fault_of, found, frozen, commitment, task, answer, files, base)
-
-
-def _peer(found: RoundState, node_id: str) -> Peer:
-    return next(peer for peer in found.request.workers if peer.node_id == node_id)
+            path = f"/trainings/{request.training_id}/rounds/{request.round}/evidence/{name}"
+            await self._peers.fetch_part(update.worker, path, files[name], _FETCH_S)
+        return await asyncio.to_thread(_fault_of, request, update, frozen, answer, files)
 
 
 def _fault_of(
-    found: RoundState,
+    request: AggregateRound,
+    update: AuditedUpdate,
     frozen: Collection[str],
-    commitment: Commitment,
-    task: AuditTask,
     answer: AuditResult,
     files: Mapping[str, Path],
-    base_path: Path,
 ) -> str | None:
-    base = tensors.read(base_path)
-    start, middle, end = (read_sound_state(files[name], base) for name in ("start", "middle", "end"))
+    """Compare the evidence with the commitment. `files` are the base and the three states."""
+    commitment, task = update.commitment, update.task
+    base = tensors.read(files["base"])
+    start, middle, end = (read_sound_state(files[name], base) for name in _STATES)
     before = tensors.state_digest(base) if task.segment == 0 else commitment.segments[task.segment - 1]
     if (tensors.state_digest(start), tensors.state_digest(end)) != (before, commitment.segments[task.segment]):
         return _NOT_REPRODUCED
-    sampler = FingerprintSampler(base, frozen, found.request.base_digest, commitment.seed)
+    sampler = FingerprintSampler(base, frozen, request.base_digest, commitment.seed)
     if sampler.fingerprint(middle, answer.loss) != answer.fingerprints[task.step - 1]:
         return _NOT_REPRODUCED
-    wanted, rest = found.request.hyperparameters, commitment.steps[task.segment] - task.step
-    if wanted is not None and (too_far(start, middle, task.step, wanted) or too_far(middle, end, rest, wanted)):
+    hyperparameters, rest = request.hyperparameters, update.steps - task.step
+    if hyperparameters is not None and (
+        too_far(start, middle, task.step, hyperparameters) or too_far(middle, end, rest, hyperparameters)
+    ):
         return "a committed segment moves faster than its optimizer can"
     return None

@@ -1,4 +1,4 @@
-"""How far the workers' models are from agreeing, under gossip."""
+"""The distance of the workers' models from their mean, under gossip."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,10 +7,13 @@ from workers.agent.storage import tensors
 from workers.agent.updates import norms
 
 
-def consensus_distance(models: Iterable[tuple[Path, int]], mean: Path) -> float:
-    """Mean Euclidean distance of the models from their mean, over the mean's own norm; each file counts so many times."""
-    middle, total, count, own = tensors.read(mean), 0.0, 0, 0.0
-    for path, times in models:
-        moved, own = norms.distance(tensors.read(path), middle)
-        total, count = total + times * moved, count + times
-    return total / count / own
+def consensus_distance(models: Iterable[tuple[Path, int]], mean_path: Path) -> float:
+    """Return the models' mean Euclidean distance from the mean, divided by the mean's norm.
+
+    `models` are files, each with the number of workers that have this model.
+    """
+    mean, total, count, mean_norm = tensors.read(mean_path), 0.0, 0, 0.0
+    for path, workers in models:
+        distance, mean_norm = norms.distance(tensors.read(path), mean)
+        total, count = total + workers * distance, count + workers
+    return total / count / mean_norm

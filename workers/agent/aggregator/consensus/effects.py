@@ -1,4 +1,7 @@
-"""What an update does to a voter's predictions. Tables of probabilities have the shape (texts, classes), targets (texts,)."""
+"""How an update changes a voter's predictions.
+
+Tables of probabilities have the shape (texts, classes), targets (texts,).
+"""
 
 import torch
 
@@ -6,12 +9,12 @@ from workers.agent.protocol.consensus import UpdateEffect
 
 
 def accuracy_of(table: torch.Tensor, targets: torch.Tensor) -> float:
-    """Fraction right."""
+    """Return the fraction of right predictions."""
     return float((table.argmax(1) == targets).float().mean())
 
 
 def effect(base: torch.Tensor, candidate: torch.Tensor, targets: torch.Tensor) -> UpdateEffect:
-    """Of a candidate against the round's base, sample by sample."""
+    """Compare a candidate with the round's base, sample by sample."""
     gains = _losses(base, targets) - _losses(candidate, targets)
     error = float(gains.std(correction=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
     change = 0.5 * (candidate - base).abs().sum(1).mean()
@@ -19,5 +22,5 @@ def effect(base: torch.Tensor, candidate: torch.Tensor, targets: torch.Tensor) -
 
 
 def _losses(table: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each sample, nats."""
+    """Return the cross-entropy of each sample, in nats."""
     return -table.gather(1, targets[:, None])[:, 0].clamp_min(1e-12).log()

@@ -1,6 +1,7 @@
-"""How far an optimizer can take one parameter in so many steps, whatever the data: more was not made by training.
+"""The farthest that an optimizer can move one parameter in a number of steps, on any data.
 
-Adam: Kingma and Ba, ICLR 2015, arXiv:1412.6980, section 2.1; RMSprop and Adagrad by the same argument on their updates.
+A larger change was not made by training. The bound for Adam is from Kingma and Ba, ICLR 2015,
+arXiv:1412.6980, section 2.1. The same argument gives the bounds of RMSprop and Adagrad.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ import torch
 
 from workers.agent.protocol.training import Hyperparameters
 
-# Largest change of one parameter in one step, in learning rates, with torch's defaults; SGD has no such bound.
+# The largest change of one parameter in one step, in learning rates, with torch's defaults. SGD has
+# no such bound.
 _REACH = {
     "adam": (1 - 0.9) / sqrt(1 - 0.999),
     "adamw": (1 - 0.9) / sqrt(1 - 0.999),
@@ -20,15 +22,17 @@ _REACH = {
 _ROUNDING = 1.05
 
 
-def too_far(start: Mapping[str, torch.Tensor], end: Mapping[str, torch.Tensor], steps: int, wanted: Hyperparameters) -> bool:
-    """Whether `end` cannot be `steps` of the optimizer away from `start`."""
-    reach = _REACH.get(wanted.optimizer)
+def too_far(
+    start: Mapping[str, torch.Tensor], end: Mapping[str, torch.Tensor], steps: int, hyperparameters: Hyperparameters
+) -> bool:
+    """Return whether the optimizer cannot get from `start` to `end` in `steps` steps."""
+    reach = _REACH.get(hyperparameters.optimizer)
     if reach is None:
         return False
     for name, old in start.items():
-        decay = wanted.weight_decay * float(torch.maximum(old.abs().max(), end[name].abs().max()))
+        decay = hyperparameters.weight_decay * float(torch.maximum(old.abs().max(), end[name].abs().max()))
         rounding = torch.finfo(torch.float32).eps * steps * float(old.abs().max())
-        farthest = steps * wanted.learning_rate * (reach + decay) * _ROUNDING + rounding
+        farthest = steps * hyperparameters.learning_rate * (reach + decay) * _ROUNDING + rounding
         if float((end[name] - old).abs().max()) > farthest:
             return True
     return False

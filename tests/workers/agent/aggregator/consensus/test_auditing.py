@@ -33,7 +33,7 @@ def collect(agents: Federation, **fields: Any) -> None:
 
 
 def made_up(agents: Federation, node_id: str, states: list[dict[str, Any]], samples: int = 20) -> bytes:
-    """An update that is the last of `states`, with a sound chain over them whose steps nobody has taken."""
+    """Return an update that is the last of `states`. Its chain is valid, its steps are invented."""
     chain = CommitmentChain(agents.base, "3/1")
     for state in states:
         chain.add(tensors.state_digest(state), 0.5, 4, trace_of(secrets.token_hex(32) for _ in range(4)))
@@ -53,7 +53,7 @@ def a_little_noise(agents: Federation, times: int) -> dict[str, Any]:
 
 
 def rejected_alone(agents: Federation, answer: Answer, body: bytes) -> dict[str, Any]:
-    """The round of a single worker, which is audited for certain."""
+    """Run the round of a single worker, which is always audited."""
     with impostor(answer) as peer:
         agents.collect(consensus=POL, workers=[peer], hyperparameters=Hyperparameters(**agents.hyperparameters))
         assert agents.push("w9", body)["accepted"]
@@ -138,7 +138,7 @@ def test_a_free_rider_that_only_echoes_its_digests_is_caught(one: Federation) ->
 
 
 def test_a_free_rider_that_has_no_states_to_show_is_caught(one: Federation) -> None:
-    """It made fingerprints up and can repeat them, but a fingerprint is of a state."""
+    """The attacker invented fingerprints and can repeat them, but a fingerprint needs a state."""
     prints = [[secrets.token_hex(32) for _ in range(4)] for _ in range(4)]
     states = [a_little_noise(one, times) for times in (1, 2, 3, 4)]
     chain = CommitmentChain(one.base, "3/1")
@@ -184,7 +184,7 @@ def test_a_worker_whose_data_changed_cannot_walk_its_segment_again(one: Federati
 
 
 def forwarding(worker: LiveAgent) -> Answer:
-    """Hands everything on to a worker, whose checkpoints it spoils before an audit."""
+    """Forward every request to a worker, and damage its checkpoints before an audit."""
 
     async def answer(request: Request) -> Response:
         body = await request.body()
@@ -198,27 +198,27 @@ def forwarding(worker: LiveAgent) -> Answer:
 
 
 def spoil(folder: Path) -> None:
-    """Another batch size, as if the worker had trained otherwise than it says."""
+    """Another batch size: the worker trained in another way than it claims."""
     for path in folder.glob("*.pt"):
         torch.save({**torch.load(path, weights_only=True), "batch_size": 3}, path)
 
 
 def test_an_update_stands_for_no_more_samples_than_its_steps_took(one: Federation) -> None:
-    """Four segments of four steps on batches of eight: a word alone does not outweigh the others."""
+    """A claim of more samples than four segments of four steps on batches of eight is refused."""
     states = [a_little_noise(one, times) for times in (1, 2, 3, 4)]
     for number, (samples, accepted) in enumerate([(4 * 4 * 8 + 1, False), (4 * 4 * 8, True)]):
         collect(one)
         receipt = one.push("w1", made_up(one, "w1", states, samples))
         assert receipt["accepted"] is accepted
         if number == 0:
-            assert receipt["problem"]["message"] == "the update stands for more samples than its steps can have taken"
+            assert receipt["problem"]["message"] == "the update claims more samples than its steps can have used"
             assert one.aggregated()["rejected"] == {"w1": receipt["problem"]["message"]}
 
 
 def test_a_commitment_to_other_batches_is_refused_at_the_door(one: Federation) -> None:
     collect(one)
     one.train(one.workers[0], consensus=POL, wanted={"seed": 4})
-    assert one.aggregated()["rejected"] == {"w1": "the commitment is to other batches than were asked for"}
+    assert one.aggregated()["rejected"] == {"w1": "the commitment is to other batches than the round's"}
 
 
 def test_a_draw_takes_a_quarter_at_least_one_and_never_a_segment_without_steps() -> None:

@@ -1,4 +1,4 @@
-"""Multi-Krum with the median where there are few, alone and in a round of real agents."""
+"""Multi-Krum, and the median for few updates, alone and in a round of real agents."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from workers.agent.aggregator.consensus.byzantine import choose, tolerated
 
 
 def drawn(count: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
-    """Honest updates: a common step and as much of their own."""
+    """Return honest updates: a common step plus a random step of the same size."""
     generator = torch.Generator()
     generator.manual_seed(seed)
     common = torch.randn(2000, generator=generator)
@@ -58,7 +58,7 @@ def test_few_updates_go_to_the_coordinates_median() -> None:
 
 
 def test_five_updates_and_more_are_averaged_as_multi_krum_says() -> None:
-    """n - f - 2 of them, each counting the same."""
+    """The mean is over n - f - 2 updates, and each counts the same."""
     for count, kept in ((5, 2), (8, 4), (9, 4)):
         updates = drawn(count)
         choice = choose(updates)

@@ -25,7 +25,7 @@ def effect(change: float, gain: float, error: float = 0.02) -> UpdateEffect:
 
 
 def refused(effects: dict[str, UpdateEffect]) -> list[str]:
-    """Whom a voter refuses whose accuracies tell nothing."""
+    """Return the candidates that a voter refuses when all accuracies are the same."""
     votes = votes_of(scores("voter", dict.fromkeys(effects, 0.8), effects=effects))
     assert all(vote.reason == (None if vote.accept else IDLE) for vote in votes)
     return [vote.candidate for vote in votes if not vote.accept]
@@ -79,7 +79,7 @@ def test_an_offender_on_the_committee_cannot_cast_out_the_honest_alone() -> None
 
 
 def test_chance_alone_rejects_nobody() -> None:
-    """With ten held-out samples one more mistake is 0.1."""
+    """With ten held-out samples, one more mistake costs 0.1 of accuracy."""
     votes = votes_of(scores("node_w0", {"node_w0": 0.8, "node_w1": 0.7, "node_w2": 0.9, "node_w3": 0.6}, samples=10))
     assert all(vote.accept for vote in votes)
 

@@ -41,7 +41,10 @@ def test_a_worker_with_turned_labels_is_voted_out_by_the_others() -> None:
 
 
 def test_a_patient_free_rider_that_replays_its_own_idle_steps_is_voted_out() -> None:
-    """Its chain holds and its audit passes: it took every step, each next to nothing, so it is the base and a little noise."""
+    """The attacker's chain is valid and its audit passes: it took every step.
+
+    Each step was tiny, so the update is the base with a little noise.
+    """
     with federation(3, count=60) as three:
         three.hyperparameters |= {"local_epochs": 8}
         three.collect(consensus="proof-of-learning")

@@ -25,7 +25,7 @@ def test_only_what_is_several_times_as_long_as_usual_is_named(
 
 
 def test_a_worker_that_leaps_in_the_first_round_is_refused_though_nobody_has_learned_yet() -> None:
-    """SGD has no bound that an audit could hold it to."""
+    """SGD has no bound that an audit could check."""
     with federation(3, count=60) as three:
         three.hyperparameters |= {"optimizer": "sgd", "learning_rate": 1e-4}
         three.collect(consensus="proof-of-learning")

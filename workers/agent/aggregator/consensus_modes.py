@@ -1,7 +1,7 @@
-"""The consensus modes by what they ask of an aggregator's round."""
+"""The consensus modes of an aggregator's round."""
 
 from typing import Final
 
-# Look at every update by itself, when all are in.
+# These modes judge the single updates once all have arrived.
 JUDGING: Final = ("proof-of-learning", "byzantine")
 CONSENSUS: Final = ("none", "raft", "gossip", *JUDGING)
