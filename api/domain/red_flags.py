@@ -28,7 +28,7 @@ WINDOW: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRound:
+class ObservedWorker:
     """One worker in one round: its state, its training loss (None without one) and the reason of
     the state.
     """
@@ -44,7 +44,7 @@ class RoundFacts:
 
     number: int
     loss: float | None
-    workers: Mapping[str, WorkerRound]
+    workers: Mapping[str, ObservedWorker]
 
 
 @dataclass(frozen=True, slots=True)
