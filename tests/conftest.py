@@ -133,10 +133,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API."""
-    home: Path = tmp_path_factory.mktemp("stack")
-    with EmbeddedStack(home, port=0) as running:
+def stack() -> Iterator[EmbeddedStack]:
+    """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API.
+
+    Like `postgres_folder`, its folder does not lie below pytest's own.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="stack-", ignore_cleanup_errors=True) as folder,
+        EmbeddedStack(Path(folder) / "home", port=0) as running,
+    ):
         yield running
 
 

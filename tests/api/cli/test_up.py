@@ -86,9 +86,9 @@ def up(home: Path, port: int | None = None, **variables: str) -> Iterator[Up]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(postgres_folder: Path) -> Path:
     """Return a path that is too long for a socket, and has a space."""
-    return tmp_path_factory.mktemp("up") / ("a long folder " + "x" * 90)
+    return postgres_folder / ("a long folder " + "x" * 90)
 
 
 @pytest.fixture(scope="module")
