@@ -1,8 +1,14 @@
-"""The privacy that DP-SGD spends: Renyi differential privacy of the sampled Gaussian mechanism, composed over steps.
+"""The privacy that DP-SGD spends.
 
-RDP: Mironov, CSF 2017, arXiv:1702.07476. Of the Gaussian mechanism on a Poisson sample: Mironov, Talwar and Zhang, 2019,
-arXiv:1908.10530 (section 3.3). From RDP to (epsilon, delta): Balle et al., AISTATS 2020, arXiv:1905.09982 (theorem 21).
-Neighbours differ by one record that is there or not. Pure functions; epsilons are upper bounds.
+It is the Renyi differential privacy (RDP) of the sampled Gaussian mechanism, composed over steps.
+Neighbouring data sets differ by one record, which is present or not. All epsilons are upper
+bounds.
+
+Sources:
+    RDP: Mironov, CSF 2017, arXiv:1702.07476.
+    Gaussian mechanism on a Poisson sample: Mironov, Talwar and Zhang, 2019, arXiv:1908.10530,
+    section 3.3.
+    From RDP to (epsilon, delta): Balle et al., AISTATS 2020, arXiv:1905.09982, theorem 21.
 """
 
 from collections.abc import Iterable
@@ -11,7 +17,8 @@ from functools import lru_cache
 from math import erfc, exp, inf, lgamma, log, log1p, pi, sqrt
 
 ORDERS: tuple[float, ...] = (*(1 + number / 4 for number in range(1, 20)), *range(6, 65), 80, 96, 128, 192, 256, 512)
-# Terms of the series below this share of the largest (in logarithms) do not change a sum of doubles.
+# The series ends at terms whose logarithm is this far below the largest one. They do not change a
+# sum of doubles.
 _NEGLIGIBLE = 40.0
 _ERFC_UNDERFLOWS = 25.0
 _PRECISION = 1e-3
@@ -20,8 +27,11 @@ _LARGEST_NOISE = 1e6
 
 @dataclass(frozen=True, slots=True)
 class DpSgdSteps:
-    """So many steps, each on a sample that every record joins with probability `sampling_rate`, each with Gaussian noise of
-    standard deviation `noise_multiplier` times the clipping norm."""
+    """A number of equal steps of DP-SGD.
+
+    Each record joins a step's sample with probability `sampling_rate`. The Gaussian noise has the
+    standard deviation `noise_multiplier` times the clipping norm.
+    """
 
     sampling_rate: float
     noise_multiplier: float
@@ -29,29 +39,35 @@ class DpSgdSteps:
 
 
 def epsilon(spent: Iterable[DpSgdSteps], delta: float) -> float:
-    """The epsilon of all steps together at `delta`; 0 for no steps, infinite without noise."""
+    """Return the epsilon of all steps together at `delta`.
+
+    It is 0 for no steps, and infinite without noise.
+    """
     totals = [0.0] * len(ORDERS)
     for part in spent:
         if part.steps:
             totals = [
-                total + part.steps * one
-                for total, one in zip(totals, _curve(part.sampling_rate, part.noise_multiplier), strict=True)
+                total + part.steps * rdp_of_step
+                for total, rdp_of_step in zip(totals, _curve(part.sampling_rate, part.noise_multiplier), strict=True)
             ]
     if not any(totals):
         return 0.0
-    found = (
+    epsilons = (
         total + log1p(-1 / order) - (log(delta) + log(order)) / (order - 1) for total, order in zip(totals, ORDERS, strict=True)
     )
-    return max(0.0, min(found))
+    return max(0.0, min(epsilons))
 
 
 def noise_for(target: float, delta: float, sampling_rate: float, steps: int, spent: Iterable[DpSgdSteps] = ()) -> float | None:
-    """The least noise multiplier, to about 0.1 %, with which `steps` more keep the epsilon of all at `target` or below it;
-    None where no noise does."""
-    already = list(spent)
+    """Return the smallest noise multiplier that keeps the total epsilon within `target`.
+
+    The total counts the `spent` steps and `steps` more. The result is exact to about 0.1 %.
+    Return None if no noise is enough.
+    """
+    earlier = list(spent)
 
     def fits(noise: float) -> bool:
-        return epsilon([*already, DpSgdSteps(sampling_rate, noise, steps)], delta) <= target
+        return epsilon([*earlier, DpSgdSteps(sampling_rate, noise, steps)], delta) <= target
 
     high = 1.0
     while not fits(high):
@@ -73,7 +89,7 @@ def _curve(rate: float, noise: float) -> tuple[float, ...]:
 
 
 def rdp(rate: float, noise: float, order: float) -> float:
-    """RDP of one step at `order` > 1."""
+    """Return the RDP of one step at `order` > 1."""
     if rate == 0:
         return 0.0
     if noise == 0:
@@ -107,8 +123,9 @@ def _fractional(rate: float, noise: float, order: float) -> float:
         newest = choose + max(left, right)
         largest = max(largest, newest)
         if k > order and newest < largest - _NEGLIGIBLE:
-            return largest + log(sum(each * exp(term - largest) for each, term in terms))
-        # C(order, k + 1) = C(order, k) (order - k) / (k + 1): negative every second time once k is beyond the order.
+            return largest + log(sum(sign * exp(term - largest) for sign, term in terms))
+        # C(order, k + 1) = C(order, k) (order - k) / (k + 1). Its sign alternates once k exceeds
+        # the order.
         sign = sign if rest > 0 else -sign
         choose += log(abs(rest)) - log(k + 1)
         k += 1

@@ -1,4 +1,4 @@
-"""How a cluster agrees on which updates count: the modes, and what each can be combined with."""
+"""How a cluster decides which updates count: the modes, and what each mode needs."""
 
 from typing import Final, Literal
 
@@ -6,22 +6,32 @@ from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 
 Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
-# A star's and a hierarchy's workers have no edges, or no way round, among themselves.
+# In a star, and in a hierarchy, no path between the workers avoids the aggregator.
 GOSSIP_TOPOLOGIES: Final = ("mesh", "ring")
-# Fewer updates have no middle.
+# Two updates have no middle one.
 _FEWEST_BYZANTINE: Final = 3
 
 
 def check_topology(mode: str, topology: str) -> None:
-    """InvalidError where a cluster's edges do not carry its consensus."""
+    """Check that a cluster's topology has the edges that its consensus needs.
+
+    Raises:
+        InvalidError: `consensus_conflict`.
+    """
     if mode == "gossip" and topology not in GOSSIP_TOPOLOGIES:
         ways = " or ".join(GOSSIP_TOPOLOGIES)
         raise _refused("topology", f"the consensus 'gossip' needs edges from worker to worker ({ways}), not a {topology!r}")
 
 
 def check(mode: Consensus, strategy: str, drawn: int, *, everybody: bool = True, whole: bool = True) -> None:
-    """InvalidError where the mode cannot work with a training's settings; `drawn` workers take part in a round, which is
-    `everybody` or not, and their updates are `whole` models or only parts of them."""
+    """Check that the mode works with a training's settings.
+
+    `drawn` workers take part in a round. `everybody` says that these are all workers. `whole` says
+    that their updates are whole models.
+
+    Raises:
+        InvalidError: `consensus_conflict`.
+    """
     if mode == "gossip":
         if strategy not in ("fedavg", "fedprox"):
             raise _refused("strategy", f"the consensus 'gossip' has no server that could take a step of {strategy!r}")
@@ -37,12 +47,12 @@ def check(mode: Consensus, strategy: str, drawn: int, *, everybody: bool = True,
 
 
 def judges(mode: str) -> bool:
-    """Whether every update must be looked at by itself, where they all come together."""
+    """Return whether the aggregator judges every single update."""
     return mode in ("proof-of-learning", "byzantine")
 
 
 def majority(workers: int) -> int:
-    """More than half."""
+    """Return the smallest number that is more than half of `workers`."""
     return workers // 2 + 1
 
 

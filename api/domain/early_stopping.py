@@ -1,4 +1,4 @@
-"""Which training of a search is a loser, and which is the best, judged by one metric over the epochs."""
+"""Compare the trainings of a search by one metric: find the best, and stop bad ones early."""
 
 import math
 from collections.abc import Sequence
@@ -10,58 +10,67 @@ from api.domain.stopping import TrainingStop
 Metric = Literal["validation_accuracy", "validation_loss", "global_accuracy", "global_loss"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 MetricCurve = Sequence[tuple[int, float | None]]
-"""The epochs trained after each completed round, and the metric measured then (None where it was not)."""
+"""For each completed round: the epochs trained so far, and the metric (None: not measured)."""
 
 
-def better(metric: str, one: float, other: float) -> bool:
-    """Whether `one` is strictly the better value: the higher accuracy, the lower loss."""
-    return one > other if metric.endswith("accuracy") else one < other
+def better(metric: str, value: float, other: float) -> bool:
+    """Return whether `value` is strictly better: a higher accuracy, or a lower loss."""
+    return value > other if metric.endswith("accuracy") else value < other
 
 
 def last_value(curve: MetricCurve) -> float | None:
-    """The metric of the model that is there: that of the last completed round; None where it was not measured."""
+    """Return the metric of the last completed round, or None if it was not measured."""
     value = curve[-1][1] if curve else None
     return value if value is not None and math.isfinite(value) else None
 
 
 def best(metric: str, values: Sequence[float | None]) -> int | None:
-    """Position of the best value, the first of equals; None where nothing was measured."""
-    chosen: int | None = None
+    """Return the position of the best value, the first of equals.
+
+    Return None if nothing was measured.
+    """
+    best_position: int | None = None
     for position, value in enumerate(values):
         if value is None:
             continue
-        held = None if chosen is None else values[chosen]
-        if held is None or better(metric, value, held):
-            chosen = position
-    return chosen
+        best_value = None if best_position is None else values[best_position]
+        if best_value is None or better(metric, value, best_value):
+            best_position = position
+    return best_position
 
 
-def loser(
-    metric: str, own: MetricCurve, others: Sequence[MetricCurve], *, grace_epochs: int, grace_trainings: int
+def early_stop_reason(
+    metric: str, curve: MetricCurve, others: Sequence[MetricCurve], *, grace_epochs: int, grace_trainings: int
 ) -> TrainingStop | None:
-    """Why a training is not worth going on with; None when it is.
+    """Return why to stop the training of `curve` early, or None to let it continue.
 
-    The median stopping rule of Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2:
-    stop at epoch s when the best value until s is strictly worse than the median of the other trainings' averages over their
-    values until s. Compared are those others that have trained s epochs, whether they went on to the end or not. Nothing is
-    stopped before `grace_epochs`, nor while there are fewer than `grace_trainings` to compare with.
+    This is the median stopping rule. A training stops at epoch s when its best value until s is
+    strictly worse than a median. It is the median of the other trainings' averages until s.
+    The rule counts every other training that reached epoch s, even if it stopped later.
+
+    No training stops before `grace_epochs`, or with fewer than `grace_trainings` others.
+
+    Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017,
+    section 3.2.2.
     """
-    reached = own[-1][0] if own else 0
-    mine = _measured(own, reached)
-    if not mine or reached < grace_epochs:
+    reached = curve[-1][0] if curve else 0
+    values = _measured(curve, reached)
+    if not values or reached < grace_epochs:
         return None
     averages = [
-        fmean(values) for curve in others if curve and curve[-1][0] >= reached and (values := _measured(curve, reached))
+        fmean(other_values)
+        for other in others
+        if other and other[-1][0] >= reached and (other_values := _measured(other, reached))
     ]
     if len(averages) < grace_trainings:
         return None
-    top = max(mine) if metric.endswith("accuracy") else min(mine)
+    best_value = max(values) if metric.endswith("accuracy") else min(values)
     middle = median(averages)
-    if not better(metric, middle, top):
+    if not better(metric, middle, best_value):
         return None
     return TrainingStop(
         code="early_stopped",
-        detail=f"Its best {metric} until epoch {reached} is {top:.4g}; "
+        detail=f"Its best {metric} until epoch {reached} is {best_value:.4g}; "
         f"the median of {len(averages)} earlier trainings' averages until then is {middle:.4g}.",
     )
 

@@ -11,7 +11,7 @@ from api.domain.training_spec import TrainingSpec
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """`applies` looks at a training and its cluster's consensus."""
+    """A rule is broken if `applies` is True for a training and its cluster's consensus."""
 
     pointer: str
     reason: str
@@ -68,7 +68,11 @@ _RULES: Final = (
 
 
 def check(spec: TrainingSpec, consensus: str) -> None:
-    """InvalidError `options_exclude_each_other`, with every rule that is broken."""
+    """Check that the options of a training go together.
+
+    Raises:
+        InvalidError: `options_exclude_each_other`, with every broken rule.
+    """
     broken = tuple(FieldError(rule.pointer, rule.reason) for rule in _RULES if rule.applies(spec, consensus))
     if broken:
         raise InvalidError("options_exclude_each_other", broken[0].message, errors=broken)

@@ -1,5 +1,4 @@
-"""Differential privacy of a training: the request, each worker's plan, and what its rounds have
-spent.
+"""Differential privacy of a training: the request, each worker's plan, and the spent epsilon.
 
 The unit is one record of one worker's shard. A plan fixes everything that the accountant counts,
 before the first step. A worker that cannot keep its plan (its shard has changed) does not train.
@@ -14,12 +13,15 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.records import Record
 from api.domain.training_options import PrivacyOptions
 
-# Delta where the client gives none: a tenth of one record of the largest shard.
+# The default delta is 1 / (10 n). n is the number of records of the largest shard.
 _DELTA_RECORDS: Final = 10
 
 
 class PrivacySpec(PrivacyOptions, Record):
-    """The request. `delta` None means 1 / (10 n), n the records of the largest shard."""
+    """The request.
+
+    `delta` None means 1 / (10 n). n is the number of records of the largest shard.
+    """
 
     def check(self) -> None:
         """Check that it has exactly one of `target_epsilon` and `noise_multiplier`.
@@ -32,7 +34,7 @@ class PrivacySpec(PrivacyOptions, Record):
             raise InvalidError("invalid_request", message, errors=(FieldError("/differential_privacy", message),))
 
     def delta_for(self, samples: Iterable[int]) -> float:
-        """Delta for shards of so many records each."""
+        """Return delta. `samples` are the numbers of records of the shards."""
         return self.delta if self.delta is not None else 1 / (_DELTA_RECORDS * max(samples))
 
 
@@ -53,7 +55,7 @@ class PrivacyPlan:
 
 
 class TrainingPrivacyRecord(Record):
-    """A training's plans and what it has spent, by node id."""
+    """The plans of a training and the epsilon that each worker has spent, both by node id."""
 
     delta: float
     plans: dict[str, PrivacyPlan]
@@ -61,7 +63,7 @@ class TrainingPrivacyRecord(Record):
 
     @property
     def spent_epsilon(self) -> float:
-        """The epsilon of the worker that has spent most: the unit is one record of one worker."""
+        """The epsilon of the worker that has spent most. The unit is one record of one worker."""
         return max(self.epsilon.values(), default=0.0)
 
     def with_epsilon(self, node_id: str, epsilon: float) -> "TrainingPrivacyRecord":
@@ -69,21 +71,21 @@ class TrainingPrivacyRecord(Record):
 
 
 class RoundPrivacyRecord(Record):
-    """What one worker has spent in one round. `epsilon` is that of all rounds up to this one."""
+    """What one worker has spent in one round. `epsilon` counts all rounds up to this one."""
 
     parts: tuple[DpSgdSteps, ...]
     epsilon: float
 
 
 def plan(
-    asked: PrivacySpec, delta: float, samples: int, batch_size: int, epochs: int, spent: Iterable[DpSgdSteps] = ()
+    spec: PrivacySpec, delta: float, samples: int, batch_size: int, epochs: int, spent: Iterable[DpSgdSteps] = ()
 ) -> PrivacyPlan | None:
-    """Return the plan of a worker with `samples` records that trains `epochs` more.
+    """Return the plan of a worker with `samples` records that trains `epochs` more epochs.
 
-    None where the target cannot be met any more.
+    Return None if no noise can reach the target any more.
     """
     rate, per_epoch = min(1.0, batch_size / samples), max(1, round(samples / batch_size))
-    noise = asked.noise_multiplier
-    if asked.target_epsilon is not None:
-        noise = noise_for(asked.target_epsilon, delta, rate, per_epoch * epochs, spent)
+    noise = spec.noise_multiplier
+    if spec.target_epsilon is not None:
+        noise = noise_for(spec.target_epsilon, delta, rate, per_epoch * epochs, spent)
     return None if noise is None else PrivacyPlan(samples, rate, noise, per_epoch)

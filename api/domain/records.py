@@ -17,7 +17,10 @@ class Record(BaseModel):
 
 
 class FailureReason(Record):
-    """Why something failed. A refused training also has the HTTP status and the wrong fields."""
+    """Why something failed.
+
+    For a refused training it also has the HTTP status and the wrong fields.
+    """
 
     code: str
     detail: str
@@ -29,5 +32,5 @@ class FailureReason(Record):
         return cls(code=error.code, detail=error.detail)
 
     def facts(self) -> dict[str, Any]:
-        """The reason as an event carries it."""
+        """Return the reason as an event carries it."""
         return self.model_dump(mode="json", exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""Red flags: find problems of a training in the figures of its rounds, and suggest what to do."""
+"""Red flags: find problems of a training in the metrics of its rounds, and suggest what to do."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,7 @@ WINDOW: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class ObservedWorker:
-    """One worker in one round: its state, its training loss (None without one) and the reason of
-    the state.
-    """
+    """One worker in one round: its state, the reason of the state, and its training loss if any."""
 
     state: str
     loss: float | None
@@ -62,7 +60,7 @@ class Flag:
 
 
 class RaisedFlag(Record):
-    """A flag as its training keeps it. `since` is the time at which it was raised, in ISO 8601."""
+    """A flag as its training stores it. `since` is the time at which it was raised, in ISO 8601."""
 
     code: str
     message: str
@@ -107,9 +105,7 @@ def outliers(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _divergent(rounds: Sequence[RoundFacts]) -> list[Flag]:
-    """Flag workers whose loss was far off, on the same side, in both of the last two completed
-    rounds.
-    """
+    """Flag workers whose loss was far off, on the same side, in the last two completed rounds."""
     done = [facts for facts in rounds if facts.loss is not None][-_REPEATED:]
     if len(done) < _REPEATED:
         return []

@@ -1,4 +1,4 @@
-"""What a search trains: the combinations of its space, all of them or a part drawn by a seed."""
+"""The trainings of a search: all combinations of its space, or a random part of them."""
 
 import math
 import random
@@ -26,7 +26,10 @@ _DRAWS_PER_TRAINING: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers from `low` to `high`, both included; `whole` ones only. On a `log` scale each power of ten is as likely."""
+    """The numbers from `low` to `high`, both included.
+
+    `whole` allows integers only. On a `log` scale each power of ten is equally likely.
+    """
 
     low: float
     high: float
@@ -39,7 +42,7 @@ Space = Mapping[str, Sequence[Value] | Range]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One training of a search: the options that were taken from the space, and all that it is trained with."""
+    """One training of a search: its combination from the space, and its whole configuration."""
 
     options: Options
     training: TrainingSpec
@@ -63,9 +66,9 @@ class SearchPlan(Record):
 
 
 class PlannedTrial(Record):
-    """One training of a search as its row keeps it.
+    """One training of a search, as the search's row stores it.
 
-    `config` holds the fields of its `TrainingSpec` that differ between the trials.
+    `config` holds those fields of its `TrainingSpec` that differ between the trials.
     """
 
     options: Options
@@ -80,46 +83,56 @@ class SearchSpec:
     trials: tuple[Trial, ...]
 
     def check_workers(self, workers: int, consensus: Consensus = "none") -> None:
-        """InvalidError where one of its trainings could not be made with so many workers."""
+        """Check that a cluster with `workers` workers can run each of the trainings.
+
+        Raises:
+            InvalidError: with the code of the first training that cannot run. Its pointers lead
+                into the space.
+        """
         for trial in self.trials:
             try:
                 trial.training.check_mode(consensus)
                 exclusions.check(trial.training, consensus)
                 trial.training.check_workers(workers, consensus)
             except InvalidError as error:
-                raise placed(error, trial.options) from None
+                raise error_of_space(error, trial.options) from None
 
 
 def size(space: Space) -> int | None:
-    """How many combinations there are; None where a range makes them countless."""
+    """Return the number of combinations, or None if a range makes them infinite."""
     lengths = [len(values) for values in space.values() if not isinstance(values, Range)]
     return math.prod(lengths) if len(lengths) == len(space) else None
 
 
 def grid(space: Space) -> list[Options]:
-    """All combinations of a space without ranges; the last option changes fastest."""
+    """Return all combinations of a space without ranges. The last option changes fastest."""
     lists = [values for values in space.values() if not isinstance(values, Range)]
     return [dict(zip(space, values, strict=True)) for values in product(*lists)]
 
 
 def draw(space: Space, count: int, seed: int) -> list[Options]:
-    """Up to `count` different combinations, drawn uniformly (Bergstra and Bengio, "Random Search for Hyper-Parameter
-    Optimization", JMLR 13, 2012). The same seed draws the same; a space that holds no more than `count` is taken whole."""
+    """Draw up to `count` different combinations, uniformly.
+
+    The same seed draws the same combinations. A space with at most `count` combinations is
+    returned whole.
+
+    Source: Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13, 2012.
+    """
     total = size(space)
     if total is not None and total <= count:
         return grid(space)
     generator = random.Random(seed)  # noqa: S311
-    found: list[Options] = []
+    combinations: list[Options] = []
     for _ in range(count * _DRAWS_PER_TRAINING):
-        options = {name: _drawn(generator, values) for name, values in space.items()}
-        if options not in found:
-            found.append(options)
-        if len(found) == count:
+        options = {name: _draw_value(generator, values) for name, values in space.items()}
+        if options not in combinations:
+            combinations.append(options)
+        if len(combinations) == count:
             break
-    return found
+    return combinations
 
 
-def _drawn(generator: random.Random, values: Sequence[Value] | Range) -> Value:
+def _draw_value(generator: random.Random, values: Sequence[Value] | Range) -> Value:
     if not isinstance(values, Range):
         return generator.choice(values)
     if values.scale == "log":
@@ -128,18 +141,22 @@ def _drawn(generator: random.Random, values: Sequence[Value] | Range) -> Value:
         return generator.randint(int(values.low), int(values.high))
     else:
         number = generator.uniform(values.low, values.high)
-    # Six digits are enough to tell two trainings apart, and can be read and typed again.
+    # Six digits tell two trainings apart, and a person can type them again.
     rounded = round(number) if values.whole else float(f"{number:.6g}")
     return min(max(rounded, values.low), values.high)
 
 
-def placed(error: DomainError, options: Options) -> InvalidError:
-    """What is wrong with one combination, as what is wrong with the space."""
-    words = ", ".join(f"{name} {value!r}" for name, value in options.items())
+def error_of_space(error: DomainError, options: Options) -> InvalidError:
+    """Return the error of one combination as an error of the space.
+
+    The pointers of options in the combination lead to the space. Each message names the
+    combination.
+    """
+    combination = ", ".join(f"{name} {value!r}" for name, value in options.items())
     fields = tuple(
         FieldError(
             f"/space{field.pointer}" if field.pointer.lstrip("/") in options else field.pointer,
-            f"{field.message} (with {words})",
+            f"{field.message} (with {combination})",
         )
         for field in error.errors
     )

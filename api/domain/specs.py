@@ -1,4 +1,7 @@
-"""What a client asked for, after its form was checked. The shapes of requests are in `api.schemas`."""
+"""What a client asked for, after the request was checked.
+
+The models of the requests are in `api.schemas`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ _MODEL_SIZE: Final = {"base": 0, "large": 1}
 
 
 class ClusterSettings(Record):
-    """What every training and prediction of a cluster has in common."""
+    """The settings that all trainings and predictions of a cluster share."""
 
     architecture: Architecture
     daa_enabled: bool
@@ -39,8 +42,8 @@ class ClusterSettings(Record):
 class ClusterSpec:
     """A cluster that a client asked for.
 
-    `idle_timeout_minutes` None means the deployment's default, 0 means never.
-    `budget_usd` None means no limit.
+    `idle_timeout_minutes` None means the deployment's default. 0 means that the cluster never
+    ends for being idle. `budget_usd` None means no limit.
     """
 
     name: str
@@ -99,16 +102,19 @@ class PredictionSpec:
 
 
 class PredictionInput(Record):
-    """What a prediction is made for. Both fields are None once a prediction has ended: its results have the texts."""
+    """The texts, or the file with the texts, that a prediction is made for.
+
+    Both fields are None once a prediction has ended. Its results then hold the texts.
+    """
 
     inputs: tuple[str, ...] | None = None
     input_data: str | None = None
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:
-    """Return the one model of a training.
+    """Return the model of a training: all its workers must have the same.
 
-    The aggregator's own `model` names the largest model that it can hold.
+    `aggregator_model` is the largest model that the aggregator can hold.
 
     Raises:
         ConflictError: `models_differ`, or `aggregator_too_small`.

@@ -1,6 +1,6 @@
 """When a training ends by itself before its last epoch.
 
-Decided between two rounds; the first round always runs.
+The decision falls between two rounds. The first round always runs.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from api.domain.records import Record
 
 @dataclass(frozen=True, slots=True)
 class StoppingRules:
-    """None switches a rule off.
+    """The limits of a training. None switches a rule off.
 
-    `target_accuracy` 0..1 of validation, `patience` in rounds, `max_minutes` of elapsed time.
+    `target_accuracy` (0 to 1) is a validation accuracy. `patience` counts rounds. `max_minutes`
+    limits the elapsed time.
     """
 
     target_accuracy: float | None = None
@@ -25,7 +26,7 @@ class StoppingRules:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a training has used so far, and what it uses while it goes on."""
+    """What a training has used so far, and what each further second costs."""
 
     seconds: float
     usd: Decimal
@@ -42,11 +43,11 @@ class TrainingStop(Record):
 def stop_reason(
     rules: StoppingRules, accuracies: Sequence[float | None], spent: Spent, last_round_seconds: float | None
 ) -> TrainingStop | None:
-    """Why no further round is to run; None when one is. `accuracies` are the completed rounds'
-    validation accuracies.
+    """Return why no further round runs, or None if one runs.
 
-    Time and money are kept, not just noticed: the training ends before a round that would overrun
-    them if it took as long as the last one.
+    `accuracies` are the validation accuracies of the completed rounds. The last round is the
+    estimate for the next one. The training ends before a round that would exceed its time or
+    its budget.
     """
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if rules.target_accuracy is not None and known and known[-1] >= rules.target_accuracy:

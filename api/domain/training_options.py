@@ -1,8 +1,11 @@
-"""The options of a training. Each option is written once, here: name, type, bounds, default and
-help.
+"""The options of a training. Each option is written once: name, type, bounds, default and help.
 
-The request (`api.schemas.trainings`), the stored `TrainingSpec`, the flags of the command line
-and the agent's `Hyperparameters` take them from here, by name.
+Four places take the options from here, by name:
+
+- the request (`api.schemas.trainings`),
+- the stored `TrainingSpec`,
+- the flags of the command line (`api.cli.training_options`),
+- the agent's `Hyperparameters`.
 """
 
 from typing import Final, Literal

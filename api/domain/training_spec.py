@@ -17,7 +17,7 @@ LEAST_SECURE: Final = 3
 
 
 class TrainingSpec(TrainingOptions, Record):
-    """The options of one training after defaults were filled in and checks were made.
+    """The options of one training, checked and with defaults filled in.
 
     A strategy's parameters are None where they belong to another strategy. `round_deadline_s` and
     `quorum` are None where the deployment's setting applies. `lora_rank` 0 means no adapters.
@@ -39,7 +39,7 @@ class TrainingSpec(TrainingOptions, Record):
 
     @property
     def least_updates(self) -> int:
-        """The fewest updates of which its strategy makes a model."""
+        """The fewest updates that its strategy can combine into a model."""
         return strategies.least_updates(self.strategy, self.strategy_parameters)
 
     @property
@@ -57,19 +57,19 @@ class TrainingSpec(TrainingOptions, Record):
         return StoppingRules(self.target_accuracy, self.patience, self.budget_usd, self.max_minutes)
 
     def epochs_after(self, rounds: int) -> int:
-        """The epochs that so many completed rounds have trained."""
+        """Return the number of epochs that `rounds` completed rounds have trained."""
         return progress.epoch(rounds, self.epochs, self.local_epochs)
 
     def epochs_of_round(self, number: int) -> int:
-        """The local epochs of round `number` (from 1)."""
+        """Return the local epochs of round `number` (from 1)."""
         return progress.epochs_of_round(number, self.epochs, self.local_epochs)
 
     def learning_rate_of_round(self, number: int) -> float:
-        """The learning rate of round `number` (from 1)."""
+        """Return the learning rate of round `number` (from 1)."""
         return progress.learning_rate(self.learning_rate, number, self.total_rounds, self.schedule)
 
     def drawn_workers(self, workers: int) -> int:
-        """How many of so many workers are drawn for a round."""
+        """Return how many of `workers` workers are drawn for a round."""
         return sampling.count(workers, self.fraction, self.min_workers)
 
     def check_mode(self, mode: str) -> None:
@@ -93,7 +93,7 @@ class TrainingSpec(TrainingOptions, Record):
             raise InvalidError("federated_only", errors[0].message, errors=errors)
 
     def check_workers(self, workers: int, mode: Consensus = "none") -> None:
-        """Check that so many workers can make a round under the cluster's consensus.
+        """Check that `workers` workers are enough for a round under the cluster's consensus.
 
         Raises:
             InvalidError: `too_few_workers` or `consensus_conflict`.

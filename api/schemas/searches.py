@@ -17,8 +17,8 @@ from api.domain.searches import (
     Space,
     Trial,
     draw,
+    error_of_space,
     grid,
-    placed,
     size,
 )
 from api.domain.training_spec import TrainingSpec
@@ -141,10 +141,10 @@ class SearchCreate(TrainingCreate):
         try:
             return TrainingCreate.model_validate({**shared, **options}).spec()
         except InvalidError as error:
-            raise placed(error, options) from None
+            raise error_of_space(error, options) from None
         except ValidationError as error:
             found = tuple(FieldError("/" + "/".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
-            raise placed(invalid(found), options) from None
+            raise error_of_space(invalid(found), options) from None
 
 
 class SearchTrial(ResponseModel):

@@ -62,7 +62,7 @@ class Cluster:
         return self.status in ("terminating", "terminated")
 
 
-class RunningSandbox(RuleBasedStateMachine):
+class ApiMachine(RuleBasedStateMachine):
     """The clusters of one user. `user` is set before the run."""
 
     user: ClassVar[User]
@@ -272,8 +272,8 @@ _NEXT = {
 
 
 def test_every_sequence_is_answered_as_the_model_says(world: World) -> None:
-    RunningSandbox.user = world.user
+    ApiMachine.user = world.user
     run_state_machine_as_test(
-        RunningSandbox,
+        ApiMachine,
         settings=settings(FUZZING, max_examples=max(10, CASES // _STEPS), stateful_step_count=_STEPS),
     )

@@ -57,7 +57,7 @@ def _advance(context: Context, search_id: str, token: str) -> None:
         current = uow.session.get_one(TrainingRow, row.training_ids[-1], populate_existing=True) if row.training_ids else None
         if current is not None and current.status in ACTIVE_TRAINING:
             if row.status == "running" and current.status == "training":
-                _stop_loser(uow, row, current)
+                _stop_if_worse(uow, row, current)
             leases.release(row, _RETRY_S, waits=True)
         elif row.status == "stopping":
             _finish(uow, cluster, row, current, _End("stopped"))
@@ -84,12 +84,12 @@ def _quota(context: Context, session: Session, search_id: str) -> QuotaExceededE
     return None
 
 
-def _stop_loser(uow: UnitOfWork, row: SearchRow, current: TrainingRow) -> None:
+def _stop_if_worse(uow: UnitOfWork, row: SearchRow, current: TrainingRow) -> None:
     total = current.config.total_rounds
     if row.plan.early_stopping == "none" or current.stop_reason or current.completed_rounds >= total:
         return
     *others, own = [trial.curve for trial in searches.view(uow.session, row).trials if trial.training is not None]
-    why = early_stopping.loser(
+    why = early_stopping.early_stop_reason(
         row.plan.metric,
         own,
         others,

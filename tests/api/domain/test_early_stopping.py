@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.early_stopping import MetricCurve, best, last_value, loser
+from api.domain.early_stopping import MetricCurve, best, early_stop_reason, last_value
 
 ACCURACY, LOSS = "validation_accuracy", "global_loss"
 # Averages until epoch 2: 0.6, 0.7 and 0.8; until epoch 3: 0.7, 0.8 and 0.8.
@@ -17,11 +17,11 @@ OTHERS: list[MetricCurve] = [
 ]
 
 
-def stopped(metric: str, own: MetricCurve, others: list[MetricCurve] = OTHERS, epochs: int = 1, trainings: int = 3) -> bool:
-    return loser(metric, own, others, grace_epochs=epochs, grace_trainings=trainings) is not None
+def stopped(metric: str, curve: MetricCurve, others: list[MetricCurve] = OTHERS, epochs: int = 1, trainings: int = 3) -> bool:
+    return early_stop_reason(metric, curve, others, grace_epochs=epochs, grace_trainings=trainings) is not None
 
 
-def test_a_training_below_the_median_of_the_averages_is_a_loser() -> None:
+def test_a_training_below_the_median_of_the_averages_stops() -> None:
     assert stopped(ACCURACY, [(1, 0.5), (2, 0.69)])
     assert not stopped(ACCURACY, [(1, 0.5), (2, 0.7)]), "as good as the median is good enough"
     assert not stopped(ACCURACY, [(1, 0.71), (2, 0.1)]), "its best value counts, not its last"
@@ -33,7 +33,7 @@ def test_of_a_loss_less_is_better() -> None:
 
 
 def test_the_reason_has_the_figures() -> None:
-    why = loser(ACCURACY, [(1, 0.5), (2, 0.6)], OTHERS, grace_epochs=1, grace_trainings=3)
+    why = early_stop_reason(ACCURACY, [(1, 0.5), (2, 0.6)], OTHERS, grace_epochs=1, grace_trainings=3)
     assert why is not None
     assert why.code == "early_stopped"
     assert why.detail == (

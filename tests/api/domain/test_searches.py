@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.domain.errors import FieldError, InvalidError
-from api.domain.searches import Range, Space, draw, grid, placed, size
+from api.domain.searches import Range, Space, draw, error_of_space, grid, size
 
 SPACE: Space = {"learning_rate": [0.1, 0.01], "optimizer": ["adam", "sgd", "adamw"]}
 RATES = Range(1e-5, 1e-1, "log", whole=False)
@@ -71,7 +71,7 @@ def test_a_range_that_holds_too_few_numbers_gives_those_it_has() -> None:
 
 def test_a_mistake_of_a_combination_points_into_the_space() -> None:
     wrong = InvalidError("code", "m", errors=(FieldError("/strategy", "too few"), FieldError("/min_workers", "too many")))
-    found = placed(wrong, {"strategy": "krum"})
+    found = error_of_space(wrong, {"strategy": "krum"})
     assert [field.pointer for field in found.errors] == ["/space/strategy", "/min_workers"]
     assert found.errors[0].message == "too few (with strategy 'krum')"
     assert (found.code, found.detail) == ("code", found.errors[0].message)

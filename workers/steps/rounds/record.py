@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import progress
-from api.domain.events import EventType
+from api.domain.events import WORKER_STATE_EVENTS, EventType
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop, stop_reason
 from api.services import progress as figures
@@ -137,7 +137,7 @@ def _set_state(rows: _Rows, node: RoundNodeRow, state: str, reason: str | None) 
     if state == "rejected" and reason is not None:
         flag_rejected(rows.session, node, reason)
     if state != "done":
-        rows.emit(EventType(f"round.worker_{state}"), {"node_id": node.node_id, "reason": reason})
+        rows.emit(WORKER_STATE_EVENTS[state], {"node_id": node.node_id, "reason": reason})
 
 
 def _complete(rows: _Rows, this: RoundContext, observation: RoundObservation, aggregate: AggregateReport) -> None:
