@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from api.cli.errors import CliError
 
@@ -32,3 +32,15 @@ class LazyCommand(TyperCommand):
         single = typer.Typer(add_completion=False)
         single.command(self.name)(target)
         return typer.main.get_command(single)
+
+
+def lazy_group(*commands: LazyCommand) -> type[TyperGroup]:
+    """Return a group class that has these commands beside those of its Typer application."""
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **attributes: object) -> None:
+            super().__init__(**attributes)  # type: ignore[arg-type]
+            for command in commands:
+                self.add_command(command)
+
+    return LazyGroup

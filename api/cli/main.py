@@ -12,16 +12,15 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from typer.core import TyperGroup
 
 from api.cli.errors import USAGE, CliError
-from api.cli.lazy import LazyCommand
+from api.cli.lazy import LazyCommand, lazy_group
 from api.cli.output.printing import plain
 from api.cli.session import common_options
 from api.embedded.errors import StackError
 
 _INTERRUPTED = 130
-_COMMANDS = (
+_Root = lazy_group(
     LazyCommand("up", "api.cli.commands.up", "up", "Start the whole service on this machine."),
     LazyCommand("demo", "api.cli.commands.demo", "demo", "Train, predict and export once, then stop everything."),
     LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
@@ -30,14 +29,6 @@ _COMMANDS = (
     LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: create, list, rotate, revoke."),
     LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas of a project, and their use."),
 )
-
-
-class _Root(TyperGroup):
-    def __init__(self, **attributes: object) -> None:
-        super().__init__(**attributes)  # type: ignore[arg-type]
-        for command in _COMMANDS:
-            self.add_command(command)
-
 
 app = typer.Typer(
     cls=_Root,

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-from api.domain.records import Record
-
 AGENT_PORT = 8000
 SandboxState = Literal["running", "paused"]
 
@@ -37,14 +35,6 @@ class SandboxUnsupportedError(SandboxError):
 
 class SandboxFullError(SandboxError):
     """The sandbox's disk is full."""
-
-
-class NodeResources(Record):
-    """What a node's sandbox has. `memory_gb` is in GiB. A null could not be measured, or is not there."""
-
-    cpu_cores: int | None
-    memory_gb: float | None
-    gpu: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from api.domain import status
 from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.red_flags import RaisedFlag
-from api.domain.sandboxes import NodeResources
+from api.domain.resources import NodeResources
 from api.domain.searches import PlannedTrial, SearchPlan
 from api.domain.specs import ClusterSettings, PredictionInput
 from api.domain.stopping import TrainingStop

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from api.domain.events import EventType
 from api.domain.records import FailureReason
-from api.domain.sandboxes import NodeResources, SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.domain.resources import NodeResources
+from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
 from api.domain.steps import Step
 from api.services import nodes
 from api.services.lookup import locked_cluster

@@ -51,7 +51,7 @@ class _Plan:
     consensus: str
 
 
-def demo(  # noqa: PLR0913 - Typer makes an option of each parameter
+def demo(
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="The number of epochs. Each round has one.")] = 8,
     samples: Annotated[int, typer.Option(min=50, max=100_000, help="The number of generated samples for each worker.")] = 2500,
     data: Annotated[

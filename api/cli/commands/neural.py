@@ -1,13 +1,24 @@
 """`flow-nexus neural`: clusters, nodes, trainings, searches, predictions and models."""
 
-from api.cli.commands import clusters, models, nodes, predictions, searches, trainings
-from api.cli.session import group
+import typer
 
-app = group("Clusters, nodes, trainings, searches, predictions, models.")
-app.add_typer(clusters.app, name="cluster")
-app.add_typer(nodes.app, name="node")
-app.add_typer(trainings.app, name="train")
-app.add_typer(searches.app, name="search")
-app.add_typer(predictions.app, name="predict")
-app.command("export")(models.export)
-app.add_typer(models.app, name="models")
+from api.cli.lazy import LazyCommand, lazy_group
+from api.cli.session import common_options
+
+_FOLDER = "api.cli.commands"
+app = typer.Typer(
+    # Loaded when they run: the options of `train` take longer to import than a simple command.
+    cls=lazy_group(
+        LazyCommand("cluster", f"{_FOLDER}.clusters", "app", "Clusters: create, connect, show, terminate."),
+        LazyCommand("node", f"{_FOLDER}.nodes", "app", "Nodes: deploy, list, redeploy, remove."),
+        LazyCommand("train", f"{_FOLDER}.trainings", "app", "Trainings: start, follow, stop, resume."),
+        LazyCommand("search", f"{_FOLDER}.searches", "app", "Search over a training's options, and name the best."),
+        LazyCommand("predict", f"{_FOLDER}.predictions", "app", "Predictions with the trained model of a cluster."),
+        LazyCommand("export", f"{_FOLDER}.models", "export", "Export a trained model."),
+        LazyCommand("models", f"{_FOLDER}.models", "app", "Exported models: list, download."),
+    ),
+    callback=common_options,
+    help="Clusters, nodes, trainings, searches, predictions, models.",
+    no_args_is_help=True,
+    add_completion=False,
+)

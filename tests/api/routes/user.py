@@ -8,7 +8,7 @@ import httpx
 from sqlalchemy import select
 
 from api.domain.records import FailureReason
-from api.domain.sandboxes import NodeResources
+from api.domain.resources import NodeResources
 from api.store import transitions
 from api.store.database import Database
 from api.store.tables import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
