@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Page(Generic[T]):
+class PageJson(Generic[T]):
     items: list[T]
     next_cursor: str | None = None
 
@@ -36,7 +36,7 @@ class FieldProblem:
 
 
 @dataclass
-class Problem:
+class ProblemJson:
     """RFC 9457 problem details."""
 
     code: str
@@ -46,7 +46,7 @@ class Problem:
 
 
 @dataclass
-class Cluster:
+class ClusterJson:
     cluster_id: str
     name: str | None = None
     topology: str | None = None
@@ -57,7 +57,7 @@ class Cluster:
 
 
 @dataclass
-class Connection:
+class ConnectionJson:
     # `from` is a keyword of Python.
     __pydantic_config__ = {"alias_generator": lambda name: name.rstrip("_")}  # noqa: RUF012 - pydantic reads a plain dict
 
@@ -66,42 +66,42 @@ class Connection:
 
 
 @dataclass
-class Connections:
+class ConnectionsJson:
     cluster_id: str
-    connections: list[Connection]
+    connections: list[ConnectionJson]
     topology: str | None = None
     status: str | None = None
 
 
 @dataclass
-class Resources:
+class ResourcesJson:
     cpu_cores: int | None = None
     memory_gb: float | None = None
     gpu: str | None = None
 
 
 @dataclass
-class RejectedUpdates:
+class RejectedUpdatesJson:
     count: int | None = None
     last_round: int | None = None
     last_reason: str | None = None
 
 
 @dataclass
-class Node:
+class NodeJson:
     node_id: str
     sandbox_id: str | None = None
     role: str | None = None
     status: str | None = None
     autonomy_level: float | None = None
     capabilities: list[str] | None = None
-    resources: Resources | None = None
-    rejected_updates: RejectedUpdates | None = None
+    resources: ResourcesJson | None = None
+    rejected_updates: RejectedUpdatesJson | None = None
     error: Reason | None = None
 
 
 @dataclass
-class TrainingConfig:
+class TrainingConfigJson:
     """The options of a training. `vars()` returns all of them, also those without a field here."""
 
     __pydantic_config__ = {"extra": "allow"}  # noqa: RUF012 - pydantic reads a plain dict
@@ -116,11 +116,11 @@ class Privacy:
 
 
 @dataclass
-class Training:
+class TrainingJson:
     training_id: str
     cluster_id: str | None = None
     status: str | None = None
-    config: TrainingConfig = field(default_factory=TrainingConfig)
+    config: TrainingConfigJson = field(default_factory=TrainingConfigJson)
     workers: list[str] | None = None
     aggregator: str | None = None
     privacy: Privacy | None = None
@@ -130,7 +130,7 @@ class Training:
 
 
 @dataclass
-class Round:
+class RoundJson:
     round: int | None = None
     status: str | None = None
     global_loss: float | None = None
@@ -140,7 +140,7 @@ class Round:
 
 
 @dataclass
-class Trial:
+class TrialJson:
     """One training of a search."""
 
     options: JsonObject = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Trial:
 
 
 @dataclass
-class Search:
+class SearchJson:
     search_id: str
     cluster_id: str | None = None
     status: str | None = None
@@ -161,7 +161,7 @@ class Search:
     space: JsonObject = field(default_factory=dict)
     metric: str = ""
     early_stopping: str | None = None
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[TrialJson] = field(default_factory=list)
     best_training_id: str | None = None
     best_options: JsonObject | None = None
     best_metric: float | None = None
@@ -172,7 +172,7 @@ class Search:
 
 
 @dataclass
-class PredictedText:
+class PredictedTextJson:
     text: str | None = None
     sentiment: str | None = None
     confidence: float | None = None
@@ -184,11 +184,11 @@ class PredictionResults:
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
-    predictions: list[PredictedText] = field(default_factory=list)
+    predictions: list[PredictedTextJson] = field(default_factory=list)
 
 
 @dataclass
-class Prediction:
+class PredictionJson:
     prediction_id: str
     status: str | None = None
     aggregation: str | None = None
@@ -199,7 +199,7 @@ class Prediction:
 
 
 @dataclass
-class Model:
+class ModelJson:
     model_id: str
     name: str | None = None
     status: str | None = None
@@ -210,7 +210,7 @@ class Model:
 
 
 @dataclass
-class Sandbox:
+class SandboxJson:
     sandbox_id: str
     status: str | None = None
     node_id: str | None = None
@@ -219,14 +219,14 @@ class Sandbox:
 
 
 @dataclass
-class StoredFile:
+class StoredFileJson:
     path: str | None = None
     size: int | None = None
     sha256: str | None = None
 
 
 @dataclass
-class Execution:
+class ExecutionJson:
     stdout: str
     stderr: str
     exit_code: int | None
@@ -234,15 +234,15 @@ class Execution:
 
 
 @dataclass
-class LogLine:
+class LogLineJson:
     time: str | None = None
     stream: str | None = None
     line: str = ""
 
 
 @dataclass
-class Logs:
-    lines: list[LogLine]
+class LogsJson:
+    lines: list[LogLineJson]
 
 
 @dataclass
@@ -258,20 +258,20 @@ class ApiKey:
 
 
 @dataclass
-class Quota:
+class QuotaJson:
     used: int | float | None = None
     limit: int | float | None = None
 
 
 @dataclass
-class Project:
+class ProjectJson:
     project_id: str
     name: str | None = None
-    quotas: dict[str, Quota] = field(default_factory=dict)
+    quotas: dict[str, QuotaJson] = field(default_factory=dict)
 
 
 @dataclass
-class Metrics:
+class MetricsJson:
     global_loss: float | None = None
     global_accuracy: float | None = None
     validation_accuracy: float | None = None
@@ -279,7 +279,7 @@ class Metrics:
 
 
 @dataclass
-class WorkerProgress:
+class WorkerProgressJson:
     local_loss: float | None = None
     samples: int | None = None
     state: str | None = None
@@ -287,35 +287,35 @@ class WorkerProgress:
 
 
 @dataclass
-class RedFlag:
+class RedFlagJson:
     message: str | None = None
     suggestion: str | None = None
 
 
 @dataclass
-class TrainingSession:
+class TrainingSessionJson:
     """The progress of one training of a cluster."""
 
     training_id: str
     status: str | None = None
     epoch: int = 0
     total_epochs: int = 0
-    metrics: Metrics = field(default_factory=Metrics)
-    workers: dict[str, WorkerProgress] = field(default_factory=dict)
+    metrics: MetricsJson = field(default_factory=MetricsJson)
+    workers: dict[str, WorkerProgressJson] = field(default_factory=dict)
     time_elapsed: str | None = None
     estimated_completion: str | None = None
     cost_usd: float | None = None
     cost_per_epoch_usd: float | None = None
     cost_per_accuracy_point_usd: float | None = None
-    red_flags: list[RedFlag] | None = None
+    red_flags: list[RedFlagJson] | None = None
     stop_reason: Reason | None = None
     error: Reason | None = None
 
 
 @dataclass
-class ClusterStatus:
+class ClusterStatusJson:
     cluster_id: str
-    training_sessions: list[TrainingSession]
+    training_sessions: list[TrainingSessionJson]
     name: str | None = None
     status: str | None = None
     cost_usd: float | None = None

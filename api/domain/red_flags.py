@@ -28,7 +28,7 @@ WINDOW: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRound:
+class ObservedWorker:
     """One worker in one round: its state, the reason of the state, and its training loss if any."""
 
     state: str
@@ -42,7 +42,7 @@ class RoundFacts:
 
     number: int
     loss: float | None
-    workers: Mapping[str, WorkerRound]
+    workers: Mapping[str, ObservedWorker]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from api.domain.errors import ForbiddenError, UnauthorizedError
 from api.domain.scopes import effective
 from api.http.deps import AppState, State
 from api.services import principals
-from api.services.audit import AuditRecord
+from api.services.audit import AuditLine
 from api.services.principals import Principal
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key. `flow-nexus keys create` prints one.")
@@ -62,10 +62,10 @@ async def _authenticate(
     return principal
 
 
-def _begin_audit(request: Request, principal: Principal) -> AuditRecord:
+def _begin_audit(request: Request, principal: Principal) -> AuditLine:
     """Begin the audit record of a request. `api.http.middleware` records a refusal with it."""
     route = request.scope["route"]
-    record = AuditRecord(
+    record = AuditLine(
         project_id=principal.project_id,
         key_id=principal.key_id,
         key_prefix=principal.prefix,

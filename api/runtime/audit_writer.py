@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.runtime.transactions import UseCaseRunner
 from api.services import audit, principals
-from api.services.audit import AuditRecord
+from api.services.audit import AuditLine
 from api.store.database import UnitOfWork
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class AuditWriter:
         self._pending = asyncio.Event()
         self._dropped = 0
 
-    def record(self, request_record: AuditRecord, status: int) -> None:
+    def record(self, request_record: AuditLine, status: int) -> None:
         """Queue a line: the request ended with `status`."""
         if len(self._lines) >= _MOST_LINES:
             self._dropped += 1

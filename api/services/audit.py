@@ -21,7 +21,7 @@ _LONGEST = 200
 
 
 @dataclass(slots=True)
-class AuditRecord:
+class AuditLine:
     """The line of one request in the audit log, from the moment its key is known.
 
     `planned` is the HTTP status of a success. `recorded` is the status that the log already has.
@@ -52,7 +52,7 @@ class AuditFilter:
     until: datetime | None = None
 
 
-def write(session: Session, record: AuditRecord, resource: str | None = None) -> None:
+def write(session: Session, record: AuditLine, resource: str | None = None) -> None:
     """Write a success in the transaction of its use case."""
     session.execute(insert(AuditRow).values(values(record, record.planned, resource)))
 
@@ -62,7 +62,7 @@ def write_all(session: Session, rows: Iterable[dict[str, Any]]) -> None:
     session.execute(insert(AuditRow).on_conflict_do_nothing(), list(rows))
 
 
-def values(record: AuditRecord, status: int, resource: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+def values(record: AuditLine, status: int, resource: str | None = None, at: datetime | None = None) -> dict[str, Any]:
     columns = {
         "id": ids.audit_id(),
         "project_id": record.project_id,

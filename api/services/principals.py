@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api.services.audit import AuditRecord
+from api.services.audit import AuditLine
 from api.settings import Settings
 from api.store.tables import ApiKeyRow
 
@@ -32,7 +32,7 @@ class Principal:
     node_id: str | None = None
     valid: bool = True
     used_recently: bool = field(default=True, compare=False)
-    audit_record: AuditRecord | None = field(default=None, compare=False, repr=False)
+    audit_record: AuditLine | None = field(default=None, compare=False, repr=False)
 
 
 def find_principal(session: Session, settings: Settings, plaintext: str) -> Principal | None:

@@ -1,4 +1,7 @@
-"""Print every breach; exit 1 if there is one. Files or folders may be named: `python -m tests.lint api/http`."""
+"""Print every breach; exit 1 if there is one.
+
+Files or folders may be named: `python -m tests.lint api/http`.
+"""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -34,7 +34,7 @@ def breaches(path: Path) -> Iterator[Numbered]:
 
 
 def _outside_code(lines: list[str]) -> Iterator[Numbered]:
-    """Yield each line outside of code blocks with its number; a code block becomes an empty line."""
+    """Yield each line outside of code blocks with its number. Their fences become empty lines."""
     in_code = False
     for number, line in enumerate(lines, start=1):
         if _FENCE.match(line):
@@ -72,7 +72,7 @@ def _missing_files(folder: Path, text: list[Numbered]) -> Iterator[Numbered]:
 
 
 def _paragraphs(text: list[Numbered]) -> Iterator[Numbered]:
-    """Yield each paragraph and each list item with its first line; headings and tables are left out."""
+    """Yield each paragraph and each list item with its first line, without headings and tables."""
     start, words = 0, ""
     for number, line in text:
         ends = not line.strip() or line.startswith("#") or _is_table(line)

@@ -30,9 +30,9 @@ HEALTH = b'{"node_id": "w1"'
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[LiveAgent]:
-    with live_agent("w1") as found:
-        found.put("/data/train_1.json", samples(24))
-        yield found
+    with live_agent("w1") as running:
+        running.put("/data/train_1.json", samples(24))
+        yield running
 
 
 def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys: ClusterKeys = KEYS) -> T:
@@ -70,17 +70,17 @@ def test_an_agents_own_error_has_its_code_and_words(agent: LiveAgent) -> None:
         (lambda client: client.check_shard(CheckShard(dataset="/../x")), "path_not_allowed"),
         (lambda client: client.init_training(InitTraining(training_id="../x", model=MODEL)), "bad_id"),
     ):
-        found = failure(agent.peer.uds, question)
-        assert isinstance(found, AgentRefusedError)
-        assert found.code == code
-        assert found.message in str(found)
+        error = failure(agent.peer.uds, question)
+        assert isinstance(error, AgentRefusedError)
+        assert error.code == code
+        assert error.message in str(error)
 
 
 def test_a_pass_of_another_deployment_or_cluster_is_refused(agent: LiveAgent) -> None:
     for keys in (ClusterKeys(SecretStr("another"), "cls_tests"), ClusterKeys(SecretStr("secret-of-the-tests"), "cls_2")):
-        found = failure(agent.peer.uds, lambda client: client.health(), keys)
-        assert isinstance(found, AgentRefusedError)
-        assert found.code == "unauthorized"
+        error = failure(agent.peer.uds, lambda client: client.health(), keys)
+        assert isinstance(error, AgentRefusedError)
+        assert error.code == "unauthorized"
 
 
 def test_an_agent_that_is_not_there_is_unreachable_at_once(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_an_agent_that_accepts_and_says_nothing_is_unreachable_in_time(tmp_path:
         server.bind(str(tmp_path / "x.sock"))
         server.listen()
         started = time.monotonic()
-        found = failure(str(tmp_path / "x.sock"), lambda client: client.train_report(TRAINING, 1, 0.2))
-    assert isinstance(found, AgentUnreachableError)
+        error = failure(str(tmp_path / "x.sock"), lambda client: client.train_report(TRAINING, 1, 0.2))
+    assert isinstance(error, AgentUnreachableError)
     assert 0.4 < time.monotonic() - started < 20
 
 
@@ -120,8 +120,8 @@ def test_an_agent_that_trickles_its_answer_is_unreachable_in_time(monkeypatch: p
     monkeypatch.setattr(agent_client, "_REPORT_GRACE_S", 0.3)
     with impostor(trickling(HEALTH + b" " * 10_000, 0.05)) as peer:
         started = time.monotonic()
-        found = failure(peer.uds, lambda client: client.train_report(TRAINING, 1, 0.2))
-    assert isinstance(found, AgentUnreachableError)
+        error = failure(peer.uds, lambda client: client.train_report(TRAINING, 1, 0.2))
+    assert isinstance(error, AgentUnreachableError)
     assert 0.4 < time.monotonic() - started < 20
 
 
@@ -150,9 +150,9 @@ def test_an_answer_of_another_form_is_bad_and_not_quoted(content: bytes) -> None
     )
     with impostor(says(content)) as peer:
         for question in (lambda client: client.health(), lambda client: client.predict(request)):
-            found = failure(peer.uds, question)
-            assert isinstance(found, AgentRefusedError)
-            assert found.code == "bad_answer"
+            error = failure(peer.uds, question)
+            assert isinstance(error, AgentRefusedError)
+            assert error.code == "bad_answer"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_answer_of_another_form_is_bad_and_not_quoted(content: bytes) -> None
     [
         (b"<html>" + CANARY.encode(), 502),
         (b"", 500),
-        (b'{"code": 404, "message": "the sandbox was not found"}', 404),
+        (b'{"code": 404, "message": "the sandbox was not error"}', 404),
         (b'{"message": "x"}', 400),
         (b"[]", 403),
         (b"", 302),
@@ -168,9 +168,9 @@ def test_an_answer_of_another_form_is_bad_and_not_quoted(content: bytes) -> None
 )
 def test_an_error_that_is_no_agents_means_that_the_way_is_broken(content: bytes, status: int) -> None:
     with impostor(says(content, status)) as peer:
-        found = failure(peer.uds, lambda client: client.health())
-    assert isinstance(found, AgentUnreachableError)
-    assert str(status) in str(found)
+        error = failure(peer.uds, lambda client: client.health())
+    assert isinstance(error, AgentUnreachableError)
+    assert str(status) in str(error)
 
 
 def test_an_agents_key_follows_from_the_deployments_secret_its_cluster_and_its_node() -> None:

@@ -7,7 +7,7 @@ import typer
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
 from api.cli.output import live, views, watch
-from api.cli.responses import Cluster, ClusterStatus, Connections
+from api.cli.responses import ClusterJson, ClusterStatusJson, ConnectionsJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, truth, with_session
 
@@ -50,14 +50,14 @@ def init(  # noqa: PLR0913 - Typer makes an option of each parameter
         budget_usd=budget_usd,
         idle_timeout_minutes=idle_timeout_minutes,
     )
-    session.show(session.client.post(api_path("clusters"), Cluster, body), views.cluster)
+    session.show(session.client.post(api_path("clusters"), ClusterJson, body), views.cluster)
 
 
 @app.command("list")
 @with_session
 def list_clusters(session: Session, limit: Limit = None) -> None:
     """List clusters."""
-    session.show(session.client.items(api_path("clusters"), Cluster, limit=limit), views.clusters)
+    session.show(session.client.items(api_path("clusters"), ClusterJson, limit=limit), views.clusters)
 
 
 @app.command("connect", cls=schema_command("clusters.ClusterConnect"))
@@ -65,7 +65,7 @@ def list_clusters(session: Session, limit: Limit = None) -> None:
 def connect(session: Session, cluster_id: ClusterId, topology: str | None = None) -> None:
     """Connect the nodes of a cluster."""
     path = api_path("clusters", cluster_id, "connect")
-    session.show(session.client.post(path, Connections, given(topology=topology)), views.connections)
+    session.show(session.client.post(path, ConnectionsJson, given(topology=topology)), views.connections)
 
 
 @app.command("status")
@@ -77,7 +77,7 @@ def show_status(
 ) -> None:
     """Show rounds, metrics, workers, time left and cost."""
     if not follow:
-        session.show(session.client.get(api_path("clusters", cluster_id, "status"), ClusterStatus), live.picture)
+        session.show(session.client.get(api_path("clusters", cluster_id, "status"), ClusterStatusJson), live.picture)
         return
     sessions = watch.watch_cluster(session, cluster_id).training_sessions
     if sessions and failed(sessions[0].status):
@@ -89,5 +89,5 @@ def show_status(
 def terminate(session: Session, cluster_id: ClusterId, wait: Wait = _TERMINATE_WAIT_S) -> None:
     """Stop all work of a cluster and end its sandboxes."""
     with session.busy("ending the sandboxes"):
-        answer = session.client.post(api_path("clusters", cluster_id, "terminate"), Cluster, wait=wait)
+        answer = session.client.post(api_path("clusters", cluster_id, "terminate"), ClusterJson, wait=wait)
     session.show(answer, views.cluster)

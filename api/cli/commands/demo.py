@@ -17,16 +17,16 @@ from api.cli.errors import CliError, UsageError
 from api.cli.http.client import ApiClient, api_path
 from api.cli.output import printing
 from api.cli.responses import (
-    Cluster,
-    ClusterStatus,
-    Connections,
-    Model,
-    Node,
-    Prediction,
+    ClusterJson,
+    ClusterStatusJson,
+    ConnectionsJson,
+    ModelJson,
+    NodeJson,
+    PredictionJson,
     Reason,
-    Sandbox,
-    Training,
-    TrainingSession,
+    SandboxJson,
+    TrainingJson,
+    TrainingSessionJson,
 )
 from api.embedded.stack import EmbeddedStack
 
@@ -118,20 +118,20 @@ class _Demo:
             "consensus": plan.consensus,
         }
         with self._step("cluster created"):
-            cluster_id = self._client.post(api_path("clusters"), Cluster, body).value.cluster_id
+            cluster_id = self._client.post(api_path("clusters"), ClusterJson, body).value.cluster_id
         try:
             return self._use(cluster_id)
         finally:
             with self._step("cluster terminated"):
-                self._client.post(api_path("clusters", cluster_id, "terminate"), Cluster, wait=60)
-            running = self._client.items(api_path("sandboxes"), Sandbox, {"status": "running"}).value.items
+                self._client.post(api_path("clusters", cluster_id, "terminate"), ClusterJson, wait=60)
+            running = self._client.items(api_path("sandboxes"), SandboxJson, {"status": "running"}).value.items
             self._console.print(f"[dim]sandboxes still running: {len(running)}[/]")
 
     def _use(self, cluster_id: str) -> dict[str, str]:
         plan = self._plan
         *workers, server = self._deploy(cluster_id)
         with self._step(f"connected as a {plan.topology}"):
-            self._client.post(api_path("clusters", cluster_id, "connect"), Connections, {"topology": plan.topology})
+            self._client.post(api_path("clusters", cluster_id, "connect"), ConnectionsJson, {"topology": plan.topology})
         with self._step("a shard uploaded to each worker, a validation and a test file to the parameter server"):
             for number, (worker, shard) in enumerate(zip(workers, plan.files.shards, strict=True), start=1):
                 self._upload(worker, f"/data/train_shard_{number}.json", shard)
@@ -142,7 +142,7 @@ class _Demo:
         prediction = self._predict(cluster_id)
         with self._step("model exported and downloaded"):
             folder = self._export(training.training_id)
-        status = self._client.get(api_path("clusters", cluster_id, "status"), ClusterStatus).value
+        status = self._client.get(api_path("clusters", cluster_id, "status"), ClusterStatusJson).value
         return {**_summary(prediction, session, status), "model": str(folder)}
 
     def _deploy(self, cluster_id: str) -> list[str]:
@@ -151,15 +151,15 @@ class _Demo:
         types = ["worker"] * WORKERS + ["parameter_server"]
         with self._step(f"{WORKERS} workers and a parameter server deployed, each in its own sandbox"):
             bodies = ({"node_type": node_type, "model": "base", "template": "python"} for node_type in types)
-            nodes = [self._client.post(path, Node, body).value for body in bodies]
+            nodes = [self._client.post(path, NodeJson, body).value for body in bodies]
             for node in nodes:
                 self._wait_until_running(node)
         return [node.node_id for node in nodes]
 
-    def _wait_until_running(self, node: Node) -> None:
+    def _wait_until_running(self, node: NodeJson) -> None:
         while node.status == "provisioning":
             time.sleep(_POLL_S)
-            node = self._client.get(api_path("nodes", node.node_id), Node).value
+            node = self._client.get(api_path("nodes", node.node_id), NodeJson).value
         if node.status != "running":
             raise CliError(f"{node.node_id} is {node.status}: {_reason(node.error)}")
 
@@ -172,7 +172,7 @@ class _Demo:
         size = source.stat().st_size
         self._client.upload(api_path("sandboxes", node_id, "files"), {"path": path}, chunks, size, repeatable=True)
 
-    def _train(self, cluster_id: str) -> Training:
+    def _train(self, cluster_id: str) -> TrainingJson:
         body = {
             "dataset": "/data/train_*.json",
             "epochs": self._plan.epochs,
@@ -180,13 +180,13 @@ class _Demo:
             "learning_rate": 0.001,
             "optimizer": "adam",
         }
-        return self._client.post(api_path("clusters", cluster_id, "trainings"), Training, body, wait=30).value
+        return self._client.post(api_path("clusters", cluster_id, "trainings"), TrainingJson, body, wait=30).value
 
-    def _predict(self, cluster_id: str) -> Prediction:
+    def _predict(self, cluster_id: str) -> PredictionJson:
         with self._step("test texts predicted by all workers together"):
             prediction = self._client.post_and_poll(
                 api_path("clusters", cluster_id, "predictions"),
-                Prediction,
+                PredictionJson,
                 {"input_data": "/data/test.json", "aggregation": "ensemble"},
                 wait=120,
                 pending="pending",
@@ -200,7 +200,7 @@ class _Demo:
         """Export and download the model; return its folder."""
         model = self._client.post_and_poll(
             api_path("trainings", training_id, "exports"),
-            Model,
+            ModelJson,
             {"name": "feedback_model_v1.0"},
             wait=120,
             pending="pending",
@@ -215,7 +215,7 @@ class _Demo:
         self._console.print(f"[green]✓[/] {done} [dim]{time.monotonic() - started:.1f} s[/]", soft_wrap=True)
 
 
-def _summary(prediction: Prediction, session: TrainingSession, status: ClusterStatus) -> dict[str, str]:
+def _summary(prediction: PredictionJson, session: TrainingSessionJson, status: ClusterStatusJson) -> dict[str, str]:
     results = prediction.results
     if results is None or not results.predictions:
         raise CliError("the prediction has no results")
@@ -246,7 +246,7 @@ def _reason(error: Reason | None) -> str:
     return f"{error.detail} ({error.code})" if error else "no reason given"
 
 
-def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: str) -> TrainingSession:
+def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: str) -> TrainingSessionJson:
     """Show the rounds of the training until it ends; return its last status."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     path = api_path("clusters", cluster_id, "status")
@@ -256,7 +256,7 @@ def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: st
         bar = progress.add_task("training", total=None, state="")
         shown = -1
         while time.monotonic() < deadline:
-            sessions = client.get(path, ClusterStatus).value.training_sessions
+            sessions = client.get(path, ClusterStatusJson).value.training_sessions
             session = next(session for session in sessions if session.training_id == training_id)
             if session.epoch != shown:
                 shown = session.epoch
@@ -271,7 +271,7 @@ def _watch(console: Console, client: ApiClient, cluster_id: str, training_id: st
     raise CliError("the training did not end in time")
 
 
-def _state(session: TrainingSession) -> str:
+def _state(session: TrainingSessionJson) -> str:
     if not session.epoch:
         return "workers are training"
     losses = " ".join("–" if worker.local_loss is None else f"{worker.local_loss:.3f}" for worker in session.workers.values())

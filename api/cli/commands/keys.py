@@ -13,7 +13,7 @@ from api.cli.errors import UsageError
 from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
 from api.cli.output import views
-from api.cli.responses import ApiKey, JsonObject, Page
+from api.cli.responses import ApiKey, JsonObject, PageJson
 from api.cli.session import Session, given, group, with_session
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def list_keys(session: Session, project: Project = None, operator: Operator = Fa
 
     with unit_of_work() as (uow, _):
         items = [{"project": name, **_key_json(row)} for row, name in keys.list_all(uow.session, project)]
-    session.show(Answer({"items": items}, Page[ApiKey]), views.keys)
+    session.show(Answer({"items": items}, PageJson[ApiKey]), views.keys)
 
 
 @app.command("revoke")

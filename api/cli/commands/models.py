@@ -12,7 +12,7 @@ from api.cli.errors import FAILURE, CliError
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import views
-from api.cli.responses import Model
+from api.cli.responses import ModelJson
 from api.cli.session import Session, failed, group, with_session
 
 app = group("Exported models: list, download.")
@@ -32,7 +32,7 @@ def export(
     with session.busy("exporting the model"):
         model = session.client.post_and_poll(
             api_path("trainings", training_id, "exports"),
-            Model,
+            ModelJson,
             {"name": name},
             wait=wait,
             pending="pending",
@@ -47,7 +47,7 @@ def export(
 @with_session
 def list_models(session: Session, limit: Limit = None) -> None:
     """List exported models."""
-    session.show(session.client.items(api_path("models"), Model, limit=limit), views.models)
+    session.show(session.client.items(api_path("models"), ModelJson, limit=limit), views.models)
 
 
 @app.command("download")
@@ -60,7 +60,7 @@ def download(
 ) -> None:
     """Download an exported model into a folder."""
     path = api_path("models", model_id)
-    name = PurePosixPath(session.client.get(path, Model).value.name or "").name
+    name = PurePosixPath(session.client.get(path, ModelJson).value.name or "").name
     if name in ("", ".."):
         raise CliError("the model has no usable name")
     with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as on_progress:

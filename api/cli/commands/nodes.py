@@ -9,7 +9,7 @@ from api.cli.errors import FAILURE
 from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
 from api.cli.output import views
-from api.cli.responses import JsonObject, Node
+from api.cli.responses import JsonObject, NodeJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, truth, with_session
 
@@ -54,7 +54,7 @@ def deploy(  # noqa: PLR0913 - Typer makes an option of each parameter
 @with_session
 def list_nodes(session: Session, cluster_id: ClusterId, limit: Limit = None) -> None:
     """List the nodes of a cluster."""
-    session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), Node, limit=limit), views.nodes)
+    session.show(session.client.items(api_path("clusters", cluster_id, "nodes"), NodeJson, limit=limit), views.nodes)
 
 
 @app.command("redeploy")
@@ -76,7 +76,7 @@ def remove(session: Session, node_id: NodeId, wait: Wait = _REMOVE_WAIT_S) -> No
 def _start(session: Session, path: str, body: JsonObject | None, wait: int) -> None:
     with session.busy("starting the sandbox"):
         node = session.client.post_and_poll(
-            path, Node, body, wait=wait, pending="provisioning", location=lambda node: api_path("nodes", node.node_id)
+            path, NodeJson, body, wait=wait, pending="provisioning", location=lambda node: api_path("nodes", node.node_id)
         )
     session.show(node, views.node)
     if failed(node.status):

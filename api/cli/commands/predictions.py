@@ -8,7 +8,7 @@ from api.cli.commands.clusters import ClusterId, Wait
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
 from api.cli.output import views
-from api.cli.responses import Prediction
+from api.cli.responses import PredictionJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, with_session
 
@@ -33,7 +33,7 @@ def distributed(
     with session.busy("predicting"):
         prediction = session.client.post_and_poll(
             api_path("clusters", cluster_id, "predictions"),
-            Prediction,
+            PredictionJson,
             given(input_data=input_data, inputs=text or None, aggregation=aggregation),
             wait=wait,
             pending="pending",

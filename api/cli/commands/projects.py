@@ -21,7 +21,7 @@ app = group("Quotas of a project, and their use.")
 @with_session
 def show(session: Session) -> None:
     """Show the quotas of your project and how much is used."""
-    session.show(session.client.get(api_path("project"), responses.Project), views.project)
+    session.show(session.client.get(api_path("project"), responses.ProjectJson), views.project)
 
 
 @app.command("quota")
@@ -50,7 +50,7 @@ def quota(
     with unit_of_work() as (uow, settings):
         row = quotas.override(uow.session, project, changes)
         project_json = Project.of(*quotas.view(uow.session, settings, row.id)).model_dump(mode="json")
-    session.show(Answer(project_json, responses.Project), views.project)
+    session.show(Answer(project_json, responses.ProjectJson), views.project)
 
 
 def _change(text: str) -> tuple[str, float | str | None]:

@@ -14,7 +14,7 @@ from api.cli.http import transfer
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import printing, views
-from api.cli.responses import Execution, JsonObject, Logs, Sandbox
+from api.cli.responses import ExecutionJson, JsonObject, LogsJson, SandboxJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, given, group, with_session
 
@@ -32,7 +32,7 @@ def list_sandboxes(
     limit: Limit = None,
 ) -> None:
     """List sandboxes."""
-    session.show(session.client.items(api_path("sandboxes"), Sandbox, given(status=status), limit), views.sandboxes)
+    session.show(session.client.items(api_path("sandboxes"), SandboxJson, given(status=status), limit), views.sandboxes)
 
 
 @app.command("status")
@@ -106,7 +106,7 @@ def execute(
     body = given(code=transfer.content(code).read_text(), language=language, timeout_s=timeout)
     with session.busy("running"):
         path = api_path("sandboxes", sandbox_id, "execute")
-        answer = session.client.post(path, Execution, body, hold_s=timeout or _EXECUTE_WAIT_S)
+        answer = session.client.post(path, ExecutionJson, body, hold_s=timeout or _EXECUTE_WAIT_S)
     if session.json:
         printing.write_json(answer.json)
     else:
@@ -128,4 +128,4 @@ def logs(
 ) -> None:
     """Show the last log lines of a sandbox."""
     params = {} if lines is None else {"lines": str(lines)}
-    session.show(session.client.get(api_path("sandboxes", sandbox_id, "logs"), Logs, params), views.logs)
+    session.show(session.client.get(api_path("sandboxes", sandbox_id, "logs"), LogsJson, params), views.logs)

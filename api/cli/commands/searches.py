@@ -10,7 +10,7 @@ from api.cli.commands.clusters import Limit
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
 from api.cli.output import views, watch
-from api.cli.responses import Search
+from api.cli.responses import SearchJson
 from api.cli.session import Session, common_options, failed, given, with_session
 
 app = typer.Typer(help="Search over a training's options, and name the best.", no_args_is_help=True, add_completion=False)
@@ -66,7 +66,7 @@ def search(
         max_minutes=max_minutes,
     )
     body |= {name: _value(text) for name, text in shared.items()} | {"space": _space(grid or [], ranges or [])}
-    made = session.client.post(api_path("clusters", str(cluster_id), "searches"), Search, body)
+    made = session.client.post(api_path("clusters", str(cluster_id), "searches"), SearchJson, body)
     if not follow:
         session.show(made, views.search)
     elif failed(watch.watch_search(session, made.value.search_id).status):
@@ -102,7 +102,7 @@ def list_searches(
 ) -> None:
     """List searches."""
     query = given(cluster_id=cluster_id, status=status)
-    session.show(session.client.items(api_path("searches"), Search, query, limit), views.searches)
+    session.show(session.client.items(api_path("searches"), SearchJson, query, limit), views.searches)
 
 
 @app.command("status")
@@ -114,7 +114,7 @@ def show_status(
 ) -> None:
     """Show a search's trainings and the best of them."""
     if not follow:
-        session.show(session.client.get(api_path("searches", search_id), Search), views.search)
+        session.show(session.client.get(api_path("searches", search_id), SearchJson), views.search)
     elif failed(watch.watch_search(session, search_id).status):
         raise typer.Exit(FAILURE)
 
@@ -123,7 +123,7 @@ def show_status(
 @with_session
 def stop(session: Session, search_id: SearchId) -> None:
     """Stop a search; what it has measured stays."""
-    session.show(session.client.post(api_path("searches", search_id, "stop"), Search), views.search)
+    session.show(session.client.post(api_path("searches", search_id, "stop"), SearchJson), views.search)
 
 
 def _space(grid: list[str], ranges: list[str]) -> dict[str, Any]:

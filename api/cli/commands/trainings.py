@@ -8,7 +8,7 @@ from api.cli.commands.clusters import ClusterId, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
 from api.cli.output import views, watch
-from api.cli.responses import Round, Training
+from api.cli.responses import RoundJson, TrainingJson
 from api.cli.session import Session, failed, given, group, with_session
 from api.cli.training_options import with_training_options
 
@@ -34,28 +34,30 @@ def list_trainings(
     limit: Limit = None,
 ) -> None:
     """List trainings."""
-    session.show(session.client.items(api_path("trainings"), Training, given(cluster_id=cluster_id), limit), views.trainings)
+    session.show(
+        session.client.items(api_path("trainings"), TrainingJson, given(cluster_id=cluster_id), limit), views.trainings
+    )
 
 
 @app.command("status")
 @with_session
 def show_status(session: Session, training_id: TrainingId) -> None:
     """Show one training."""
-    session.show(session.client.get(api_path("trainings", training_id), Training), views.training)
+    session.show(session.client.get(api_path("trainings", training_id), TrainingJson), views.training)
 
 
 @app.command("rounds")
 @with_session
 def rounds(session: Session, training_id: TrainingId, limit: Limit = None) -> None:
     """List a training's rounds with their metrics."""
-    session.show(session.client.items(api_path("trainings", training_id, "rounds"), Round, limit=limit), views.rounds)
+    session.show(session.client.items(api_path("trainings", training_id, "rounds"), RoundJson, limit=limit), views.rounds)
 
 
 @app.command("stop")
 @with_session
 def stop(session: Session, training_id: TrainingId) -> None:
     """Stop a training; its last model stays."""
-    session.show(session.client.post(api_path("trainings", training_id, "stop"), Training), views.training)
+    session.show(session.client.post(api_path("trainings", training_id, "stop"), TrainingJson), views.training)
 
 
 @app.command("resume")
@@ -77,7 +79,7 @@ def _start(session: Session, path: str, body: dict[str, object] | None, wait: in
     with session.busy("checking the workers' data"):
         training = session.client.post_and_poll(
             path,
-            Training,
+            TrainingJson,
             body,
             wait=wait,
             pending="pending",

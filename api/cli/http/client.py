@@ -16,7 +16,7 @@ from api.cli.config import Target
 from api.cli.errors import FAILURE, USAGE, CliError, UsageError
 from api.cli.http.answer import Answer, parse
 from api.cli.output.printing import plain
-from api.cli.responses import JsonObject, Page, Problem, StoredFile
+from api.cli.responses import JsonObject, PageJson, ProblemJson, StoredFileJson
 
 Body = Callable[[], Iterable[bytes]]
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class ApiClient:
 
     def items(
         self, path: str, model: type[T], params: Mapping[str, str] | None = None, limit: int | None = None
-    ) -> Answer[Page[T]]:
+    ) -> Answer[PageJson[T]]:
         """Return all pages of a list as one page, or its first `limit` items."""
         items: list[object] = []
         cursor: str | None = None
@@ -137,15 +137,15 @@ class ApiClient:
             items += _items_of(page)
             previous, cursor = cursor, _cursor_of(page)
             if not cursor or cursor == previous or (limit is not None and len(items) >= limit):
-                return Answer({"items": items[:limit], "next_cursor": cursor}, Page[model])  # type: ignore[valid-type]
+                return Answer({"items": items[:limit], "next_cursor": cursor}, PageJson[model])  # type: ignore[valid-type]
 
     def upload(
         self, path: str, params: Mapping[str, str], body: Body, size: int | None, *, repeatable: bool
-    ) -> Answer[StoredFile]:
+    ) -> Answer[StoredFileJson]:
         """PUT a stream of bytes. `size` is their number, or None if it is not known beforehand."""
         headers = {"Content-Type": "application/octet-stream", **({} if size is None else {"Content-Length": str(size)})}
         call = _Call("PUT", path, params=params, headers=headers, body=body, wait=_STALL_S, repeatable=repeatable)
-        return Answer(self._json(self._send(call)), StoredFile)
+        return Answer(self._json(self._send(call)), StoredFileJson)
 
     @contextmanager
     def download(self, path: str, params: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
@@ -236,7 +236,7 @@ class ApiClient:
         exit_code = USAGE if 400 <= response.status_code < 500 else FAILURE
         try:
             response.read()
-            text = _problem_text(parse(response.json(), Problem))
+            text = _problem_text(parse(response.json(), ProblemJson))
         except (httpx.HTTPError, ValueError, RecursionError, CliError):
             text = f"{self._target.url} answered {response.status_code} {response.reason_phrase}".rstrip()
             return CliError(plain(text), exit_code=exit_code)
@@ -248,7 +248,7 @@ class ApiClient:
         return CliError(plain(f"{text}{hint}"), exit_code=exit_code)
 
 
-def _problem_text(problem: Problem) -> str:
+def _problem_text(problem: ProblemJson) -> str:
     """Return the detail and the code. Wrong fields that the detail does not name replace it."""
     detail = problem.detail or problem.title
     if not detail:

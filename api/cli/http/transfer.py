@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from api.cli.errors import CliError, UsageError
-from api.cli.responses import StoredFile
+from api.cli.responses import StoredFileJson
 
 _CHUNK = 256 * 1024
 
@@ -95,7 +95,7 @@ def content(text: str | None, file: Path | None = None) -> Content:
     return Content(path=path)
 
 
-def check_upload(sent: Content, stored: StoredFile) -> None:
+def check_upload(sent: Content, stored: StoredFileJson) -> None:
     """Compare the stored file with the sent content.
 
     Raises:

@@ -10,15 +10,15 @@ from rich.text import Text
 
 from api.cli.output.printing import cell, percent, plain, status, table, usd
 from api.cli.output.views import early_end, failure
-from api.cli.responses import ClusterStatus, RedFlag, TrainingSession, WorkerProgress
+from api.cli.responses import ClusterStatusJson, RedFlagJson, TrainingSessionJson, WorkerProgressJson
 from api.domain.status import ENDED_TRAINING
 
 
-def all_ended(cluster: ClusterStatus) -> bool:
+def all_ended(cluster: ClusterStatusJson) -> bool:
     return all(session.status in ENDED_TRAINING for session in cluster.training_sessions)
 
 
-def picture(cluster: ClusterStatus, only: str | None = None, limit: int = 3) -> RenderableType:
+def picture(cluster: ClusterStatusJson, only: str | None = None, limit: int = 3) -> RenderableType:
     """Return a cluster's status with its newest trainings, or with the training `only`."""
     head = Table.grid(padding=(0, 3, 0, 0))
     head.add_row(cell(cluster.cluster_id, "bold"), cell(cluster.name), status(cluster.status), usd(cluster.cost_usd))
@@ -33,7 +33,7 @@ def picture(cluster: ClusterStatus, only: str | None = None, limit: int = 3) -> 
     return Group(*parts)
 
 
-def _training(session: TrainingSession) -> list[RenderableType]:
+def _training(session: TrainingSessionJson) -> list[RenderableType]:
     epoch, total = session.epoch, session.total_epochs
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_row(
@@ -54,7 +54,7 @@ def _training(session: TrainingSession) -> list[RenderableType]:
     return parts
 
 
-def _metrics(session: TrainingSession) -> Table:
+def _metrics(session: TrainingSessionJson) -> Table:
     metrics = session.metrics
     pairs = [
         ("loss", cell(metrics.global_loss)),
@@ -72,12 +72,12 @@ def _metrics(session: TrainingSession) -> Table:
     return grid
 
 
-def _red_flag(flag: RedFlag) -> Text:
+def _red_flag(flag: RedFlagJson) -> Text:
     message = (f"\N{BLACK FLAG} {plain(flag.message)}", "red")
     return Text.assemble(message, (f"  {plain(flag.suggestion)}", "yellow"))
 
 
-def _workers(workers: Mapping[str, WorkerProgress]) -> Table:
+def _workers(workers: Mapping[str, WorkerProgressJson]) -> Table:
     rows = []
     for node_id, worker in workers.items():
         state = cell(worker.state, "" if worker.state in ("done", "training") else "yellow")

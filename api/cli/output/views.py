@@ -9,29 +9,29 @@ from rich.text import Text
 from api.cli.output.printing import cell, facts, percent, plain, status, table, usd
 from api.cli.responses import (
     ApiKey,
-    Cluster,
-    Connections,
+    ClusterJson,
+    ConnectionsJson,
     JsonObject,
-    Logs,
-    Model,
-    Node,
-    Page,
-    Prediction,
-    Project,
+    LogsJson,
+    ModelJson,
+    NodeJson,
+    PageJson,
+    PredictionJson,
+    ProjectJson,
     Reason,
-    Resources,
-    Round,
-    Sandbox,
-    Search,
-    StoredFile,
-    Training,
-    Trial,
+    ResourcesJson,
+    RoundJson,
+    SandboxJson,
+    SearchJson,
+    StoredFileJson,
+    TrainingJson,
+    TrialJson,
 )
 
 _MAX_TEXTS = 20
 
 
-def clusters(page: Page[Cluster]) -> Table:
+def clusters(page: PageJson[ClusterJson]) -> Table:
     rows = (
         (cell(item.cluster_id), cell(item.name), cell(item.topology), status(item.status), _time(item.created_at))
         for item in page.items
@@ -39,7 +39,7 @@ def clusters(page: Page[Cluster]) -> Table:
     return table(("cluster", "name", "topology", "status", "created"), rows)
 
 
-def cluster(item: Cluster) -> Table:
+def cluster(item: ClusterJson) -> Table:
     pairs = [("cluster", cell(item.cluster_id, "bold")), ("name", cell(item.name)), ("topology", cell(item.topology))]
     pairs += [("status", status(item.status)), ("created", _time(item.created_at))]
     pairs += [(_words(name), cell(value)) for name, value in item.config.items()]
@@ -48,7 +48,7 @@ def cluster(item: Cluster) -> Table:
     return facts(pairs)
 
 
-def connections(item: Connections) -> RenderableType:
+def connections(item: ConnectionsJson) -> RenderableType:
     rows = ((cell(edge.from_), Text("→", style="dim"), cell(edge.to)) for edge in item.connections)
     head = facts(
         [("cluster", cell(item.cluster_id, "bold")), ("topology", cell(item.topology)), ("status", status(item.status))]
@@ -56,7 +56,7 @@ def connections(item: Connections) -> RenderableType:
     return Group(head, Text(), table(("from", "", "to"), rows))
 
 
-def nodes(page: Page[Node]) -> Table:
+def nodes(page: PageJson[NodeJson]) -> Table:
     rows = (
         (cell(item.node_id), cell(item.role), status(item.status), cell(item.sandbox_id), cell(item.capabilities))
         for item in page.items
@@ -64,8 +64,8 @@ def nodes(page: Page[Node]) -> Table:
     return table(("node", "role", "status", "sandbox", "capabilities"), rows)
 
 
-def node(item: Node) -> Table:
-    resources = item.resources or Resources()
+def node(item: NodeJson) -> Table:
+    resources = item.resources or ResourcesJson()
     pairs = [("node", cell(item.node_id, "bold")), ("sandbox", cell(item.sandbox_id)), ("role", cell(item.role))]
     pairs += [("status", status(item.status)), ("autonomy", cell(item.autonomy_level))]
     pairs += [("capabilities", cell(item.capabilities)), ("cores", cell(resources.cpu_cores))]
@@ -77,7 +77,7 @@ def node(item: Node) -> Table:
     return facts(pairs)
 
 
-def trainings(page: Page[Training]) -> Table:
+def trainings(page: PageJson[TrainingJson]) -> Table:
     rows = (
         (
             cell(item.training_id),
@@ -91,7 +91,7 @@ def trainings(page: Page[Training]) -> Table:
     return table(("training", "cluster", "status", "epochs", "created"), rows, right=("epochs",))
 
 
-def training(item: Training) -> Table:
+def training(item: TrainingJson) -> Table:
     pairs = [
         ("training", cell(item.training_id, "bold")),
         ("cluster", cell(item.cluster_id)),
@@ -105,7 +105,7 @@ def training(item: Training) -> Table:
     return facts(pairs)
 
 
-def searches(page: Page[Search]) -> Table:
+def searches(page: PageJson[SearchJson]) -> Table:
     rows = (
         (
             cell(item.search_id),
@@ -121,7 +121,7 @@ def searches(page: Page[Search]) -> Table:
     return table(("search", "cluster", "status", "trainings", "best", "with", "created"), rows, right=("trainings", "best"))
 
 
-def search(item: Search) -> RenderableType:
+def search(item: SearchJson) -> RenderableType:
     pairs = [("search", cell(item.search_id, "bold")), ("cluster", cell(item.cluster_id))]
     pairs += [("status", status(item.status)), ("method", cell(item.method)), ("metric", cell(item.metric))]
     pairs += [("early stopping", cell(item.early_stopping)), ("cost", usd(item.cost_usd))]
@@ -132,7 +132,7 @@ def search(item: Search) -> RenderableType:
     return Group(facts(pairs), Text(), _trials(item))
 
 
-def _trials(item: Search) -> Table:
+def _trials(item: SearchJson) -> Table:
     names = list(item.space)
     rows = (
         (
@@ -150,7 +150,7 @@ def _trials(item: Search) -> Table:
     return table(("", *options, "status", "metric", "epochs", "training", "reason"), rows, right=("metric", "epochs"))
 
 
-def rounds(page: Page[Round]) -> Table:
+def rounds(page: PageJson[RoundJson]) -> Table:
     rows = (
         (
             cell(item.round),
@@ -166,7 +166,7 @@ def rounds(page: Page[Round]) -> Table:
     return table(("round", "status", *numbers[1:]), rows, right=numbers)
 
 
-def prediction(item: Prediction) -> RenderableType:
+def prediction(item: PredictionJson) -> RenderableType:
     head = [("prediction", cell(item.prediction_id, "bold")), ("status", status(item.status))]
     head += [("aggregation", cell(item.aggregation))]
     results = item.results
@@ -186,7 +186,7 @@ def prediction(item: Prediction) -> RenderableType:
     return Group(*parts)
 
 
-def models(page: Page[Model]) -> Table:
+def models(page: PageJson[ModelJson]) -> Table:
     rows = (
         (cell(item.model_id), cell(item.name), status(item.status), cell(item.training_id), _time(item.created_at))
         for item in page.items
@@ -194,14 +194,14 @@ def models(page: Page[Model]) -> Table:
     return table(("model", "name", "status", "training", "created"), rows)
 
 
-def model(item: Model) -> Table:
+def model(item: ModelJson) -> Table:
     pairs = [("model", cell(item.model_id, "bold")), ("name", cell(item.name)), ("status", status(item.status))]
     pairs += [("training", cell(item.training_id)), ("path", cell(item.path))]
     pairs += _ending(None, item.error)
     return facts(pairs)
 
 
-def sandboxes(page: Page[Sandbox]) -> Table:
+def sandboxes(page: PageJson[SandboxJson]) -> Table:
     rows = (
         (cell(item.sandbox_id), status(item.status), cell(item.node_id), cell(item.template), _time(item.started_at))
         for item in page.items
@@ -209,7 +209,7 @@ def sandboxes(page: Page[Sandbox]) -> Table:
     return table(("sandbox", "status", "node", "template", "started"), rows)
 
 
-def keys(page: Page[ApiKey]) -> Table:
+def keys(page: PageJson[ApiKey]) -> Table:
     """Return the keys, with their projects if they come from the database."""
     has_projects = any(item.project is not None for item in page.items)
     rows = (
@@ -228,7 +228,7 @@ def keys(page: Page[ApiKey]) -> Table:
     return table(("key", *project_column, "name", "prefix", "status", "scopes or node", "last used"), rows)
 
 
-def project(item: Project) -> RenderableType:
+def project(item: ProjectJson) -> RenderableType:
     rows = ((cell(name), _count(quota.used), _count(quota.limit)) for name, quota in item.quotas.items())
     head = facts([("project", cell(item.name, "bold")), ("id", cell(item.project_id))])
     return Group(head, Text(), table(("quota", "used", "limit"), rows, right=("used", "limit")))
@@ -248,7 +248,7 @@ def mapping(item: JsonObject) -> Table:
     return facts(pairs)
 
 
-def uploaded(item: StoredFile) -> Text:
+def uploaded(item: StoredFileJson) -> Text:
     return transferred(item.path, item.size)
 
 
@@ -257,7 +257,7 @@ def transferred(path: str | None, size: int | None) -> Text:
     return Text.assemble(plain(path or "–"), ("  ", ""), (f"{_count(size)} bytes", "dim"))
 
 
-def logs(answer: Logs) -> Text:
+def logs(answer: LogsJson) -> Text:
     """Return log lines with their time and stream."""
     text = Text()
     for item in answer.lines:
@@ -283,7 +283,7 @@ def _ending(stop_reason: Reason | None, error: Reason | None) -> list[tuple[str,
     return [*pairs, ("error", failure(error))] if error else pairs
 
 
-def _end_code(trial: Trial) -> Text:
+def _end_code(trial: TrialJson) -> Text:
     reason = trial.error or trial.stop_reason
     return cell(reason and reason.code, "dim")
 

@@ -17,7 +17,7 @@ from api.cli.http import sse
 from api.cli.http.answer import Answer
 from api.cli.http.client import ApiClient, api_path
 from api.cli.output import live, printing, views
-from api.cli.responses import ClusterStatus, Search, Training
+from api.cli.responses import ClusterStatusJson, SearchJson, TrainingJson
 from api.cli.session import Session
 from api.domain.status import ENDED_SEARCH, ENDED_TRAINING
 
@@ -30,20 +30,20 @@ _RECONNECT_S = 1.0
 _RECONNECTS = 10
 
 
-def watch_cluster(session: Session, cluster_id: str) -> ClusterStatus:
+def watch_cluster(session: Session, cluster_id: str) -> ClusterStatusJson:
     """Show the cluster's status every two seconds while a training runs; return the last status."""
 
-    def get() -> Answer[ClusterStatus]:
-        return session.client.get(api_path("clusters", cluster_id, "status"), ClusterStatus)
+    def get() -> Answer[ClusterStatusJson]:
+        return session.client.get(api_path("clusters", cluster_id, "status"), ClusterStatusJson)
 
     return _poll(session, get, live.picture, live.all_ended).value
 
 
-def watch_search(session: Session, search_id: str) -> Search:
+def watch_search(session: Session, search_id: str) -> SearchJson:
     """Show a search every two seconds until it has ended; return its last state."""
 
-    def get() -> Answer[Search]:
-        return session.client.get(api_path("searches", search_id), Search)
+    def get() -> Answer[SearchJson]:
+        return session.client.get(api_path("searches", search_id), SearchJson)
 
     return _poll(session, get, views.search, lambda search: search.status in ENDED_SEARCH).value
 
@@ -71,15 +71,15 @@ def _poll(
     return answer
 
 
-def watch_training(session: Session, training_id: str) -> Training:
+def watch_training(session: Session, training_id: str) -> TrainingJson:
     """Follow a training's events until it has ended; return the training."""
-    training = session.client.get(api_path("trainings", training_id), Training)
+    training = session.client.get(api_path("trainings", training_id), TrainingJson)
     if session.json:
         return _follow(session.client, training_id, _print).value
     path = api_path("clusters", training.value.cluster_id or "", "status")
 
     def picture() -> RenderableType:
-        return live.picture(session.client.get(path, ClusterStatus).value, training_id)
+        return live.picture(session.client.get(path, ClusterStatusJson).value, training_id)
 
     with Live(picture(), console=printing.console(), refresh_per_second=4) as screen:
         training = _follow(session.client, training_id, lambda _event: screen.update(picture()))
@@ -87,7 +87,7 @@ def watch_training(session: Session, training_id: str) -> Training:
     return training.value
 
 
-def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event | None], None]) -> Answer[Training]:
+def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event | None], None]) -> Answer[TrainingJson]:
     """Pass on each event, and None for a heartbeat, until the training has ended.
 
     A broken connection is opened again.
@@ -103,11 +103,11 @@ def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event |
                         continue
                     last_id = event.id or last_id
                     if event.event.removeprefix("training.") in ENDED_TRAINING:
-                        training = client.get(path, Training)
+                        training = client.get(path, TrainingJson)
                         # An event from before a resume is not the end.
                         if event.event == f"training.{training.status}":
                             return training
-            training = client.get(path, Training)
+            training = client.get(path, TrainingJson)
             if training.status in ENDED_TRAINING:
                 return training
         except httpx.ReadTimeout:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.domain.red_flags import Flag, RoundFacts, WorkerRound, find, outliers
+from api.domain.red_flags import Flag, ObservedWorker, RoundFacts, find, outliers
 
 
 def rounds(*losses: Mapping[str, float | None], state: str = "done") -> list[RoundFacts]:
     return [
-        RoundFacts(number, 0.5, {node_id: WorkerRound(state, loss) for node_id, loss in one.items()})
+        RoundFacts(number, 0.5, {node_id: ObservedWorker(state, loss) for node_id, loss in one.items()})
         for number, one in enumerate(losses, 1)
     ]
 
@@ -53,7 +53,7 @@ def test_a_worker_is_divergent_in_two_rounds_running() -> None:
     assert "below" in of_rounds(*rounds(below, below))[0].message
     assert codes(of_rounds(*rounds(far, below))) == [], "not on the same side"
     assert codes(of_rounds(*rounds(far, far, {**near, "d": 0.4}))) == [], "it is over"
-    hand = RoundFacts(3, None, {"d": WorkerRound("training", None)})
+    hand = RoundFacts(3, None, {"d": ObservedWorker("training", None)})
     assert codes(of_rounds(*rounds(far, far), hand)) == [("divergent_worker", "d")], "the round in hand says nothing yet"
 
 
@@ -90,7 +90,7 @@ def test_nodes_that_are_away_are_flagged_with_what_to_do() -> None:
 
 
 def test_a_node_that_could_not_train_is_flagged_with_its_reason() -> None:
-    last = RoundFacts(2, None, {"w1": WorkerRound("failed", None, "out of memory (memory)")})
+    last = RoundFacts(2, None, {"w1": ObservedWorker("failed", None, "out of memory (memory)")})
     found = of_rounds(*rounds({"w1": 0.4}), last)
     assert codes(found) == [("node_failed", "w1")]
     assert "out of memory" in found[0].message
@@ -101,7 +101,7 @@ def test_a_node_that_could_not_train_is_flagged_with_its_reason() -> None:
 def rejected(*reasons: str | None) -> list[RoundFacts]:
     """Return rounds in which w1 was rejected for a reason. None: accepted."""
     return [
-        RoundFacts(number, 0.5, {"w1": WorkerRound("done" if reason is None else "rejected", 0.5, reason)})
+        RoundFacts(number, 0.5, {"w1": ObservedWorker("done" if reason is None else "rejected", 0.5, reason)})
         for number, reason in enumerate(reasons, 1)
     ]
 
@@ -112,7 +112,7 @@ def test_a_node_whose_updates_are_refused_over_and_over_is_flagged() -> None:
     assert codes(found) == [("updates_rejected", "w1")]
     assert found[0].message == "The last 2 updates of w1 were refused: too far."
     assert codes(of_rounds(*rejected("too far", "too far", None))) == []
-    resting = RoundFacts(3, 0.5, {"w1": WorkerRound("not_sampled", None)})
+    resting = RoundFacts(3, 0.5, {"w1": ObservedWorker("not_sampled", None)})
     assert codes(of_rounds(*rejected("x", "x"), resting)) == [("updates_rejected", "w1")], "a round that it was not drawn for"
 
 
@@ -124,7 +124,7 @@ def test_an_update_without_numbers_is_flagged_at_once() -> None:
 
 
 worker = st.builds(
-    WorkerRound,
+    ObservedWorker,
     st.sampled_from(["done", "rejected", "failed", "lost", "late", "not_sampled", "training"]),
     st.one_of(st.none(), st.floats(0, 10), st.just(math.nan)),
     st.one_of(st.none(), st.sampled_from(["too far", "NaN or infinity"])),
@@ -137,7 +137,7 @@ facts = st.lists(
 
 @given(facts, st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["lost", "returning"])), st.randoms())
 def test_the_order_of_workers_changes_nothing(
-    given_rounds: list[tuple[float | None, dict[str, WorkerRound]]], away: dict[str, str], order: object
+    given_rounds: list[tuple[float | None, dict[str, ObservedWorker]]], away: dict[str, str], order: object
 ) -> None:
     def shuffled(items: dict[str, object]) -> dict[str, object]:
         pairs = list(items.items())

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from api.domain.scopes import SCOPES
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.transactions import UseCaseRunner
-from api.services.audit import AuditRecord
+from api.services.audit import AuditLine
 from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database
@@ -44,7 +44,7 @@ def written_beside(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     recorded: list[tuple[str, int]] = []
     record = AuditWriter.record
 
-    def spy(self: AuditWriter, request_record: AuditRecord, status: int) -> None:
+    def spy(self: AuditWriter, request_record: AuditLine, status: int) -> None:
         recorded.append((request_record.operation, status))
         record(self, request_record, status)
 
@@ -214,7 +214,7 @@ def test_refusals_wait_for_a_database_that_is_away(database: Database, user: Use
     async def play() -> None:
         away = Away(database, 2, 10)
         writer = AuditWriter(away)
-        entry = AuditRecord(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
+        entry = AuditLine(user.project_id, "key_away", "fnx_away", "get_cluster", "cls_x", None, "req_1", 200)
         for _ in range(3):
             writer.record(entry, 404)
         task = asyncio.create_task(writer.run())

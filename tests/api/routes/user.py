@@ -39,7 +39,10 @@ class User:
         return problem(answer, status)
 
     def holding(self, secret: str) -> "User":
-        """Return the same project with another key. Its client is never closed, so it keeps no connection."""
+        """Return the same project with another key.
+
+        Its client is never closed, so it keeps no connection.
+        """
         headers = {"Authorization": f"Bearer {secret}"}
         limits = httpx.Limits(max_keepalive_connections=0)
         http = httpx.Client(base_url=self.http.base_url, headers=headers, timeout=60, limits=limits)

@@ -1,4 +1,7 @@
-"""A worker's context on a test's database; nothing listens where its broker and its provider are said to be."""
+"""A worker's context on a test's database.
+
+Nothing listens at the addresses of its broker and its provider.
+"""
 
 from pathlib import Path
 from typing import Any

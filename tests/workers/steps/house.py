@@ -60,7 +60,7 @@ class House:
         for _ in range(60):
             steps.advance(self.context, training_id)
             with self.database.unit_of_work() as uow:
-                # A lost node's own step would find that its sandbox is gone for good; no such step runs here.
+                # The step that finds the sandbox of a lost node gone for good does not run here.
                 uow.session.execute(update(NodeRow).where(NodeRow.status == "lost").values(due_at=None))
                 row = trainings.get(uow.session, self.project_id, training_id)
                 assert row.status != "refused", row.error

@@ -1,5 +1,7 @@
-"""One of several worker processes: `python -m tests.workers.steps.racing DATABASE_URL FOLDER` takes ids from stdin, a line
-each, and does their cluster steps in four threads."""
+"""One of several worker processes: `python -m tests.workers.steps.racing DATABASE_URL FOLDER`.
+
+It takes ids from stdin, one a line, and does their cluster steps in four threads.
+"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

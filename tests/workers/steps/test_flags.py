@@ -1,4 +1,4 @@
-"""A worker whose update is rejected is flagged on its node, once for each round, and the audits stand in the round."""
+"""A rejected update flags its worker's node, once for each round. The round has the audits."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Searches as steps run them: what follows from each training, on real rows; and one whole search with real agents."""
+"""Searches as steps run them: each training's consequences on real rows, and one whole search."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -386,7 +386,10 @@ def test_a_resumed_training_does_not_wake_a_search_that_has_ended(lab: Lab) -> N
 
 
 def test_a_whole_search_with_real_agents(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hopeless learning rate is stopped early, one that diverges fails by itself, and the better ones are compared."""
+    """A hopeless learning rate is stopped early, and one that diverges fails by itself.
+
+    The better ones are compared.
+    """
     house.connect("star")
     rung: list[tuple[str, str]] = []
     monkeypatch.setattr(house.database, "_dispatcher", lambda step, row_id: rung.append((step, row_id)))

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workers.agent.aggregator.consensus.filter_result import FilterResult
 from workers.agent.aggregator.consensus_modes import JUDGING
+from workers.agent.aggregator.filter_result import FilterResult
 from workers.agent.protocol.aggregation import AggregateRound, ExchangeResult
 from workers.agent.protocol.common import LinkUse
 from workers.agent.protocol.training import TrainReport

@@ -18,7 +18,7 @@ from workers.agent.protocol.inference import InferTexts
 from workers.agent.protocol.secure_aggregation import REQUEST_OF_PHASE, AdvertiseKeys, AskSurvivors, RevealShares, ShareSecrets
 from workers.agent.runtime.errors import AgentError
 from workers.agent.server.parts import AgentParts
-from workers.agent.server.responses import ModelFile, json_response, posted, read_message, round_of, wait_seconds
+from workers.agent.server.responses import ModelFileResponse, json_response, posted, read_message, round_of, wait_seconds
 
 LARGEST_UPDATE = 8 * 2**30
 _ROUND = "/trainings/{training_id}/rounds/{number:int}"
@@ -62,7 +62,7 @@ class NodeRoutes:
 
     async def _evidence(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return ModelFile(await asyncio.to_thread(self._parts.replayer.evidence, *round_of(request), name))
+        return ModelFileResponse(await asyncio.to_thread(self._parts.replayer.evidence, *round_of(request), name))
 
     async def _update(self, request: Request) -> Response:
         node_id, aggregator = request.path_params["node_id"], self._parts.aggregator
@@ -102,11 +102,11 @@ class NodeRoutes:
 
     async def _part(self, request: Request) -> Response:
         name, outbox = request.path_params["name"], self._parts.worker.outbox
-        return ModelFile(await outbox.find(round_of(request), name, wait_seconds(request)))
+        return ModelFileResponse(await outbox.find(round_of(request), name, wait_seconds(request)))
 
     async def _model(self, request: Request) -> Response:
         digest = request.path_params["digest"]
-        return ModelFile(await self._parts.store.wait_for(digest, wait_seconds(request)))
+        return ModelFileResponse(await self._parts.store.wait_for(digest, wait_seconds(request)))
 
 
 async def _write_body(request: Request, path: Path) -> None:

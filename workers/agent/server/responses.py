@@ -14,7 +14,7 @@ _LONGEST_WAIT_S = 60.0
 T = TypeVar("T", bound=BaseModel)
 
 
-class ModelFile(FileResponse):
+class ModelFileResponse(FileResponse):
     """A model has many megabytes, and each chunk costs a switch to a thread: use large chunks."""
 
     chunk_size = 1 << 20

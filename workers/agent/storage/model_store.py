@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage import tensors
-from workers.agent.storage.tensors import State, StoredFile
+from workers.agent.storage.tensors import State, StoredTensors
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -95,7 +95,7 @@ class ModelStore:
             await asyncio.sleep(_POLL_S)
         return self.require(digest)
 
-    def save(self, training_id: str, state: State) -> StoredFile:
+    def save(self, training_id: str, state: State) -> StoredTensors:
         """Write a state under its own digest.
 
         The content is on disk before the file gets its name. So a power cut leaves no empty model.

@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredTensors:
     """A file that was written: its SHA-256 digest, and its size in bytes."""
 
     digest: str
@@ -70,7 +70,7 @@ class LazyState(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
+def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredTensors:
     """Write a safetensors file atomically, even with other writers of the same path.
 
     Equal states give equal bytes when there is no metadata. safetensors does not sort metadata.
@@ -78,14 +78,14 @@ def write(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, 
     return write_parts(path, {name: tensor.to(torch.float32) for name, tensor in state.items()}, metadata)
 
 
-def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredFile:
+def write_parts(path: Path, parts: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> StoredTensors:
     """Write a file like `write`, but keep the type of each tensor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     contiguous = {name: tensor.contiguous() for name, tensor in parts.items()}
     try:
         save_file(_unshared(contiguous), part, {"format": "pt", **(metadata or {})})
-        saved = StoredFile(file_digest(part), part.stat().st_size)
+        saved = StoredTensors(file_digest(part), part.stat().st_size)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

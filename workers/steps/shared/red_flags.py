@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import red_flags
 from api.domain.events import EventType
-from api.domain.red_flags import RaisedFlag, RoundFacts, WorkerRound
+from api.domain.red_flags import ObservedWorker, RaisedFlag, RoundFacts
 from api.store import events
 from api.store.tables import NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
@@ -42,11 +42,11 @@ def _facts(session: Session, training: TrainingRow) -> tuple[list[tuple[int, flo
         .order_by(RoundRow.number)
     ).all()
     newest = rounds[-red_flags.WINDOW :]
-    workers: dict[int, dict[str, WorkerRound]] = {number: {} for number, _, _ in newest}
+    workers: dict[int, dict[str, ObservedWorker]] = {number: {} for number, _, _ in newest}
     for row in session.scalars(
         select(RoundNodeRow).where(RoundNodeRow.training_id == training.id, RoundNodeRow.number.in_(workers))
     ):
-        workers[row.number][row.node_id] = WorkerRound(row.state, row.local_loss, row.reason)
+        workers[row.number][row.node_id] = ObservedWorker(row.state, row.local_loss, row.reason)
     nodes = session.execute(
         select(NodeRow.id, NodeRow.status, NodeRow.due_at).where(
             NodeRow.id.in_([*training.workers, training.aggregator_id]),

@@ -7,7 +7,7 @@ from workers.agent.datasets.batches import EncodedTexts, by_length, shuffled
 
 TEXTS = [[2, 7, 3], [2, 3], [2, 8, 9, 10, 3], [2, 4, 3]]
 
-lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(lambda found: np.asarray(found, np.int64))
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(lambda lengths: np.asarray(lengths, np.int64))
 sizes = st.integers(1, 40)
 
 
@@ -17,34 +17,34 @@ def flat(batches: object) -> list[int]:
 
 @given(lengths, sizes, st.tuples(st.integers(0, 2**31 - 1), st.integers(1, 500), st.integers(0, 50)))
 def test_an_epoch_holds_every_index_once_and_a_seed_repeats_it(
-    found: np.ndarray,
+    lengths: np.ndarray,
     size: int,
     seed: tuple[int, int, int],
 ) -> None:
-    batches = shuffled(found, size, seed)
-    assert sorted(flat(batches)) == list(range(len(found)))
+    batches = shuffled(lengths, size, seed)
+    assert sorted(flat(batches)) == list(range(len(lengths)))
     assert all(1 <= len(batch) <= size for batch in batches)
-    assert flat(batches) == flat(shuffled(found, size, seed))
+    assert flat(batches) == flat(shuffled(lengths, size, seed))
 
 
 def test_each_epoch_and_each_round_has_an_order_of_its_own() -> None:
-    found = np.ones(200, np.int64)
-    orders = {tuple(flat(shuffled(found, 8, seed))) for seed in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0))}
+    lengths = np.ones(200, np.int64)
+    orders = {tuple(flat(shuffled(lengths, 8, seed))) for seed in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0))}
     assert len(orders) == 4
 
 
 def test_texts_of_like_length_share_a_batch() -> None:
-    found = np.random.default_rng(0).integers(1, 100, 512)
-    waste = sum(int(found[batch].max() * len(batch) - found[batch].sum()) for batch in shuffled(found, 16, (1,)))
-    at_random = sum(int(found[i : i + 16].max() * 16 - found[i : i + 16].sum()) for i in range(0, 512, 16))
+    lengths = np.random.default_rng(0).integers(1, 100, 512)
+    waste = sum(int(lengths[batch].max() * len(batch) - lengths[batch].sum()) for batch in shuffled(lengths, 16, (1,)))
+    at_random = sum(int(lengths[i : i + 16].max() * 16 - lengths[i : i + 16].sum()) for i in range(0, 512, 16))
     assert waste < at_random / 3
 
 
 @given(lengths, sizes)
-def test_inference_takes_every_index_once_shortest_first(found: np.ndarray, size: int) -> None:
-    order = flat(by_length(found, size))
-    assert sorted(order) == list(range(len(found)))
-    assert list(found[order]) == sorted(found)
+def test_inference_takes_every_index_once_shortest_first(lengths: np.ndarray, size: int) -> None:
+    order = flat(by_length(lengths, size))
+    assert sorted(order) == list(range(len(lengths)))
+    assert list(lengths[order]) == sorted(lengths)
 
 
 def test_a_batch_is_padded_to_its_longest_text_and_masked() -> None:

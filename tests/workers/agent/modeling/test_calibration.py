@@ -39,8 +39,8 @@ def expected_calibration_error(table: torch.Tensor, labels: torch.Tensor, bins: 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 1.7, 5.0])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     logits, labels = drawn(20_000, 1)
-    found = calibration.fit([calibration.calibration_sums((temperature * logits).softmax(1), labels)], CLASSES)
-    assert found == pytest.approx(temperature, rel=0.03)
+    fitted = calibration.fit([calibration.calibration_sums((temperature * logits).softmax(1), labels)], CLASSES)
+    assert fitted == pytest.approx(temperature, rel=0.03)
 
 
 def test_an_overconfident_model_is_believed_less_and_says_the_same() -> None:
@@ -75,9 +75,9 @@ def test_the_sums_of_four_workers_give_what_all_their_samples_would() -> None:
 def test_few_samples_that_are_all_right_ask_for_no_certainty_by_hand() -> None:
     # Ten of ten right count as 11/12, and 9 to 1 becomes 11 to 1 at T = ln 9 / ln 11.
     table = torch.tensor([[0.9, 0.1]] * 10)
-    found = calibration.fit([calibration.calibration_sums(table, torch.zeros(10, dtype=torch.long))], 2)
-    assert found == pytest.approx(math.log(9) / math.log(11), abs=2e-3)
-    assert float(calibration.apply_temperature(table, found)[0, 0]) == pytest.approx(11 / 12, abs=1e-3)
+    fitted = calibration.fit([calibration.calibration_sums(table, torch.zeros(10, dtype=torch.long))], 2)
+    assert fitted == pytest.approx(math.log(9) / math.log(11), abs=2e-3)
+    assert float(calibration.apply_temperature(table, fitted)[0, 0]) == pytest.approx(11 / 12, abs=1e-3)
 
 
 def test_without_held_out_samples_there_is_no_temperature_and_nothing_changes() -> None:

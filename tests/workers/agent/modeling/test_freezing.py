@@ -25,7 +25,7 @@ TEXTS = [f"the {noun} is {word} and {word} {'indeed ' * (len(noun) + 3)}" for wo
 LABELS = ["positive" if "great" in text else "negative" for text in TEXTS]
 
 
-def network(architecture: str, tmp_path: Path) -> Network:
+def build_network(architecture: str, tmp_path: Path) -> Network:
     spec = ModelSpec(architecture=architecture, model="large", labels=["negative", "positive"], max_length=16)
     return build(spec, SandboxRoot(tmp_path))
 
@@ -38,37 +38,37 @@ def test_kept_activations_give_the_whole_models_answer(
 ) -> None:
     if on_disk:
         monkeypatch.setattr(freezing, "MEMORY_BYTES", 0)
-    made = network(architecture, tmp_path)
-    names = set(tensors.state_of(made.model))
-    plain = made.encoded(TEXTS, LABELS)
-    kept = freezing.with_activations(made.model, count, plain, tmp_path / "cache")
+    network = build_network(architecture, tmp_path)
+    names = set(tensors.state_of(network.model))
+    plain = network.encoded(TEXTS, LABELS)
+    kept = freezing.with_activations(network.model, count, plain, tmp_path / "cache")
     assert isinstance(kept.activations, np.memmap) is on_disk
-    torch.testing.assert_close(probabilities(made, kept), probabilities(made, plain), atol=1e-6, rtol=1e-5)
-    assert set(tensors.state_of(made.model)) == names, "the model is whole again"
+    torch.testing.assert_close(probabilities(network, kept), probabilities(network, plain), atol=1e-6, rtol=1e-5)
+    assert set(tensors.state_of(network.model)) == names, "the model is whole again"
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
 def test_only_the_layers_above_are_trained(tmp_path: Path, architecture: str) -> None:
-    made = network(architecture, tmp_path)
-    before = {name: tensor.clone() for name, tensor in tensors.state_of(made.model).items()}
-    data = freezing.with_activations(made.model, 2, made.encoded(TEXTS, LABELS), tmp_path)
+    network = build_network(architecture, tmp_path)
+    before = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
+    data = freezing.with_activations(network.model, 2, network.encoded(TEXTS, LABELS), tmp_path)
     wanted = Hyperparameters(batch_size=4, learning_rate=1e-3, optimizer="adamw", weight_decay=0.1, freeze_layers=2)
-    train(made, EncodedShard(data, data), job(wanted))
-    changed = {name for name, tensor in tensors.state_of(made.model).items() if not torch.equal(tensor, before[name])}
-    frozen = freezing.frozen_names(made.model, 2)
+    train(network, EncodedShard(data, data), job(wanted))
+    changed = {name for name, tensor in tensors.state_of(network.model).items() if not torch.equal(tensor, before[name])}
+    frozen = freezing.frozen_names(network.model, 2)
     assert changed == before.keys() - frozen
     assert any("embed" in name or "wte" in name for name in frozen)
-    assert all(parameter.requires_grad for parameter in made.model.parameters())
+    assert all(parameter.requires_grad for parameter in network.model.parameters())
 
 
 def test_more_layers_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        freezing.frozen_names(network("transformer", tmp_path).model, 5)
+        freezing.frozen_names(build_network("transformer", tmp_path).model, 5)
     assert caught.value.code == "too_many_layers"
 
 
 @pytest.mark.parametrize("architecture", ["rnn", "cnn", "transformer-xl"])
 def test_what_has_no_such_layers_says_so(tmp_path: Path, architecture: str) -> None:
     with pytest.raises(AgentError) as caught:
-        freezing.frozen_names(network(architecture, tmp_path).model, 1)
+        freezing.frozen_names(build_network(architecture, tmp_path).model, 1)
     assert caught.value.code == "freeze_unavailable"

@@ -20,8 +20,8 @@ def trained(tmp_path: Path, *, mixed: bool) -> tuple[torch.Tensor, Trained]:
     network = build(ModelSpec(architecture="transformer", model="base", labels=["negative", "positive"]), SandboxRoot(tmp_path))
     data = network.encoded(TEXTS, LABELS)
     wanted = Hyperparameters(batch_size=4, learning_rate=1e-3, optimizer="adam", mixed_precision=mixed)
-    found = train(network, EncodedShard(data, data), job(wanted))
-    return torch.cat([parameter.detach().reshape(-1) for parameter in network.model.parameters()]), found
+    outcome = train(network, EncodedShard(data, data), job(wanted))
+    return torch.cat([parameter.detach().reshape(-1) for parameter in network.model.parameters()]), outcome
 
 
 def test_bf16_is_used_where_the_hardware_has_it_and_refused_in_words_elsewhere(
@@ -29,15 +29,15 @@ def test_bf16_is_used_where_the_hardware_has_it_and_refused_in_words_elsewhere(
 ) -> None:
     plain, _ = trained(tmp_path, mixed=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    mixed, found = trained(tmp_path, mixed=True)
+    mixed, outcome = trained(tmp_path, mixed=True)
     assert mixed.dtype == torch.float32
     assert not torch.equal(plain, mixed)
     torch.testing.assert_close(plain, mixed, atol=0.02, rtol=0.0)
-    assert found.decisions == []
+    assert outcome.decisions == []
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
-    ignored, found = trained(tmp_path, mixed=True)
+    ignored, outcome = trained(tmp_path, mixed=True)
     assert torch.equal(plain, ignored)
-    assert [decision.action for decision in found.decisions] == ["ignore_mixed_precision"]
+    assert [decision.action for decision in outcome.decisions] == ["ignore_mixed_precision"]
 
 
 @pytest.mark.parametrize(

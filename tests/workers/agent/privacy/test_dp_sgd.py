@@ -29,9 +29,9 @@ _COUNT = 12
 
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
-    made = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), SandboxRoot(tmp_path))
-    made.model.dropout.p = 0.0  # type: ignore[union-attr]
-    return made
+    built = build(ModelSpec(architecture="cnn", model="base", labels=LABELS, max_length=16, seed=7), SandboxRoot(tmp_path))
+    built.model.dropout.p = 0.0  # type: ignore[union-attr]
+    return built
 
 
 def shard(network: Network, count: int = _COUNT) -> EncodedShard:

@@ -18,7 +18,7 @@ from workers.agent.runtime.paths import SandboxRoot
 _NORM = 0.5
 
 
-def network(architecture: str, tmp_path: Path, **fields: int) -> Network:
+def build_network(architecture: str, tmp_path: Path, **fields: int) -> Network:
     spec = ModelSpec(architecture=architecture, model="base", labels=LABELS, max_length=16, seed=7, **fields)
     return build(spec, SandboxRoot(tmp_path))
 
@@ -41,10 +41,12 @@ def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
         batch = np.array([index])
         logits = network.batch_logits(data, batch)
         torch.nn.functional.cross_entropy(logits, data.targets(batch), label_smoothing=network.label_smoothing).backward()
-        found = {n: p.grad for n, p in network.model.named_parameters() if p.requires_grad and p.grad is not None}
-        norm = float(torch.sqrt(sum((g.square().sum() for g in found.values()), start=torch.zeros(()))))
+        gradients_of_example = {
+            n: p.grad for n, p in network.model.named_parameters() if p.requires_grad and p.grad is not None
+        }
+        norm = float(torch.sqrt(sum((g.square().sum() for g in gradients_of_example.values()), start=torch.zeros(()))))
         norms.append(norm)
-        for name, gradient in found.items():
+        for name, gradient in gradients_of_example.items():
             total[name] += gradient * min(1.0, _NORM / norm)
     network.model.zero_grad()
     assert max(norms) > _NORM
@@ -53,67 +55,67 @@ def one_by_one(network: Network, data: EncodedTexts) -> dict[str, torch.Tensor]:
 
 def assert_same(network: Network, data: EncodedTexts) -> None:
     gradients = PerExampleGradients(network, _NORM)
-    found = gradients.zeros()
+    sums = gradients.zeros()
     with gradients.prepared():
-        gradients.add(found, data, np.arange(len(data)))
+        gradients.add(sums, data, np.arange(len(data)))
     expected = one_by_one(network, data)
-    assert found.keys() == expected.keys()
+    assert sums.keys() == expected.keys()
     for name, tensor in expected.items():
-        assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-6), name
+        assert torch.allclose(sums[name], tensor, rtol=1e-3, atol=1e-6), name
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_every_architecture_gives_each_examples_gradient(architecture: str, tmp_path: Path) -> None:
-    made = network(architecture, tmp_path)
-    assert_same(made, encoded(made))
+    network = build_network(architecture, tmp_path)
+    assert_same(network, encoded(network))
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
 def test_frozen_layers_and_adapters_train_only_what_is_left(architecture: str, tmp_path: Path) -> None:
-    made = network(architecture, tmp_path)
-    with freezing.freeze(made.model, 1):
-        assert_same(made, freezing.with_activations(made.model, 1, encoded(made), tmp_path))
-    adapted = network(architecture, tmp_path, lora_rank=2)
+    network = build_network(architecture, tmp_path)
+    with freezing.freeze(network.model, 1):
+        assert_same(network, freezing.with_activations(network.model, 1, encoded(network), tmp_path))
+    adapted = build_network(architecture, tmp_path, lora_rank=2)
     with freezing.freeze(adapted.model, 0):
         assert_same(adapted, encoded(adapted))
 
 
 def test_no_example_counts_for_more_than_the_norm(tmp_path: Path) -> None:
-    made = network("transformer", tmp_path)
-    data = encoded(made)
-    gradients = PerExampleGradients(made, 1e-3)
+    network = build_network("transformer", tmp_path)
+    data = encoded(network)
+    gradients = PerExampleGradients(network, 1e-3)
     for index in range(len(data)):
-        found = gradients.zeros()
+        sums = gradients.zeros()
         with gradients.prepared():
-            gradients.add(found, data, np.array([index]))
-        norm = torch.sqrt(sum((tensor.square().sum() for tensor in found.values()), start=torch.zeros(())))
+            gradients.add(sums, data, np.array([index]))
+        norm = torch.sqrt(sum((tensor.square().sum() for tensor in sums.values()), start=torch.zeros(())))
         assert float(norm) == pytest.approx(1e-3, rel=1e-4)
 
 
 def test_a_gradient_that_is_not_finite_counts_as_zero(tmp_path: Path) -> None:
-    made = network("cnn", tmp_path)
-    data = encoded(made)
+    network = build_network("cnn", tmp_path)
+    data = encoded(network)
     word = int(data.ids[data.offsets[4]])
     alone = [index for index in range(len(data)) if word not in data.ids[data.offsets[index] : data.offsets[index + 1]]]
-    gradients = PerExampleGradients(made, _NORM)
+    gradients = PerExampleGradients(network, _NORM)
     with torch.no_grad():
-        next(made.model.parameters())[word] = float("nan")
-    found = gradients.zeros()
+        next(network.model.parameters())[word] = float("nan")
+    sums = gradients.zeros()
     with gradients.prepared():
-        gradients.add(found, data, np.arange(len(data)))
+        gradients.add(sums, data, np.arange(len(data)))
     expected = gradients.zeros()
     with gradients.prepared():
         gradients.add(expected, data, np.array(alone, np.int64)) if alone else None
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in found.values())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in sums.values())
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor)
+        torch.testing.assert_close(sums[name], tensor)
 
 
 def test_a_model_that_cannot_is_found_out(tmp_path: Path) -> None:
-    made = network("cnn", tmp_path)
-    require_support(made)
-    dropout: Any = made.model.dropout
+    network = build_network("cnn", tmp_path)
+    require_support(network)
+    dropout: Any = network.model.dropout
     looks_at_values = dropout.register_forward_hook(lambda _m, _i, output: output if output.sum() > 0 else -output)
     with pytest.raises(Exception, match="differential_privacy_unavailable"):
-        require_support(made)
+        require_support(network)
     looks_at_values.remove()

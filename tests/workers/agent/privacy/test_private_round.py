@@ -15,9 +15,9 @@ def test_a_private_round_tells_counts_only_and_holds_nothing_back(two: Federatio
     two.collect()
     for worker in two.workers:
         two.train(worker, wanted={"privacy": PLAN}, autonomy=Autonomy(enabled=True, level=1.0))
-    found = two.aggregated()
-    assert found["state"] == "done", found["problem"]
-    for report in found["received"]:
+    aggregate_report = two.aggregated()
+    assert aggregate_report["state"] == "done", aggregate_report["problem"]
+    for report in aggregate_report["received"]:
         assert (report["samples"], report["private_steps"]) == (24, 3)
         assert (report["loss"], report["accuracy"], report["decisions"]) == (None, None, [])
 

@@ -17,8 +17,8 @@ def commitment(states: list[str] = STATES, losses: list[float] = LOSSES) -> Comm
     return chain.commitment
 
 
-def fault(found: Commitment | None, base: str = BASE, end: str = STATES[-1]) -> str | None:
-    return commitment_fault(found, base, end, BASE_STATE)
+def fault(proof: Commitment | None, base: str = BASE, end: str = STATES[-1]) -> str | None:
+    return commitment_fault(proof, base, end, BASE_STATE)
 
 
 def test_an_honest_chain_holds() -> None:
@@ -34,8 +34,8 @@ def test_an_honest_chain_holds() -> None:
     )
 )
 def test_every_honest_chain_holds(segments: list[tuple[str, float]]) -> None:
-    found = commitment([state for state, _ in segments], [loss for _, loss in segments])
-    assert fault(Commitment.model_validate_json(found.model_dump_json()), end=segments[-1][0]) is None
+    proof = commitment([state for state, _ in segments], [loss for _, loss in segments])
+    assert fault(Commitment.model_validate_json(proof.model_dump_json()), end=segments[-1][0]) is None
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -84,10 +84,10 @@ def test_a_state_that_compression_changed_is_a_segment_without_steps() -> None:
 
 @pytest.mark.parametrize("steps", [[0, 0, 0, 0], [5, -5, 5, 5], [5, 0, 5, 5], [0, 5, 5, 0]])
 def test_a_segment_without_steps_is_no_evidence(steps: list[int]) -> None:
-    found = commitment().model_copy(update={"steps": steps})
-    found = found.model_copy(update={"root": chain_root(BASE, found)})
+    proof = commitment().model_copy(update={"steps": steps})
+    proof = proof.model_copy(update={"root": chain_root(BASE, proof)})
     assert (
-        commitment_fault(found, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
+        commitment_fault(proof, BASE, STATES[-1], BASE_STATE, compressed=True) == "the commitment has a segment without steps"
     )
 
 
@@ -101,5 +101,5 @@ def test_no_commitment_is_no_evidence() -> None:
     [[BASE_STATE] * 4, [BASE_STATE], [*STATES[:3], BASE_STATE], [STATES[0], STATES[0], STATES[1]]],
 )
 def test_a_free_rider_that_returns_its_base_is_found(states: list[str]) -> None:
-    found = commitment(states, LOSSES[: len(states)])
-    assert "nothing was learned" in (fault(found, end=states[-1]) or "")
+    proof = commitment(states, LOSSES[: len(states)])
+    assert "nothing was learned" in (fault(proof, end=states[-1]) or "")

@@ -13,8 +13,8 @@ TABLES = [
 ]
 
 
-def close(found: torch.Tensor, expected: list[list[float]]) -> None:
-    assert found.tolist() == [pytest.approx(row, abs=1e-5) for row in expected]
+def close(result: torch.Tensor, expected: list[list[float]]) -> None:
+    assert result.tolist() == [pytest.approx(row, abs=1e-5) for row in expected]
 
 
 def test_mean_by_hand() -> None:
@@ -60,6 +60,6 @@ def test_no_order_of_models_changes_the_answer_and_rows_sum_to_one(rows: list[li
     shuffled = list(tables)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for way in (combine.mean, combine.majority, combine.ensemble):
-        found = way(tables)
-        torch.testing.assert_close(way(shuffled), found, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found.sum(1), torch.ones(3, dtype=found.dtype), atol=1e-5, rtol=0)
+        result = way(tables)
+        torch.testing.assert_close(way(shuffled), result, atol=1e-5, rtol=0)
+        torch.testing.assert_close(result.sum(1), torch.ones(3, dtype=result.dtype), atol=1e-5, rtol=0)

@@ -27,11 +27,11 @@ NOBODY = Peer(node_id="w8", url="http://agent", uds="/nowhere/x.sock")
 @pytest.fixture(scope="module")
 def trained() -> Iterator[Federation]:
     """Two workers whose own models differ from the global model."""
-    with federation(2, count=48) as found:
-        found.hyperparameters |= {"local_epochs": 12}
-        found.round(1)
-        found.round(2)
-        yield found
+    with federation(2, count=48) as agents:
+        agents.hyperparameters |= {"local_epochs": 12}
+        agents.round(1)
+        agents.round(2)
+        yield agents
 
 
 def predict(agents: Federation, status: int = 200, **fields: Any) -> dict[str, Any]:
@@ -164,8 +164,8 @@ def test_an_answer_of_another_form_is_not_counted(trained: Federation, lie: dict
         return Response(json.dumps({**honest, **lie}))
 
     with impostor(answer) as peer:
-        found = predict(trained, aggregation="weighted", workers=[peer, *(worker.peer for worker in trained.workers)])
-    assert (found["lost"], found["nodes_used"]) == (["w9"], 2)
+        result = predict(trained, aggregation="weighted", workers=[peer, *(worker.peer for worker in trained.workers)])
+    assert (result["lost"], result["nodes_used"]) == (["w9"], 2)
 
 
 def overconfident(agents: Federation, loudness: float = 3.0) -> str:
@@ -217,11 +217,11 @@ def test_the_aggregators_validation_file_is_what_a_global_model_is_calibrated_on
     rows = [{"text": prediction["text"], "sentiment": turned[prediction["sentiment"]]} for prediction in said["predictions"]]
     trained.aggregator.put("/data/validation.json", rows)
     digest = trained.base
-    found = predict(trained, validation="/data/validation.json")
-    assert found["temperature"] > 5 > said["temperature"]
+    result = predict(trained, validation="/data/validation.json")
+    assert result["temperature"] > 5 > said["temperature"]
     # The temperature is fitted once for a model. The file is not read again.
     trained.aggregator.put("/data/validation.json", [])
-    assert predict(trained, digest=digest, validation="/data/validation.json")["temperature"] == found["temperature"]
+    assert predict(trained, digest=digest, validation="/data/validation.json")["temperature"] == result["temperature"]
 
 
 def test_each_own_model_has_its_own_temperature(trained: Federation) -> None:
@@ -267,7 +267,7 @@ def test_each_way_by_hand(trained: Federation, way: str, labels: list[str], conf
     with ExitStack() as running:
         peers = [running.enter_context(impostor(telling(answer_of_worker))) for answer_of_worker in ANSWERS]
         named = [peer.model_copy(update={"node_id": f"i{number}"}) for number, peer in enumerate(peers)]
-        found = predict(trained, aggregation=way, workers=named, inputs=TEXTS[:2])
-    assert [prediction["sentiment"] for prediction in found["predictions"]] == labels
-    assert [prediction["confidence"] for prediction in found["predictions"]] == pytest.approx(confidences, abs=1e-5)
-    assert found["nodes_used"] == 3
+        result = predict(trained, aggregation=way, workers=named, inputs=TEXTS[:2])
+    assert [prediction["sentiment"] for prediction in result["predictions"]] == labels
+    assert [prediction["confidence"] for prediction in result["predictions"]] == pytest.approx(confidences, abs=1e-5)
+    assert result["nodes_used"] == 3

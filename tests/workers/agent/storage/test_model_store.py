@@ -26,7 +26,7 @@ def test_a_model_is_named_by_what_is_in_it(store: ModelStore) -> None:
     assert path == store.path("train_1", saved.digest)
     assert (path.name, tensors.file_digest(path)) == (f"{saved.digest}.safetensors", saved.digest)
     assert store.save("train_1", state(1)) == saved
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_a_model_that_is_not_here_is_unknown(store: ModelStore) -> None:
@@ -67,7 +67,7 @@ def test_held_updates_are_found_and_cleared(store: ModelStore) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "a b", "-x", "x" * 101, "a.b", "a\n"])
 def test_an_id_that_could_leave_the_folder_is_refused(store: ModelStore, name: str) -> None:
-    for use in (store.folder, store.updates, store.clear_updates, lambda found: store.prune(found, set())):
+    for use in (store.folder, store.updates, store.clear_updates, lambda name: store.prune(name, set())):
         with pytest.raises(AgentError) as caught:
             use(name)
         assert caught.value.code == "bad_id"
@@ -75,7 +75,7 @@ def test_an_id_that_could_leave_the_folder_is_refused(store: ModelStore, name: s
 
 @pytest.mark.parametrize("digest", ["", "..", "../" * 21 + "x", "A" * 64, "0" * 63, "0" * 65, "*" * 64, "0" * 64 + "\n"])
 def test_a_digest_that_is_none_is_refused(store: ModelStore, digest: str) -> None:
-    for use in (store.find, store.require, lambda found: store.path("train_1", found)):
+    for use in (store.find, store.require, lambda name: store.path("train_1", name)):
         with pytest.raises(AgentError) as caught:
             use(digest)
         assert caught.value.code == "bad_digest"
@@ -87,9 +87,9 @@ def test_threads_that_publish_at_once_each_get_their_own_model(store: ModelStore
     def publish(value: float) -> None:
         try:
             for step in range(15):
-                made = {"w": torch.full((50_000,), value + step)}
-                assert tensors.file_digest(store.require(store.save("train_1", made).digest)) == tensors.file_digest(
-                    store.path("train_1", store.save("train_1", made).digest)
+                state_of_step = {"w": torch.full((50_000,), value + step)}
+                assert tensors.file_digest(store.require(store.save("train_1", state_of_step).digest)) == tensors.file_digest(
+                    store.path("train_1", store.save("train_1", state_of_step).digest)
                 )
         except BaseException as error:
             failures.append(error)

@@ -25,9 +25,9 @@ def state(seed: int = 0) -> tensors.State:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     saved = tensors.write(tmp_path / "new/x.safetensors", state(), {"report": "{}"})
-    found = tensors.read(tmp_path / "new/x.safetensors")
-    assert found.keys() == state().keys()
-    assert all(torch.equal(found[name], state()[name]) for name in found)
+    stored = tensors.read(tmp_path / "new/x.safetensors")
+    assert stored.keys() == state().keys()
+    assert all(torch.equal(stored[name], state()[name]) for name in stored)
     assert tensors.shapes(tmp_path / "new/x.safetensors") == {"a": (2, 4), "b": (3,)}
     assert tensors.metadata(tmp_path / "new/x.safetensors")["report"] == "{}"
     assert saved.bytes == (tmp_path / "new/x.safetensors").stat().st_size
@@ -42,21 +42,21 @@ def test_equal_states_give_equal_files(tmp_path: Path) -> None:
 
 
 def test_a_states_digest_follows_its_content_and_not_its_file() -> None:
-    found = tensors.state_digest(state())
-    assert found == tensors.state_digest({name: state()[name] for name in ("a", "b")})
-    assert found == tensors.state_digest({name: tensor.double() for name, tensor in state().items()})
+    digest = tensors.state_digest(state())
+    assert digest == tensors.state_digest({name: state()[name] for name in ("a", "b")})
+    assert digest == tensors.state_digest({name: tensor.double() for name, tensor in state().items()})
     other = state()
     other["a"][1, 3] += 1e-6
-    assert found != tensors.state_digest(other)
-    assert found != tensors.state_digest({**state(), "a": state()["a"].view(4, 2)})
-    assert found != tensors.state_digest({"b": state()["b"], "A": state()["a"]})
+    assert digest != tensors.state_digest(other)
+    assert digest != tensors.state_digest({**state(), "a": state()["a"].view(4, 2)})
+    assert digest != tensors.state_digest({"b": state()["b"], "A": state()["a"]})
 
 
 def test_tied_weights_are_written_under_each_name_and_load_again(tmp_path: Path) -> None:
     model, other = Tied(), Tied()
-    found = tensors.state_of(model)
-    assert found.keys() == {"first.weight", "second.weight"}, "whole numbers are not trained"
-    tensors.write(tmp_path / "x", found)
+    shared = tensors.state_of(model)
+    assert shared.keys() == {"first.weight", "second.weight"}, "whole numbers are not trained"
+    tensors.write(tmp_path / "x", shared)
     tensors.load_into(other, tensors.read(tmp_path / "x"))
     assert torch.equal(other.first.weight, model.first.weight)
     assert other.second.weight is other.first.weight

@@ -36,9 +36,9 @@ def written(folder: Path, state: State, content: object = None) -> Path:
 
 
 def test_an_honest_update_comes_in_with_its_report(tmp_path: Path) -> None:
-    found = validate_update(written(tmp_path, moved()), "w1", BASE)
-    assert (found.report.node_id, found.report.samples) == ("w1", 12)
-    assert torch.equal(found.state["w"], moved()["w"])
+    valid_update = validate_update(written(tmp_path, moved()), "w1", BASE)
+    assert (valid_update.report.node_id, valid_update.report.samples) == ("w1", 12)
+    assert torch.equal(valid_update.state["w"], moved()["w"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -113,8 +113,10 @@ def test_no_bytes_at_all_get_past_the_door_or_break_it(tmp_path_factory: pytest.
     whole[at : at + len(noise)] = noise
     (folder / "update").write_bytes(bytes(whole))
     try:
-        found = validate_update(folder / "update", "w1", BASE)
+        valid_update = validate_update(folder / "update", "w1", BASE)
     except AgentError:
         return
-    assert all(bool(tensor.isfinite().all()) for tensor in found.state.values())
-    assert {name: tensor.shape for name, tensor in found.state.items()} == {name: tensor.shape for name, tensor in BASE.items()}
+    assert all(bool(tensor.isfinite().all()) for tensor in valid_update.state.values())
+    assert {name: tensor.shape for name, tensor in valid_update.state.items()} == {
+        name: tensor.shape for name, tensor in BASE.items()
+    }

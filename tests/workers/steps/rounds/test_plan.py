@@ -1,4 +1,7 @@
-"""Rounds as steps run them, on a real Postgres and real agents: which way the updates go, who is drawn, and what is shown."""
+"""Rounds as steps run them, on a real Postgres and real agents.
+
+The tests check the data path of the updates, the draw of the workers, and what the API shows.
+"""
 
 import asyncio
 import json

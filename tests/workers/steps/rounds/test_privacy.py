@@ -1,4 +1,7 @@
-"""Trainings with protections as steps run them, on a real Postgres and real agents: what is spent, told and remembered."""
+"""Trainings with protections as steps run them, on a real Postgres and real agents.
+
+The tests check the privacy that is spent, reported and stored.
+"""
 
 import pytest
 from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Elections of an aggregator: when there is one, and what becomes of a training that elects nobody."""
+"""Elections of an aggregator: when one is held, and how a training ends that elects nobody."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def context(database: Database, tmp_path: Path) -> Context:
 
 
 def a_training(context: Context, status: str = "training", **config: object) -> tuple[str, str]:
-    """A training of three workers, none of which answers, and its aggregator, which is lost for good."""
+    """Return a training of three workers that do not answer. Its aggregator is lost for good."""
     with context.database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
         cluster.config = CLUSTER_SETTINGS.model_copy(update={"consensus": "raft", **config})

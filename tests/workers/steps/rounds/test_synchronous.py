@@ -1,4 +1,7 @@
-"""`federated: false` as steps run it: a pooled data set at the aggregator, gradients over the cluster's topology."""
+"""`federated: false` as steps run it.
+
+The aggregator has a pooled data set, and gradients go along the cluster's topology.
+"""
 
 from api.services import trainings
 from tests.workers.agent.texts import samples
@@ -17,7 +20,7 @@ def test_a_pooled_data_set_is_trained_on_by_all_workers_together(house: House) -
     ]
     for row in rounds:
         assert {worker.state for worker in row.workers.values()} == {"done"}
-        # Of 120 pooled samples 12 are held out; what lies in the workers' own sandboxes is not used.
+        # 12 of the 120 pooled samples are held out. Samples in the workers' sandboxes are not used.
         assert [worker.samples for worker in row.workers.values()] == [27, 27, 27, 27]
         assert row.copies == sorted(house.workers)
         assert row.validation_source == "held_out_splits"

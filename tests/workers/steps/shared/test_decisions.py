@@ -1,4 +1,4 @@
-"""What nodes decide by themselves reaches the control plane: as events, once each, and in the round."""
+"""A node's own decisions reach the control plane: each as one event, and in the round."""
 
 from typing import Any
 

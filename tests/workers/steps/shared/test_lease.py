@@ -1,4 +1,4 @@
-"""A step that fails while the database is away gives its row back once the database is there again."""
+"""A step that fails while the database is away releases its row once the database is back."""
 
 import threading
 import time

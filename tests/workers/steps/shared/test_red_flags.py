@@ -1,4 +1,7 @@
-"""Red flags on real rows: raised once, kept while they last, and gone from the status when they are over."""
+"""Red flags on real rows.
+
+Each is raised once, kept while it lasts, and removed from the status when it is over.
+"""
 
 from typing import Any
 

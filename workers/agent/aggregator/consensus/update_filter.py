@@ -7,9 +7,9 @@ from collections.abc import Collection
 from workers.agent.aggregator.consensus import byzantine
 from workers.agent.aggregator.consensus.auditing import Auditor
 from workers.agent.aggregator.consensus.committee import rejected
-from workers.agent.aggregator.consensus.filter_result import FilterResult
 from workers.agent.aggregator.consensus.update_length import OUT_OF_REACH, too_long
 from workers.agent.aggregator.consensus.voting import vote
+from workers.agent.aggregator.filter_result import FilterResult
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
 from workers.agent.storage import tensors
