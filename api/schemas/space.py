@@ -23,8 +23,8 @@ class SearchRange(RequestModel):
 
 
 OptionName = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9_]+$")]
-# The schema is written out, and `read_choice` checks the value. So an error names the one value that
-# is wrong, and not both forms of a choice.
+# The schema is written out, and `read_choice` checks the value. So an error names the one wrong
+# value. pydantic would name both forms of a choice.
 Choice = Annotated[
     object,
     WithJsonSchema(
