@@ -1,4 +1,4 @@
-"""A flag for each option of a training, made from where the option is defined."""
+"""A flag for each option of a training, made from `api.domain.training_options`."""
 
 import functools
 import inspect
@@ -12,38 +12,38 @@ from api.cli.session import truth
 from api.domain.training_options import PrivacyOptions, RequestedOptions
 
 _PRIVACY: Final = "differential_privacy"
-# Flags whose names differ from the option's.
+# Flags whose names differ from the names of their options.
 _FLAGS: Final[Mapping[str, str]] = {"round_deadline_s": "--round-deadline"}
 _LONGEST_CHOICE: Final = 40
 
 
 def with_training_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for each option. Its parameter `options` gets those that were given.
+    """Give a command a flag for each option. Its parameter `options` gets the given ones.
 
     `options` has the form of the request's body: the flags of differential privacy are nested.
     """
 
     @functools.wraps(function)
     def command(*arguments: Any, **values: Any) -> None:
-        options = _given(RequestedOptions.model_fields, values)
-        privacy = _given(PrivacyOptions.model_fields, values)
+        options = _pop_options(RequestedOptions.model_fields, values)
+        privacy = _pop_options(PrivacyOptions.model_fields, values)
         if privacy:
             options[_PRIVACY] = privacy
         function(*arguments, options=options, **values)
 
-    own = inspect.signature(function, eval_str=True)
-    kept = [parameter for name, parameter in own.parameters.items() if name != "options"]
-    command.__signature__ = own.replace(parameters=[*kept, *_flags()])  # type: ignore[attr-defined]
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    command.__signature__ = signature.replace(parameters=[*parameters, *_flags()])  # type: ignore[attr-defined]
     return command
 
 
-def _given(fields: Mapping[str, FieldInfo], values: dict[str, Any]) -> dict[str, object]:
-    """Take the options with a value out of `values`."""
+def _pop_options(fields: Mapping[str, FieldInfo], values: dict[str, Any]) -> dict[str, object]:
+    """Remove the options from `values`, and return those that have a value."""
     options: dict[str, object] = {}
     for name, field in fields.items():
         value = values.pop(name, None)
         if value is not None:
-            options[name] = truth(value) if _kind(field) is bool else value
+            options[name] = truth(value) if _type_of(field) is bool else value
     return options
 
 
@@ -55,28 +55,29 @@ def _flags() -> Iterator[inspect.Parameter]:
 
 
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    kind = _kind(field)
-    option = typer.Option(_FLAGS.get(name, "--" + name.replace("_", "-")), help=field.description, metavar=_metavar(kind))
-    shown: Any = Literal["true", "false"] if kind is bool else kind if kind in (int, float) else str
+    option_type = _type_of(field)
+    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+    option = typer.Option(flag, help=field.description, metavar=_metavar(option_type))
+    flag_type: Any = Literal["true", "false"] if option_type is bool else option_type if option_type in (int, float) else str
     required = name == "dataset"
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else None,
-        annotation=Annotated[shown if required else shown | None, option],
+        annotation=Annotated[flag_type if required else flag_type | None, option],
     )
 
 
-def _kind(field: FieldInfo) -> Any:
-    """The option's type without None: bool, int, float, str or a literal."""
-    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-    optional = type(None) in get_args(field.annotation)
-    return kinds[0] if optional else field.annotation
+def _type_of(field: FieldInfo) -> object:
+    """Return the option's type without None: bool, int, float, str or a literal."""
+    parts = [part for part in get_args(field.annotation) if part is not type(None)]
+    is_optional = type(None) in get_args(field.annotation)
+    return parts[0] if is_optional else field.annotation
 
 
-def _metavar(kind: Any) -> str | None:
-    """The values of a literal, as far as they fit."""
-    if get_origin(kind) is not Literal:
+def _metavar(option_type: object) -> str | None:
+    """Return the values of a literal, as many as fit."""
+    if get_origin(option_type) is not Literal:
         return None
-    values = "|".join(get_args(kind))
+    values = "|".join(get_args(option_type))
     return values if len(values) <= _LONGEST_CHOICE else values[:_LONGEST_CHOICE].rpartition("|")[0] + "|…"

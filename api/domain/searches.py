@@ -28,13 +28,13 @@ _DRAWS_PER_TRAINING: Final = 100
 class Range:
     """The numbers from `low` to `high`, both included.
 
-    `whole` allows integers only. On a `log` scale each power of ten is equally likely.
+    `integers_only` leaves out all other numbers. On a `log` scale each power of ten is equally likely.
     """
 
     low: float
     high: float
     scale: Scale
-    whole: bool
+    integers_only: bool
 
 
 Space = Mapping[str, Sequence[Value] | Range]
@@ -137,12 +137,12 @@ def _draw_value(generator: random.Random, values: Sequence[Value] | Range) -> Va
         return generator.choice(values)
     if values.scale == "log":
         number = math.exp(generator.uniform(math.log(values.low), math.log(values.high)))
-    elif values.whole:
+    elif values.integers_only:
         return generator.randint(int(values.low), int(values.high))
     else:
         number = generator.uniform(values.low, values.high)
     # Six digits tell two trainings apart, and a person can type them again.
-    rounded = round(number) if values.whole else float(f"{number:.6g}")
+    rounded = round(number) if values.integers_only else float(f"{number:.6g}")
     return min(max(rounded, values.low), values.high)
 
 

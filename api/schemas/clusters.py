@@ -1,5 +1,6 @@
 """Models of clusters, their connections and their status."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -198,7 +199,7 @@ class TrainingSession(ResponseModel):
             epoch=view.epoch,
             total_epochs=view.total_epochs,
             metrics=Metrics(**view.metrics),
-            workers={node_id: WorkerProgress(**figures) for node_id, figures in view.workers.items()},
+            workers={node_id: WorkerProgress(**asdict(worker)) for node_id, worker in view.workers.items()},
             time_elapsed=duration_text(view.elapsed_seconds),
             estimated_completion=duration_text(view.remaining_seconds),
             elapsed_seconds=view.elapsed_seconds,

@@ -5,8 +5,11 @@ Tests validate each one against its schema.
 
 from typing import Any, Final
 
+from api.domain.training_spec import TrainingSpec
+
 _TIME: Final = "2025-11-02T14:30:00.000Z"
 _WORKERS: Final = ["node_w1_abc123", "node_w2_bcd234"]
+_TRAINING_CONFIG: Final = TrainingSpec(dataset="/data/train_*.json", epochs=50, target_accuracy=0.9).model_dump(mode="json")
 
 NODE: Final[dict[str, Any]] = {
     "node_id": "node_w1_abc123",
@@ -46,45 +49,7 @@ TRAINING: Final[dict[str, Any]] = {
     "cluster_id": "cls_9x7k3m2p",
     "search_id": None,
     "status": "training",
-    "config": {
-        "epochs": 50,
-        "batch_size": 32,
-        "learning_rate": 0.001,
-        "schedule": "cosine",
-        "optimizer": "adam",
-        "federated": True,
-        "dataset": "/data/train_*.json",
-        "local_epochs": 1,
-        "seed": 0,
-        "strategy": "fedavg",
-        "weight_decay": 0.0,
-        "max_length": 128,
-        "validation": "/data/validation*.json",
-        "hold_out": True,
-        "server_learning_rate": None,
-        "server_momentum": None,
-        "server_beta_1": None,
-        "server_beta_2": None,
-        "server_tau": None,
-        "proximal_mu": None,
-        "trim_fraction": None,
-        "byzantine_count": None,
-        "fraction": 1.0,
-        "min_workers": 1,
-        "round_deadline_s": None,
-        "quorum": None,
-        "target_accuracy": 0.9,
-        "patience": None,
-        "budget_usd": None,
-        "max_minutes": None,
-        "mixed_precision": False,
-        "freeze_layers": 0,
-        "compression": "none",
-        "compression_ratio": None,
-        "lora_rank": 0,
-        "differential_privacy": None,
-        "secure_aggregation": False,
-    },
+    "config": _TRAINING_CONFIG,
     "workers": _WORKERS,
     "aggregator": "node_ps_def456",
     "term": 1,
@@ -99,8 +64,8 @@ TRAINING: Final[dict[str, Any]] = {
     "finished_at": None,
     "error": None,
 }
-_SEARCHED: Final = ("learning_rate", "batch_size")
-_NOT_OF_ITS_TRAININGS: Final = (*_SEARCHED, "target_accuracy", "budget_usd", "max_minutes")
+# The searched options, and the limits of the whole search.
+_NOT_SHARED: Final = {"learning_rate", "batch_size", "budget_usd", "max_minutes"}
 SEARCH: Final[dict[str, Any]] = {
     "search_id": "search_k2j9x4m7q1",
     "cluster_id": "cls_9x7k3m2p",
@@ -114,11 +79,7 @@ SEARCH: Final[dict[str, Any]] = {
     "seed": 0,
     "budget_usd": 2.5,
     "max_minutes": None,
-    "config": {
-        **{name: value for name, value in TRAINING["config"].items() if name not in _NOT_OF_ITS_TRAININGS},
-        "epochs": 10,
-        "target_accuracy": None,
-    },
+    "config": TrainingSpec(dataset="/data/train_*.json", epochs=10).model_dump(mode="json", exclude=_NOT_SHARED),
     "trials": [
         {
             "options": {"learning_rate": 0.001, "batch_size": 16},

@@ -1,4 +1,4 @@
-"""A training's options one by one: which of them a search may vary, and what their values may be."""
+"""The options of a training that a search may vary, and their allowed values."""
 
 from functools import cache
 from typing import Annotated, Any, Final, get_args
@@ -7,31 +7,33 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from api.schemas.trainings import TrainingCreate
 
-# Trainings of a search see the same data for as many epochs, so that their metrics compare; its limits are the search's.
-_SHARED: Final = frozenset(
+# All trainings of a search use the same data and the same number of epochs. Otherwise their metrics
+# could not be compared. The limits are those of the whole search.
+_NOT_SEARCHABLE: Final = frozenset(
     {
         "dataset", "validation", "epochs", "federated", "gradient_compression",
         "target_accuracy", "patience", "budget_usd", "max_minutes",
     }
 )  # fmt: skip
-SEARCHED: Final = tuple(name for name in TrainingCreate.model_fields if name not in _SHARED)
+SEARCHABLE: Final = tuple(name for name in TrainingCreate.model_fields if name not in _NOT_SEARCHABLE)
 
 
 def is_number(name: str) -> bool:
-    return is_whole(name) or float in _types(name)
+    return is_integer(name) or float in _types(name)
 
 
-def is_whole(name: str) -> bool:
+def is_integer(name: str) -> bool:
     return int in _types(name)
 
 
-def _types(name: str) -> tuple[Any, ...]:
+def _types(name: str) -> tuple[object, ...]:
+    """Return the type of an option. For a union, its parts follow."""
     annotation = TrainingCreate.model_fields[name].annotation
     return (annotation, *get_args(annotation))
 
 
-def wrong_value(name: str, value: object) -> str | None:
-    """Why a training would refuse this value of an option; None where it would not."""
+def refusal(name: str, value: object) -> str | None:
+    """Return why a training would refuse this value of an option, or None if it is allowed."""
     try:
         _adapter(name).validate_python(value)
     except ValidationError as error:
@@ -40,7 +42,9 @@ def wrong_value(name: str, value: object) -> str | None:
 
 
 @cache
-def _adapter(name: str) -> TypeAdapter[Any]:
+def _adapter(name: str) -> TypeAdapter[object]:
+    """Return a validator of the option's type and bounds."""
     field = TrainingCreate.model_fields[name]
-    checked: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return TypeAdapter(checked, config=ConfigDict(strict=True, allow_inf_nan=False))
+    # A type with bounds that exists only at run time, so that no type checker can know it.
+    annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))

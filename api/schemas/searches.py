@@ -1,8 +1,9 @@
-"""Shapes of searches."""
+"""Models of searches."""
 
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from api.domain.early_stopping import Metric
 from api.domain.errors import FieldError, InvalidError
@@ -16,6 +17,7 @@ from api.domain.searches import (
     SearchSpec,
     Space,
     Trial,
+    Value,
     draw,
     error_of_space,
     grid,
@@ -23,55 +25,68 @@ from api.domain.searches import (
 )
 from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, ResponseModel, StopReason, Timestamp
-from api.schemas.options import SEARCHED
-from api.schemas.space import Choice, OptionName, invalid, read
+from api.schemas.options import SEARCHABLE
+from api.schemas.space import Choice, OptionName, invalid_request, read_choice
 from api.schemas.trainings import TrainingCreate
 from api.services.searches import SearchView, TrialView
 
 SearchStatus = Literal["pending", "running", "stopping", "completed", "stopped", "failed"]
-_DRAWN: Final = 10
-_GRACE_EPOCHS: Final = 1
-_GRACE_TRAININGS: Final = 3
-_OF_THE_SEARCH: Final = frozenset({"budget_usd", "max_minutes"})
+_DEFAULT_TRAININGS: Final = 10
+_DEFAULT_GRACE_EPOCHS: Final = 1
+_DEFAULT_GRACE_TRAININGS: Final = 3
+_LIMITS: Final = frozenset({"budget_usd", "max_minutes"})
+
+
+def _option(name: str, description: str) -> Any:
+    """Return the field of a training's option with another description, for `SearchCreate`."""
+    return FieldInfo.merge_field_infos(TrainingCreate.model_fields[name], description=description)
 
 
 class SearchCreate(TrainingCreate):
-    """The options of a training, which all trainings of the search share, and what they differ in."""
+    """The options that all trainings of the search share, and the space that they differ in."""
 
     method: Method = Field(
-        "grid", description="grid: every combination of the space; random: `max_trainings` of them, by `seed`"
+        "grid", description="grid: every combination of the space. random: `max_trainings` of them, drawn by `seed`."
     )
     space: dict[OptionName, Choice] = Field(
         min_length=1,
         max_length=20,
-        description="for each option that is searched a list of values, or for a random search also a range of numbers;"
-        f" options that can be searched: {', '.join(SEARCHED)}",
+        description="For each searched option a list of values. A random search also takes a range of numbers. "
+        f"A search may vary these options: {', '.join(SEARCHABLE)}.",
     )
     max_trainings: int | None = Field(
-        None, ge=1, le=MOST_TRAININGS, description=f"random: how many different combinations are drawn ({_DRAWN})"
+        None,
+        ge=1,
+        le=MOST_TRAININGS,
+        description=f"random: the number of different combinations that are drawn. Default {_DEFAULT_TRAININGS}.",
     )
-    metric: Metric = Field("validation_accuracy", description="what is the best: the highest accuracy, or the lowest loss")
+    metric: Metric = Field(
+        "validation_accuracy", description="It decides which training is the best: the highest accuracy, or the lowest loss."
+    )
     early_stopping: EarlyStopping = Field(
         "none",
-        description="median: a training ends once its best metric is worse than the median of the earlier trainings' averages"
-        " over as many epochs (the median stopping rule; Golovin et al., KDD 2017, section 3.2.2)",
+        description="median: end a training whose best metric is worse than a median. "
+        "It is the median of the earlier trainings' averages over as many epochs. "
+        "Source: the median stopping rule, Golovin et al., KDD 2017, section 3.2.2.",
     )
     grace_epochs: int | None = Field(
-        None, ge=1, le=10_000, description=f"median: epochs that every training gets ({_GRACE_EPOCHS})"
+        None,
+        ge=1,
+        le=10_000,
+        description=f"median: no training ends before this many epochs. Default {_DEFAULT_GRACE_EPOCHS}.",
     )
     grace_trainings: int | None = Field(
         None,
         ge=1,
         le=MOST_TRAININGS,
-        description=f"median: earlier trainings that are compared with, at least ({_GRACE_TRAININGS})",
+        description="median: no training ends before this many others can be compared with it. "
+        f"Default {_DEFAULT_GRACE_TRAININGS}.",
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of every training, and of a random search's draws")
-    budget_usd: float | None = Field(
-        None, gt=0, le=1e9, description="of all trainings together: end before a round that would cost more than this"
+    seed: int = _option("seed", "Seed of every training, and of the draws of a random search.")
+    budget_usd: float | None = _option(
+        "budget_usd", "Budget of all trainings together. The search ends before a round that would exceed it."
     )
-    max_minutes: float | None = Field(
-        None, gt=0, le=1e6, description="of the whole search: end before a round that would take longer than this"
-    )
+    max_minutes: float | None = _option("max_minutes", "Time of the whole search. It ends before a round that would exceed it.")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -90,19 +105,23 @@ class SearchCreate(TrainingCreate):
     )
 
     def search_spec(self) -> SearchSpec:
-        """InvalidError with a pointer to each mistake in the space."""
-        space = self._space()
-        early = self.early_stopping != "none"
+        """Return the requested search, with one trial for each combination.
+
+        Raises:
+            InvalidError: with a pointer to each mistake in the space.
+        """
+        space = self._read_space()
+        stops_early = self.early_stopping != "none"
         for name in ("grace_epochs", "grace_trainings"):
-            if getattr(self, name) is not None and not early:
-                raise invalid([FieldError(f"/{name}", "nothing is stopped early without early_stopping 'median'")])
+            if getattr(self, name) is not None and not stops_early:
+                raise invalid_request([FieldError(f"/{name}", "no training ends early without early_stopping 'median'")])
         plan = SearchPlan(
             method=self.method,
             space=self.space,
             metric=self.metric,
             early_stopping=self.early_stopping,
-            grace_epochs=self.grace_epochs or _GRACE_EPOCHS,
-            grace_trainings=self.grace_trainings or _GRACE_TRAININGS,
+            grace_epochs=self.grace_epochs or _DEFAULT_GRACE_EPOCHS,
+            grace_trainings=self.grace_trainings or _DEFAULT_GRACE_TRAININGS,
             seed=self.seed,
             budget_usd=self.budget_usd,
             max_minutes=self.max_minutes,
@@ -110,52 +129,55 @@ class SearchCreate(TrainingCreate):
         trials = tuple(Trial(options, self._training(options)) for options in self._combinations(space))
         return SearchSpec(plan, trials)
 
-    def _space(self) -> Space:
-        space: dict[str, list[Any] | Range] = {}
-        wrong: list[FieldError] = []
+    def _read_space(self) -> Space:
+        space: dict[str, list[Value] | Range] = {}
+        errors: list[FieldError] = []
         for name, choice in self.space.items():
             try:
-                if name in SEARCHED and name in self.model_fields_set and name != "seed":
-                    raise invalid([FieldError(f"/{name}", "is searched: leave it out here, or out of the space")])
-                space[name] = read(name, choice, ranges=self.method == "random")
+                if name in SEARCHABLE and name in self.model_fields_set and name != "seed":
+                    raise invalid_request([FieldError(f"/{name}", "is searched: leave it out here, or out of the space")])
+                space[name] = read_choice(name, choice, allow_ranges=self.method == "random")
             except InvalidError as error:
-                wrong += error.errors
-        if wrong:
-            raise invalid(wrong)
+                errors += error.errors
+        if errors:
+            raise invalid_request(errors)
         return space
 
     def _combinations(self, space: Space) -> list[Options]:
         if self.method == "random":
-            return draw(space, self.max_trainings or _DRAWN, self.seed)
+            return draw(space, self.max_trainings or _DEFAULT_TRAININGS, self.seed)
         if self.max_trainings is not None:
-            message = "a grid trains every combination; for a part of them give method 'random'"
-            raise invalid([FieldError("/max_trainings", message)])
+            message = "a grid trains every combination; to train a part of them give method 'random'"
+            raise invalid_request([FieldError("/max_trainings", message)])
         combinations = size(space) or 0
         if combinations > MOST_TRAININGS:
             message = f"has {combinations} combinations; a search has at most {MOST_TRAININGS} trainings"
-            raise invalid([FieldError("/space", message)])
+            raise invalid_request([FieldError("/space", message)])
         return grid(space)
 
     def _training(self, options: Options) -> TrainingSpec:
-        shared = self.model_dump(include=TrainingCreate.model_fields.keys() - _OF_THE_SEARCH, exclude_unset=True)
+        shared = self.model_dump(include=TrainingCreate.model_fields.keys() - _LIMITS, exclude_unset=True)
         try:
             return TrainingCreate.model_validate({**shared, **options}).spec()
         except InvalidError as error:
             raise error_of_space(error, options) from None
         except ValidationError as error:
-            found = tuple(FieldError("/" + "/".join(map(str, item["loc"])), item["msg"]) for item in error.errors())
-            raise error_of_space(invalid(found), options) from None
+            errors = [FieldError("/" + "/".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+            raise error_of_space(invalid_request(errors), options) from None
 
 
 class SearchTrial(ResponseModel):
-    """One training of a search; figures are null until they were measured."""
+    """One training of a search. Metrics are null until they were measured."""
 
-    options: dict[str, Any] = Field(description="what it has of the space")
-    training_id: str | None = Field(description="null until it begins")
-    status: str = Field(description="waiting; skipped, when the search ended before it; else its training's status")
-    metric: float | None = Field(description="the search's metric after its last completed round")
-    epochs: int = Field(description="epochs that it has trained")
-    stop_reason: StopReason | None = Field(description="why it ended before its last epoch")
+    options: dict[str, Any] = Field(description="Its combination from the space.")
+    training_id: str | None = Field(description="null until the training begins.")
+    status: str = Field(
+        description="waiting before its training begins. skipped if the search ended first. "
+        "Otherwise the status of its training."
+    )
+    metric: float | None = Field(description="The search's metric after the last completed round.")
+    epochs: int = Field(description="Epochs trained so far.")
+    stop_reason: StopReason | None = Field(description="Why the training ended before its last epoch.")
     error: Failure | None
 
     @classmethod
@@ -177,7 +199,7 @@ class Search(ResponseModel):
     cluster_id: str
     status: SearchStatus
     method: Method
-    space: dict[str, Any] = Field(description="as it was asked for")
+    space: dict[str, Any] = Field(description="The space of the request.")
     metric: Metric
     early_stopping: EarlyStopping
     grace_epochs: int
@@ -185,15 +207,15 @@ class Search(ResponseModel):
     seed: int
     budget_usd: float | None
     max_minutes: float | None
-    config: dict[str, Any] = Field(description="what all its trainings share of a training's config")
-    trials: list[SearchTrial] = Field(description="in the order in which they train, one after the other")
+    config: dict[str, Any] = Field(description="The options that all its trainings share.")
+    trials: list[SearchTrial] = Field(description="The trainings, in the order in which they run.")
     best_training_id: str | None = Field(
-        description="the best measured metric of those completed or stopped; the first of equals"
+        description="The training with the best metric, of those completed or stopped. The first of equals."
     )
     best_options: dict[str, Any] | None
     best_metric: float | None
-    cost_usd: float = Field(description="of its trainings so far")
-    stop_reason: StopReason | None = Field(description="why it ended before its last training")
+    cost_usd: float = Field(description="Cost of its trainings so far.")
+    stop_reason: StopReason | None = Field(description="Why the search ended before its last training.")
     error: Failure | None
     created_at: Timestamp
     started_at: Timestamp | None
@@ -208,7 +230,7 @@ class Search(ResponseModel):
             cluster_id=row.cluster_id,
             status=row.status,
             **row.plan.model_dump(),
-            config={name: value for name, value in row.config.items() if name not in _OF_THE_SEARCH},
+            config={name: value for name, value in row.config.items() if name not in _LIMITS},
             trials=[SearchTrial.of(trial, ended=ended) for trial in view.trials],
             best_training_id=best.training.id if best is not None and best.training is not None else None,
             best_options=best.options if best is not None else None,

@@ -1,21 +1,21 @@
-"""The space of a search as a client writes it: for each option a list of values, or a range of numbers."""
+"""The space of a search in a request: for each option a list of values, or a range of numbers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, get_args
 
 from pydantic import Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from api.domain.errors import FieldError, InvalidError
-from api.domain.searches import MOST_TRAININGS, Range, Scale
+from api.domain.searches import MOST_TRAININGS, Range, Scale, Value
 from api.schemas.base import RequestModel
-from api.schemas.options import SEARCHED, is_number, is_whole, wrong_value
+from api.schemas.options import SEARCHABLE, is_integer, is_number, refusal
 
 _MOST_ERRORS: Final = 20
 
 
 class SearchRange(RequestModel):
-    """Numbers from `min` to `max`, both included."""
+    """The numbers from `min` to `max`, both included."""
 
     min: int | float
     max: int | float
@@ -23,9 +23,10 @@ class SearchRange(RequestModel):
 
 
 OptionName = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9_]+$")]
-# Documented in full and read by hand, so that what is wrong with one value is told of that value.
+# The schema is written out, and `read_choice` checks the value. So an error names the one wrong
+# value. pydantic would name both forms of a choice.
 Choice = Annotated[
-    Any,
+    object,
     WithJsonSchema(
         {
             "anyOf": [
@@ -39,11 +40,11 @@ Choice = Annotated[
                     "type": "object",
                     "properties": {
                         "min": {"type": "number"},
-                        "max": {"type": "number", "description": "included, as is min"},
+                        "max": {"type": "number", "description": "min and max are included."},
                         "scale": {
                             "enum": list(get_args(Scale)),
                             "default": "linear",
-                            "description": "log: each power of ten is as likely as the next",
+                            "description": "log: each power of ten is equally likely.",
                         },
                     },
                     "required": ["min", "max"],
@@ -55,45 +56,54 @@ Choice = Annotated[
 ]
 
 
-def read(name: str, choice: Any, *, ranges: bool) -> list[Any] | Range:
-    """The values of one option, or their range where `ranges` are allowed. InvalidError with a pointer to each mistake."""
+def read_choice(name: str, choice: object, *, allow_ranges: bool) -> list[Value] | Range:
+    """Return the values of one option, or their range.
+
+    Raises:
+        InvalidError: with a pointer to each mistake.
+    """
     pointer = f"/space/{name}"
-    if name not in SEARCHED:
-        raise invalid([FieldError(pointer, f"cannot be searched; there are {', '.join(SEARCHED)}")])
+    if name not in SEARCHABLE:
+        raise invalid_request([FieldError(pointer, f"cannot be searched; a search may vary {', '.join(SEARCHABLE)}")])
     if isinstance(choice, dict):
-        return _range(name, pointer, choice, ranges=ranges)
+        return _read_range(name, pointer, choice, allow_ranges=allow_ranges)
     if not isinstance(choice, list) or not 1 <= len(choice) <= MOST_TRAININGS:
-        raise invalid([FieldError(pointer, f"give a list of 1 to {MOST_TRAININGS} values, or a range of numbers")])
+        raise invalid_request([FieldError(pointer, f"give a list of 1 to {MOST_TRAININGS} values, or a range of numbers")])
     _check_values(name, [(f"{pointer}/{position}", value) for position, value in enumerate(choice)])
-    twice = [position for position, value in enumerate(choice) if value in choice[:position]]
-    if twice:
-        raise invalid([FieldError(f"{pointer}/{position}", "is there twice") for position in twice])
+    repeated = [position for position, value in enumerate(choice) if value in choice[:position]]
+    if repeated:
+        raise invalid_request([FieldError(f"{pointer}/{position}", "is in the list twice") for position in repeated])
     return choice
 
 
-def _range(name: str, pointer: str, choice: dict[str, Any], *, ranges: bool) -> Range:
-    if not ranges or not is_number(name):
-        raise invalid([FieldError(pointer, "a range is for numbers of a random search; give a list of values")])
+def _read_range(name: str, pointer: str, choice: dict[str, object], *, allow_ranges: bool) -> Range:
+    if not allow_ranges or not is_number(name):
+        raise invalid_request([FieldError(pointer, "a range is for numbers of a random search; give a list of values")])
     try:
-        asked = SearchRange.model_validate(choice)
+        numbers = SearchRange.model_validate(choice)
     except ValidationError as error:
-        raise invalid([_of_range(pointer, item) for item in error.errors()]) from None
-    _check_values(name, [(f"{pointer}/min", asked.min), (f"{pointer}/max", asked.max)])
-    if asked.min >= asked.max or (asked.scale == "log" and asked.min <= 0):
-        raise invalid([FieldError(f"{pointer}/min", "must be less than max, and above 0 on a log scale")])
-    return Range(asked.min, asked.max, asked.scale, is_whole(name))
+        raise invalid_request([_range_error(pointer, details) for details in error.errors()]) from None
+    _check_values(name, [(f"{pointer}/min", numbers.min), (f"{pointer}/max", numbers.max)])
+    if numbers.min >= numbers.max or (numbers.scale == "log" and numbers.min <= 0):
+        raise invalid_request([FieldError(f"{pointer}/min", "must be less than max, and above 0 on a log scale")])
+    return Range(numbers.min, numbers.max, numbers.scale, is_integer(name))
 
 
-def _of_range(pointer: str, item: ErrorDetails) -> FieldError:
-    field = item["loc"][0] if item["loc"] else ""
-    return FieldError(f"{pointer}/{field}" if field in SearchRange.model_fields else pointer, item["msg"])
+def _range_error(pointer: str, details: ErrorDetails) -> FieldError:
+    field = details["loc"][0] if details["loc"] else ""
+    return FieldError(f"{pointer}/{field}" if field in SearchRange.model_fields else pointer, details["msg"])
 
 
-def _check_values(name: str, values: "list[tuple[str, object]]") -> None:
-    wrong = [FieldError(pointer, message) for pointer, value in values if (message := wrong_value(name, value)) is not None]
-    if wrong:
-        raise invalid(wrong)
+def _check_values(name: str, values: Sequence[tuple[str, object]]) -> None:
+    """Check values of one option. Each comes with its pointer.
+
+    Raises:
+        InvalidError: with each value that the option does not allow.
+    """
+    refused = [FieldError(pointer, message) for pointer, value in values if (message := refusal(name, value)) is not None]
+    if refused:
+        raise invalid_request(refused)
 
 
-def invalid(errors: Sequence[FieldError]) -> InvalidError:
+def invalid_request(errors: Sequence[FieldError]) -> InvalidError:
     return InvalidError("invalid_request", errors[0].message, errors=tuple(errors[:_MOST_ERRORS]))

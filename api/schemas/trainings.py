@@ -1,4 +1,4 @@
-"""Shapes of trainings and rounds."""
+"""Models of trainings and rounds."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,6 +26,8 @@ class DifferentialPrivacyCreate(RequestModel, PrivacyOptions):
 
 
 class TrainingCreate(RequestModel, RequestedOptions):
+    """The options of a training. Only `dataset` and `epochs` are required."""
+
     differential_privacy: DifferentialPrivacyCreate | None = Field(
         None, description=_OPTIONS["differential_privacy"].description
     )
@@ -46,7 +48,7 @@ class TrainingCreate(RequestModel, RequestedOptions):
     )
 
     def spec(self) -> TrainingSpec:
-        """The training that is asked for, with defaults filled in.
+        """Return the requested training with defaults filled in.
 
         Raises:
             InvalidError: options contradict each other, or a path is not usable.
@@ -70,18 +72,18 @@ class TrainingCreate(RequestModel, RequestedOptions):
         return "adamw"
 
     def _compression(self) -> dict[str, Any]:
-        word = self.compression or ("topk" if self.gradient_compression else "none")
-        if self.gradient_compression is not None and self.gradient_compression != (word != "none"):
-            raise _contradiction("/gradient_compression", f"it says the opposite of compression {word!r}")
-        sparse, adapters = word.startswith("topk"), word.startswith("lora")
-        if self.compression_ratio is not None and not sparse:
+        compression = self.compression or ("topk" if self.gradient_compression else "none")
+        if self.gradient_compression is not None and self.gradient_compression != (compression != "none"):
+            raise _contradiction("/gradient_compression", f"it says the opposite of compression {compression!r}")
+        is_sparse, has_adapters = compression.startswith("topk"), compression.startswith("lora")
+        if self.compression_ratio is not None and not is_sparse:
             raise _contradiction("/compression_ratio", "only topk sends a share of the values")
-        if self.lora_rank is not None and not adapters:
+        if self.lora_rank is not None and not has_adapters:
             raise _contradiction("/lora_rank", "only lora has adapters")
         return {
-            "compression": word,
-            "compression_ratio": (self.compression_ratio or DEFAULT_RATIO) if sparse else None,
-            "lora_rank": (self.lora_rank or DEFAULT_RANK) if adapters else 0,
+            "compression": compression,
+            "compression_ratio": (self.compression_ratio or DEFAULT_RATIO) if is_sparse else None,
+            "lora_rank": (self.lora_rank or DEFAULT_RANK) if has_adapters else 0,
         }
 
 
@@ -90,7 +92,7 @@ def _contradiction(pointer: str, message: str) -> InvalidError:
 
 
 def _always_sent(schema: dict[str, Any]) -> None:
-    """An answer has every field, so none of them has a default."""
+    """Mark all fields as required: a response always has all of them."""
     schema["required"] = list(schema["properties"])  # untyped: a JSON schema
     for field in schema["properties"].values():  # untyped: a JSON schema
         field.pop("default", None)
@@ -101,18 +103,21 @@ class DifferentialPrivacy(ResponseModel, PrivacyOptions):
 
 
 class WorkerPrivacy(ResponseModel):
-    epsilon: float | None = Field(description="spent so far: every round that was begun with this worker counts")
-    samples: int = Field(description="records that its plan was made for")
-    sampling_rate: float = Field(description="probability of each record to be in a step's batch")
+    epsilon: float | None = Field(description="Spent so far. Every round that began with this worker counts.")
+    samples: int = Field(description="Number of records that the worker's plan was made for.")
+    sampling_rate: float = Field(description="Probability of each record to be in a step's batch.")
     noise_multiplier: float
     steps_per_epoch: int
 
 
 class TrainingPrivacy(ResponseModel):
-    """(epsilon, delta)-differential privacy, neighbours differing by one record of one worker, by a Renyi accountant. It
-    covers the updates and all that is made of them; not counts of samples, the set of labels, and durations."""
+    """The (epsilon, delta)-differential privacy of a training, counted by a Renyi accountant.
 
-    epsilon: float = Field(description="of the worker that has spent most")
+    Neighbouring data sets differ by one record of one worker. The updates and everything computed
+    from them are covered. The numbers of samples, the set of labels and durations are not.
+    """
+
+    epsilon: float = Field(description="The epsilon of the worker that has spent most.")
     delta: float
     workers: dict[str, WorkerPrivacy]
 
@@ -140,17 +145,17 @@ class TrainingConfig(ResponseModel, TrainingSpec):
 class Training(ResponseModel):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
-    search_id: str | None = Field(description="the search that it is one of")
-    status: str = Field(description="pending, training, stopping, completed, refused, stopped or failed")
+    search_id: str | None = Field(description="The search that the training belongs to, if any.")
+    status: str = Field(description="pending, training, stopping, completed, refused, stopped or failed.")
     config: TrainingConfig
     workers: list[str]
     aggregator: str
-    term: int = Field(description="consensus raft: counts the elections of an aggregator, from 1")
+    term: int = Field(description="consensus raft: number of the aggregator's election, from 1.")
     model: str
-    labels: list[str] | None = Field(description="class names; null until the workers' data was checked")
-    parameters: int | None = Field(description="trainable parameters of the model")
+    labels: list[str] | None = Field(description="Class names. null until the workers' data was checked.")
+    parameters: int | None = Field(description="Number of trainable parameters of the model.")
     completed_rounds: int
-    privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked")
+    privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked.")
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
@@ -182,11 +187,10 @@ class Training(ResponseModel):
 
 
 class RoundPrivacy(ResponseModel):
-    """What differential privacy has cost one worker. `steps` are this round's, repetitions included; `epsilon` is that of all
-    rounds until this one."""
+    """What differential privacy has cost one worker until the end of this round."""
 
-    epsilon: float
-    steps: int
+    epsilon: float = Field(description="Spent in all rounds up to this one.")
+    steps: int = Field(description="Steps of this round, repetitions included.")
     sampling_rate: float
     noise_multiplier: float
 
@@ -204,16 +208,16 @@ class RoundPrivacy(ResponseModel):
 
 
 class RoundWorker(ResponseModel):
-    state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled")
+    state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled.")
     samples: int | None
     local_loss: float | None
     local_accuracy: float | None
     train_seconds: float | None
     bytes_sent: int | None
     reason: str | None
-    commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints")
+    commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints.")
     privacy: RoundPrivacy | None
-    decisions: list[dict[str, Any]] = Field(description="what the node decided by itself, and why")
+    decisions: list[dict[str, Any]] = Field(description="What the node decided by itself, and why.")
 
     @classmethod
     def of(cls, row: RoundNodeRow) -> "RoundWorker":
@@ -222,7 +226,10 @@ class RoundWorker(ResponseModel):
 
 
 class Link(ResponseModel):
-    """Bytes that went from one node to another, and the seconds they took from a body's first byte to its last."""
+    """What one node sent to another, and how long the transfers took.
+
+    `seconds` counts from the first byte of a body to its last.
+    """
 
     from_: str = Field(alias="from", examples=["node_w1_abc123"])
     to: str
@@ -234,40 +241,43 @@ class Link(ResponseModel):
 
 class Round(ResponseModel):
     round: int
-    status: str = Field(description="running, completed, failed or stopped")
+    status: str = Field(description="running, completed, failed or stopped.")
     started_at: Timestamp
     finished_at: Timestamp | None
-    base_digest: str = Field(description="sha256 of the global model that the round began with")
-    digest: str | None = Field(description="sha256 of the global model that it made")
+    base_digest: str = Field(description="sha256 of the global model that the round began with.")
+    digest: str | None = Field(description="sha256 of the round's new global model.")
     global_loss: float | None
     global_accuracy: float | None
     validation_loss: float | None
     validation_accuracy: float | None
     validation_samples: int | None
-    validation_source: str | None = Field(description="validation_data or held_out_splits")
-    bytes_received: int | None = Field(description="bytes of updates that reached the aggregator")
+    validation_source: str | None = Field(description="validation_data or held_out_splits.")
+    bytes_received: int | None = Field(description="Bytes of the updates that reached the aggregator.")
     compression_ratio: float | None = Field(
-        description="bytes_received over the bytes of as many whole fp32 models: 1 = nothing was saved"
+        description="bytes_received divided by the bytes of as many whole fp32 models. 1: nothing was saved."
     )
-    seconds: float | None = Field(description="wall-clock, everything included")
-    train_seconds: float | None = Field(description="of the slowest worker")
+    seconds: float | None = Field(description="Wall-clock time of the whole round.")
+    train_seconds: float | None = Field(description="Training time of the slowest worker.")
     aggregate_seconds: float | None
     consensus_seconds: float | None
     consensus_distance: float | None = Field(
-        description="gossip: mean distance of the workers' models from their mean, over the mean's norm; 0 = they agree"
+        description="gossip: mean distance of the workers' models from their mean, divided by the mean's norm. "
+        "0: all models are equal."
     )
     evaluate_seconds: float | None
-    copies: list[str] = Field(description="workers that held the new model when the round was recorded")
+    copies: list[str] = Field(description="Workers that held the new model when the round was recorded.")
     votes: list[dict[str, Any]]
     audits: list[dict[str, Any]] = Field(
-        description="proof-of-learning: workers that were asked to do a segment of their round again, and what came of it"
+        description="proof-of-learning: workers that were asked to repeat a segment of their round, with the results."
     )
-    late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
-    data_path: str | None = Field(description="how the updates became one model: mesh, ring, star, hierarchical or gossip")
-    data_path_reason: str | None = Field(description="why it is a star although the cluster's topology is another")
-    fallback: str | None = Field(description="why the data path was given up in mid-round and the updates went the star's way")
-    links: list[Link] = Field(description="what went from node to node for this round's model, downloads of its base included")
-    notices: list[str] = Field(description="what was unlike what was asked for, in words")
+    late_updates: int | None = Field(description="Number of updates that missed the deadline and were dropped.")
+    data_path: str | None = Field(description="How the updates became one model: mesh, ring, star, hierarchical or gossip.")
+    data_path_reason: str | None = Field(description="Why the data path is star although the topology is another one.")
+    fallback: str | None = Field(description="Why the round changed from its data path to star. null if it kept its data path.")
+    links: list[Link] = Field(
+        description="Transfers from node to node for this round's model. Downloads of the base model are included."
+    )
+    notices: list[str] = Field(description="Differences between the round and the request, as text.")
     workers: dict[str, RoundWorker]
     error: Failure | None
 
@@ -279,5 +289,5 @@ class Round(ResponseModel):
 
 
 class RoundList(ResponseModel):
-    items: list[Round] = Field(description="by number, oldest first")
+    items: list[Round] = Field(description="Rounds by number, the oldest first.")
     next_cursor: str | None

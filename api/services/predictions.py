@@ -1,4 +1,4 @@
-"""Use cases of a prediction: the last global model of a training, asked by all nodes together."""
+"""Use cases of a prediction: all workers predict with the last global model of a training."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -38,7 +38,11 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
 
 
 def _check_weights(spec: TrainingSpec) -> None:
-    """InvalidError where a training's workers have no accuracies to weigh by."""
+    """Check that the workers of a training have accuracies to weigh their predictions by.
+
+    Raises:
+        InvalidError: `options_exclude_each_other` or `federated_only`.
+    """
     code = "options_exclude_each_other"
     if spec.differential_privacy is not None:
         message = "'weighted' weighs by exact accuracies on the workers' records, which differential privacy does not tell"
@@ -57,7 +61,11 @@ def get(session: Session, project_id: str, prediction_id: str) -> PredictionRow:
 
 
 def _trained(session: Session, project_id: str, cluster: ClusterRow, training_id: str | None) -> TrainingRow:
-    """The named training, or the newest with a finished round."""
+    """Return the named training, or the newest one with a completed round.
+
+    Raises:
+        ConflictError: `no_model`.
+    """
     if training_id is not None:
         training = owned(session, TrainingRow, project_id, training_id)
         if training.cluster_id == cluster.id and training.completed_rounds:

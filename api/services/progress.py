@@ -1,10 +1,9 @@
-"""What a client sees of a running cluster: every figure comes from rows that steps have measured."""
+"""The status of a cluster and its trainings. All values come from rows that steps have written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -21,14 +20,28 @@ MAX_SESSIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker's newest metrics, and its state in the newest round. None: not known yet."""
+
+    local_loss: float | None
+    local_accuracy: float | None
+    samples: int | None
+    state: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionView:
-    """One training as status shows it. Seconds are wall-clock, without the time it lay stopped."""
+    """One training as the status shows it.
+
+    Seconds are wall-clock time without the time in which the training was stopped.
+    """
 
     training: TrainingRow
     epoch: int
     total_epochs: int
     metrics: dict[str, float | None]
-    workers: dict[str, dict[str, Any]]
+    workers: dict[str, WorkerView]
     elapsed_seconds: float | None
     remaining_seconds: float | None
     cost_usd: Decimal
@@ -45,7 +58,7 @@ class ClusterStatusView:
 
 
 def cluster_status(session: Session, project_id: str, cluster_id: str) -> ClusterStatusView:
-    """The cluster, its nodes and its trainings, newest first."""
+    """Return the cluster, its nodes, and its trainings with the newest first."""
     cluster = owned(session, ClusterRow, project_id, cluster_id)
     now = session.execute(select(func.clock_timestamp())).scalar_one()
     nodes = session.scalars(
@@ -81,10 +94,10 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
         "convergence_rate": progress.convergence_rate([row.global_loss for row in rounds if row.global_loss is not None]),
     }
     spent = _training_cost(training, nodes, now)
-    left = spec.total_rounds - len(rounds)
+    rounds_left = spec.total_rounds - len(rounds)
     remaining = None
     if training.status in ACTIVE_TRAINING:
-        remaining = progress.remaining_seconds([row.seconds for row in rounds if row.seconds is not None], left)
+        remaining = progress.remaining_seconds([row.seconds for row in rounds if row.seconds is not None], rounds_left)
     elif training.status == "completed":
         remaining = 0.0
     return SessionView(
@@ -102,7 +115,7 @@ def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRo
 
 
 def spent(session: Session, training: TrainingRow) -> Spent:
-    """What a running training has used until now, and what a further second of its sandboxes costs."""
+    """Return what a running training has used, and what each further second of it costs."""
     now = session.execute(select(func.clock_timestamp())).scalar_one()
     nodes = session.scalars(
         select(NodeRow).where(NodeRow.id.in_([*training.workers, training.aggregator_id, *training.former_aggregators]))
@@ -118,16 +131,16 @@ def _elapsed(training: TrainingRow, now: datetime) -> float | None:
 
 
 def _training_cost(training: TrainingRow, nodes: Sequence[NodeRow], now: datetime) -> Decimal:
-    """What this training's sandboxes cost between its start and its end."""
+    """Return the cost of the training's sandboxes between its start and its end."""
     if training.started_at is None:
         return Decimal(0)
-    members = {*training.workers, training.aggregator_id, *training.former_aggregators}
-    own = [node for node in nodes if node.id in members]
-    return spending.within(own, training.started_at, training.finished_at or now)
+    node_ids = {*training.workers, training.aggregator_id, *training.former_aggregators}
+    training_nodes = [node for node in nodes if node.id in node_ids]
+    return spending.within(training_nodes, training.started_at, training.finished_at or now)
 
 
-def _workers(session: Session, training: TrainingRow) -> dict[str, dict[str, Any]]:
-    """Each worker's newest figures; a worker that has not finished a round yet has nulls."""
+def _workers(session: Session, training: TrainingRow) -> dict[str, WorkerView]:
+    """Return each worker's newest metrics. A worker without a finished round has None."""
     newest = (
         select(RoundNodeRow)
         .where(RoundNodeRow.training_id == training.id)
@@ -136,14 +149,14 @@ def _workers(session: Session, training: TrainingRow) -> dict[str, dict[str, Any
     )
     states = {row.node_id: row for row in session.scalars(newest)}
     measured = {row.node_id: row for row in session.scalars(newest.where(RoundNodeRow.local_loss.is_not(None)))}
-    result: dict[str, dict[str, Any]] = {}
-    for node_id in training.workers:
-        figures, state = measured.get(node_id), states.get(node_id)
-        result[node_id] = {
-            "local_loss": figures.local_loss if figures else None,
-            "local_accuracy": figures.local_accuracy if figures else None,
-            "samples": figures.samples if figures else state.samples if state else None,
-            "state": state.state if state else None,
-            "reason": state.reason if state else None,
-        }
-    return result
+    return {node_id: _worker(measured.get(node_id), states.get(node_id)) for node_id in training.workers}
+
+
+def _worker(measured: RoundNodeRow | None, newest: RoundNodeRow | None) -> WorkerView:
+    return WorkerView(
+        local_loss=measured.local_loss if measured else None,
+        local_accuracy=measured.local_accuracy if measured else None,
+        samples=measured.samples if measured else newest.samples if newest else None,
+        state=newest.state if newest else None,
+        reason=newest.reason if newest else None,
+    )

@@ -1,4 +1,4 @@
-"""Use cases of a search: trainings of one cluster, one after the other, and which of them is the best."""
+"""Use cases of a search: it trains in one cluster, one training after the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.domain import early_stopping, ids
-from api.domain.searches import PlannedTrial, SearchSpec, Trial
+from api.domain.searches import Options, PlannedTrial, SearchSpec, Trial
 from api.domain.specs import common_model
 from api.domain.status import ACTIVE_SEARCH
 from api.domain.steps import Step
@@ -24,15 +24,18 @@ from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, RoundRow, SearchRow, TrainingRow
 
-# The first round always runs, so that a training whose limit is reached already ends after it.
+# The first round of a training always runs. With this limit the training ends after it.
 _LEAST_LIMIT: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """One training of a search. Without `training` it has not begun; `curve` is the metric over the epochs."""
+    """One training of a search. `training` is None before it begins.
 
-    options: dict[str, Any]
+    `curve` is the search's metric over the epochs.
+    """
+
+    options: Options
     training: TrainingRow | None
     curve: early_stopping.MetricCurve
 
@@ -47,7 +50,10 @@ class TrialView:
 
 @dataclass(frozen=True, slots=True)
 class SearchView:
-    """`best` is the trial with the best measured metric, of those whose training has ended as it should."""
+    """A search with its trials.
+
+    `best` is the trial with the best metric, of those with a completed or stopped training.
+    """
 
     search: SearchRow
     trials: Sequence[TrialView]
@@ -56,12 +62,12 @@ class SearchView:
 
 
 def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) -> SearchRow:
-    """Write down all trainings; the first of them begins with the search's first step."""
+    """Create a search with all its trials. The search's first step begins the first training."""
     session = uow.session
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     trainings.refuse_busy(session, cluster)
-    workers, aggregator = trainings.members(session, cluster)
+    workers, aggregator = trainings.training_nodes(session, cluster)
     common_model([worker.model for worker in workers], aggregator.model)
     spec.check_workers(len(workers), cluster.config.consensus)
     shared, trials = _split(spec.trials)
@@ -81,7 +87,7 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
 
 
 def _split(trials: Sequence[Trial]) -> tuple[dict[str, Any], list[PlannedTrial]]:
-    """Return the fields that all trainings have in common, and each trial with the others."""
+    """Return the fields that all trainings share, and each trial with its other fields."""
     configs = [trial.training.model_dump(mode="json") for trial in trials]
     shared = {name: value for name, value in configs[0].items() if all(config[name] == value for config in configs)}
     planned = [
@@ -92,10 +98,13 @@ def _split(trials: Sequence[Trial]) -> tuple[dict[str, Any], list[PlannedTrial]]
 
 
 def next_spec(row: SearchRow, *, budget_usd: float | None, max_minutes: float | None) -> TrainingSpec:
-    """The next trial's training, within what is left of the search's limits."""
+    """Return the spec of the next trial's training.
+
+    `budget_usd` and `max_minutes` are what is left of the search's limits. None means no limit.
+    """
     limits = {
-        name: None if left is None else max(left, _LEAST_LIMIT)
-        for name, left in (("budget_usd", budget_usd), ("max_minutes", max_minutes))
+        name: None if limit is None else max(limit, _LEAST_LIMIT)
+        for name, limit in (("budget_usd", budget_usd), ("max_minutes", max_minutes))
     }
     return TrainingSpec.model_validate({**row.config, **row.trials[len(row.training_ids)].config, **limits})
 
@@ -107,22 +116,22 @@ def get(session: Session, project_id: str, search_id: str) -> SearchRow:
 def page(
     session: Session, project_id: str, cluster_id: str | None, status: str | None, page_request: PageRequest
 ) -> ResultPage[SearchView]:
-    """Newest first."""
+    """Return a page of searches, the newest first."""
     query = select(SearchRow).where(SearchRow.project_id == project_id)
     if cluster_id is not None:
         query = query.where(SearchRow.cluster_id == owned(session, ClusterRow, project_id, cluster_id).id)
     if status is not None:
         query = query.where(SearchRow.status == status)
-    found = fetch_page(session, query, SearchRow, page_request)
-    return ResultPage([view(session, row) for row in found.items], found.next)
+    rows = fetch_page(session, query, SearchRow, page_request)
+    return ResultPage([view(session, row) for row in rows.items], rows.next)
 
 
 def view(session: Session, row: SearchRow) -> SearchView:
-    """Every figure from rounds that were measured."""
-    found = {
+    """Return a search with the measured metrics of its trainings."""
+    by_id = {
         training.id: training for training in session.scalars(select(TrainingRow).where(TrainingRow.id.in_(row.training_ids)))
     }
-    begun = [found[training_id] for training_id in row.training_ids]
+    begun = [by_id[training_id] for training_id in row.training_ids]
     measured = curves(session, begun, row.plan.metric)
     trials = [
         TrialView(
@@ -132,19 +141,19 @@ def view(session: Session, row: SearchRow) -> SearchView:
         )
         for position, planned in enumerate(row.trials)
     ]
-    ended = [
+    values = [
         trial.metric if trial.training is not None and trial.training.status in ("completed", "stopped") else None
         for trial in trials
     ]
-    chosen = early_stopping.best(row.plan.metric, ended)
+    best_position = early_stopping.best(row.plan.metric, values)
     cost = sum((figures.spent(session, training).usd for training in begun), Decimal(0))
-    return SearchView(row, trials, None if chosen is None else trials[chosen], cost)
+    return SearchView(row, trials, None if best_position is None else trials[best_position], cost)
 
 
-def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.MetricCurve]:
-    """The metric of each training over the epochs that it has trained, by its completed rounds."""
-    result: dict[str, list[tuple[int, float | None]]] = {training.id: [] for training in found}
-    specs = {training.id: training.config for training in found}
+def curves(session: Session, rows: Sequence[TrainingRow], metric: str) -> dict[str, early_stopping.MetricCurve]:
+    """Return the metric of each training over its epochs, from its completed rounds."""
+    result: dict[str, list[tuple[int, float | None]]] = {training.id: [] for training in rows}
+    specs = {training.id: training.config for training in rows}
     rounds = session.execute(
         select(RoundRow.training_id, RoundRow.number, getattr(RoundRow, metric))
         .where(RoundRow.training_id.in_(result), RoundRow.status == "completed")
@@ -156,7 +165,7 @@ def curves(session: Session, found: Sequence[TrainingRow], metric: str) -> dict[
 
 
 def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
-    """Ask for a stop, of the training in hand too. Safe to ask twice; a search that has ended stays as it is."""
+    """Stop a search and its current training. A search that has ended does not change."""
     session = uow.session
     row = owned(session, SearchRow, project_id, search_id)
     locked_cluster(session, row.cluster_id)
@@ -172,7 +181,7 @@ def stop(uow: UnitOfWork, project_id: str, search_id: str) -> SearchRow:
 
 
 def wake_search(uow: UnitOfWork, training: TrainingRow) -> None:
-    """Let a training's search look at what has become of it."""
+    """Run the next step of a training's search, if it belongs to one that is active."""
     row = None if training.search_id is None else uow.session.get_one(SearchRow, training.search_id, populate_existing=True)
     if row is not None and row.status in ACTIVE_SEARCH:
         leases.wake(row)

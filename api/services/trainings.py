@@ -21,11 +21,11 @@ from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, Traini
 
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: TrainingSpec) -> TrainingRow:
-    """Take the cluster's connected workers into a new training. The workers' data is checked by its first step."""
+    """Start a training on the cluster's connected workers. Its first step checks their data."""
     cluster = owned_locked_cluster(uow.session, project_id, cluster_id)
     refuse_ended(cluster)
     refuse_busy(uow.session, cluster)
-    workers, aggregator = members(uow.session, cluster)
+    workers, aggregator = training_nodes(uow.session, cluster)
     return begin(uow, cluster, spec, workers, aggregator)
 
 
@@ -37,7 +37,7 @@ def begin(
     aggregator: NodeRow,
     search_id: str | None = None,
 ) -> TrainingRow:
-    """A new training in a locked cluster that is free for it, alone or as one of a search."""
+    """Create a training in a locked cluster without another one, alone or for a search."""
     spec.check_mode(cluster.config.consensus)
     exclusions.check(spec, cluster.config.consensus)
     spec.check_workers(len(workers), cluster.config.consensus)
@@ -72,26 +72,26 @@ def page(session: Session, project_id: str, cluster_id: str | None, page_request
 def rounds(
     session: Session, project_id: str, training_id: str, limit: int, after_number: int
 ) -> Sequence[tuple[RoundRow, list[RoundNodeRow]]]:
-    """Rounds by number, each with its workers' figures."""
+    """Return the rounds by number, each with the metrics of its workers."""
     training = owned(session, TrainingRow, project_id, training_id)
-    found = session.scalars(
+    rows = session.scalars(
         select(RoundRow)
         .where(RoundRow.training_id == training.id, RoundRow.number > after_number)
         .order_by(RoundRow.number)
         .limit(limit)
     ).all()
-    nodes: dict[int, list[RoundNodeRow]] = {row.number: [] for row in found}
+    nodes: dict[int, list[RoundNodeRow]] = {row.number: [] for row in rows}
     for node in session.scalars(
         select(RoundNodeRow)
         .where(RoundNodeRow.training_id == training.id, RoundNodeRow.number.in_(nodes))
         .order_by(RoundNodeRow.number, RoundNodeRow.node_id)
     ):
         nodes[node.number].append(node)
-    return [(row, nodes[row.number]) for row in found]
+    return [(row, nodes[row.number]) for row in rows]
 
 
 def stop(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
-    """Ask for a stop; the round in hand is given up. Safe to ask twice; a finished training stays as it is."""
+    """Stop a training and drop its current round. A training that has ended does not change."""
     session = uow.session
     training = owned(session, TrainingRow, project_id, training_id)
     locked_cluster(session, training.cluster_id)
@@ -101,7 +101,10 @@ def stop(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
 
 
 def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop | None = None) -> None:
-    """Stop a training of a locked cluster, unless it stops already or has ended; `why` is kept as its `stop_reason`."""
+    """Stop a training of a locked cluster, unless it is stopping or has ended.
+
+    `why` becomes its `stop_reason`.
+    """
     if training.status in ("pending", "training"):
         training.stop_reason = why
         transitions.move(uow.session, training, "stopping", reason=reason)
@@ -111,7 +114,7 @@ def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop 
 
 
 def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
-    """Go on after the last completed round, with the workers that run now."""
+    """Continue a training after its last completed round, with the workers that run now."""
     session = uow.session
     training = owned(session, TrainingRow, project_id, training_id)
     cluster = locked_cluster(session, training.cluster_id)
@@ -122,7 +125,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
         raise ConflictError("not_resumable", f"A training that is {training.status} cannot be resumed.")
     refuse_ended(cluster)
     refuse_busy(session, cluster)
-    workers, aggregator = members(session, cluster)
+    workers, aggregator = training_nodes(session, cluster)
     training.workers = [worker.id for worker in workers]
     training.aggregator_id = aggregator.id
     training.model = common_model([worker.model for worker in workers], aggregator.model)
@@ -137,21 +140,25 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     return training
 
 
-def members(session: Session, cluster: ClusterRow, *, newcomers: bool = True) -> tuple[list[NodeRow], NodeRow]:
-    """The running workers that train, and the aggregator. ConflictError where there are none.
+def training_nodes(session: Session, cluster: ClusterRow, *, ignore_unconnected: bool = False) -> tuple[list[NodeRow], NodeRow]:
+    """Return the running workers that train, and the aggregator.
 
-    Nodes that have joined since the cluster was connected are a conflict too, or are left out (`newcomers` false).
+    `ignore_unconnected` leaves out nodes that joined after the last connect of the cluster.
+    Otherwise such nodes are a conflict.
+
+    Raises:
+        ConflictError: `no_workers`, `no_aggregator` or `not_connected`.
     """
     nodes = session.scalars(
         select(NodeRow)
         .where(NodeRow.cluster_id == cluster.id, NodeRow.status == "running")
         .order_by(NodeRow.created_at, NodeRow.id)
     ).all()
-    if not newcomers:
+    if ignore_unconnected:
         nodes = [node for node in nodes if node.id in cluster.members]
     workers = [node for node in nodes if node.role == "worker" and "training" in node.capabilities]
     aggregators = [node for node in nodes if node.role == "aggregator" and "aggregation" in node.capabilities]
-    # A promoted worker goes on, until there is a parameter server again.
+    # A promoted worker stays the aggregator until there is a parameter server again.
     aggregators = aggregators or [node for node in workers if node.acts_as_aggregator]
     if not workers:
         raise ConflictError("no_workers", "The cluster has no running worker with the capability 'training'.")
@@ -159,16 +166,21 @@ def members(session: Session, cluster: ClusterRow, *, newcomers: bool = True) ->
         raise ConflictError("no_aggregator", "The cluster has no running aggregator (node_type parameter_server).")
     if cluster.status == "initializing":
         raise ConflictError("not_connected", "Connect the cluster before a training: POST …/connect.")
-    outside = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]
-    if outside:
-        raise ConflictError("not_connected", f"Connect the cluster again; these nodes have joined since: {', '.join(outside)}.")
+    unconnected = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]
+    if unconnected:
+        message = f"Connect the cluster again; these nodes have joined since: {', '.join(unconnected)}."
+        raise ConflictError("not_connected", message)
     for node in nodes:
         node.acts_as_aggregator = node.acts_as_aggregator and node is aggregators[0]
     return workers, aggregators[0]
 
 
 def refuse_busy(session: Session, cluster: ClusterRow) -> None:
-    """ConflictError while a search or a training runs in the cluster: there is one at a time."""
+    """Check that no search and no training runs in the cluster: there is one at a time.
+
+    Raises:
+        ConflictError: `search_active` or `training_active`.
+    """
     search = active_search(session, cluster)
     if search is not None:
         raise ConflictError("search_active", f"Search {search.id} is still running in this cluster.")

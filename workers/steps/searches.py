@@ -88,11 +88,11 @@ def _stop_if_worse(uow: UnitOfWork, row: SearchRow, current: TrainingRow) -> Non
     total = current.config.total_rounds
     if row.plan.early_stopping == "none" or current.stop_reason or current.completed_rounds >= total:
         return
-    *others, own = [trial.curve for trial in searches.view(uow.session, row).trials if trial.training is not None]
+    *other_curves, curve = [trial.curve for trial in searches.view(uow.session, row).trials if trial.training is not None]
     why = early_stopping.early_stop_reason(
         row.plan.metric,
-        own,
-        others,
+        curve,
+        other_curves,
         grace_epochs=row.plan.grace_epochs,
         grace_trainings=row.plan.grace_trainings,
     )
@@ -108,7 +108,7 @@ def _next(
     if last is not None and last.status == "refused" and last.error is not None and _concerns_the_data(last.error):
         _finish(uow, cluster, row, last, _End("failed", error=last.error))
     elif last is not None and last.stop_reason is not None and last.stop_reason.code in _LIMIT_CODES:
-        # A training's limits are what was left of the search's.
+        # A training's limits were the rest of the search's limits.
         _finish(uow, cluster, row, last, _End("completed", last.stop_reason))
     elif len(row.training_ids) == len(row.trials):
         measured = any(trial.metric is not None for trial in searches.view(session, row).trials)
@@ -134,7 +134,9 @@ def _begin(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: TrainingR
         max_minutes=None if minutes is None else minutes - spent.seconds / 60,
     )
     try:
-        training = trainings.begin(uow, cluster, spec, *trainings.members(session, cluster, newcomers=False), row.id)
+        training = trainings.begin(
+            uow, cluster, spec, *trainings.training_nodes(session, cluster, ignore_unconnected=True), row.id
+        )
     except DomainError as error:
         _finish(uow, cluster, row, last, _End("failed", error=FailureReason.of(error)))
         return
@@ -214,11 +216,11 @@ def _limit(session: Session, row: SearchRow, last: TrainingRow | None) -> Traini
 
 
 def _nodes_return(session: Session, cluster: ClusterRow) -> bool:
-    """Whether a node of the cluster is about to be back.
+    """Return whether a node of the cluster is about to be back.
 
     Trainings with fewer workers could not be compared with the others.
     """
-    found = session.scalar(
+    node_id = session.scalar(
         select(NodeRow.id)
         .where(
             NodeRow.cluster_id == cluster.id,
@@ -227,4 +229,4 @@ def _nodes_return(session: Session, cluster: ClusterRow) -> bool:
         )
         .limit(1)
     )
-    return found is not None
+    return node_id is not None

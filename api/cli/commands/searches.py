@@ -12,18 +12,19 @@ from api.cli.http.client import api_path
 from api.cli.output import views, watch
 from api.cli.responses import SearchJson
 from api.cli.session import Session, common_options, failed, given, with_session
+from api.domain.searches import Value
 
-app = typer.Typer(help="Search over a training's options, and name the best.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Search for the best options of a training.", no_args_is_help=True, add_completion=False)
 
 ClusterId = Annotated[str | None, typer.Option("--cluster", "--cluster-id", help="cls_…", metavar="ID")]
 SearchId = Annotated[str, typer.Option("--search-id", help="search_…", metavar="ID")]
 
 
-def search(
+def search(  # noqa: PLR0913 - Typer makes each flag from a parameter
     session: Session,
     cluster_id: ClusterId = None,
     dataset: Annotated[str | None, typer.Option(help="Path or pattern in each worker's sandbox: '/data/train_*.json'")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each training.")] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(help="Values of an option: learning-rate=0.001,0.0003 (repeatable).", metavar="OPTION=A,B"),
@@ -34,20 +35,24 @@ def search(
             "--range", help="With --random: learning-rate=1e-5:1e-2:log (repeatable).", metavar="OPTION=MIN:MAX[:log]"
         ),
     ] = None,
-    random: Annotated[int | None, typer.Option(help="Draw so many combinations instead of all.", metavar="N")] = None,
+    random: Annotated[int | None, typer.Option(help="Train N random combinations instead of all.", metavar="N")] = None,
     fixed: Annotated[
         list[str] | None, typer.Option("--set", help="An option that all trainings share (repeatable).", metavar="OPTION=VALUE")
     ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="validation_accuracy|global_loss|…", help="What is the best.")] = None,
-    early_stopping: Annotated[str | None, typer.Option(metavar="none|median", help="Stop losers.")] = None,
-    grace_epochs: Annotated[int | None, typer.Option(help="Epochs that each training gets.")] = None,
-    grace_trainings: Annotated[int | None, typer.Option(help="Trainings that are compared with.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the trainings and the draws.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="For all trainings together.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="For the whole search.")] = None,
-    follow: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+    metric: Annotated[
+        str | None, typer.Option(metavar="validation_accuracy|global_loss|…", help="Ranks the trainings.")
+    ] = None,
+    early_stopping: Annotated[str | None, typer.Option(metavar="none|median", help="End bad trainings early.")] = None,
+    grace_epochs: Annotated[int | None, typer.Option(help="No training ends early before this many epochs.")] = None,
+    grace_trainings: Annotated[
+        int | None, typer.Option(help="No training ends early before this many others can be compared with it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the trainings and the draws.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Budget of all trainings together.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Time of the whole search.")] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Follow the search until it has ended.")] = False,
 ) -> None:
-    """Train with each combination of --grid and --range, one after the other, and name the best."""
+    """Train with each combination of --grid and --range, one after the other, and find the best."""
     for option, value in (("--cluster", cluster_id), ("--dataset", dataset), ("--epochs", epochs)):
         if value is None:
             raise UsageError(f"a search needs {option}")
@@ -66,10 +71,10 @@ def search(
         max_minutes=max_minutes,
     )
     body |= {name: _value(text) for name, text in shared.items()} | {"space": _space(grid or [], ranges or [])}
-    made = session.client.post(api_path("clusters", str(cluster_id), "searches"), SearchJson, body)
+    created = session.client.post(api_path("clusters", str(cluster_id), "searches"), SearchJson, body)
     if not follow:
-        session.show(made, views.search)
-    elif failed(watch.watch_search(session, made.value.search_id).status):
+        session.show(created, views.search)
+    elif failed(watch.watch_search(session, created.value.search_id).status):
         raise typer.Exit(FAILURE)
 
 
@@ -78,7 +83,7 @@ _COMMON = tuple(inspect.signature(common_options).parameters)[1:]
 
 
 def _search_or_subcommand(context: typer.Context, **values: Any) -> None:
-    """`neural search` itself begins a search; before a subcommand it only takes the common options."""
+    """Begin a search, unless a subcommand follows. Then take only the common options."""
     if context.invoked_subcommand is None:
         _begin(context, **values)
     else:
@@ -95,9 +100,9 @@ app.callback(invoke_without_command=True, help=search.__doc__)(_search_or_subcom
 def list_searches(
     session: Session,
     cluster_id: Annotated[
-        str | None, typer.Option("--cluster", "--cluster-id", help="Only this cluster's.", metavar="ID")
+        str | None, typer.Option("--cluster", "--cluster-id", help="Only searches of this cluster.", metavar="ID")
     ] = None,
-    status: Annotated[str | None, typer.Option(help="Only those with this status.", metavar="running|completed|…")] = None,
+    status: Annotated[str | None, typer.Option(help="Only searches with this status.", metavar="running|completed|…")] = None,
     limit: Limit = None,
 ) -> None:
     """List searches."""
@@ -110,9 +115,9 @@ def list_searches(
 def show_status(
     session: Session,
     search_id: SearchId,
-    follow: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--watch", help="Follow the search until it has ended.")] = False,
 ) -> None:
-    """Show a search's trainings and the best of them."""
+    """Show the trainings of a search and the best of them."""
     if not follow:
         session.show(session.client.get(api_path("searches", search_id), SearchJson), views.search)
     elif failed(watch.watch_search(session, search_id).status):
@@ -122,12 +127,13 @@ def show_status(
 @app.command("stop")
 @with_session
 def stop(session: Session, search_id: SearchId) -> None:
-    """Stop a search; what it has measured stays."""
+    """Stop a search. Its trainings and their metrics stay."""
     session.show(session.client.post(api_path("searches", search_id, "stop"), SearchJson), views.search)
 
 
-def _space(grid: list[str], ranges: list[str]) -> dict[str, Any]:
-    space: dict[str, Any] = {}
+def _space(grid: list[str], ranges: list[str]) -> dict[str, object]:
+    """Return the space of the request from the flags --grid and --range."""
+    space: dict[str, object] = {}
     for text in grid:
         name, values = _assigned(text)
         space[name] = [_value(value) for value in values.split(",")]
@@ -144,14 +150,15 @@ def _space(grid: list[str], ranges: list[str]) -> dict[str, Any]:
 
 
 def _assigned(text: str) -> tuple[str, str]:
+    """Split OPTION=VALUE into the option's name in the request and the value."""
     name, sign, value = text.partition("=")
     if not sign or not name or not value:
         raise UsageError(f"{text}: write OPTION=VALUE")
     return name.replace("-", "_"), value
 
 
-def _value(text: str) -> Any:
-    """A number, true, false or null as JSON has them; else the text itself."""
+def _value(text: str) -> Value:
+    """Parse a number, true, false or null in JSON. Return any other text as it is."""
     try:
         value = json.loads(text)
     except ValueError:

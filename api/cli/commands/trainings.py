@@ -12,7 +12,7 @@ from api.cli.responses import RoundJson, TrainingJson
 from api.cli.session import Session, failed, given, group, with_session
 from api.cli.training_options import with_training_options
 
-app = group("Trainings: start, follow, stop, resume.")
+app = group("Start, follow, stop and resume trainings.")
 
 TrainingId = Annotated[str, typer.Option("--training-id", help="train_…", metavar="ID")]
 _START_WAIT_S = 30
@@ -22,7 +22,7 @@ _START_WAIT_S = 30
 @with_session
 @with_training_options
 def distributed(session: Session, cluster_id: ClusterId, options: dict[str, object], wait: Wait = _START_WAIT_S) -> None:
-    """Start a training on all workers of a cluster, and wait until it trains."""
+    """Start a training on all workers of a cluster, and wait for its first round."""
     _start(session, api_path("clusters", cluster_id, "trainings"), options, wait)
 
 
@@ -30,7 +30,7 @@ def distributed(session: Session, cluster_id: ClusterId, options: dict[str, obje
 @with_session
 def list_trainings(
     session: Session,
-    cluster_id: Annotated[str | None, typer.Option(help="Only this cluster's.", metavar="ID")] = None,
+    cluster_id: Annotated[str | None, typer.Option(help="Only trainings of this cluster.", metavar="ID")] = None,
     limit: Limit = None,
 ) -> None:
     """List trainings."""
@@ -56,21 +56,21 @@ def rounds(session: Session, training_id: TrainingId, limit: Limit = None) -> No
 @app.command("stop")
 @with_session
 def stop(session: Session, training_id: TrainingId) -> None:
-    """Stop a training; its last model stays."""
+    """Stop a training. Its last model stays available."""
     session.show(session.client.post(api_path("trainings", training_id, "stop"), TrainingJson), views.training)
 
 
 @app.command("resume")
 @with_session
 def resume(session: Session, training_id: TrainingId, wait: Wait = _START_WAIT_S) -> None:
-    """Go on with a stopped or failed training from its last model."""
+    """Continue a stopped or failed training from its last model."""
     _start(session, api_path("trainings", training_id, "resume"), None, wait)
 
 
 @app.command("watch")
 @with_session
 def follow(session: Session, training_id: TrainingId) -> None:
-    """Follow a training until it has ended; on a pipe, one event a line."""
+    """Follow a training until it has ended. In a pipe it prints one event per line."""
     if failed(watch.watch_training(session, training_id).status):
         raise typer.Exit(FAILURE)
 

@@ -11,7 +11,7 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import Range, Space, draw, error_of_space, grid, size
 
 SPACE: Space = {"learning_rate": [0.1, 0.01], "optimizer": ["adam", "sgd", "adamw"]}
-RATES = Range(1e-5, 1e-1, "log", whole=False)
+RATES = Range(1e-5, 1e-1, "log", integers_only=False)
 
 
 def test_a_grid_is_every_combination_and_the_last_option_changes_fastest() -> None:
@@ -47,13 +47,13 @@ def test_another_seed_draws_others() -> None:
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.sampled_from(["linear", "log"]), st.integers(0, 1000))
 def test_numbers_lie_within_their_range(one: float, other: float, scale: str, seed: int) -> None:
     low, high = sorted((one, other))
-    for options in draw({"x": Range(low, high, scale, whole=False)}, 5, seed):  # type: ignore[arg-type]
+    for options in draw({"x": Range(low, high, scale, integers_only=False)}, 5, seed):  # type: ignore[arg-type]
         assert low <= options["x"] <= high  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_whole_numbers_are_whole_and_reach_both_ends(scale: str) -> None:
-    drawn = [options["x"] for options in draw({"x": Range(2, 5, scale, whole=True)}, 4, 0)]  # type: ignore[arg-type]
+    drawn = [options["x"] for options in draw({"x": Range(2, 5, scale, integers_only=True)}, 4, 0)]  # type: ignore[arg-type]
     assert sorted(drawn) == [2, 3, 4, 5]  # type: ignore[type-var]
     assert all(type(value) is int for value in drawn)
 
@@ -66,7 +66,7 @@ def test_a_log_scale_draws_each_power_of_ten_alike() -> None:
 
 
 def test_a_range_that_holds_too_few_numbers_gives_those_it_has() -> None:
-    assert len(draw({"x": Range(1, 3, "linear", whole=True)}, 10, 0)) == 3
+    assert len(draw({"x": Range(1, 3, "linear", integers_only=True)}, 10, 0)) == 3
 
 
 def test_a_mistake_of_a_combination_points_into_the_space() -> None:

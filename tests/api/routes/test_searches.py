@@ -29,7 +29,7 @@ def begins(user: User, search_id: str) -> str:
         search = uow.session.get_one(SearchRow, search_id)
         cluster = uow.session.get_one(ClusterRow, search.cluster_id)
         spec = searches.next_spec(search, budget_usd=None, max_minutes=None)
-        training = trainings.begin(uow, cluster, spec, *trainings.members(uow.session, cluster), search_id)
+        training = trainings.begin(uow, cluster, spec, *trainings.training_nodes(uow.session, cluster), search_id)
         search.training_ids = [*search.training_ids, training.id]
         return training.id
 

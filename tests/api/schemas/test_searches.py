@@ -6,7 +6,7 @@ import pytest
 
 from api.domain.errors import InvalidError
 from api.domain.searches import SearchSpec
-from api.schemas.options import SEARCHED, is_number, is_whole
+from api.schemas.options import SEARCHABLE, is_integer, is_number
 from api.schemas.searches import SearchCreate
 from api.schemas.trainings import TrainingCreate
 
@@ -41,7 +41,7 @@ def test_each_training_has_the_shared_options_and_its_own() -> None:
 
 
 def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
-    assert set(TrainingCreate.model_fields) - set(SEARCHED) == {
+    assert set(TrainingCreate.model_fields) - set(SEARCHABLE) == {
         "dataset",
         "validation",
         "epochs",
@@ -52,9 +52,9 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
         "budget_usd",
         "max_minutes",
     }
-    assert is_whole("batch_size")
+    assert is_integer("batch_size")
     assert is_number("learning_rate")
-    assert not is_whole("learning_rate")
+    assert not is_integer("learning_rate")
     assert not is_number("optimizer")
 
 

@@ -209,5 +209,5 @@ def test_status_before_any_round_is_zero_and_null(user: User) -> None:
     assert (session.epoch, session.total_epochs) == (0, 10)
     assert set(session.metrics.values()) == {None}
     assert session.remaining_seconds is None
-    assert all(figures["local_loss"] is None for figures in session.workers.values())
+    assert all(worker.local_loss is None for worker in session.workers.values())
     assert uow.session.get(ClusterRow, cluster_id) is not None
