@@ -17,7 +17,7 @@ from api.domain.sandboxes import Endpoint
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
 from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
-from workers.agent.protocol.common import StopResult
+from workers.agent.protocol.common import AgentProblem, StopResult
 from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent.protocol.inference import EvaluateModel, EvaluationResult, PredictionResult, PredictTexts
@@ -191,10 +191,8 @@ class AgentClient:
 
     def _failure(self, response: httpx.Response) -> AgentCallError:
         try:
-            body = response.json()
-        except ValueError:
-            body = None
-        if isinstance(body, dict) and isinstance(body.get("code"), str) and isinstance(body.get("message"), str):
-            return AgentRefusedError(body["code"], body["message"])
-        # The answer is not from an agent (the codes of a provider are numbers): it is unreachable.
-        return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")
+            problem = AgentProblem.model_validate_json(response.content)
+        except ValidationError:
+            # The answer is not from an agent: the codes of a provider are numbers.
+            return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")
+        return AgentRefusedError(problem.code, problem.message)

@@ -59,6 +59,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         onnx=cluster.config.wasm_optimization,
         dataset=training.config.dataset if training.config.holds_out else None,
         validation=training.config.validation,
+        federated=training.config.federated,
         card=card,
         record=record,
     )

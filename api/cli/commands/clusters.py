@@ -1,29 +1,20 @@
 """`flow-nexus neural cluster`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
 from api.cli.output import live, views, watch
+from api.cli.parameters import ClusterId, Flag, Limit, Wait
 from api.cli.responses import ClusterJson, ClusterStatusJson, ConnectionsJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, truth, with_session
 
 app = group("Clusters: create, connect, show, terminate.")
 
-Flag = Literal["true", "false"]
-ClusterId = Annotated[str, typer.Option("--cluster-id", help="The cluster: cls_…", metavar="ID")]
-Limit = Annotated[int | None, typer.Option(min=1, help="The maximum number of items. Default: all.")]
 _TERMINATE_WAIT_S = 60
-
-
-def wait_option(help: str = "Seconds to wait for the result; 0 returns at once.") -> Any:  # noqa: A002
-    return typer.Option("--wait", min=0, max=3600, help=help, metavar="SECONDS")
-
-
-Wait = Annotated[int, wait_option()]
 
 
 @app.command("init", cls=schema_command("clusters.ClusterCreate"))

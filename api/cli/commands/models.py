@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.clusters import Limit, Wait
-from api.cli.commands.trainings import TrainingId
 from api.cli.errors import FAILURE, CliError
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import views
+from api.cli.parameters import Limit, TrainingId, Wait
 from api.cli.responses import ModelJson
 from api.cli.session import Session, failed, group, with_session
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.clusters import ClusterId, Flag, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
 from api.cli.output import views
+from api.cli.parameters import ClusterId, Flag, Limit, Wait
 from api.cli.responses import JsonObject, NodeJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, truth, with_session

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.clusters import ClusterId, Wait
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
 from api.cli.output import views
+from api.cli.parameters import ClusterId, Wait
 from api.cli.responses import PredictionJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, failed, given, group, with_session

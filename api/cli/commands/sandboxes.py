@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.clusters import Limit
 from api.cli.commands.models import Overwrite
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http import transfer
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
 from api.cli.output import printing, views
+from api.cli.parameters import Limit
 from api.cli.responses import ExecutionJson, JsonObject, LogsJson, SandboxJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, given, group, with_session

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.commands.clusters import Limit
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
 from api.cli.output import views, watch
+from api.cli.parameters import Limit
 from api.cli.responses import SearchJson
 from api.cli.session import Session, common_options, failed, given, with_session
 from api.domain.searches import Value

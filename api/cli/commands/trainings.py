@@ -4,17 +4,16 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.clusters import ClusterId, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
 from api.cli.output import views, watch
+from api.cli.parameters import ClusterId, Limit, TrainingId, Wait
 from api.cli.responses import RoundJson, TrainingJson
 from api.cli.session import Session, failed, given, group, with_session
 from api.cli.training_options import with_training_options
 
 app = group("Start, follow, stop and resume trainings.")
 
-TrainingId = Annotated[str, typer.Option("--training-id", help="train_…", metavar="ID")]
 _START_WAIT_S = 30
 
 

@@ -31,7 +31,7 @@ class Answer(Generic[T]):
     @property
     def status(self) -> str | None:
         """The field `status` alone, without a check of the other fields."""
-        status = self.json.get("status")
+        status = self.json.get("status")  # untyped: the answer as it came
         return status if isinstance(status, str) else None
 
 

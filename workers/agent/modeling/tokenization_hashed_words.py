@@ -26,7 +26,7 @@ class HashedWordTokenizer(PreTrainedTokenizer):
         for name, index in (("pad", PAD), ("unk", UNK), ("cls", CLS), ("sep", SEP)):
             kwargs.setdefault(f"{name}_token", SPECIALS[index])
         # "[SEP]" in a text is a plain word, in training and here.
-        kwargs.setdefault("split_special_tokens", True)
+        kwargs.setdefault("split_special_tokens", True)  # untyped: arguments of transformers
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property

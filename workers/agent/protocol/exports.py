@@ -21,6 +21,7 @@ class ExportModel(Message):
     )
     workers: list[Peer] = []
     self_peer: Peer | None = Field(None, description="the address at which the workers reach this aggregator")
+    federated: bool = Field(True, description="false: the workers shared one pooled data set")
     card: dict[str, object] = Field({}, description="facts for the model card; no data")
     record: list[dict[str, object]] = Field([], description="metrics of each round for the model card")
 

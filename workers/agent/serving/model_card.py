@@ -26,7 +26,7 @@ def card(request: ExportModel, temperature: float | None, int8: QuantizationResu
     table = "\n".join(["| | |", "| --- | --- |", *rows, f"| digest | `{request.digest}` |"])
     parts = [
         f"{front}# {request.name}",
-        _ORIGIN.format(*(_FEDERATED if request.card.get("federated", True) else _POOLED)),
+        _ORIGIN.format(*(_FEDERATED if request.federated else _POOLED)),
         table,
         "## Use",
         _loading(request),
