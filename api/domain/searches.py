@@ -28,7 +28,8 @@ _DRAWS_PER_TRAINING: Final = 100
 class Range:
     """The numbers from `low` to `high`, both included.
 
-    `integers_only` leaves out all other numbers. On a `log` scale each power of ten is equally likely.
+    `integers_only` leaves out all other numbers. On a `log` scale each power of ten is equally
+    likely.
     """
 
     low: float
