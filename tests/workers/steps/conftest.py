@@ -12,14 +12,14 @@ from api.store.database import Database
 from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.agent import agents
 from tests.workers.agent.texts import samples
-from tests.workers.steps.house import House, Sockets
+from tests.workers.steps.live_cluster import LiveCluster, Sockets
 from workers.agent_client import ClusterKeys
 from workers.context import Context
 from workers.sandboxes.client import SandboxClient
 
 
 @pytest.fixture
-def house(database: Database, tmp_path: Path) -> Iterator[House]:
+def live(database: Database, tmp_path: Path) -> Iterator[LiveCluster]:
     settings = Settings.model_validate(
         {
             "database_url": "postgresql+psycopg://unused",
@@ -29,8 +29,8 @@ def house(database: Database, tmp_path: Path) -> Iterator[House]:
             "E2B_API_KEY": "unused",
         }
     )
-    part = ids.random_part()
-    names = [*(f"w{number}_{part}" for number in range(1, 5)), f"ps_{part}"]
+    suffix = ids.random_part()
+    names = [*(f"w{number}_{suffix}" for number in range(1, 5)), f"ps_{suffix}"]
     with database.unit_of_work() as uow:
         cluster = make_cluster(uow.session, make_project(uow.session))
         for name in names:
@@ -41,9 +41,9 @@ def house(database: Database, tmp_path: Path) -> Iterator[House]:
         project_id, cluster_id = cluster.project_id, cluster.id
     keys = ClusterKeys(settings.secret_key, cluster_id)
     with ExitStack() as running:
-        made = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names]
-        for number, worker in enumerate(made[:-1]):
+        live_agents = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names]
+        for number, worker in enumerate(live_agents[:-1]):
             worker.put(f"/data/train_{number}.json", samples(24, number * 1000))
-        sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in made})
+        sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in live_agents})
         context = Context(settings, database, cast(SandboxClient, sockets))
-        yield House(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], made, keys)
+        yield LiveCluster(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], live_agents, keys)

@@ -1,6 +1,6 @@
 """One of several worker processes: `python -m tests.workers.steps.racing DATABASE_URL FOLDER`.
 
-It takes ids from stdin, one a line, and does their cluster steps in four threads.
+It reads cluster ids from stdin, one on each line, and runs their steps in four threads.
 """
 
 import sys

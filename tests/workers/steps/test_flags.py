@@ -44,45 +44,46 @@ def a_training(context: Context) -> tuple[str, list[str]]:
     return row.id, workers
 
 
-def looked(context: Context, training_id: str, workers: list[str], **fields: object) -> None:
-    """One look at round 1, in which the second worker's update was rejected."""
+def record_round(context: Context, training_id: str, workers: list[str], **fields: object) -> None:
+    """Record round 1. The update of the second worker was rejected."""
     with context.database.unit_of_work() as uow:
         token = leases.claim(uow.session, TrainingRow, training_id, 60)
         assert token is not None
         training = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
-    named = {"training_id": training_id, "round": 1}
-    reports = [TrainReport(node_id=node_id, state="done", samples=10, loss=0.5, **named) for node_id in workers]
+    names = {"training_id": training_id, "round": 1}
+    reports = [TrainReport(node_id=node_id, state="done", samples=10, loss=0.5, **names) for node_id in workers]
     audit = AuditRecord(worker=workers[1], segment=2, step=3, passed=False, reason=REASON, seconds=0.4, nonce="n")
-    found = AggregateReport(
+    report = AggregateReport(
         **{
             "node_id": "ps",
             "state": "collecting",
             "received": reports,
             "rejected": {workers[1]: REASON},
             "audits": [audit],
-            **named,
+            **names,
             **fields,
         }
     )
     observation = RoundObservation()
-    observation.add_aggregate_report(found)
+    observation.add_aggregate_report(report)
     aggregator = NodeSnapshot("ps", training.cluster_id, "sbx", "aggregator", "running", 0.0, ())
     record(RoundContext(context, training, token, aggregator, 1, 1, "star", (), ()), observation)
 
 
 def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: Context) -> None:
     training_id, (honest, offender) = a_training(context)
-    looked(context, training_id, [honest, offender])
-    looked(context, training_id, [honest, offender])
-    looked(context, training_id, [honest, offender], state="done", accepted=[honest], digest="d")
+    record_round(context, training_id, [honest, offender])
+    record_round(context, training_id, [honest, offender])
+    record_round(context, training_id, [honest, offender], state="done", accepted=[honest], digest="d")
     with context.database.unit_of_work() as uow:
         node = uow.session.get_one(NodeRow, offender)
         flag = {"count": 1, "last_training_id": training_id, "last_round": 1, "last_reason": REASON}
         assert node.rejected_updates == flag
         assert Node.of(node).model_dump()["rejected_updates"] == flag
         assert Node.of(uow.session.get_one(NodeRow, honest)).rejected_updates is None
-        told = [event for event in events.read(uow.session, node.cluster_id, 0) if event.type == "node.flagged"]
-        assert [(event.data["node_id"], event.data["reason"], event.data["count"]) for event in told] == [(offender, REASON, 1)]
+        flagged = [event for event in events.read(uow.session, node.cluster_id, 0) if event.type == "node.flagged"]
+        facts = [(event.data["node_id"], event.data["reason"], event.data["count"]) for event in flagged]
+        assert facts == [(offender, REASON, 1)]
         ((row, nodes),) = trainings.rounds(uow.session, node.project_id, training_id, 10, 0)
         assert row.status == "completed"
         assert row.audits[0]["worker"] == offender
@@ -95,7 +96,7 @@ def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: C
 
 def test_a_round_that_failed_shows_who_was_rejected_and_why(context: Context) -> None:
     training_id, workers = a_training(context)
-    looked(context, training_id, workers, state="failed")
+    record_round(context, training_id, workers, state="failed")
     with context.database.unit_of_work() as uow:
         row = uow.session.get_one(RoundRow, (training_id, 1))
         assert row.audits[0]["reason"] == REASON

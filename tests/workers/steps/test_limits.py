@@ -40,8 +40,8 @@ class Cluster:
             transitions.move(uow.session, cluster, "connected")
             self.id, self.worker, self.aggregator = cluster.id, nodes[0].id, nodes[1].id
 
-    def passes(self, minutes: float) -> None:
-        """So much time goes by."""
+    def let_pass(self, minutes: float) -> None:
+        """Move all times of the cluster back by `minutes`."""
         age = timedelta(minutes=minutes)
         with self._context.database.unit_of_work() as uow:
             for table, columns in (
@@ -49,20 +49,20 @@ class Cluster:
                 (NodeRow, ("started_at",)),
                 (TrainingRow, ("finished_at",)),
             ):
-                own = table.id if table is ClusterRow else table.cluster_id  # type: ignore[union-attr]
+                cluster_id = table.id if table is ClusterRow else table.cluster_id  # type: ignore[union-attr]
                 moved = {name: getattr(table, name) - age for name in columns}
-                uow.session.execute(update(table).where(own == self.id).values(moved))
+                uow.session.execute(update(table).where(cluster_id == self.id).values(moved))
 
-    def looked_at(self) -> str:
-        """The cluster's status after the beat's task."""
+    def enforce_limits(self) -> str:
+        """Run the periodic check. Return the status of the cluster."""
         limits.enforce(self._context)
         with self._context.database.unit_of_work() as uow:
             return uow.session.get_one(ClusterRow, self.id).status
 
-    def told(self) -> list[str]:
+    def limit_events(self) -> list[str]:
         with self._context.database.unit_of_work() as uow:
-            found = events.read(uow.session, self.id, 0)
-            return [event.type for event in found if event.type.startswith(("cluster.idle", "cluster.budget"))]
+            rows = events.read(uow.session, self.id, 0)
+            return [event.type for event in rows if event.type.startswith(("cluster.idle", "cluster.budget"))]
 
     def train(self, status: str) -> str:
         with self._context.database.unit_of_work() as uow:
@@ -76,70 +76,70 @@ class Cluster:
 
 def test_an_idle_cluster_is_warned_and_then_ended(context: Context) -> None:
     cluster = Cluster(context)
-    cluster.passes(24)
-    assert (cluster.looked_at(), cluster.told()) == ("connected", [])
-    cluster.passes(2)
+    cluster.let_pass(24)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", [])
+    cluster.let_pass(2)
     for _ in range(2):
-        assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"])
-    cluster.passes(5)
-    assert cluster.looked_at() == "terminating"
-    assert cluster.told() == ["cluster.idle_warning", "cluster.idle_timeout"]
+        assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"])
+    cluster.let_pass(5)
+    assert cluster.enforce_limits() == "terminating"
+    assert cluster.limit_events() == ["cluster.idle_warning", "cluster.idle_timeout"]
     with context.database.unit_of_work() as uow:
         assert {uow.session.get_one(NodeRow, node).status for node in (cluster.worker, cluster.aggregator)} == {"terminating"}
 
 
 def test_no_cluster_is_ended_without_a_warning(context: Context) -> None:
-    """Nobody looked for hours: the warning comes first all the same."""
+    """The check did not run for hours. Still the warning comes first."""
     cluster = Cluster(context)
-    cluster.passes(500)
-    assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"])
-    cluster.passes(5)
-    assert cluster.looked_at() == "terminating"
+    cluster.let_pass(500)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"])
+    cluster.let_pass(5)
+    assert cluster.enforce_limits() == "terminating"
 
 
 def test_work_in_a_sandbox_after_the_warning_begins_the_time_anew(context: Context) -> None:
     cluster = Cluster(context)
-    cluster.passes(26)
-    cluster.looked_at()
+    cluster.let_pass(26)
+    cluster.enforce_limits()
     with context.database.unit_of_work() as uow:
         sandboxes.note_call(uow.session, uow.session.get_one(NodeRow, cluster.worker))
-    cluster.passes(10)
-    assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"])
-    cluster.passes(16)
-    assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"] * 2)
+    cluster.let_pass(10)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"])
+    cluster.let_pass(16)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"] * 2)
 
 
 def test_a_training_keeps_its_cluster_and_its_end_begins_the_time_anew(context: Context) -> None:
     busy, done = Cluster(context), Cluster(context)
     busy.train("training")
-    busy.passes(500)
-    done.passes(500)
+    busy.let_pass(500)
+    done.let_pass(500)
     done.train("completed")
-    done.passes(20)
-    assert (busy.looked_at(), busy.told()) == ("connected", [])
-    assert (done.looked_at(), done.told()) == ("connected", [])
+    done.let_pass(20)
+    assert (busy.enforce_limits(), busy.limit_events()) == ("connected", [])
+    assert (done.enforce_limits(), done.limit_events()) == ("connected", [])
 
 
-@pytest.mark.parametrize(("minutes", "after", "told"), [(0.0, 10_000, 0), (2.0, 1.7, 1), (100.0, 60, 0)])
-def test_a_cluster_may_have_a_timeout_of_its_own(context: Context, minutes: float, after: float, told: int) -> None:
+@pytest.mark.parametrize(("minutes", "after", "warnings"), [(0.0, 10_000, 0), (2.0, 1.7, 1), (100.0, 60, 0)])
+def test_a_cluster_may_have_a_timeout_of_its_own(context: Context, minutes: float, after: float, warnings: int) -> None:
     cluster = Cluster(context, idle_timeout_minutes=minutes)
-    cluster.passes(after)
-    cluster.looked_at()
-    assert len(cluster.told()) == told
+    cluster.let_pass(after)
+    cluster.enforce_limits()
+    assert len(cluster.limit_events()) == warnings
 
 
 def test_a_budget_warns_at_four_fifths_and_ends_at_the_whole(context: Context) -> None:
     # Two nodes at 0.05 USD a minute.
     cluster = Cluster(context, budget_usd=Decimal("1.00"))
     training = cluster.train("training")
-    cluster.passes(7)
-    assert (cluster.looked_at(), cluster.told()) == ("connected", [])
-    cluster.passes(1.1)
+    cluster.let_pass(7)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", [])
+    cluster.let_pass(1.1)
     for _ in range(2):
-        assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.budget_warning"])
-    cluster.passes(2)
-    assert cluster.looked_at() == "terminating"
-    assert cluster.told() == ["cluster.budget_warning", "cluster.budget_spent"]
+        assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.budget_warning"])
+    cluster.let_pass(2)
+    assert cluster.enforce_limits() == "terminating"
+    assert cluster.limit_events() == ["cluster.budget_warning", "cluster.budget_spent"]
     with context.database.unit_of_work() as uow:
         assert uow.session.get_one(TrainingRow, training).status == "stopping", "stopped, not failed"
         spent = next(event for event in events.read(uow.session, cluster.id, 0) if event.type == "cluster.budget_spent")
@@ -156,4 +156,4 @@ def test_what_former_sandboxes_cost_counts(context: Context) -> None:
     }
     with context.database.unit_of_work() as uow:
         uow.session.get_one(NodeRow, cluster.aggregator).former_sandboxes = [former]
-    assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.budget_warning"])
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.budget_warning"])

@@ -1,4 +1,4 @@
-"""What becomes of a node whose sandbox is gone, on a real sandbox host."""
+"""Nodes whose sandbox is gone, on a real sandbox host."""
 
 import uuid
 from datetime import timedelta
@@ -42,31 +42,31 @@ def a_node(context: Context, role: str, former: int = 0) -> str:
     return node.id
 
 
-def poll_round(context: Context, node_id: str) -> NodeRow:
+def read_node(context: Context, node_id: str) -> NodeRow:
     with context.database.unit_of_work() as uow:
         return uow.session.get_one(NodeRow, node_id)
 
 
-def told(context: Context, node: NodeRow) -> list[str]:
+def node_events(context: Context, node: NodeRow) -> list[str]:
     with context.database.unit_of_work() as uow:
         return [event.type for event in events.read(uow.session, node.cluster_id, 0) if event.type.startswith("node.")]
 
 
 def test_an_aggregator_gets_a_new_sandbox_under_its_own_id(context: Context) -> None:
     node_id = a_node(context, "aggregator")
-    old = poll_round(context, node_id).sandbox_id
+    old = read_node(context, node_id).sandbox_id
     sweep.reconcile(context)
-    assert poll_round(context, node_id).status == "lost"
+    assert read_node(context, node_id).status == "lost"
     nodes.advance(context, node_id)
-    node = poll_round(context, node_id)
+    node = read_node(context, node_id)
     assert (node.status, node.sandbox_id) == ("provisioning", None)
     assert [former["sandbox_id"] for former in node.former_sandboxes] == [old]
-    assert told(context, node)[-4:] == ["node.lost", "node.gone", "node.provisioning", "node.files_lost"]
+    assert node_events(context, node)[-4:] == ["node.lost", "node.gone", "node.provisioning", "node.files_lost"]
     with context.database.unit_of_work() as uow:
         assert node_id in leases.due(uow.session, NodeRow)
         now = uow.session.scalar(func.clock_timestamp())
         assert now is not None
-        # Two minutes at 0.05 USD, of a sandbox that is no longer there.
+        # Two minutes of the former sandbox, at 0.05 USD a minute.
         assert 0.1 <= float(spending.total([node], now)) < 0.12
 
 
@@ -74,20 +74,20 @@ def test_a_worker_stays_lost_until_its_owner_asks(context: Context) -> None:
     node_id = a_node(context, "worker")
     nodes.mark_lost(context, node_id, "test")
     nodes.advance(context, node_id)
-    node = poll_round(context, node_id)
+    node = read_node(context, node_id)
     assert (node.status, node.due_at) == ("lost", None)
     assert node.error is not None
     assert "upload its data again" in node.error.detail
     for _ in range(2):
         with context.database.unit_of_work() as uow:
             assert node_service.redeploy(uow, context.settings, node.project_id, node_id).status == "provisioning"
-    assert told(context, node).count("node.files_lost") == 1
+    assert node_events(context, node).count("node.files_lost") == 1
 
 
 def test_a_node_that_has_its_sandbox_is_not_redeployed(context: Context) -> None:
     node_id = a_node(context, "worker")
     with pytest.raises(ConflictError) as caught, context.database.unit_of_work() as uow:
-        node_service.redeploy(uow, context.settings, poll_round(context, node_id).project_id, node_id)
+        node_service.redeploy(uow, context.settings, read_node(context, node_id).project_id, node_id)
     assert caught.value.code == "node_not_lost"
 
 
@@ -95,7 +95,7 @@ def test_an_aggregator_that_dies_over_and_over_is_given_up(context: Context) -> 
     node_id = a_node(context, "aggregator", former=5)
     nodes.mark_lost(context, node_id, "test")
     nodes.advance(context, node_id)
-    node = poll_round(context, node_id)
+    node = read_node(context, node_id)
     assert (node.status, node.due_at) == ("lost", None)
 
 
@@ -106,7 +106,7 @@ def test_a_lost_node_whose_end_was_asked_for_meanwhile_is_only_ended(context: Co
         transitions.move(uow.session, uow.session.get_one(NodeRow, node_id), "terminating")
     nodes.advance(context, node_id)
     nodes.terminate(context, node_id)
-    assert poll_round(context, node_id).status == "terminated"
+    assert read_node(context, node_id).status == "terminated"
 
 
 def test_a_prediction_waits_for_an_aggregator_that_comes_back(context: Context) -> None:
@@ -128,11 +128,11 @@ def test_a_prediction_waits_for_an_aggregator_that_comes_back(context: Context) 
         transitions.created(uow.session, row)
     predictions.advance(context, row.id)
     with context.database.unit_of_work() as uow:
-        found = uow.session.get_one(PredictionRow, row.id)
-        assert (found.status, found.due_at is not None) == ("pending", True)
-        # Nobody will bring it back any more.
+        prediction = uow.session.get_one(PredictionRow, row.id)
+        assert (prediction.status, prediction.due_at is not None) == ("pending", True)
+        # The node is lost for good.
         uow.session.get_one(NodeRow, node_id).due_at = None
-        leases.wake(found)
+        leases.wake(prediction)
     predictions.advance(context, row.id)
     with context.database.unit_of_work() as uow:
         assert uow.session.get_one(PredictionRow, row.id).status == "failed"

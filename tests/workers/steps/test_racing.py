@@ -1,4 +1,4 @@
-"""Two worker processes at once do every step once."""
+"""Two worker processes run at the same time. Each step happens once."""
 
 import subprocess
 import sys
@@ -29,15 +29,15 @@ def _ending(database: Database) -> list[str]:
 def _idle(database: Database) -> list[str]:
     with database.unit_of_work() as uow:
         project = make_project(uow.session)
-        made = []
+        cluster_ids = []
         for _ in range(IDLE):
             cluster = make_cluster(uow.session, project)
             node = make_node(uow.session, cluster)
             cluster.created_at = node.started_at = func.clock_timestamp() - timedelta(hours=2)
             node.sandbox_id = f"sbx-{node.id}"
             transitions.move(uow.session, node, "running")
-            made.append(cluster.id)
-        return made
+            cluster_ids.append(cluster.id)
+        return cluster_ids
 
 
 def test_two_processes_do_each_step_once(database: Database, postgres_url: str, tmp_path: Path) -> None:
@@ -55,12 +55,12 @@ def test_two_processes_do_each_step_once(database: Database, postgres_url: str, 
         assert racer.wait(60) == 0
         racer.stdout.close()  # type: ignore[union-attr]
     with database.unit_of_work() as uow:
-        told = Counter(
+        counts = Counter(
             (event.cluster_id, event.type)
             for event in uow.session.scalars(select(EventRow).where(EventRow.cluster_id.in_([*ending, *idle])))
         )
         assert {uow.session.get_one(ClusterRow, cluster_id).status for cluster_id in ending} == {"terminated"}
         nodes = uow.session.scalars(select(NodeRow.status).where(NodeRow.cluster_id.in_(idle)))
         assert set(nodes) == {"running"}
-    assert [told[cluster_id, "cluster.terminated"] for cluster_id in ending] == [1] * ENDING
-    assert [told[cluster_id, "cluster.idle_warning"] for cluster_id in idle] == [1] * IDLE
+    assert [counts[cluster_id, "cluster.terminated"] for cluster_id in ending] == [1] * ENDING
+    assert [counts[cluster_id, "cluster.idle_warning"] for cluster_id in idle] == [1] * IDLE

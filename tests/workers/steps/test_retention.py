@@ -1,4 +1,4 @@
-"""What is old goes, and what is not stays."""
+"""Retention deletes old data and keeps the rest."""
 
 import os
 from datetime import timedelta

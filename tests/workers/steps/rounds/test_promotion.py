@@ -1,4 +1,4 @@
-"""Elections of an aggregator: when one is held, and how a training ends that elects nobody."""
+"""Elections of an aggregator: when they happen, and how a training without an elected one ends."""
 
 from pathlib import Path
 
@@ -39,16 +39,21 @@ def a_training(context: Context, status: str = "training", **config: object) -> 
         return training.id, aggregator.id
 
 
-def awaited(context: Context, node_id: str) -> str | None:
+def electing_training(context: Context, node_id: str) -> str | None:
     with context.database.unit_of_work() as uow:
         return elections.training_that_elects(uow.session, uow.session.get_one(NodeRow, node_id))
 
 
 def test_only_a_running_training_of_a_raft_cluster_elects(context: Context) -> None:
     training_id, aggregator_id = a_training(context)
-    assert awaited(context, aggregator_id) == training_id
-    for made in (a_training(context, consensus="none"), a_training(context, "completed"), a_training(context, "pending")):
-        assert awaited(context, made[1]) is None
+    assert electing_training(context, aggregator_id) == training_id
+    others = [
+        a_training(context, consensus="none"),
+        a_training(context, "completed"),
+        a_training(context, "pending"),
+    ]
+    for _, other_aggregator_id in others:
+        assert electing_training(context, other_aggregator_id) is None
 
 
 def test_a_training_without_a_majority_of_votes_fails_and_says_so(context: Context) -> None:
@@ -56,13 +61,13 @@ def test_a_training_without_a_majority_of_votes_fails_and_says_so(context: Conte
     with context.database.unit_of_work() as uow:
         token = leases.claim(uow.session, TrainingRow, training_id, 60)
         assert token is not None
-        job = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
-    run.run(context, job, token)
+        snapshot = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
+    run.run(context, snapshot, token)
     with context.database.unit_of_work() as uow:
         training = uow.session.get_one(TrainingRow, training_id)
         assert training.status == "failed"
         assert training.error is not None
         assert training.error.code == "no_majority"
         assert (training.aggregator_id, training.term, training.former_aggregators) == (aggregator_id, 1, [])
-        told = [event.type for event in events.read(uow.session, training.cluster_id, 0)]
-        assert "training.aggregator_promoted" not in told
+        event_types = [event.type for event in events.read(uow.session, training.cluster_id, 0)]
+        assert "training.aggregator_promoted" not in event_types

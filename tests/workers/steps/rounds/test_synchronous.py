@@ -5,14 +5,14 @@ The aggregator has a pooled data set, and gradients go along the cluster's topol
 
 from api.services import trainings
 from tests.workers.agent.texts import samples
-from tests.workers.steps.house import House
+from tests.workers.steps.live_cluster import LiveCluster
 from workers.steps import trainings as steps
 
 
-def test_a_pooled_data_set_is_trained_on_by_all_workers_together(house: House) -> None:
-    house.connect("ring")
-    house.agents[-1].put("/data/train_all.json", samples(120, 50_000))
-    status, rounds = house.train(epochs=3, local_epochs=2, federated=False)
+def test_a_pooled_data_set_is_trained_on_by_all_workers_together(live: LiveCluster) -> None:
+    live.connect("ring")
+    live.agents[-1].put("/data/train_all.json", samples(120, 50_000))
+    status, rounds = live.train(epochs=3, local_epochs=2, federated=False)
     assert status == "completed", rounds[-1].error
     assert [(row.round, row.data_path, row.fallback, row.notices) for row in rounds] == [
         (1, "ring", None, []),
@@ -22,7 +22,7 @@ def test_a_pooled_data_set_is_trained_on_by_all_workers_together(house: House) -
         assert {worker.state for worker in row.workers.values()} == {"done"}
         # 12 of the 120 pooled samples are held out. Samples in the workers' sandboxes are not used.
         assert [worker.samples for worker in row.workers.values()] == [27, 27, 27, 27]
-        assert row.copies == sorted(house.workers)
+        assert row.copies == sorted(live.workers)
         assert row.validation_source == "held_out_splits"
         assert row.validation_samples == 12
         assert all(link.bytes > 0 for link in row.links)
@@ -33,12 +33,12 @@ def test_a_pooled_data_set_is_trained_on_by_all_workers_together(house: House) -
     assert rounds[1].global_loss < rounds[0].global_loss
 
 
-def test_data_that_is_only_in_the_workers_sandboxes_is_refused_in_clear_words(house: House) -> None:
-    house.connect("star")
-    training_id = house.begin(federated=False)
-    steps.advance(house.context, training_id)
-    with house.database.unit_of_work() as uow:
-        row = trainings.get(uow.session, house.project_id, training_id)
+def test_data_that_is_only_in_the_workers_sandboxes_is_refused_in_clear_words(live: LiveCluster) -> None:
+    live.connect("star")
+    training_id = live.begin(federated=False)
+    steps.advance(live.context, training_id)
+    with live.database.unit_of_work() as uow:
+        row = trainings.get(uow.session, live.project_id, training_id)
     assert row.status == "refused"
     assert row.error is not None
     assert (row.error.status, row.error.code) == (422, "no_match")
@@ -46,15 +46,15 @@ def test_data_that_is_only_in_the_workers_sandboxes_is_refused_in_clear_words(ho
     assert "data in the workers' sandboxes is not used" in row.error.detail
 
 
-def test_a_worker_that_is_lost_is_left_out_and_the_round_says_so(house: House) -> None:
-    house.connect("mesh")
-    house.agents[-1].put("/data/train_all.json", samples(120, 50_000))
-    training_id = house.begin(epochs=1, federated=False)
-    steps.advance(house.context, training_id)
-    # The training was prepared; now nobody listens there any more.
-    lost = house.workers[2]
-    house.sockets.places[lost] = "/nowhere.sock"
-    status, rounds = house.go_on(training_id)
+def test_a_worker_that_is_lost_is_left_out_and_the_round_says_so(live: LiveCluster) -> None:
+    live.connect("mesh")
+    live.agents[-1].put("/data/train_all.json", samples(120, 50_000))
+    training_id = live.begin(epochs=1, federated=False)
+    steps.advance(live.context, training_id)
+    # The training was prepared. From now on the agent cannot be reached.
+    lost = live.workers[2]
+    live.sockets.paths[lost] = "/nowhere.sock"
+    status, rounds = live.run_to_end(training_id)
     assert status == "completed", rounds[-1].error
     assert rounds[0].workers[lost].state in ("rejected", "lost")
     assert rounds[0].workers[lost].reason

@@ -17,7 +17,7 @@ LEASE_S = 30.0
 
 
 def close(server: Engine, name: str) -> None:
-    """Nobody gets in, and whoever was in is out."""
+    """Refuse new connections to the database, and end the open ones."""
     with server.connect() as connection:
         connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")

@@ -1,28 +1,28 @@
-"""A model card's facts are the training's own figures, by counts."""
+"""The facts of a model card are counts and metrics of its training."""
 
 import json
 
 from api.services import trainings
 from api.store.tables import ClusterRow, TrainingRow
-from tests.workers.steps.house import House
+from tests.workers.steps.live_cluster import LiveCluster
 from workers.steps.shared import model_card
 
 
-def test_the_card_tells_samples_votes_and_rejections_of_each_round(house: House) -> None:
-    with house.database.unit_of_work() as uow:
-        cluster = uow.session.get_one(ClusterRow, house.cluster_id)
+def test_the_card_tells_samples_votes_and_rejections_of_each_round(live: LiveCluster) -> None:
+    with live.database.unit_of_work() as uow:
+        cluster = uow.session.get_one(ClusterRow, live.cluster_id)
         cluster.config = cluster.config.model_copy(update={"consensus": "proof-of-learning"})
-    house.connect("star")
-    training_id = house.begin(epochs=2)
-    status, rounds = house.go_on(training_id)
+    live.connect("star")
+    training_id = live.begin(epochs=2)
+    status, rounds = live.run_to_end(training_id)
     assert status == "completed"
-    with house.database.unit_of_work() as uow:
+    with live.database.unit_of_work() as uow:
         training = uow.session.get_one(TrainingRow, training_id)
-        cluster = uow.session.get_one(ClusterRow, house.cluster_id)
+        cluster = uow.session.get_one(ClusterRow, live.cluster_id)
         facts, record = model_card.card(uow.session, training, cluster, training.digest or "")
         # A model of the first round has that round's record only.
-        first, begun = model_card.card(uow.session, training, cluster, rounds[0].digest or "")
-        assert trainings.get(uow.session, house.project_id, training_id).completed_rounds == 2
+        first, first_record = model_card.card(uow.session, training, cluster, rounds[0].digest or "")
+        assert trainings.get(uow.session, live.project_id, training_id).completed_rounds == 2
     samples = {name: worker.samples for name, worker in rounds[1].workers.items()}
     assert facts["samples_per_worker"] == samples
     assert facts["training_samples"] == sum(count or 0 for count in samples.values())
@@ -32,11 +32,11 @@ def test_the_card_tells_samples_votes_and_rejections_of_each_round(house: House)
     assert facts["votes_against"] == sum(not vote["accept"] for vote in votes)
     assert facts["validation_accuracy"] == rounds[1].validation_accuracy
     assert [row["round"] for row in record] == [1, 2]
-    for row, shown in zip(rounds, record, strict=True):
+    for row, recorded in zip(rounds, record, strict=True):
         states = [worker.state for worker in row.workers.values()]
-        assert (shown["accepted"], shown["rejected"]) == (states.count("done"), states.count("rejected"))
-        assert (shown["votes"], shown["global_loss"]) == (len(row.votes), row.global_loss)
-    assert (first["rounds"], first["global_loss"], len(begun)) == (1, rounds[0].global_loss, 1)
+        assert (recorded["accepted"], recorded["rejected"]) == (states.count("done"), states.count("rejected"))
+        assert (recorded["votes"], recorded["global_loss"]) == (len(row.votes), row.global_loss)
+    assert (first["rounds"], first["global_loss"], len(first_record)) == (1, rounds[0].global_loss, 1)
     assert (facts["differential_privacy"], facts["secure_aggregation"]) == ({}, False)
     assert isinstance(facts["cost_usd"], float)
     json.dumps([facts, record])

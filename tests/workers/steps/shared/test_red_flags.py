@@ -19,39 +19,39 @@ from workers.steps.shared import red_flags
 
 
 class FlaggedTraining:
-    """A training of four workers, whose rounds a test writes down."""
+    """A training of four workers. A test writes the rows of its rounds."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.unit_of_work() as uow:
             cluster = make_cluster(uow.session, make_project(uow.session))
             cluster.config = CLUSTER_SETTINGS.model_copy(update={"architecture": "rnn"})
-            made = [make_node(uow.session, cluster, role) for role in ("worker",) * 4 + ("aggregator",)]
-            for node in made:
+            nodes = [make_node(uow.session, cluster, role) for role in ("worker",) * 4 + ("aggregator",)]
+            for node in nodes:
                 node.sandbox_id = f"sbx-{node.id}"
                 transitions.move(uow.session, node, "running")
-            training = make_training(uow.session, cluster, made[-1], "training")
+            training = make_training(uow.session, cluster, nodes[-1], "training")
             training.config = training.config.model_copy(update={"epochs": 20, "learning_rate": 0.03})
-            training.workers = [node.id for node in made[:-1]]
+            training.workers = [node.id for node in nodes[:-1]]
             self.id, self.cluster_id, self.project_id = training.id, cluster.id, cluster.project_id
             self.workers = training.workers
         self.number = 0
 
     def round(self, loss: float | None, *workers: float | str) -> None:
-        """One round: a worker's loss, or the state that it ended in."""
+        """Write one round. For each worker it takes the loss, or its final state."""
         self.number += 1
         with self.database.unit_of_work() as uow:
             status = "running" if loss is None else "completed"
             uow.session.add(RoundRow(training_id=self.id, number=self.number, status=status, base_digest="", global_loss=loss))
             uow.session.flush()
-            for node_id, found in zip(self.workers, workers, strict=False):
-                figures: dict[str, Any] = {"state": "done", "local_loss": found}
-                if isinstance(found, str):
-                    figures = {"state": found, "reason": "the update is too far from the global model"}
+            for node_id, loss_or_state in zip(self.workers, workers, strict=False):
+                figures: dict[str, Any] = {"state": "done", "local_loss": loss_or_state}
+                if isinstance(loss_or_state, str):
+                    figures = {"state": loss_or_state, "reason": "the update is too far from the global model"}
                 uow.session.add(RoundNodeRow(training_id=self.id, number=self.number, node_id=node_id, **figures))
 
-    def looked_at(self) -> list[RedFlag]:
-        """The flags of the cluster's status after a step."""
+    def current_flags(self) -> list[RedFlag]:
+        """Update the flags, as a step does. Return those of the cluster's status."""
         with self.database.unit_of_work() as uow:
             locked_cluster(uow.session, self.cluster_id)
             red_flags.update(uow.session, uow.session.get_one(TrainingRow, self.id))
@@ -59,12 +59,12 @@ class FlaggedTraining:
             status = ClusterStatus.of(progress.cluster_status(uow.session, self.project_id, self.cluster_id))
             return status.training_sessions[0].red_flags
 
-    def told(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         with self.database.unit_of_work() as uow:
             query = select(EventRow.data).where(EventRow.training_id == self.id, EventRow.type == "training.red_flag")
             return list(uow.session.scalars(query.order_by(EventRow.seq)))
 
-    def node(self, node_id: str, status: str) -> None:
+    def move_node(self, node_id: str, status: str) -> None:
         with self.database.unit_of_work() as uow:
             row = uow.session.get_one(NodeRow, node_id)
             transitions.move(uow.session, row, status)
@@ -78,17 +78,17 @@ def watched(database: Database) -> FlaggedTraining:
 
 def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: FlaggedTraining) -> None:
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
-    assert watched.looked_at() == []
+    assert watched.current_flags() == []
     watched.round(0.5, 0.40, 0.41, 0.42, 0.9)
-    (first,) = watched.looked_at()
+    (first,) = watched.current_flags()
     assert (first.code, first.node_id, first.round) == ("divergent_worker", watched.workers[3], 2)
     watched.round(0.5, 0.30, 0.31, 0.32, 0.9)
-    (later,) = watched.looked_at()
+    (later,) = watched.current_flags()
     assert (later.round, later.since) == (2, first.since), "as it was raised"
     assert later.message != first.message, "with the newest figures"
     watched.round(0.5, 0.30, 0.31, 0.32, 0.33)
-    assert watched.looked_at() == []
-    (event,) = watched.told()
+    assert watched.current_flags() == []
+    (event,) = watched.events()
     assert {event[name] for name in ("code", "node_id", "round")} == {"divergent_worker", watched.workers[3], 2}
     assert event["training_id"] == watched.id
 
@@ -96,29 +96,32 @@ def test_a_flag_is_raised_once_and_goes_when_it_is_over(watched: FlaggedTraining
 def test_a_flag_that_comes_back_is_raised_again(watched: FlaggedTraining) -> None:
     for state in ("rejected", "rejected", "done", "rejected", "rejected"):
         watched.round(0.5, state, 0.4, 0.4, 0.4)
-        watched.looked_at()
-    assert [(event["code"], event["round"]) for event in watched.told()] == [("updates_rejected", 2), ("updates_rejected", 5)]
+        watched.current_flags()
+    assert [(event["code"], event["round"]) for event in watched.events()] == [
+        ("updates_rejected", 2),
+        ("updates_rejected", 5),
+    ]
 
 
 def test_a_lost_node_is_flagged_before_its_round_is_over_and_until_it_runs_again(watched: FlaggedTraining) -> None:
     watched.round(None, "training", "training", "lost", "training")
-    watched.node(watched.workers[2], "lost")
-    (flag,) = watched.looked_at()
+    watched.move_node(watched.workers[2], "lost")
+    (flag,) = watched.current_flags()
     assert (flag.code, flag.node_id) == ("node_lost", watched.workers[2])
     assert f"/v1/nodes/{watched.workers[2]}/redeploy" in flag.suggestion
-    watched.node(watched.workers[2], "running")
-    assert watched.looked_at() == []
+    watched.move_node(watched.workers[2], "running")
+    assert watched.current_flags() == []
 
 
 def test_a_node_that_was_removed_on_purpose_is_no_red_flag(watched: FlaggedTraining) -> None:
     watched.round(0.5, 0.4, 0.4, 0.4, 0.4)
-    watched.node(watched.workers[0], "terminating")
-    assert watched.looked_at() == []
+    watched.move_node(watched.workers[0], "terminating")
+    assert watched.current_flags() == []
 
 
 def test_losses_that_rise_and_losses_that_stand_still(watched: FlaggedTraining) -> None:
     for loss in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         watched.round(loss)
-        flags = watched.looked_at()
+        flags = watched.current_flags()
     assert [flag.code for flag in flags] == ["loss_diverges", "stagnation"]
-    assert [(event["code"], event["round"]) for event in watched.told()] == [("loss_diverges", 4), ("stagnation", 6)]
+    assert [(event["code"], event["round"]) for event in watched.events()] == [("loss_diverges", 4), ("stagnation", 6)]

@@ -18,18 +18,18 @@ from workers.steps import trainings as steps
 
 @dataclass
 class Sockets:
-    """Where the agents of a test listen: a sandbox's id is its node's."""
+    """The Unix sockets of a test's agents. A sandbox has the id of its node."""
 
-    places: dict[str, str]
+    paths: dict[str, str]
 
     async def endpoint(self, sandbox_id: str, port: int) -> Endpoint:
-        return Endpoint("http://agent", uds=self.places[sandbox_id])
+        return Endpoint("http://agent", uds=self.paths[sandbox_id])
 
     peer_endpoint = endpoint
 
 
 @dataclass
-class House:
+class LiveCluster:
     """A connected cluster of four workers and an aggregator, whose agents run in this process."""
 
     database: Database
@@ -47,8 +47,8 @@ class House:
             clusters.connect(uow, self.project_id, self.cluster_id, topology)
 
     def train(self, **fields: Any) -> tuple[str, list[Round]]:
-        """Train to the end; returns the training's status and its rounds."""
-        return self.go_on(self.begin(**fields))
+        """Train to the end. Return the training's status and its rounds."""
+        return self.run_to_end(self.begin(**fields))
 
     def begin(self, **fields: Any) -> str:
         body = {"dataset": agents.DATASET, "epochs": 2, "batch_size": 8, "learning_rate": 0.01, "max_length": 16, **fields}
@@ -56,19 +56,20 @@ class House:
         with self.database.unit_of_work() as uow:
             return trainings.start(uow, self.project_id, self.cluster_id, spec).id
 
-    def go_on(self, training_id: str) -> tuple[str, list[Round]]:
+    def run_to_end(self, training_id: str) -> tuple[str, list[Round]]:
+        """Run the training's steps until it has ended. Return its status and its rounds."""
         for _ in range(60):
             steps.advance(self.context, training_id)
             with self.database.unit_of_work() as uow:
-                # The step that finds the sandbox of a lost node gone for good does not run here.
+                # The step that gives up a lost node does not run here.
                 uow.session.execute(update(NodeRow).where(NodeRow.status == "lost").values(due_at=None))
                 row = trainings.get(uow.session, self.project_id, training_id)
                 assert row.status != "refused", row.error
                 if row.status not in ("pending", "training"):
-                    found = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
-                    return row.status, [Round.of(*one) for one in found]
+                    rounds = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
+                    return row.status, [Round.of(*rows) for rows in rounds]
         raise AssertionError("the training did not end")
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
+    def events(self, event_type: str) -> list[dict[str, Any]]:
         with self.database.unit_of_work() as uow:
-            return list(uow.session.scalars(select(EventRow.data).where(EventRow.type == kind).order_by(EventRow.seq)))
+            return list(uow.session.scalars(select(EventRow.data).where(EventRow.type == event_type).order_by(EventRow.seq)))
