@@ -108,6 +108,6 @@ class TrainingSpec(TrainingOptions, Record):
             )
             raise InvalidError("too_few_workers", message, errors=(FieldError("/strategy", message),))
         if self.secure_aggregation and drawn < LEAST_SECURE:
-            message = f"secure aggregation needs {LEAST_SECURE} workers in a round; {drawn} take part in one"
+            message = f"secure aggregation works from {LEAST_SECURE} workers on; {drawn} take part in a round"
             raise InvalidError("too_few_workers", message, errors=(FieldError("/secure_aggregation", message),))
         consensus.check(mode, self.strategy, drawn, everybody=drawn == workers, whole=self.sends_whole_models)

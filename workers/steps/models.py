@@ -128,7 +128,7 @@ def _fail(context: Context, loaded: ModelRow, token: str, reason: FailureReason)
 
 
 def _ended(uow: UnitOfWork, loaded: ModelRow, token: str) -> ModelRow:
-    """The row that this step holds, with its end written down. Its lease is released."""
+    """Write the end of the row that this step holds, and release its lease."""
     locked_cluster(uow.session, loaded.cluster_id)
     row = leases.held(uow.session, ModelRow, loaded.id, token)
     row.finished_at = func.clock_timestamp()

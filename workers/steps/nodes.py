@@ -1,6 +1,4 @@
-"""A node: create its sandbox, start its agent, check that it answers, bring it back when lost, end
-it.
-"""
+"""Create a node's sandbox, start its agent, watch it, bring it back when it is lost, and end it."""
 
 import asyncio
 import logging
@@ -280,9 +278,9 @@ async def _kill_all(context: Context, node_id: str, sandbox_id: str | None) -> N
 
     The answer to a create request may have been lost while its sandbox runs.
     """
-    found = await context.provider.list(metadata(context.settings, node_id=node_id))
-    for known in {info.sandbox_id for info in found} | ({sandbox_id} if sandbox_id else set()):
-        await context.provider.kill(known)
+    infos = await context.provider.list(metadata(context.settings, node_id=node_id))
+    for killed_id in {info.sandbox_id for info in infos} | ({sandbox_id} if sandbox_id else set()):
+        await context.provider.kill(killed_id)
 
 
 def mark_lost(context: Context, node_id: str, reason: str) -> None:

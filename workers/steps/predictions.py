@@ -143,7 +143,7 @@ def _fail(context: Context, loaded: PredictionRow, token: str, reason: FailureRe
 
 
 def _ended(uow: UnitOfWork, loaded: PredictionRow, token: str) -> PredictionRow:
-    """The row that this step holds, with its end written down. Its lease is released."""
+    """Write the end of the row that this step holds, and release its lease."""
     locked_cluster(uow.session, loaded.cluster_id)
     row = leases.held(uow.session, PredictionRow, loaded.id, token)
     row.finished_at = func.clock_timestamp()

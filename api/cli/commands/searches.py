@@ -12,7 +12,6 @@ from api.cli.output import views, watch
 from api.cli.parameters import Limit
 from api.cli.responses import SearchJson
 from api.cli.session import Session, common_options, failed, given, with_session
-from api.domain.searches import Value
 
 app = typer.Typer(help="Search for the best options of a training.", no_args_is_help=True, add_completion=False)
 
@@ -157,7 +156,7 @@ def _assigned(text: str) -> tuple[str, str]:
     return name.replace("-", "_"), value
 
 
-def _value(text: str) -> Value:
+def _value(text: str) -> bool | int | float | str | None:
     """Parse a number, true, false or null in JSON. Return any other text as it is."""
     try:
         value = json.loads(text)

@@ -11,7 +11,7 @@ _SHARED_OPTIONS = Hyperparameters.model_fields.keys() & TrainingSpec.model_field
 
 
 def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequence[str]) -> ModelSpec:
-    """The network of a training."""
+    """Return the network of a training."""
     return ModelSpec(
         architecture=architecture,
         model=model,
@@ -23,20 +23,20 @@ def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequen
 
 
 def strategy_spec(spec: TrainingSpec) -> StrategySpec:
-    """The strategy with those of its parameters that the aggregator needs."""
+    """Return the strategy with the parameters that the aggregator needs."""
     options = {name: getattr(spec, name) for name in StrategySpec.model_fields.keys() - {"name"}}
     return StrategySpec(name=spec.strategy, **options)
 
 
 def compression(spec: TrainingSpec) -> Compression:
-    """How a worker's update is encoded."""
+    """Return how a worker encodes its update."""
     values = next((value for value in ("int8", "fp16") if value in spec.compression), "fp32")
     ratio = 1.0 if spec.compression_ratio is None else spec.compression_ratio
     return Compression(values=values, sparse="topk" in spec.compression, ratio=ratio)
 
 
 def hyperparameters(spec: TrainingSpec, number: int, privacy: DpSgdSpec | None = None) -> Hyperparameters:
-    """What workers train with in round `number` (from 1).
+    """Return the hyperparameters of the workers in round `number` (from 1).
 
     An option that both `TrainingSpec` and `Hyperparameters` have is passed on under its name.
     """
