@@ -51,8 +51,8 @@ State = Annotated[AppState, Depends(get_state)]
 
 
 def get_paging(
-    limit: Annotated[int, Query(ge=1, le=100, description="the number of items on a page")] = 20,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The number of items on a page.")] = 20,
+    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")] = None,
 ) -> PageRequest:
     return PageRequest(limit, PageCursor.decode(cursor) if cursor else None)
 
@@ -65,7 +65,7 @@ def get_wait(
         str | None,
         Header(
             alias="Prefer",
-            description=f"`wait=N` (RFC 7240) holds the answer until the work is done, for at most N ≤ {MAX_WAIT_S} seconds",
+            description=f"`wait=N` (RFC 7240) holds the answer until the work is done, for at most N ≤ {MAX_WAIT_S} seconds.",
         ),
     ] = None,
 ) -> int:
@@ -82,7 +82,7 @@ def get_idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="the same key with the same body returns the same resource; another body is a 409",
+            description="The same key with the same body returns the same resource; another body is a 409.",
         ),
     ] = None,
 ) -> str | None:

@@ -12,7 +12,7 @@ from api.services import audit
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 Word = Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")]
-Moment = Annotated[AwareDatetime | None, Query(description="an RFC 3339 time with its offset from UTC")]
+Moment = Annotated[AwareDatetime | None, Query(description="An RFC 3339 time with its offset from UTC.")]
 
 
 def get_filter(

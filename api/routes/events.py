@@ -45,13 +45,13 @@ _TRAINING_EVENTS = """Send every event of the training, the oldest first.
 The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
 `node.decision`. `stream_cluster_events` describes each of them.
 """
-After = Annotated[int, Query(ge=0, le=2**62, description="only events with a larger id")]
-Follow = Annotated[bool, Query(description="false: send the events so far, then end")]
+After = Annotated[int, Query(ge=0, le=2**62, description="Only events with a larger id.")]
+Follow = Annotated[bool, Query(description="false: send the events so far, then end.")]
 LastEventId = Annotated[
     str | None,
     Header(
         alias="Last-Event-ID",
-        description="the id of the last event that a reconnecting client has received",
+        description="The id of the last event that a reconnecting client has received.",
         pattern=r"^\d{1,18}$",
     ),
 ]

@@ -25,9 +25,9 @@ T = TypeVar("T")
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 SandboxId = Annotated[
     str,
-    Path(max_length=100, pattern=r"^[^\x00]*$", description="the id of a sandbox or of its node", examples=["node_w1_abc123"]),
+    Path(max_length=100, pattern=r"^[^\x00]*$", description="The id of a sandbox or of its node.", examples=["node_w1_abc123"]),
 ]
-FilePath = Annotated[str, Query(max_length=2000, description="absolute path in the sandbox", examples=["/data/train.json"])]
+FilePath = Annotated[str, Query(max_length=2000, description="Absolute path in the sandbox.", examples=["/data/train.json"])]
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _ASK_TIMEOUT_S = 5.0
 _DELETE_TIMEOUT_S = 60.0
@@ -41,7 +41,7 @@ async def list_sandboxes(
     page_request: Pages,
     status: Annotated[
         Literal["running", "lost", "failed", "terminating", "terminated", "provisioning"] | None,
-        Query(description="only sandboxes whose node has this status"),
+        Query(description="Only sandboxes whose node has this status."),
     ] = None,
 ) -> Page[Sandbox]:
     """Return the sandboxes of all clusters, the newest first. Ended sandboxes are included.
@@ -199,7 +199,7 @@ async def get_logs(
     caller: SandboxReader,
     state: State,
     lines: Annotated[
-        int, Query(ge=1, le=10_000, description="the largest number of lines; the newest lines are returned")
+        int, Query(ge=1, le=10_000, description="The largest number of lines; the newest lines are returned.")
     ] = 100,
 ) -> Logs:
     """Return the output of the sandbox's processes, each line with its time and stream.

@@ -55,9 +55,9 @@ async def list_searches(
     state: State,
     page_request: Pages,
     cluster_id: Annotated[
-        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only searches of this cluster")
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only searches of this cluster.")
     ] = None,
-    status: Annotated[SearchStatus | None, Query(description="only searches with this status")] = None,
+    status: Annotated[SearchStatus | None, Query(description="Only searches with this status.")] = None,
 ) -> Page[Search]:
     """Return the newest searches first. Ended searches are included."""
     page = await state.run(lambda uow: searches.page(uow.session, caller.project_id, cluster_id, status, page_request))

@@ -68,7 +68,7 @@ async def list_trainings(
     state: State,
     page_request: Pages,
     cluster_id: Annotated[
-        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="only trainings of this cluster")
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only trainings of this cluster.")
     ] = None,
 ) -> Page[Training]:
     """Return the newest trainings first. Ended trainings are included."""
@@ -92,8 +92,8 @@ async def list_rounds(
     training_id: TrainingId,
     caller: ClusterReader,
     state: State,
-    limit: Annotated[int, Query(ge=1, le=1000, description="rounds on a page")] = 100,
-    cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Rounds on a page.")] = 100,
+    cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before.")] = None,
 ) -> RoundList:
     """Return the oldest rounds first, each with its workers' figures."""
     rounds = await state.run(

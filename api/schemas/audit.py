@@ -12,18 +12,18 @@ class AuditEntry(ResponseModel):
     audit_id: str = Field(examples=["aud_4k2j9x7m1q8f3b6c"])
     time: Timestamp
     key_id: str
-    key_prefix: str = Field(description="the first characters of the key that was sent")
-    operation: str = Field(description="the operationId of the request", examples=["upload_file"])
+    key_prefix: str = Field(description="The first characters of the key that was sent.")
+    operation: str = Field(description="The operationId of the request.", examples=["upload_file"])
     resource: str | None = Field(
-        description="the id of the resource in the request or its answer; for a sandbox, the id of its node"
+        description="The id of the resource in the request or its answer; for a sandbox, the id of its node."
     )
     status: int = Field(
         description="HTTP status. The transaction of a change also writes its success. If the answer was another one, a"
-        " second entry with the same `request_id` has it"
+        " second entry with the same `request_id` has it."
     )
-    address: str | None = Field(description="the client's address, as the server sees it")
-    request_id: str = Field(description="the value of the answer's X-Request-Id")
-    detail: dict[str, Any] = Field(description="`path` of a file; `data_export` when only that scope allowed the request")
+    address: str | None = Field(description="The client's address, as the server sees it.")
+    request_id: str = Field(description="The value of the answer's X-Request-Id.")
+    detail: dict[str, Any] = Field(description="`path` of a file; `data_export` when only that scope allowed the request.")
 
     @classmethod
     def of(cls, row: AuditRow) -> "AuditEntry":

@@ -69,7 +69,7 @@ class Page(ResponseModel, Generic[T]):
     """One page of a list, the newest item first."""
 
     items: list[T]
-    next_cursor: str | None = Field(description="the value of ?cursor= for the next page; null on the last page")
+    next_cursor: str | None = Field(description="The value of ?cursor= for the next page; null on the last page.")
 
 
 class StopReason(ResponseModel):
@@ -77,7 +77,7 @@ class StopReason(ResponseModel):
 
     code: str = Field(
         description="target_reached, no_progress, budget_spent or time_over. A search's training also has early_stopped or"
-        " search_stopped. A search also has quota_exceeded"
+        " search_stopped. A search also has quota_exceeded."
     )
     detail: str
 
@@ -89,7 +89,7 @@ class StopReason(ResponseModel):
 class Failure(ResponseModel):
     """Why something failed."""
 
-    code: str = Field(description="a stable snake_case code")
+    code: str = Field(description="A stable snake_case code.")
     detail: str
 
     @classmethod

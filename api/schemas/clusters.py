@@ -19,27 +19,27 @@ class ClusterCreate(RequestModel):
     name: Name
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
-    daa_enabled: bool = Field(False, description="nodes may decide by themselves, as far as each node's `autonomy` allows")
+    daa_enabled: bool = Field(False, description="Nodes may decide by themselves, as far as each node's `autonomy` allows.")
     consensus: Consensus = Field(
         "none",
-        description="who decides which updates count. proof-of-learning: workers commit to their training steps, repeat some"
+        description="Who decides which updates count. proof-of-learning: workers commit to their training steps, repeat some"
         " of them on request, and a committee votes. byzantine: Multi-Krum, or the median below five updates. gossip: pairs"
         " of workers average their models along a mesh or a ring. raft: the workers elect a new aggregator when its sandbox"
-        " is gone",
+        " is gone.",
     )
-    wasm_optimization: bool = Field(False, description="predict with an ONNX graph, and add the graph to exports")
+    wasm_optimization: bool = Field(False, description="Predict with an ONNX graph, and add the graph to exports.")
     idle_timeout_minutes: float | None = Field(
         None,
         ge=0,
         le=525_600,
-        description="minutes without training, prediction, upload, download or execute after which the cluster is"
-        " terminated. 0: never. null: the deployment's default",
+        description="Minutes without training, prediction, upload, download or execute after which the cluster is"
+        " terminated. 0: never. null: the deployment's default.",
     )
     budget_usd: float | None = Field(
         None,
         gt=0,
         le=10_000_000,
-        description="the largest cost of the sandboxes. An event warns at 80 %. At 100 % the cluster is terminated",
+        description="The largest cost of the sandboxes. An event warns at 80 %. At 100 % the cluster is terminated.",
     )
 
     model_config = ConfigDict(
@@ -72,11 +72,11 @@ class Cluster(ResponseModel):
     cluster_id: str = Field(examples=["cls_9x7k3m2p"])
     name: str
     topology: Topology
-    status: str = Field(description="initializing, connected, training, terminating or terminated")
+    status: str = Field(description="One of: initializing, connected, training, terminating or terminated.")
     created_at: Timestamp
     config: ClusterConfig
-    idle_timeout_minutes: float | None = Field(description="null: the deployment's default; 0: never")
-    budget_usd: float | None = Field(description="null: no limit")
+    idle_timeout_minutes: float | None = Field(description="null: the deployment's default; 0: never.")
+    budget_usd: float | None = Field(description="null: no limit.")
 
     @classmethod
     def of(cls, row: ClusterRow) -> "Cluster":
@@ -93,12 +93,12 @@ class Cluster(ResponseModel):
 
 
 class ClusterConnect(RequestModel):
-    topology: Topology | None = Field(None, description="null or absent: the topology that the cluster has")
+    topology: Topology | None = Field(None, description="null or absent: the topology that the cluster has.")
 
 
 class Connection(ResponseModel):
     source: Annotated[str, Field(alias="from", examples=["node_w1_abc123"])]
-    target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="a node's id, or `all`")]
+    target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="A node's id, or `all`.")]
 
 
 class Connections(ResponseModel):
@@ -122,27 +122,27 @@ class Metrics(ResponseModel):
 
     global_loss: float | None = Field(
         description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k. n_k: training samples. loss_k: the mean"
-        " cross-entropy (nats) of the worker's last local epoch"
+        " cross-entropy (nats) of the worker's last local epoch."
     )
     global_accuracy: float | None = Field(
-        description="sum(n_k * accuracy_k) / sum(n_k): the fraction of correct training samples in the last local epoch, 0..1"
+        description="sum(n_k * accuracy_k) / sum(n_k): the fraction of correct training samples in the last local epoch, 0..1."
     )
     validation_accuracy: float | None = Field(
-        description="the fraction of correct predictions of the new global model, 0..1, on data that no worker trained on."
-        " This is the aggregator's validation file and the validators' data, else the workers' held-out splits (10 %)"
+        description="The fraction of correct predictions of the new global model, 0..1, on data that no worker trained on."
+        " This is the aggregator's validation file and the validators' data, else the workers' held-out splits (10 %)."
     )
     convergence_rate: float | None = Field(
         description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1. 1: the loss no"
-        " longer falls. null: fewer than three rounds are done"
+        " longer falls. null: fewer than three rounds are done."
     )
 
 
 class WorkerProgress(ResponseModel):
-    local_loss: float | None = Field(description="mean cross-entropy (nats) of the worker's last local epoch")
+    local_loss: float | None = Field(description="Mean cross-entropy (nats) of the worker's last local epoch.")
     local_accuracy: float | None
-    samples: int | None = Field(description="training samples of the worker's shard, without held-out samples")
-    state: str | None = Field(description="the state in the newest round: training, done, rejected, failed or lost")
-    reason: str | None = Field(description="why the worker was rejected, failed or lost")
+    samples: int | None = Field(description="Training samples of the worker's shard, without held-out samples.")
+    state: str | None = Field(description="The state in the newest round: training, done, rejected, failed or lost.")
+    reason: str | None = Field(description="Why the worker was rejected, failed or lost.")
 
 
 class RedFlag(ResponseModel):
@@ -156,37 +156,37 @@ class RedFlag(ResponseModel):
         " z-score above 3.5 by the median absolute deviation, and a fifth of the median away. loss_diverges: the global loss"
         " rose in three consecutive rounds, to 1.2 times its lowest. stagnation: five rounds without a better global loss,"
         " beyond noise. node_lost, node_failed. update_not_finite: an update has NaN or infinity. updates_rejected: two"
-        " consecutive updates of a node were rejected"
+        " consecutive updates of a node were rejected."
     )
     message: str
-    suggestion: str = Field(description="what to do now")
-    node_id: str | None = Field(description="null for a flag of the whole training")
-    round: int | None = Field(description="the round that raised the flag; null before the first round")
+    suggestion: str = Field(description="What to do now.")
+    node_id: str | None = Field(description="null for a flag of the whole training.")
+    round: int | None = Field(description="The round that raised the flag; null before the first round.")
     since: Timestamp
 
 
 class TrainingSession(ResponseModel):
     training_id: str
     status: str
-    epoch: int = Field(description="completed rounds times local_epochs, at most total_epochs")
+    epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
     total_epochs: int = Field(
-        description="the requested epochs, also when the training ended early; `stop_reason` then says why"
+        description="The requested epochs, also when the training ended early; `stop_reason` then says why."
     )
     metrics: Metrics
     workers: dict[str, WorkerProgress]
-    time_elapsed: str | None = Field(description="elapsed time as text", examples=["8m 30s"])
+    time_elapsed: str | None = Field(description="Elapsed time as text.", examples=["8m 30s"])
     estimated_completion: str | None = Field(
-        description="time left as text: rounds left times the mean time of the last five rounds; null before the first round",
+        description="Time left as text: rounds left times the mean time of the last five rounds; null before the first round.",
         examples=["12m 15s"],
     )
     elapsed_seconds: float | None
     remaining_seconds: float | None
     cost_usd: float = Field(
-        description="sandbox-seconds of the training's nodes between its start and its end, times their price"
+        description="Sandbox-seconds of the training's nodes between its start and its end, times their price."
     )
     cost_per_epoch_usd: float | None
-    cost_per_accuracy_point_usd: float | None = Field(description="per percentage point of validation_accuracy")
-    red_flags: list[RedFlag] = Field(description="current problems; for an ended training, the problems at its end")
+    cost_per_accuracy_point_usd: float | None = Field(description="Per percentage point of validation_accuracy.")
+    red_flags: list[RedFlag] = Field(description="Current problems; for an ended training, the problems at its end.")
     privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
@@ -224,9 +224,9 @@ class NodeSummary(ResponseModel):
 class ClusterStatus(ResponseModel):
     cluster_id: str
     status: str
-    training_sessions: list[TrainingSession] = Field(description="the newest first, at most 50; ended trainings are included")
+    training_sessions: list[TrainingSession] = Field(description="The newest first, at most 50; ended trainings are included.")
     nodes: list[NodeSummary]
-    cost_usd: float = Field(description="all sandbox-seconds of the cluster so far, times their price")
+    cost_usd: float = Field(description="All sandbox-seconds of the cluster so far, times their price.")
 
     @classmethod
     def of(cls, view: ClusterStatusView) -> "ClusterStatus":

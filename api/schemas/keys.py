@@ -21,14 +21,14 @@ class KeyCreate(RequestModel):
 
     name: Name
     scopes: Annotated[list[Scope], Field(max_length=20)] | None = Field(
-        None, description="the scopes of the key; the caller's key must have all of them"
+        None, description="The scopes of the key; the caller's key must have all of them."
     )
     node_id: Word | None = Field(
         None,
-        description="a worker or validator. The key then belongs to its data owner and gives access only to its sandbox. Its"
-        " scopes are clusters:read (status, logs), data:write and sandboxes:execute, or fewer",
+        description="A worker or validator. The key then belongs to its data owner and gives access only to its sandbox. Its"
+        " scopes are clusters:read (status, logs), data:write and sandboxes:execute, or fewer.",
     )
-    expires_in_s: int | None = Field(None, ge=1, le=10 * _YEAR_S, description="seconds until the key expires; null: never")
+    expires_in_s: int | None = Field(None, ge=1, le=10 * _YEAR_S, description="Seconds until the key expires; null: never.")
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["clusters:read"], "expires_in_s": 2592000}]}
@@ -42,22 +42,22 @@ class KeyCreate(RequestModel):
 
 
 class KeyRotate(RequestModel):
-    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="seconds for which the old secret stays valid")
+    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="Seconds for which the old secret stays valid.")
 
 
 class Key(ResponseModel):
     key_id: str = Field(examples=["key_8f3m1q"])
     name: str
-    prefix: str = Field(description="the first characters of the key, to recognise it")
+    prefix: str = Field(description="The first characters of the key, to recognise it.")
     scopes: list[str]
-    node_id: str | None = Field(description="set for a data owner's key: it gives access only to this node's sandbox")
-    status: str = Field(description="active, expired or revoked")
+    node_id: str | None = Field(description="Set for a data owner's key: it gives access only to this node's sandbox.")
+    status: str = Field(description="Active, expired or revoked.")
     created_at: Timestamp
     expires_at: Timestamp | None
     rotated_at: Timestamp | None
-    old_valid_until: Timestamp | None = Field(description="the time until which the old secret stays valid")
+    old_valid_until: Timestamp | None = Field(description="The time until which the old secret stays valid.")
     revoked_at: Timestamp | None
-    last_used_at: Timestamp | None = Field(description="accurate to the minute")
+    last_used_at: Timestamp | None = Field(description="Accurate to the minute.")
 
     @classmethod
     def of(cls, row: ApiKeyRow) -> "Key":
@@ -67,7 +67,7 @@ class Key(ResponseModel):
 class NewKey(Key):
     """A key with its secret. The secret is shown only in this answer."""
 
-    api_key: str = Field(description="send it as `Authorization: Bearer …`; it cannot be shown again")
+    api_key: str = Field(description="Send it as `Authorization: Bearer …`; it cannot be shown again.")
 
     @classmethod
     def with_secret(cls, row: ApiKeyRow, secret: str) -> "NewKey":

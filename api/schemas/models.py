@@ -10,13 +10,13 @@ from api.store.tables import ModelRow
 
 class ExportCreate(RequestModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
-        description="letters, digits, dots, dashes and underscores", examples=["sentiment_model_v1.0"]
+        description="Letters, digits, dots, dashes and underscores.", examples=["sentiment_model_v1.0"]
     )
 
 
 class ModelFile(ResponseModel):
     path: str
-    size: int = Field(description="bytes")
+    size: int = Field(description="Bytes.")
     sha256: str
 
 
@@ -25,11 +25,11 @@ class Model(ResponseModel):
     training_id: str
     cluster_id: str
     name: str
-    status: str = Field(description="pending, completed or failed")
-    digest: str = Field(description="sha256 of the global model's tensors file")
-    path: str | None = Field(description="the folder in the aggregator's sandbox", examples=["/export/sentiment_model_v1.0"])
-    size: int | None = Field(description="bytes of the archive for download")
-    sha256: str | None = Field(description="of the archive")
+    status: str = Field(description="One of: pending, completed or failed.")
+    digest: str = Field(description="Sha256 of the global model's tensors file.")
+    path: str | None = Field(description="The folder in the aggregator's sandbox.", examples=["/export/sentiment_model_v1.0"])
+    size: int | None = Field(description="Bytes of the archive for download.")
+    sha256: str | None = Field(description="Of the archive.")
     files: list[ModelFile]
     created_at: Timestamp
     finished_at: Timestamp | None

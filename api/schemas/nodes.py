@@ -13,24 +13,24 @@ from api.store.tables import NodeRow, RoundNodeRow
 class NodeDeploy(RequestModel):
     node_type: NodeType = "worker"
     role: Role | None = Field(
-        None, description="worker, aggregator (for a parameter_server) or validator; by default the role of the node type"
+        None, description="Worker, aggregator (for a parameter_server) or validator; by default the role of the node type."
     )
-    model: Word = Field("base", description="base, large, minilm, a Hugging Face id, or an absolute path in the sandbox")
+    model: Word = Field("base", description="Base, large, minilm, a Hugging Face id, or an absolute path in the sandbox.")
     template: Template = "python"
     autonomy: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="what the node may decide by itself when `daa_enabled` is true. Below 0.3: nothing. From 0.3: retry"
+        description="What the node may decide by itself when `daa_enabled` is true. Below 0.3: nothing. From 0.3: retry"
         " transfers, restart its agent, and resume the round from its checkpoint. From 0.6: halve its batch size when memory"
         " runs out, and halve its learning rate when the loss diverges. From 0.8: stop local training early when its"
-        " validation loss rises, and decline a round. Each decision is an event `node.decision` with its reason",
+        " validation loss rises, and decline a round. Each decision is an event `node.decision` with its reason.",
     )
-    capabilities: list[Capability] | None = Field(None, max_length=10, description="by default the capabilities of the role")
+    capabilities: list[Capability] | None = Field(None, max_length=10, description="By default the capabilities of the role.")
     data_owner: bool = Field(
         False,
-        description="only the data owner's key has access to the sandbox, not even a key with `data:export`; not for a"
-        " parameter_server",
+        description="Only the data owner's key has access to the sandbox, not even a key with `data:export`; not for a"
+        " parameter_server.",
     )
 
     model_config = ConfigDict(
@@ -67,8 +67,8 @@ class Resources(ResponseModel):
     """The resources of a node, measured inside its sandbox."""
 
     cpu_cores: int | None
-    memory_gb: float | None = Field(description="the sandbox's memory limit in GiB")
-    gpu: str | None = Field(description="the name of the CUDA device; null without one")
+    memory_gb: float | None = Field(description="The sandbox's memory limit in GiB.")
+    gpu: str | None = Field(description="The name of the CUDA device; null without one.")
 
 
 class RejectedUpdates(ResponseModel):
@@ -83,24 +83,24 @@ class RejectedUpdates(ResponseModel):
 class Node(ResponseModel):
     node_id: str = Field(examples=["node_w1_abc123"])
     cluster_id: str
-    sandbox_id: str | None = Field(description="null until the provider has created the sandbox")
-    status: str = Field(description="provisioning, running, lost, failed, terminating or terminated")
+    sandbox_id: str | None = Field(description="null until the provider has created the sandbox.")
+    status: str = Field(description="One of: provisioning, running, lost, failed, terminating or terminated.")
     role: Role
     acts_as_aggregator: bool = Field(
-        description="true for a worker that the consensus raft elected; the access to its sandbox stays the same"
+        description="true for a worker that the consensus raft elected; the access to its sandbox stays the same."
     )
     capabilities: list[str]
     autonomy_level: float
-    resources: Resources | None = Field(description="null until the node's agent has measured them")
+    resources: Resources | None = Field(description="null until the node's agent has measured them.")
     node_type: NodeType
     model: str
     template: Template
-    data_owner: bool = Field(description="only the data owner's key has access to the sandbox")
+    data_owner: bool = Field(description="Only the data owner's key has access to the sandbox.")
     former_sandbox_ids: list[str] = Field(
-        description="earlier sandboxes of the node, the oldest first; the node's cost includes theirs"
+        description="Earlier sandboxes of the node, the oldest first; the node's cost includes theirs."
     )
     rejected_updates: RejectedUpdates | None = Field(
-        description="set when updates of the node were rejected by the validation, by an audit or by a consensus; null: never"
+        description="Set when updates of the node were rejected by the validation, by an audit or by a consensus; null: never."
     )
     created_at: Timestamp
     error: Failure | None
@@ -141,4 +141,4 @@ class NodeRound(RoundWorker):
 
 class NodeRounds(ResponseModel):
     node_id: str
-    items: list[NodeRound] = Field(description="the newest first, at most 100")
+    items: list[NodeRound] = Field(description="The newest first, at most 100.")

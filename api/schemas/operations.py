@@ -12,7 +12,7 @@ class Health(ResponseModel):
 
 
 class DatabaseState(ResponseModel):
-    ok: bool = Field(description="the database answers and has the expected migration")
+    ok: bool = Field(description="The database answers and has the expected migration.")
     migration: str | None = None
     expected_migration: str | None = None
     detail: str | None = None
@@ -25,13 +25,13 @@ class BrokerState(ResponseModel):
 
 class ProviderState(ResponseModel):
     ok: bool
-    kind: str | None = Field(None, description="local or e2b")
-    isolation: str | None = Field(None, description="the mechanism that isolates the sandboxes")
-    warning: str | None = Field(None, description="set when the isolation is too weak")
+    kind: str | None = Field(None, description="Local or e2b.")
+    isolation: str | None = Field(None, description="The mechanism that isolates the sandboxes.")
+    warning: str | None = Field(None, description="Set when the isolation is too weak.")
 
 
 class Readiness(ResponseModel):
-    ready: bool = Field(description="requests can be served; background steps wait for a broker or a provider that is away")
+    ready: bool = Field(description="Requests can be served; background steps wait for a broker or a provider that is away.")
     database: DatabaseState
     broker: BrokerState
     sandboxes: ProviderState

@@ -13,11 +13,11 @@ from api.store.tables import PredictionRow
 class PredictionCreate(RequestModel):
     """Give `input_data` or `inputs`, not both."""
 
-    input_data: str | None = Field(None, description="a path in the aggregator's sandbox", examples=["/data/test.json"])
-    inputs: Annotated[list[Prose], Field(min_length=1, max_length=10_000)] | None = Field(None, description="the texts")
+    input_data: str | None = Field(None, description="A path in the aggregator's sandbox.", examples=["/data/test.json"])
+    inputs: Annotated[list[Prose], Field(min_length=1, max_length=10_000)] | None = Field(None, description="The texts.")
     aggregation: Aggregation = "global"
     training_id: Word | None = Field(
-        None, description="the training whose model predicts; by default the newest training with a completed round"
+        None, description="The training whose model predicts; by default the newest training with a completed round."
     )
 
     @model_validator(mode="after")
@@ -35,27 +35,27 @@ class PredictedText(ResponseModel):
     text: str
     sentiment: str
     confidence: float = Field(
-        description="the probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
-        " the votes"
+        description="The probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
+        " the votes."
     )
 
 
 class Results(ResponseModel):
-    accuracy: float | None = Field(None, description="the fraction of correct predictions, 0..1, when the input has labels")
-    precision: float | None = Field(None, description="the macro mean over the classes")
-    recall: float | None = Field(None, description="the macro mean over the classes")
-    f1_score: float | None = Field(None, description="the macro mean over the classes")
+    accuracy: float | None = Field(None, description="The fraction of correct predictions, 0..1, when the input has labels.")
+    precision: float | None = Field(None, description="The macro mean over the classes.")
+    recall: float | None = Field(None, description="The macro mean over the classes.")
+    f1_score: float | None = Field(None, description="The macro mean over the classes.")
     predictions: list[PredictedText]
     temperature: float | None = Field(
         None,
-        description="for `global`: confidences are softmax(logits / temperature). The temperature is fitted on held-out data"
-        " (Guo et al., 2017). null without held-out data. The other aggregations have `temperatures` instead",
+        description="For `global`: confidences are softmax(logits / temperature). The temperature is fitted on held-out data"
+        " (Guo et al., 2017). null without held-out data. The other aggregations have `temperatures` instead.",
     )
     temperatures: dict[str, float | None] = Field(
-        {}, description="by node: the temperature of each worker's own model; null: not calibrated"
+        {}, description="By node: the temperature of each worker's own model; null: not calibrated."
     )
     engines: dict[str, str] = Field(
-        {}, description="by node: torch, onnx-fp32 or onnx-int8; onnx-int8 only when it gave the same labels on held-out data"
+        {}, description="By node: torch, onnx-fp32 or onnx-int8; onnx-int8 only when it gave the same labels on held-out data."
     )
 
 
@@ -63,10 +63,10 @@ class Prediction(ResponseModel):
     prediction_id: str = Field(examples=["pred_ens_ij012"])
     cluster_id: str
     aggregation: Aggregation
-    results: Results | None = Field(description="null until the prediction is completed")
-    inference_time: str | None = Field(description="the seconds of the nodes' computation", examples=["1.2s"])
+    results: Results | None = Field(description="null until the prediction is completed.")
+    inference_time: str | None = Field(description="The seconds of the nodes' computation.", examples=["1.2s"])
     nodes_used: int | None
-    status: str = Field(description="pending, completed or failed")
+    status: str = Field(description="One of: pending, completed or failed.")
     training_id: str
     created_at: Timestamp
     error: Failure | None

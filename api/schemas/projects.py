@@ -9,16 +9,16 @@ from api.store.tables import ProjectRow
 
 
 class Quota(ResponseModel):
-    limit: float | None = Field(description="null: no limit")
+    limit: float | None = Field(description="null: no limit.")
     used: float
 
 
 class Quotas(ResponseModel):
-    clusters: Quota = Field(description="clusters that are not terminated")
-    nodes: Quota = Field(description="nodes that are not terminated")
-    running_sandboxes: Quota = Field(description="sandboxes that run or are being started")
-    upload_bytes: Quota = Field(description="bytes that were uploaded to sandboxes that still exist")
-    spend_usd: Quota = Field(description="all sandbox-seconds so far, times their price")
+    clusters: Quota = Field(description="Clusters that are not terminated.")
+    nodes: Quota = Field(description="Nodes that are not terminated.")
+    running_sandboxes: Quota = Field(description="Sandboxes that run or are being started.")
+    upload_bytes: Quota = Field(description="Bytes that were uploaded to sandboxes that still exist.")
+    spend_usd: Quota = Field(description="All sandbox-seconds so far, times their price.")
 
 
 class Project(ResponseModel):

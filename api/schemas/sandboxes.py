@@ -38,7 +38,7 @@ class LimitHit(ResponseModel):
     """A limit that the sandbox has reached."""
 
     limit: Literal["memory", "processes", "disk", "files", "timeout", "output"]
-    count: int = Field(description="how often the limit was reached")
+    count: int = Field(description="How often the limit was reached.")
     first_at: Timestamp
     last_at: Timestamp
 
@@ -49,17 +49,17 @@ class Sandbox(ResponseModel):
     cluster_id: str
     role: str
     template: str
-    status: str = Field(description="the status of its node: running, lost, failed, terminating or terminated")
-    health: Literal["ok", "unreachable", "ended"] | None = Field(description="the provider's answer; null in lists")
+    status: str = Field(description="The status of its node: running, lost, failed, terminating or terminated.")
+    health: Literal["ok", "unreachable", "ended"] | None = Field(description="The provider's answer; null in lists.")
     resources: Resources | None
-    uptime_seconds: float | None = Field(description="seconds from the start to the end, or to now")
+    uptime_seconds: float | None = Field(description="Seconds from the start to the end, or to now.")
     started_at: Timestamp | None
     ended_at: Timestamp | None
-    expires_at: Timestamp | None = Field(description="when the provider ends the sandbox, unless it is extended before")
-    usage: SandboxUse | None = Field(description="null in lists, and when the provider has no measurement")
+    expires_at: Timestamp | None = Field(description="When the provider ends the sandbox, unless it is extended before.")
+    usage: SandboxUse | None = Field(description="null in lists, and when the provider has no measurement.")
     limit_hits: list[LimitHit] | None = Field(
-        description="limits that stopped a process in the sandbox, the latest first. null in lists, for an ended sandbox, and"
-        " when the provider does not report them (E2B)"
+        description="Limits that stopped a process in the sandbox, the latest first. null in lists, for an ended sandbox, and"
+        " when the provider does not report them (E2B)."
     )
 
     @classmethod
@@ -91,8 +91,8 @@ class Sandbox(ResponseModel):
 
 class File(ResponseModel):
     path: str = Field(examples=["/data/train_shard_1.json"])
-    size: int = Field(description="bytes of the stored file")
-    sha256: str = Field(description="of the stored file")
+    size: int = Field(description="Bytes of the stored file.")
+    sha256: str = Field(description="Of the stored file.")
 
     @classmethod
     def of(cls, stored: StoredFile) -> "File":
@@ -102,17 +102,17 @@ class File(ResponseModel):
 class Execute(RequestModel):
     code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
     language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
-        None, description="by default the language of the template"
+        None, description="By default the language of the template."
     )
-    timeout_s: float | None = Field(None, gt=0, le=600, description="by default the deployment's limit for executions")
+    timeout_s: float | None = Field(None, gt=0, le=600, description="By default the deployment's limit for executions.")
 
 
 class Execution(ResponseModel):
     stdout: str
     stderr: str
-    exit_code: int | None = Field(description="null when a limit ended the command")
+    exit_code: int | None = Field(description="null when a limit ended the command.")
     duration_ms: int
-    limit: Literal["timeout", "output"] | None = Field(description="the limit that ended the command, if any")
+    limit: Literal["timeout", "output"] | None = Field(description="The limit that ended the command, if any.")
 
     @classmethod
     def of(cls, result: CommandResult) -> "Execution":
@@ -133,7 +133,7 @@ class Line(ResponseModel):
 
 class Logs(ResponseModel):
     sandbox_id: str
-    lines: list[Line] = Field(description="the oldest line first")
+    lines: list[Line] = Field(description="The oldest line first.")
 
     @classmethod
     def of(cls, sandbox_id: str, lines: list[LogLine]) -> "Logs":

@@ -146,11 +146,11 @@ class Training(ResponseModel):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
     search_id: str | None = Field(description="The search that the training belongs to, if any.")
-    status: str = Field(description="pending, training, stopping, completed, refused, stopped or failed.")
+    status: str = Field(description="One of: pending, training, stopping, completed, refused, stopped or failed.")
     config: TrainingConfig
     workers: list[str]
     aggregator: str
-    term: int = Field(description="consensus raft: number of the aggregator's election, from 1.")
+    term: int = Field(description="Consensus raft: number of the aggregator's election, from 1.")
     model: str
     labels: list[str] | None = Field(description="Class names. null until the workers' data was checked.")
     parameters: int | None = Field(description="Number of trainable parameters of the model.")
@@ -208,7 +208,7 @@ class RoundPrivacy(ResponseModel):
 
 
 class RoundWorker(ResponseModel):
-    state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled.")
+    state: str = Field(description="One of: training, done, rejected, late, failed, lost, declined or not_sampled.")
     samples: int | None
     local_loss: float | None
     local_accuracy: float | None
@@ -241,11 +241,11 @@ class Link(ResponseModel):
 
 class Round(ResponseModel):
     round: int
-    status: str = Field(description="running, completed, failed or stopped.")
+    status: str = Field(description="One of: running, completed, failed or stopped.")
     started_at: Timestamp
     finished_at: Timestamp | None
-    base_digest: str = Field(description="sha256 of the global model that the round began with.")
-    digest: str | None = Field(description="sha256 of the round's new global model.")
+    base_digest: str = Field(description="Sha256 of the global model that the round began with.")
+    digest: str | None = Field(description="Sha256 of the round's new global model.")
     global_loss: float | None
     global_accuracy: float | None
     validation_loss: float | None

@@ -48,7 +48,7 @@ class StatusPoller:
     epochs: list[tuple[float, int]] = field(default_factory=list)
     ended: dict[str, Any] | None = None
 
-    def poll_round(self) -> dict[str, Any]:
+    def read_status(self) -> dict[str, Any]:
         status = self.walk.call("GET", f"/v1/clusters/{self.cluster_id}/status")
         session: dict[str, Any] = next(item for item in status["training_sessions"] if item["training_id"] == self.training_id)
         self.epochs.append((time.monotonic(), session["epoch"]))
@@ -59,7 +59,7 @@ class StatusPoller:
     def until(self, epoch: int, within_s: float) -> None:
         """Return when `epoch` is reached or the training has ended."""
         end = time.monotonic() + within_s
-        while self.poll_round()["epoch"] < epoch and self.ended is None:
+        while self.read_status()["epoch"] < epoch and self.ended is None:
             assert time.monotonic() < end, f"epoch {epoch} was not reached within {within_s:.0f} s"
             time.sleep(0.2)
 
@@ -131,7 +131,7 @@ class ChaosCluster:
         for number, fault in enumerate(sorted(faults, key=lambda fault: fault.rounds_go_on)):
             poller.until(number * share + random_.randrange(max(1, share - 2)), 120)
             time.sleep(random_.uniform(0, self._round_s))
-            at_epoch = poller.poll_round()["epoch"]
+            at_epoch = poller.read_status()["epoch"]
             assert poller.ended is None, f"the training ended before {fault.name}"
             moment = time.monotonic()
             worker = random_.choice(self.workers)
@@ -142,7 +142,7 @@ class ChaosCluster:
             fault_results.append(FaultResult(fault.name, at_epoch, poller.moved_after(moment)))
         poller.until(self._epochs, 180)
         while poller.ended is None:
-            poller.poll_round()
+            poller.read_status()
             time.sleep(0.2)
         return fault_results
 
@@ -150,7 +150,7 @@ class ChaosCluster:
         self.walk.call("POST", f"/v1/trainings/{poller.training_id}/stop")
         end = time.monotonic() + 60
         while poller.ended is None and time.monotonic() < end:
-            poller.poll_round()
+            poller.read_status()
             time.sleep(0.2)
 
     def _upload_again(self, node_id: str) -> None:

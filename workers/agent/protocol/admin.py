@@ -20,9 +20,9 @@ class AgentConfig(Message):
 
     node_id: str
     role: Literal["worker", "aggregator", "validator"]
-    key: str = Field(repr=False, description="secret that signs the tokens of this agent's callers")
+    key: str = Field(repr=False, description="Secret that signs the tokens of this agent's callers.")
     port: int = PORT
-    threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide")
+    threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide.")
     autonomy: Autonomy = Autonomy()
 
 
@@ -34,8 +34,8 @@ class AgentHealth(Message):
     role: str
     pid: int
     uptime_seconds: float
-    threads: int = Field(description="CPU threads that torch uses")
-    cpu_cores: int = Field(description="cores that the agent may run on")
-    memory_gb: float | None = Field(description="GiB that this sandbox may use; null when it cannot be read")
-    rss_mb: float = Field(description="resident memory of the agent, MiB")
-    gpu: str | None = Field(description="name of the CUDA device; null without one")
+    threads: int = Field(description="CPU threads that torch uses.")
+    cpu_cores: int = Field(description="Cores that the agent may run on.")
+    memory_gb: float | None = Field(description="GiB that this sandbox may use; null when it cannot be read.")
+    rss_mb: float = Field(description="Resident memory of the agent, MiB.")
+    gpu: str | None = Field(description="Name of the CUDA device; null without one.")

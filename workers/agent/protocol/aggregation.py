@@ -35,23 +35,23 @@ class AggregateRound(Message):
     model: ModelSpec
     base_digest: str
     workers: list[Peer]
-    self_peer: Peer = Field(description="the address at which the workers reach this aggregator")
-    dataset: str = Field(description="path of the workers' shards; for `synchronous`, of the data at the aggregator")
-    quorum: int = Field(ge=1, description="fewest updates that complete a round")
+    self_peer: Peer = Field(description="The address at which the workers reach this aggregator.")
+    dataset: str = Field(description="Path of the workers' shards; for `synchronous`, of the data at the aggregator.")
+    quorum: int = Field(ge=1, description="Fewest updates that complete a round.")
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"
-    deadline_s: float = Field(description="seconds that the aggregator waits for updates")
-    hyperparameters: Hyperparameters | None = Field(None, description="those of the workers; audits check against them")
-    path: DataPath | None = Field(None, description="None: every update goes to the aggregator (a star)")
-    fallback: str | None = Field(None, description="why this round uses the star instead of `path`")
+    deadline_s: float = Field(description="Seconds that the aggregator waits for updates.")
+    hyperparameters: Hyperparameters | None = Field(None, description="Those of the workers; audits check against them.")
+    path: DataPath | None = Field(None, description="None: every update goes to the aggregator (a star).")
+    fallback: str | None = Field(None, description="Why this round uses the star instead of `path`.")
     compression: Compression = Compression()
     freeze_layers: int = 0
     secure_aggregation: bool = False
     synchronous: Hyperparameters | None = Field(
-        None, description="set: the data is at the aggregator, and the workers average gradients instead of models"
+        None, description="set: the data is at the aggregator, and the workers average gradients instead of models."
     )
     introductions: dict[str, list[Peer]] = Field(
-        {}, description="`synchronous`: node id -> all workers, with tokens for that node; only that node may see them"
+        {}, description="`synchronous`: node id -> all workers, with tokens for that node; only that node may see them."
     )
 
 
@@ -68,26 +68,26 @@ class AggregateReport(Message):
     training_id: str
     round: int
     state: Literal["collecting", "done", "failed", "stopped"]
-    received: list[TrainReport] = Field([], description="reports of the workers whose updates have arrived")
+    received: list[TrainReport] = Field([], description="Reports of the workers whose updates have arrived.")
     accepted: list[str] = []
-    rejected: dict[str, str] = Field({}, description="node id -> why its update is rejected")
-    late: list[str] = Field([], description="nodes that missed the deadline; their updates are refused afterwards")
-    notices: list[str] = Field([], description="differences from the request, in words")
-    fallback: str | None = Field(None, description="why the round used the star instead of its path")
-    links: list[LinkUse] = Field([], description="transfers of the round, downloads of the base included")
+    rejected: dict[str, str] = Field({}, description="Node id -> why its update is rejected.")
+    late: list[str] = Field([], description="Nodes that missed the deadline; their updates are refused afterwards.")
+    notices: list[str] = Field([], description="Differences from the request, in words.")
+    fallback: str | None = Field(None, description="Why the round used the star instead of its path.")
+    links: list[LinkUse] = Field([], description="Transfers of the round, downloads of the base included.")
     votes: list[Vote] = []
     audits: list[AuditRecord] = []
     consensus_distance: float | None = Field(
-        None, description="gossip: mean distance of the workers' models from their mean, over the norm of the mean"
+        None, description="gossip: mean distance of the workers' models from their mean, over the norm of the mean."
     )
-    digest: str | None = Field(None, description="of the new global model")
+    digest: str | None = Field(None, description="Of the new global model.")
     aggregate_seconds: float | None = None
     consensus_seconds: float | None = None
     bytes_received: int | None = None
     validation: EvaluationResult | None = Field(
-        None, description="metrics of the new global model on the aggregator's validation file, if there is one"
+        None, description="Metrics of the new global model on the aggregator's validation file, if there is one."
     )
-    decisions: list[Decision] = Field([], description="decisions of the aggregator itself")
+    decisions: list[Decision] = Field([], description="Decisions of the aggregator itself.")
     problem: AgentProblem | None = None
 
 
@@ -98,6 +98,6 @@ class ExchangeResult(Message):
     """
 
     report: TrainReport
-    digest: str | None = Field(None, description="of the mean; None for a group member, because the head has it")
-    samples: int = Field(0, description="training samples of all workers in the mean")
+    digest: str | None = Field(None, description="Of the mean; None for a group member, because the head has it.")
+    samples: int = Field(0, description="Training samples of all workers in the mean.")
     problem: AgentProblem | None = None

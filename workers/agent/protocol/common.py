@@ -33,7 +33,7 @@ class Decision(Message):
     """
 
     action: str
-    reason: str = Field(description="the reason in words, without data")
+    reason: str = Field(description="The reason in words, without data.")
     at: str = Field(default_factory=_now)
 
 
@@ -43,8 +43,8 @@ class Peer(Message):
     node_id: str
     url: str
     headers: dict[str, str] = Field({}, repr=False)
-    uds: str | None = Field(None, description="path of a Unix socket to connect to instead of TCP")
-    token: str | None = Field(None, repr=False, description="token of the receiver of this message at that agent")
+    uds: str | None = Field(None, description="Path of a Unix socket to connect to instead of TCP.")
+    token: str | None = Field(None, repr=False, description="Token of the receiver of this message at that agent.")
 
 
 class AgentProblem(Message):
@@ -59,10 +59,10 @@ class ModelSpec(Message):
 
     architecture: str
     model: str
-    labels: list[str] = Field(description="class names in output order, sorted")
-    max_length: int = Field(128, description="tokens; longer texts are cut")
+    labels: list[str] = Field(description="Class names in output order, sorted.")
+    max_length: int = Field(128, description="Tokens; longer texts are cut.")
     seed: int = 0
-    lora_rank: int = Field(0, ge=0, description="rank of the adapters; 0 trains the weights without adapters")
+    lora_rank: int = Field(0, ge=0, description="Rank of the adapters; 0 trains the weights without adapters.")
 
 
 class LinkUse(Message):

@@ -11,18 +11,18 @@ class ScoreUpdates(Message):
     training_id: str
     model: ModelSpec
     base_digest: str
-    candidates: dict[str, str] = Field(description="node id -> digest of its update")
-    source: Peer = Field(description="agent that has the base and the updates")
+    candidates: dict[str, str] = Field(description="Node id -> digest of its update.")
+    source: Peer = Field(description="Agent that has the base and the updates.")
     dataset: str
-    limit: int = Field(128, description="held-out samples to use, at most")
+    limit: int = Field(128, description="Held-out samples to use, at most.")
 
 
 class UpdateEffect(Message):
     """The difference between an update and the round's base, on a voter's held-out samples."""
 
-    change: float = Field(description="mean total variation distance of the probabilities, 0..1")
-    gain: float = Field(description="mean loss of the base minus that of the candidate, in nats")
-    error: float = Field(description="standard error of the gain over the samples")
+    change: float = Field(description="Mean total variation distance of the probabilities, 0..1.")
+    gain: float = Field(description="Mean loss of the base minus that of the candidate, in nats.")
+    error: float = Field(description="Standard error of the gain over the samples.")
 
 
 class ScoreResult(Message):
@@ -30,9 +30,9 @@ class ScoreResult(Message):
 
     node_id: str
     samples: int
-    base: float = Field(description="accuracy of the round's base model")
-    candidates: dict[str, float] = Field(description="node id -> accuracy of its update")
-    effects: dict[str, UpdateEffect] = Field({}, description="node id -> effect of its update")
+    base: float = Field(description="Accuracy of the round's base model.")
+    candidates: dict[str, float] = Field(description="Node id -> accuracy of its update.")
+    effects: dict[str, UpdateEffect] = Field({}, description="Node id -> effect of its update.")
 
 
 class Vote(Message):
@@ -45,7 +45,7 @@ class Vote(Message):
     candidate: str
     accept: bool
     score: float | None = None
-    reason: str | None = Field(None, description="why the update is not accepted, in words")
+    reason: str | None = Field(None, description="Why the update is not accepted, in words.")
 
 
 class RequestVote(Message):
@@ -64,9 +64,9 @@ class VoteResult(Message):
     """Whether the worker votes for the candidate."""
 
     node_id: str
-    term: int = Field(description="the newest term that this worker has voted in")
+    term: int = Field(description="The newest term that this worker has voted in.")
     granted: bool
-    holds: bool = Field(description="whether the worker has the last committed model")
+    holds: bool = Field(description="Whether the worker has the last committed model.")
 
 
 class AuditSegment(Message):
@@ -78,7 +78,7 @@ class AuditSegment(Message):
     training_id: str
     round: int
     segment: int = Field(ge=0)
-    steps: int = Field(ge=1, description="steps of the segment, as in the commitment")
+    steps: int = Field(ge=1, description="Steps of the segment, as in the commitment.")
     step: int = Field(ge=1)
     nonce: str
 
@@ -91,9 +91,9 @@ class AuditResult(Message):
 
     node_id: str
     nonce: str
-    fingerprints: list[str] = Field(description="one for each step of the segment, in order")
-    loss: float = Field(description="mean training loss of the batch in that step, in nats; its fingerprint covers it")
-    seconds: float = Field(description="duration of the replay")
+    fingerprints: list[str] = Field(description="One for each step of the segment, in order.")
+    loss: float = Field(description="Mean training loss of the batch in that step, in nats; its fingerprint covers it.")
+    seconds: float = Field(description="Duration of the replay.")
 
 
 class AuditRecord(Message):
@@ -108,5 +108,5 @@ class AuditRecord(Message):
     step: int
     passed: bool
     reason: str | None = None
-    seconds: float | None = Field(None, description="duration of the replay, measured by the worker")
+    seconds: float | None = Field(None, description="Duration of the replay, measured by the worker.")
     nonce: str

@@ -11,11 +11,11 @@ class DataPath(Message):
     """The workers average their updates among themselves, without the aggregator."""
 
     kind: Literal["mesh", "ring", "hierarchical", "gossip"]
-    peers: list[Peer] = Field(description="the workers, in their order in the ring")
+    peers: list[Peer] = Field(description="The workers, in their order in the ring.")
     groups: list[list[str]] = Field(
-        [], description="node ids: `hierarchical` has groups that start with their head, `gossip` has pairs"
+        [], description="Node ids: `hierarchical` has groups that start with their head, `gossip` has pairs."
     )
-    wait_s: float = Field(description="seconds that a worker waits for a part of another worker")
+    wait_s: float = Field(description="Seconds that a worker waits for a part of another worker.")
 
 
 class FallBackToStar(Message):

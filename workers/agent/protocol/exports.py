@@ -9,21 +9,21 @@ class ExportModel(Message):
     """Write a global model as a folder in Hugging Face layout, optionally with ONNX graphs."""
 
     training_id: str
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the folder below /export")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Name of the folder below /export.")
     model: ModelSpec
     digest: str
     onnx: bool = False
     dataset: str | None = Field(
-        None, description="the workers' shards; the temperature is fitted on them when there is no validation file"
+        None, description="The workers' shards; the temperature is fitted on them when there is no validation file."
     )
     validation: str | None = Field(
-        None, description="the aggregator's validation file; temperature and int8 are measured on it"
+        None, description="The aggregator's validation file; temperature and int8 are measured on it."
     )
     workers: list[Peer] = []
-    self_peer: Peer | None = Field(None, description="the address at which the workers reach this aggregator")
-    federated: bool = Field(True, description="false: the workers shared one pooled data set")
-    card: dict[str, object] = Field({}, description="facts for the model card; no data")
-    record: list[dict[str, object]] = Field([], description="metrics of each round for the model card")
+    self_peer: Peer | None = Field(None, description="The address at which the workers reach this aggregator.")
+    federated: bool = Field(True, description="false: the workers shared one pooled data set.")
+    card: dict[str, object] = Field({}, description="Facts for the model card; no data.")
+    record: list[dict[str, object]] = Field([], description="Metrics of each round for the model card.")
 
 
 class ExportedFile(Message):

@@ -13,9 +13,9 @@ class EvaluateModel(Message):
     training_id: str
     model: ModelSpec
     digest: str
-    source: Peer = Field(description="agent that has the model")
+    source: Peer = Field(description="Agent that has the model.")
     dataset: str
-    held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
+    held_out: bool = Field(True, description="True: only the held-out split; False: every sample.")
 
 
 class EvaluationResult(Message):
@@ -36,8 +36,8 @@ class CalibrationSums(Message):
     """
 
     samples: int
-    right: list[float] = Field(description="cross-entropy with the right labels")
-    even: list[float] = Field(description="cross-entropy with a uniform distribution over the classes")
+    right: list[float] = Field(description="Cross-entropy with the right labels.")
+    even: list[float] = Field(description="Cross-entropy with a uniform distribution over the classes.")
 
 
 class PredictTexts(Message):
@@ -50,14 +50,14 @@ class PredictTexts(Message):
     model: ModelSpec
     digest: str
     dataset: str | None = Field(
-        None, description="the workers' shards, if they hold samples out; temperatures and weights are measured on those"
+        None, description="The workers' shards, if they hold samples out; temperatures and weights are measured on those."
     )
     validation: str | None = Field(
-        None, description="the aggregator's validation file, if there is one; `global` is calibrated on it"
+        None, description="The aggregator's validation file, if there is one; `global` is calibrated on it."
     )
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
-    self_peer: Peer = Field(description="the address at which the workers reach this aggregator")
+    self_peer: Peer = Field(description="The address at which the workers reach this aggregator.")
     inputs: list[str] | None = None
     input_data: str | None = None
     engine: Literal["torch", "onnx"] = "torch"
@@ -79,14 +79,14 @@ class PredictionResult(Message):
     recall: float | None = None
     f1_score: float | None = None
     predictions: list[TextPrediction]
-    temperature: float | None = Field(None, description="`global`: the temperature of the confidences")
+    temperature: float | None = Field(None, description="`global`: the temperature of the confidences.")
     temperatures: dict[str, float | None] = Field(
-        {}, description="other aggregations: node id -> temperature of that worker's own model"
+        {}, description="Other aggregations: node id -> temperature of that worker's own model."
     )
-    engines: dict[str, str] = Field({}, description="node id -> engine that computed the probabilities")
+    engines: dict[str, str] = Field({}, description="Node id -> engine that computed the probabilities.")
     seconds: float
     nodes_used: int
-    lost: list[str] = Field([], description="workers that did not answer")
+    lost: list[str] = Field([], description="Workers that did not answer.")
 
 
 class InferTexts(Message):
@@ -95,12 +95,12 @@ class InferTexts(Message):
     training_id: str
     model: ModelSpec
     digest: str
-    source: Peer = Field(description="agent that has the global model")
+    source: Peer = Field(description="Agent that has the global model.")
     texts: list[str]
-    local: bool = Field(False, description="use this worker's own last local model where there is one")
-    dataset: str | None = Field(None, description="this worker's shard; metrics come from its held-out split")
-    weigh: bool = Field(False, description="return the held-out accuracy of the model")
-    calibrate: bool = Field(False, description="calibrate a local model; return the sums of a global one")
+    local: bool = Field(False, description="Use this worker's own last local model where there is one.")
+    dataset: str | None = Field(None, description="This worker's shard; metrics come from its held-out split.")
+    weigh: bool = Field(False, description="Return the held-out accuracy of the model.")
+    calibrate: bool = Field(False, description="Calibrate a local model; return the sums of a global one.")
     engine: Literal["torch", "onnx"] = "torch"
 
 
@@ -108,10 +108,10 @@ class InferenceResult(Message):
     """The class probabilities of the texts, in their order."""
 
     node_id: str
-    probabilities: list[list[float]] = Field(description="shape (texts, classes)")
-    weight: float | None = Field(None, description="held-out accuracy of the model, where it was measured")
+    probabilities: list[list[float]] = Field(description="shape (texts, classes).")
+    weight: float | None = Field(None, description="Held-out accuracy of the model, where it was measured.")
     temperature: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="temperature that calibrated the probabilities"
+        None, gt=0, allow_inf_nan=False, description="Temperature that calibrated the probabilities."
     )
     calibration_sums: CalibrationSums | None = None
     engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"

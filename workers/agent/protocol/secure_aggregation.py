@@ -31,8 +31,8 @@ class AdvertiseKeys(Message):
     """Announce a worker's public keys for one run, and the number of its samples."""
 
     node_id: str
-    sealing: str = Field(description="public key with which others encrypt shares for this worker")
-    masking: str = Field(description="public key from which each pair of workers derives its mask")
+    sealing: str = Field(description="Public key with which others encrypt shares for this worker.")
+    masking: str = Field(description="Public key from which each pair of workers derives its mask.")
     samples: int = Field(ge=1)
 
 
@@ -55,13 +55,13 @@ class ShareSecrets(Message):
     """Send the other workers their shares of this worker's secrets."""
 
     node_id: str
-    shares: dict[str, str] = Field(description="receiver -> encrypted share of the sender's seed and of its masking key")
+    shares: dict[str, str] = Field(description="Receiver -> encrypted share of the sender's seed and of its masking key.")
 
 
 class SharesResult(PhaseResult):
     """The shares that the others have sent to this worker."""
 
-    shares: dict[str, str] = Field({}, description="sender -> share that it encrypted for this worker")
+    shares: dict[str, str] = Field({}, description="Sender -> share that it encrypted for this worker.")
 
 
 class AskSurvivors(Message):
@@ -80,8 +80,8 @@ class RevealShares(Message):
     """Reveal the shares that remove the masks from the sum."""
 
     node_id: str
-    seeds: dict[str, str] = Field(description="worker that sent its update -> share of its seed")
-    keys: dict[str, str] = Field(description="worker that did not -> share of its masking key")
+    seeds: dict[str, str] = Field(description="Worker that sent its update -> share of its seed.")
+    keys: dict[str, str] = Field(description="Worker that did not -> share of its masking key.")
 
 
 SecureSumRequest = AdvertiseKeys | ShareSecrets | AskSurvivors | RevealShares

@@ -42,28 +42,28 @@ class BeginAttempt(Message):
     model: ModelSpec
     base_digest: str
     aggregator: Peer
-    peers: list[Peer] = Field(description="all workers, in their order")
+    peers: list[Peer] = Field(description="All workers, in their order.")
     kind: Literal["star", "mesh", "ring", "hierarchical"]
     groups: list[list[str]]
     hyperparameters: Hyperparameters
-    steps: int = Field(description="steps of each epoch")
-    share: str = Field(description="id of the samples that the worker must have")
-    wait_s: float = Field(description="seconds that a node waits for a vector")
+    steps: int = Field(description="Steps of each epoch.")
+    share: str = Field(description="Id of the samples that the worker must have.")
+    wait_s: float = Field(description="Seconds that a node waits for a vector.")
 
 
 class BeginAttemptResult(Message):
     """What the worker has already, so that the aggregator sends only the rest."""
 
     node_id: str
-    has_share: bool = Field(description="whether the worker has its samples")
-    has_moments: bool = Field(description="whether the worker has the optimizer state of the base")
+    has_share: bool = Field(description="Whether the worker has its samples.")
+    has_moments: bool = Field(description="Whether the worker has the optimizer state of the base.")
 
 
 class StartSteps(Message):
     """Start the steps of an attempt."""
 
     attempt: str
-    resume: bool = Field(description="whether to continue with the optimizer state of the base")
+    resume: bool = Field(description="Whether to continue with the optimizer state of the base.")
 
 
 class AttemptResult(Message):

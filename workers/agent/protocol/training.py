@@ -14,8 +14,8 @@ HELD_OUT_FRACTION = 0.1
 class CheckShard(Message):
     """Check whether a worker's data can be used for training."""
 
-    dataset: str = Field(description="absolute path or glob inside the sandbox")
-    labelled: bool = Field(True, description="whether every sample needs a label")
+    dataset: str = Field(description="Absolute path or glob inside the sandbox.")
+    labelled: bool = Field(True, description="Whether every sample needs a label.")
 
 
 class ShardReport(Message):
@@ -24,7 +24,7 @@ class ShardReport(Message):
     node_id: str
     files: int = 0
     samples: int = 0
-    labels: dict[str, int] = Field({}, description="label -> number of its samples")
+    labels: dict[str, int] = Field({}, description="Label -> number of its samples.")
     problem: AgentProblem | None = None
 
 
@@ -33,11 +33,11 @@ class InitTraining(Message):
 
     training_id: str
     model: ModelSpec
-    base_digest: str | None = Field(None, description="global model to continue from; None creates a new one")
-    sources: list[Peer] = Field([], description="agents that may have a copy of base_digest")
-    validation: str | None = Field(None, description="path or glob of a labelled validation file; it may be missing")
+    base_digest: str | None = Field(None, description="Global model to continue from; None creates a new one.")
+    sources: list[Peer] = Field([], description="Agents that may have a copy of base_digest.")
+    validation: str | None = Field(None, description="Path or glob of a labelled validation file; it may be missing.")
     freeze_layers: int = 0
-    private: bool = Field(False, description="whether the workers will train with differential privacy")
+    private: bool = Field(False, description="Whether the workers will train with differential privacy.")
 
 
 class InitTrainingResult(Message):
@@ -58,7 +58,7 @@ class Compression(Message):
 
     values: Literal["fp32", "fp16", "int8"] = "fp32"
     sparse: bool = False
-    ratio: float = Field(1.0, gt=0, le=1, description="fraction of the values that a sparse update keeps")
+    ratio: float = Field(1.0, gt=0, le=1, description="Fraction of the values that a sparse update keeps.")
 
     @property
     def is_none(self) -> bool:
@@ -73,9 +73,9 @@ class DpSgdSpec(Message):
 
     samples: int
     sampling_rate: float = Field(gt=0, le=1)
-    noise_multiplier: float = Field(ge=0, description="standard deviation of the noise, divided by `max_grad_norm`")
+    noise_multiplier: float = Field(ge=0, description="Standard deviation of the noise, divided by `max_grad_norm`.")
     max_grad_norm: float = Field(gt=0)
-    steps: int = Field(ge=1, description="steps of this round")
+    steps: int = Field(ge=1, description="Steps of this round.")
 
 
 class Hyperparameters(Message):
@@ -87,12 +87,12 @@ class Hyperparameters(Message):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     weight_decay: float = 0.0
     seed: int = 0
-    proximal_mu: float = Field(0.0, description="FedProx: weight of the proximal term towards the round's base")
-    keep_moments: bool = Field(False, description="DiLoCo: continue with the optimizer state of this worker's last round")
+    proximal_mu: float = Field(0.0, description="FedProx: weight of the proximal term towards the round's base.")
+    keep_moments: bool = Field(False, description="DiLoCo: continue with the optimizer state of this worker's last round.")
     mixed_precision: bool = False
-    freeze_layers: int = Field(0, ge=0, description="encoder layers to freeze, with the embeddings; 0 trains all")
-    hold_out: bool = Field(True, description="False: train on all samples")
-    privacy: DpSgdSpec | None = Field(None, description="train with differential privacy; then nothing is held out")
+    freeze_layers: int = Field(0, ge=0, description="Encoder layers to freeze, with the embeddings; 0 trains all.")
+    hold_out: bool = Field(True, description="False: train on all samples.")
+    privacy: DpSgdSpec | None = Field(None, description="Train with differential privacy; then nothing is held out.")
 
 
 class LocalWork(Message):
@@ -112,10 +112,10 @@ class TrainRound(LocalWork):
     aggregator: Peer
     consensus: str = "none"
     autonomy: Autonomy = Autonomy()
-    path: DataPath | None = Field(None, description="None: the update goes to the aggregator (a star)")
-    resend: bool = Field(False, description="if the round is done, send its update again; the aggregator has lost it")
+    path: DataPath | None = Field(None, description="None: the update goes to the aggregator (a star).")
+    resend: bool = Field(False, description="If the round is done, send its update again; the aggregator has lost it.")
     compression: Compression = Compression()
-    secure_aggregation: bool = Field(False, description="mask the update, so that the aggregator learns only the sum")
+    secure_aggregation: bool = Field(False, description="Mask the update, so that the aggregator learns only the sum.")
 
     @property
     def work(self) -> LocalWork:
@@ -130,12 +130,12 @@ class Commitment(Message):
     state, its loss, its steps and its trace.
     """
 
-    seed: str = Field(description="seed of the order of the batches")
-    segments: list[str] = Field(description="digest of the state after each segment of steps, in order")
-    losses: list[float] = Field(description="mean training loss of each segment, in nats")
-    steps: list[int] = Field(description="optimizer steps of each segment; 0 where compression changed the state")
-    traces: list[str] = Field(description="for each segment, the digest of the fingerprints of its steps")
-    root: str = Field(description="last link of the chain")
+    seed: str = Field(description="Seed of the order of the batches.")
+    segments: list[str] = Field(description="Digest of the state after each segment of steps, in order.")
+    losses: list[float] = Field(description="Mean training loss of each segment, in nats.")
+    steps: list[int] = Field(description="Optimizer steps of each segment; 0 where compression changed the state.")
+    traces: list[str] = Field(description="For each segment, the digest of the fingerprints of its steps.")
+    root: str = Field(description="Last link of the chain.")
 
 
 class TrainReport(Message):
@@ -145,18 +145,18 @@ class TrainReport(Message):
     training_id: str
     round: int
     state: Literal["running", "done", "failed", "stopped", "declined"]
-    progress: float = Field(0.0, description="fraction of this round's steps, 0..1")
-    samples: int | None = Field(None, description="training samples in the shard, without held-out ones")
-    loss: float | None = Field(None, description="mean cross-entropy over the last local epoch, in nats")
-    accuracy: float | None = Field(None, description="accuracy during the last local epoch, 0..1")
+    progress: float = Field(0.0, description="Fraction of this round's steps, 0..1.")
+    samples: int | None = Field(None, description="Training samples in the shard, without held-out ones.")
+    loss: float | None = Field(None, description="Mean cross-entropy over the last local epoch, in nats.")
+    accuracy: float | None = Field(None, description="Accuracy during the last local epoch, 0..1.")
     pull_seconds: float | None = None
     train_seconds: float | None = None
     push_seconds: float | None = None
     bytes_sent: int | None = None
     commitment: Commitment | None = None
-    private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, with repetitions")
+    private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, with repetitions.")
     decisions: list[Decision] = []
-    links: list[LinkUse] = Field([], description="transfers from other agents to this worker")
+    links: list[LinkUse] = Field([], description="Transfers from other agents to this worker.")
     problem: AgentProblem | None = None
 
 
@@ -165,8 +165,8 @@ class ReplicateModel(Message):
 
     training_id: str
     digest: str
-    source: Peer = Field(description="agent that has the model")
-    head: Peer | None = Field(None, description="head of the worker's group; the worker asks it first")
+    source: Peer = Field(description="Agent that has the model.")
+    head: Peer | None = Field(None, description="Head of the worker's group; the worker asks it first.")
 
 
 class ReplicateResult(Message):
