@@ -172,7 +172,7 @@ class SearchTrial(ResponseModel):
     options: dict[str, Any] = Field(description="Its combination from the space.")
     training_id: str | None = Field(description="null until the training begins.")
     status: str = Field(
-        description="Waiting before its training begins. skipped if the search ended first. "
+        description="waiting: its training has not begun. skipped: the search ended first. "
         "Otherwise the status of its training."
     )
     metric: float | None = Field(description="The search's metric after the last completed round.")
