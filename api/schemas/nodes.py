@@ -13,9 +13,12 @@ from api.store.tables import NodeRow, RoundNodeRow
 class NodeDeploy(RequestModel):
     node_type: NodeType = "worker"
     role: Role | None = Field(
-        None, description="One of: worker, aggregator (for a parameter_server) or validator; by default the role of the node type."
+        None,
+        description="One of: worker, aggregator (for a parameter_server) or validator. Default: the role of the node type.",
     )
-    model: Word = Field("base", description="Base, large, minilm, a Hugging Face id, or an absolute path in the sandbox.")
+    model: Word = Field(
+        "base", description="One of: base, large, minilm, a Hugging Face id, or an absolute path in the sandbox."
+    )
     template: Template = "python"
     autonomy: float = Field(
         0.0,
