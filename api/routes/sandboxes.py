@@ -176,10 +176,14 @@ async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter,
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
     """Run code in the template's language, or in `language`.
 
-    Time and output are limited. `limit` names the limit that was reached.
+    The code is written to a file in the sandbox and run from it. The file is removed afterwards.
+    Node takes both `require` and `import`.
+
+    Time, output and memory are limited. `limit` names the limit that was reached.
 
     In a worker's sandbox, only its data owner and keys with the scope `data:export` can run code.
     """
+    options = body.options()
     node = await _authorize(state, caller, sandbox_id, "execute")
     result = await state.provider.execute(
         sandboxes.running_sandbox_id(node),
@@ -187,6 +191,7 @@ async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state:
         language=body.language,
         timeout_s=body.timeout_s or state.settings.execute_timeout_s,
         max_output=state.settings.execute_max_output,
+        options=options,
     )
     return Execution.of(result)
 

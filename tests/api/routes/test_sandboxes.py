@@ -160,11 +160,34 @@ def test_the_limits_of_an_execution_are_named(user: User, sandbox: str) -> None:
         ({"code": "1", "language": "perl"}, "/language"),
         ({"code": "1", "timeout_s": 0}, "/timeout_s"),
         ({"code": "1", "timeout_s": 601}, "/timeout_s"),
+        ({"code": "1", "env": {"1A": "x"}}, "/env/1A"),
+        ({"code": "1", "env": {"A=B": "x"}}, "/env/A=B"),
+        ({"code": "1", "env": {"A": "x\x00"}}, "/env/A"),
+        ({"code": "1", "env": {"A": 1}}, "/env/A"),
+        ({"code": "1", "args": ["x\x00"]}, "/args/0"),
+        ({"code": "1", "args": [""] * 1001}, "/args"),
+        ({"code": "1", "cwd": "data"}, "/cwd"),
+        ({"code": "1", "cwd": "/data/../etc"}, "/cwd"),
+        ({"code": "1", "cwd": "/nothing"}, None),
     ],
 )
-def test_wrong_executions(user: User, sandbox: str, fields: dict[str, Any], pointer: str) -> None:
+def test_wrong_executions(user: User, sandbox: str, fields: dict[str, Any], pointer: str | None) -> None:
     body = user.refused("POST", f"{sandbox}/execute", 422, json=fields)
-    assert [error["pointer"] for error in body["errors"]] == [pointer]
+    if pointer is None:
+        assert (body["code"], "cwd" in body["detail"]) == ("invalid_path", True)
+    else:
+        assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def test_code_gets_its_arguments_variables_and_standard_input(user: User, sandbox: str) -> None:
+    code = "import os, sys\nprint(sys.argv[1:], os.environ['STEP'], sys.stdin.read(), os.getcwd())"
+    asked = {"code": code, "args": ["--a", "b c"], "env": {"STEP": "3"}, "stdin": "in", "cwd": "/data"}
+    assert user.call("POST", f"{sandbox}/execute", 200, json=asked)["stdout"] == "['--a', 'b c'] 3 in /data\n"
+
+
+def test_a_bash_command_that_reads_does_not_consume_the_script(user: User, sandbox: str) -> None:
+    asked = {"code": "echo one\ncat >/dev/null\necho two\n", "language": "bash"}
+    assert user.call("POST", f"{sandbox}/execute", 200, json=asked)["stdout"] == "one\ntwo\n"
 
 
 def test_a_language_that_the_machine_has_not(user: User, sandbox: str) -> None:
