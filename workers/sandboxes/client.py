@@ -42,6 +42,7 @@ from api.settings import Settings
 from workers.sandboxes import transfer
 from workers.sandboxes.commands import run_command, start_command
 from workers.sandboxes.local_host import LocalHostClient
+from workers.sandboxes.loopback import exempt_loopback_from_proxies
 from workers.sandboxes.scripts import MEMORY_ANSWER, make_script, program_of
 from workers.sandboxes.sdk_errors import translate_sdk_errors
 
@@ -66,6 +67,7 @@ class SandboxClient:
     """Implements `SandboxProvider`."""
 
     def __init__(self, settings: Settings) -> None:
+        exempt_loopback_from_proxies()
         self._prefix = settings.template_prefix
         self._sandbox_url = settings.e2b_sandbox_url.rstrip("/") if settings.e2b_sandbox_url else None
         self._options: ApiParams = {
