@@ -8,6 +8,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 
 from api.settings import Settings
 from api.store import transitions
-from api.store.tables import NodeRow
+from api.store.tables import ClusterRow, NodeRow
 from tests.api.routes.conftest import make_settings
 from tests.api.routes.real import start
 from tests.api.routes.user import User, problem
@@ -246,3 +247,25 @@ def test_the_host_is_named_with_its_isolation(settings: Settings, user: User) ->
     found = httpx.get(f"{user.http.base_url}/readyz", timeout=30).json()["sandboxes"]
     assert (found["ok"], found["kind"]) == (True, "local")
     assert found["isolation"]
+
+
+def unused_seconds(user: User, node_id: str) -> float:
+    """Return the seconds since the cluster was last in use."""
+    with user.rows.unit_of_work() as uow:
+        cluster = uow.session.get_one(ClusterRow, uow.session.get_one(NodeRow, node_id).cluster_id)
+        assert cluster.last_call_at is not None
+        return (datetime.now(UTC) - cluster.last_call_at).total_seconds()
+
+
+def test_a_long_execution_keeps_its_cluster_in_use(user: User, sandbox: str, node_id: str) -> None:
+    user.call("POST", f"{sandbox}/execute", 200, json={"code": "import time; time.sleep(6)"})
+    assert unused_seconds(user, node_id) < 4
+
+
+def test_a_slow_upload_keeps_its_cluster_in_use(user: User, sandbox: str, node_id: str) -> None:
+    with raw(user, sandbox, "/data/slow", 600) as connection:
+        for _ in range(6):
+            connection.sendall(b"x" * 100)
+            time.sleep(1)
+        assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
+    assert unused_seconds(user, node_id) < 4

@@ -102,7 +102,7 @@ def test_work_in_a_sandbox_after_the_warning_begins_the_time_anew(context: Conte
     cluster.passes(26)
     cluster.looked_at()
     with context.database.unit_of_work() as uow:
-        sandboxes.note_call(uow.session, uow.session.get_one(NodeRow, cluster.worker))
+        sandboxes.note_call(uow.session, cluster.id)
     cluster.passes(10)
     assert (cluster.looked_at(), cluster.told()) == ("connected", ["cluster.idle_warning"])
     cluster.passes(16)
