@@ -35,6 +35,10 @@ class SandboxUnsupportedError(SandboxError):
     """This provider or this template cannot do that. For example, node is not installed."""
 
 
+class SandboxKeyError(SandboxError):
+    """The provider refuses this deployment's key. A retry does not help."""
+
+
 class SandboxFullError(SandboxError):
     """The sandbox's disk is full."""
 
