@@ -231,6 +231,7 @@ class ExecutionJson:
     stderr: str
     exit_code: int | None
     duration_ms: int | None = None
+    limit: str | None = None
 
 
 @dataclass

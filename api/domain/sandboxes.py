@@ -33,6 +33,10 @@ class SandboxUnsupportedError(SandboxError):
     """This provider or this template cannot do that. For example, node is not installed."""
 
 
+class SandboxKeyError(SandboxError):
+    """The provider refuses this deployment's key. A retry does not help."""
+
+
 class SandboxFullError(SandboxError):
     """The sandbox's disk is full."""
 
@@ -111,13 +115,29 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The result of a command. `limit` names the limit that ended the command, if any."""
+    """The result of a command. `limit` names the limit that ended the command, if any.
+
+    With the limits `timeout` and `output` there is no exit code.
+    """
 
     stdout: str
     stderr: str
     exit_code: int | None
     duration_ms: int
-    limit: Literal["timeout", "output"] | None = None
+    limit: Literal["timeout", "output", "memory"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteOptions:
+    """What code gets when it is run. `cwd` is absolute; None is the home folder.
+
+    `stdin` is None for an empty standard input.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    args: Sequence[str] = ()
+    stdin: str | None = None
+    cwd: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +192,14 @@ class SandboxProvider(Protocol):
         self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
     ) -> CommandResult: ...
     async def execute(
-        self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
+        self,
+        sandbox_id: str,
+        code: str,
+        *,
+        language: str | None,
+        timeout_s: float,
+        max_output: int,
+        options: ExecuteOptions | None = None,
     ) -> CommandResult: ...
     async def upload(
         self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None

@@ -121,7 +121,9 @@ def _message(item: ErrorDetails) -> str:
 
 
 def _pointer(location: Sequence[int | str]) -> str:
-    return "".join("/" + str(part)[:_LONGEST_SEGMENT].replace("~", "~0").replace("/", "~1") for part in location[1:])
+    """Return the JSON pointer. pydantic marks a wrong key by a segment of its own."""
+    parts = [str(part)[:_LONGEST_SEGMENT] for part in location[1:] if part != "[key]"]
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:

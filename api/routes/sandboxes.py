@@ -11,6 +11,7 @@ from api.domain.access import Act
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
 from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, SandboxNotFoundError
+from api.http.activity import ClusterActivity
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.http.deps import AppState, Pages, State
 from api.http.uploads import Upload
@@ -107,7 +108,8 @@ async def upload_file(
     upload = Upload(state.use_cases, state.settings, caller.project_id, node.id, int(length) if length.isdecimal() else None)
     arrived = 0
     try:
-        stored = await state.provider.upload(sandboxes.running_sandbox_id(node), target, upload.chunks(request.stream()))
+        chunks = _activity(state, node).after_each(upload.chunks(request.stream()))
+        stored = await state.provider.upload(sandboxes.running_sandbox_id(node), target, chunks)
         arrived = stored.size
     finally:
         await upload.settle(arrived)
@@ -141,7 +143,8 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename, safe='')}"}
     if download.size is not None:
         headers["Content-Length"] = str(download.size)
-    return StreamingResponse(download.chunks, media_type=download.media_type, headers=headers)
+    chunks = _activity(state, node).after_each(download.chunks)
+    return StreamingResponse(chunks, media_type=download.media_type, headers=headers)
 
 
 @router.delete(
@@ -176,18 +179,24 @@ async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter,
 async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
     """Run code in the template's language, or in `language`.
 
-    Time and output are limited. `limit` names the limit that was reached.
+    The code is written to a file in the sandbox and run from it. The file is removed afterwards.
+    Node takes both `require` and `import`.
+
+    Time, output and memory are limited. `limit` names the limit that was reached.
 
     In a worker's sandbox, only its data owner and keys with the scope `data:export` can run code.
     """
+    options = body.options()
     node = await _authorize(state, caller, sandbox_id, "execute")
-    result = await state.provider.execute(
-        sandboxes.running_sandbox_id(node),
-        body.code,
-        language=body.language,
-        timeout_s=body.timeout_s or state.settings.execute_timeout_s,
-        max_output=state.settings.execute_max_output,
-    )
+    async with _activity(state, node).lasting():
+        result = await state.provider.execute(
+            sandboxes.running_sandbox_id(node),
+            body.code,
+            language=body.language,
+            timeout_s=body.timeout_s or state.settings.execute_timeout_s,
+            max_output=state.settings.execute_max_output,
+            options=options,
+        )
     return Execution.of(result)
 
 
@@ -209,6 +218,10 @@ async def get_logs(
     node = await state.run(lambda uow: sandboxes.resolve(uow.session, caller, sandbox_id), caller)
     log_lines = await state.provider.logs(sandboxes.running_sandbox_id(node), lines)
     return Logs.of(node.sandbox_id or "", list(log_lines))
+
+
+def _activity(state: AppState, node: NodeRow) -> ClusterActivity:
+    return ClusterActivity(state.use_cases, node.cluster_id)
 
 
 async def _authorize(state: AppState, caller: Principal, sandbox_id: str, act: Act, path: str | None = None) -> NodeRow:

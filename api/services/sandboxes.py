@@ -13,7 +13,7 @@ from api.services.principals import Principal
 from api.settings import Settings
 from api.store.tables import ClusterRow, NodeRow
 
-_NOTE_CALL_EVERY = timedelta(seconds=10)
+NOTE_CALL_EVERY = timedelta(seconds=2)
 
 
 def page(session: Session, project_id: str, status: str | None, page_request: PageRequest) -> ResultPage[NodeRow]:
@@ -60,7 +60,7 @@ def authorize(session: Session, caller: Principal, sandbox_or_node_id: str, act:
     if exported and record is not None:
         record.detail["data_export"] = True
     running_sandbox_id(node)
-    note_call(session, node)
+    note_call(session, node.cluster_id)
     if act == "upload" and caller.node_id is not None and node.owner_data_at is None:
         node.owner_data_at = func.clock_timestamp()
     return node
@@ -86,16 +86,16 @@ def count(session: Session, node_id: str, size: int) -> None:
     )
 
 
-def note_call(session: Session, node: NodeRow) -> None:
-    """Record that the sandbox is in use, so that its cluster does not count as idle.
+def note_call(session: Session, cluster_id: str) -> None:
+    """Record that a sandbox of the cluster is in use, so that it does not count as idle.
 
-    This is written at most every ten seconds, because many transactions lock the cluster's row.
+    This is written at most every two seconds, because many transactions lock the cluster's row.
     """
     session.execute(
         update(ClusterRow)
         .where(
-            ClusterRow.id == node.cluster_id,
-            or_(ClusterRow.last_call_at.is_(None), ClusterRow.last_call_at < func.clock_timestamp() - _NOTE_CALL_EVERY),
+            ClusterRow.id == cluster_id,
+            or_(ClusterRow.last_call_at.is_(None), ClusterRow.last_call_at < func.clock_timestamp() - NOTE_CALL_EVERY),
         )
         .values(last_call_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)

@@ -6,8 +6,10 @@ Therefore one client serves every event loop.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Literal
 
@@ -23,6 +25,7 @@ from api.domain.sandboxes import (
     CommandResult,
     Download,
     Endpoint,
+    ExecuteOptions,
     LogLine,
     ProviderStatus,
     ResourceLimitHit,
@@ -30,6 +33,7 @@ from api.domain.sandboxes import (
     SandboxInfo,
     SandboxMetrics,
     SandboxNotFoundError,
+    SandboxPathError,
     SandboxSpec,
     SandboxUnsupportedError,
     StoredFile,
@@ -38,22 +42,21 @@ from api.settings import Settings
 from workers.sandboxes import transfer
 from workers.sandboxes.commands import run_command, start_command
 from workers.sandboxes.local_host import LocalHostClient
+from workers.sandboxes.loopback import exempt_loopback_from_proxies
+from workers.sandboxes.scripts import MEMORY_ANSWER, make_script, program_of
 from workers.sandboxes.sdk_errors import translate_sdk_errors
 
 _REQUEST_S = 30.0
 _CREATE_S = 120.0
 _HEALTH_S = 3.0
+_CLEAN_UP_S = 10.0
+# The exit code after SIGKILL, at a host that answers as shells do and at E2B.
+_KILLED = (137, -1)
 # Connecting extends a sandbox that would end sooner. It never shortens one.
 _CONNECT_TIMEOUT_S = 15
 _PAGE = 100
 _MAX_CONNECTED = 1000
 _MAX_LINES = 1000
-_INTERPRETERS = {
-    "python": "python -",
-    "nodejs": "node --input-type=module -",
-    "javascript": "node --input-type=module -",
-    "bash": "bash -s",
-}
 _ROUTE_ID = "E2b-Sandbox-Id"
 _ROUTE_PORT = "E2b-Sandbox-Port"
 _TRAFFIC_TOKEN = "e2b-traffic-access-token"  # noqa: S105 (a header's name)
@@ -64,6 +67,7 @@ class SandboxClient:
     """Implements `SandboxProvider`."""
 
     def __init__(self, settings: Settings) -> None:
+        exempt_loopback_from_proxies()
         self._prefix = settings.template_prefix
         self._sandbox_url = settings.e2b_sandbox_url.rstrip("/") if settings.e2b_sandbox_url else None
         self._options: ApiParams = {
@@ -164,28 +168,68 @@ class SandboxClient:
     async def run(
         self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
     ) -> CommandResult:
+        return await self._run(sandbox_id, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
+
+    async def _run(
+        self,
+        sandbox_id: str,
+        command: str,
+        *,
+        timeout_s: float,
+        max_output: int,
+        stdin: str | None = None,
+        cwd: str | None = None,
+    ) -> CommandResult:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id), translate_sdk_errors("run the command"):
-            result = await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin)
-        if result.limit is not None and self._host is not None:
+            result = await run_command(sandbox, command, timeout_s=timeout_s, max_output=max_output, stdin=stdin, cwd=cwd)
+        # The host has recorded a kill for memory itself.
+        if result.limit in ("timeout", "output") and self._host is not None:
             await self._host.note_limit(sandbox_id, result.limit)
         return result
 
     async def execute(
-        self, sandbox_id: str, code: str, *, language: str | None, timeout_s: float, max_output: int
+        self,
+        sandbox_id: str,
+        code: str,
+        *,
+        language: str | None,
+        timeout_s: float,
+        max_output: int,
+        options: ExecuteOptions | None = None,
     ) -> CommandResult:
-        """Run code in `language`: python, nodejs, javascript or bash.
+        """Run code from a file, in `language`: python, nodejs, javascript or bash.
 
-        The default is the template's language.
+        The default is the template's language. The file is removed afterwards.
+
+        Raises:
+            SandboxUnsupportedError: the sandbox cannot run that language.
+            SandboxPathError: the working folder does not exist.
         """
+        options = options or ExecuteOptions()
         language = language or await self._template(sandbox_id)
-        command = _INTERPRETERS.get(language)
-        if command is None:
-            raise SandboxUnsupportedError(
-                f"code in '{language[:50]}' cannot be executed; supported: {', '.join(_INTERPRETERS)}"
+        await self._check_interpreter(sandbox_id, program_of(language))
+        script = make_script(code, language, options, counts_kills=self._host is None)
+        memory_kills = ""
+        try:
+            result = await self._run(
+                sandbox_id, script.command, timeout_s=timeout_s, max_output=max_output, stdin=script.stdin, cwd=options.cwd
             )
-        await self._check_interpreter(sandbox_id, command.split()[0])
-        return await self.run(sandbox_id, command, timeout_s=timeout_s, max_output=max_output, stdin=code)
+        except SandboxPathError as error:
+            raise SandboxPathError("the sandbox has no folder at `cwd`, or it cannot be entered") from error
+        finally:
+            memory_kills = await asyncio.shield(self._clean_up(sandbox_id, script.cleanup))
+        if result.exit_code in _KILLED and MEMORY_ANSWER in memory_kills:
+            return replace(result, limit="memory")
+        return result
+
+    async def _clean_up(self, sandbox_id: str, command: str) -> str:
+        """Run a command that removes files. Return its output, or nothing if it fails."""
+        with contextlib.suppress(SandboxError, TimeoutError):
+            async with asyncio.timeout(_CLEAN_UP_S):
+                result = await self._run(sandbox_id, command, timeout_s=_CLEAN_UP_S, max_output=1000)
+            return result.stdout
+        return ""
 
     async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None) -> StoredFile:
         sandbox = await self._sandbox(sandbox_id)

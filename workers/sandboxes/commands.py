@@ -9,6 +9,7 @@ from e2b import AsyncCommandHandle, AsyncSandbox, CommandExitException
 from e2b.exceptions import SandboxException, TimeoutException
 
 from api.domain.sandboxes import CommandResult
+from workers.sandboxes.host.envd.wire import MEMORY_LIMIT_REACHED
 
 _OPEN_S = 30.0
 _KILL_S = 10.0
@@ -37,11 +38,12 @@ class _CappedOutput:
 
 
 async def run_command(
-    sandbox: AsyncSandbox, command: str, *, timeout_s: float, max_output: int, stdin: str | None
+    sandbox: AsyncSandbox, command: str, *, timeout_s: float, max_output: int, stdin: str | None, cwd: str | None = None
 ) -> CommandResult:
     """Run a shell command. `max_output` limits stdout and stderr each, in bytes.
 
-    A command that reaches a limit is killed with its process group. It then has no exit code.
+    A command that reaches one of these limits is killed with its process group. It then has no exit
+    code. The limit `memory` is set only if the host reports it.
     If the sandbox fails, the SDK's errors are raised.
     """
     full = asyncio.Event()
@@ -51,27 +53,31 @@ async def run_command(
         command,
         background=True,
         stdin=stdin is not None,
+        cwd=cwd,
         timeout=timeout_s + _GRACE_S,
         request_timeout=_OPEN_S,
         on_stdout=out.add,
         on_stderr=err.add,
         retain_output=False,
     )
-    ending = asyncio.create_task(_exit_code(handle))
+    ending = asyncio.create_task(_exit_code_and_error(handle))
     filling = asyncio.create_task(full.wait())
     feeding = asyncio.create_task(_feed(sandbox, handle.pid, stdin))
-    limit: Literal["timeout", "output"] | None = None
+    limit: Literal["timeout", "output", "memory"] | None = None
+    exit_code: int | None = None
     try:
         await asyncio.wait({ending, filling}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if full.is_set():
             limit = "output"
         elif not ending.done():
             limit = "timeout"
-        exit_code = ending.result() if limit is None else None
+        else:
+            exit_code, error = ending.result()
+            limit = "memory" if error == MEMORY_LIMIT_REACHED else None
     finally:
         for task in (ending, filling, feeding):
             task.cancel()
-        if not ending.done() or limit is not None:
+        if not ending.done() or limit in ("timeout", "output"):
             await _kill(handle)
     duration_ms = round(1000 * (time.monotonic() - started))
     return CommandResult(out.text(), err.text(), exit_code, duration_ms, limit)
@@ -85,11 +91,11 @@ async def start_command(sandbox: AsyncSandbox, command: str) -> int:
     return pid
 
 
-async def _exit_code(handle: "AsyncCommandHandle[None]") -> int:
+async def _exit_code_and_error(handle: "AsyncCommandHandle[None]") -> tuple[int, str | None]:
     try:
-        return int((await handle.wait()).exit_code)
+        return int((await handle.wait()).exit_code), None
     except CommandExitException as error:
-        return int(error.exit_code)
+        return int(error.exit_code), error.error
 
 
 async def _feed(sandbox: AsyncSandbox, pid: int, stdin: str | None) -> None:

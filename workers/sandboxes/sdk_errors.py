@@ -15,6 +15,7 @@ from api.domain.sandboxes import (
     SandboxError,
     SandboxFileNotFoundError,
     SandboxFullError,
+    SandboxKeyError,
     SandboxNotFoundError,
     SandboxPathError,
     SandboxUnavailableError,
@@ -59,7 +60,7 @@ def _translate(error: Exception, action: str) -> SandboxError:
         case e2b.InvalidArgumentException():
             return SandboxPathError(f"the sandbox provider could not {action}: the path cannot be used for that")
         case e2b.AuthenticationException():
-            return SandboxError("the sandbox provider refuses this deployment's key")
+            return SandboxKeyError("the sandbox provider refuses this deployment's key")
         case e2b.SandboxException(status_code=code) if code == _NOT_IMPLEMENTED:
             return SandboxUnsupportedError(f"the sandbox provider cannot {action}")
         case e2b.SandboxException(status_code=code) if code == 404:

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from api.domain.events import EventType
@@ -15,12 +15,14 @@ from api.store import events
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
+from workers.steps.shared.clock_jump import ClockJumpDetector
 
 log = logging.getLogger(__name__)
 _BUDGET_WARNING = Decimal("0.8")
 # An idle cluster is warned five minutes before its end, or a fifth of a short timeout.
 _LONGEST_NOTICE = timedelta(minutes=5)
 _NOTICE_SHARE = 5
+_clock = ClockJumpDetector()
 
 
 def enforce(context: Context) -> None:
@@ -29,6 +31,8 @@ def enforce(context: Context) -> None:
     It may run twice, also at once: each check holds the cluster's lock.
     """
     with context.database.unit_of_work() as uow:
+        if _clock.has_jumped():
+            _restart_idle_times(uow.session)
         ids = uow.session.scalars(
             select(ClusterRow.id).where(
                 ClusterRow.status.not_in(CLOSED_CLUSTER),
@@ -38,6 +42,17 @@ def enforce(context: Context) -> None:
     for cluster_id in ids:
         with context.database.unit_of_work() as uow:
             _enforce(context, uow, cluster_id)
+
+
+def _restart_idle_times(session: Session) -> None:
+    """Let the idle time of each cluster begin now. The time that the machine slept does not count."""
+    log.warning("the machine slept or its clock was set; the idle times of all clusters begin now")
+    session.execute(
+        update(ClusterRow)
+        .where(ClusterRow.status.not_in(CLOSED_CLUSTER))
+        .values(last_call_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _enforce(context: Context, uow: UnitOfWork, cluster_id: str) -> None:

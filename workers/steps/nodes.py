@@ -1,6 +1,7 @@
 """Create a node's sandbox, start its agent, watch it, bring it back when it is lost, and end it."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +14,14 @@ from sqlalchemy import func, select
 from api.domain.events import EventType
 from api.domain.records import FailureReason
 from api.domain.resources import NodeResources
-from api.domain.sandboxes import SandboxError, SandboxInfo, SandboxNotFoundError, SandboxSpec
+from api.domain.sandboxes import (
+    SandboxError,
+    SandboxInfo,
+    SandboxKeyError,
+    SandboxNotFoundError,
+    SandboxSpec,
+    SandboxUnsupportedError,
+)
 from api.domain.steps import Step
 from api.services import nodes
 from api.services.lookup import locked_cluster
@@ -37,6 +45,10 @@ _HEALTH_EVERY_S = 0.2
 _RESTART_AFTER = timedelta(seconds=45)
 # An aggregator whose model does not fit into a sandbox would otherwise get new sandboxes for ever.
 _MOST_REPLACEMENTS = 5
+# An open request to the provider is reported after this time. A node must say why within 30 s.
+_SLOW_PROVIDER_S = 20.0
+# Errors that no retry can repair.
+_PERMANENT_ERRORS = (SandboxKeyError, SandboxUnsupportedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +67,12 @@ class _NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class _StartResult:
+    """`health` is None if the agent does not answer. `limits` is then a sentence or empty."""
+
     info: SandboxInfo
     started_agent: bool
     health: AgentHealth | None
+    limits: str
 
 
 def advance(context: Context, node_id: str) -> None:
@@ -70,18 +85,31 @@ def _advance(context: Context, node_id: str, token: str) -> None:
     if plan is None:
         return
     try:
-        outcome = act(context, NodeRow, node_id, token, lambda: _bring_up(context, plan))
+        outcome = act(context, NodeRow, node_id, token, lambda: _bring_up(context, plan, token))
     except SandboxNotFoundError:
         _gone(context, plan, token)
     except SandboxError as error:
-        if not plan.give_up:
+        # A lost node has data, so it is not given up while an operator may repair the provider.
+        is_permanent = isinstance(error, _PERMANENT_ERRORS) and plan.status == "provisioning"
+        if not plan.give_up and not is_permanent:
+            _record_problem(context, plan, token, "sandbox_failed", str(error))
             raise
         _fail(context, plan, token, "sandbox_failed", str(error))
     else:
         if outcome.health is None and plan.give_up:
-            _fail(context, plan, token, "agent_not_ready", "The node's agent did not answer in time.")
+            _fail(context, plan, token, "agent_not_ready", f"The node's agent did not answer in time.{outcome.limits}")
         else:
             _apply(context, plan, token, outcome)
+
+
+def _record_problem(context: Context, plan: _NodePlan, token: str, code: str, detail: str) -> None:
+    """Show in a provisioning node why it does not run yet."""
+    if plan.status != "provisioning":
+        return
+    with context.database.unit_of_work() as uow:
+        node = leases.held(uow.session, NodeRow, plan.node_id, token)
+        if node.status == "provisioning":
+            node.error = FailureReason(code=code, detail=detail)
 
 
 def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
@@ -112,16 +140,9 @@ def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
         )
 
 
-async def _bring_up(context: Context, plan: _NodePlan) -> _StartResult:
+async def _bring_up(context: Context, plan: _NodePlan, token: str) -> _StartResult:
     if plan.sandbox_id is None:
-        info = await context.provider.create(
-            SandboxSpec(
-                key=_key(plan),
-                template=plan.template,
-                timeout_s=context.settings.sandbox_timeout_s,
-                metadata=metadata(context.settings, cluster_id=plan.cluster_id, node_id=plan.node_id),
-            )
-        )
+        info = await _create(context, plan, token)
     else:
         info = await context.provider.get(plan.sandbox_id)
     node = NodeSnapshot(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
@@ -129,7 +150,36 @@ async def _bring_up(context: Context, plan: _NodePlan) -> _StartResult:
     start = health is None and plan.start_agent
     if start:
         await _start_agent(context, node, plan.autonomy)
-    return _StartResult(info, start, health or await _health(context, node, _HEALTH_WAIT_S))
+    health = health or await _health(context, node, _HEALTH_WAIT_S)
+    return _StartResult(info, start, health, "" if health else await _reached_limits(context, info.sandbox_id))
+
+
+async def _create(context: Context, plan: _NodePlan, token: str) -> SandboxInfo:
+    """Create the node's sandbox. Record in the node if that takes long."""
+    spec = SandboxSpec(
+        key=_key(plan),
+        template=plan.template,
+        timeout_s=context.settings.sandbox_timeout_s,
+        metadata=metadata(context.settings, cluster_id=plan.cluster_id, node_id=plan.node_id),
+    )
+    creating = asyncio.ensure_future(context.provider.create(spec))
+    try:
+        done, _ = await asyncio.wait({creating}, timeout=_SLOW_PROVIDER_S)
+        if not done:
+            detail = f"The sandbox provider has not answered for {_SLOW_PROVIDER_S:.0f} s. The request is still open."
+            await asyncio.to_thread(_record_problem, context, plan, token, "provider_slow", detail)
+        return await creating
+    finally:
+        creating.cancel()
+
+
+async def _reached_limits(context: Context, sandbox_id: str) -> str:
+    """Return a sentence that names the limits that the sandbox reached; empty if none is known."""
+    try:
+        hits = await context.provider.limit_hits(sandbox_id)
+    except SandboxError:
+        return ""
+    return f" The sandbox reached its limits: {', '.join(hit.limit for hit in hits)}." if hits else ""
 
 
 def _key(plan: _NodePlan) -> str:
@@ -185,10 +235,14 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
             uow.enqueue(Step.NODES_TERMINATE, node.id)
             return
         if outcome.health is None:
+            if node.status == "provisioning":
+                detail = f"The sandbox runs, but its agent does not answer yet.{outcome.limits}"
+                node.error = FailureReason(code="agent_not_ready", detail=detail)
             leases.release(node, 0)
             uow.enqueue(Step.NODES_ADVANCE, node.id)
             return
         health = outcome.health
+        node.error = None
         node.resources = NodeResources(cpu_cores=health.cpu_cores, memory_gb=health.memory_gb, gpu=health.gpu)
         transitions.move(uow.session, node, "running", role=node.role, sandbox_id=node.sandbox_id)
         leases.release(node, None)
@@ -230,9 +284,13 @@ def _lost_for_good(uow: UnitOfWork, node: NodeRow, error: FailureReason) -> None
 
 
 def _fail(context: Context, plan: _NodePlan, token: str, code: str, detail: str) -> None:
-    """Give up a node. Its sandbox is ended first, so that it costs nothing more."""
+    """Give up a node. Its sandbox is ended first, so that it costs nothing more.
+
+    If the provider does not do that now, the sweep ends the sandbox later.
+    """
     log.warning("%s: %s: %s", plan.node_id, code, detail)
-    asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
+    with contextlib.suppress(SandboxError):
+        asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)

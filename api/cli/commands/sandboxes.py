@@ -92,31 +92,60 @@ def download(
 
 @app.command("execute", cls=schema_command("sandboxes.Execute", timeout="timeout_s"))
 @with_session
-def execute(
+def execute(  # noqa: PLR0913 - each option is a parameter
     session: Session,
     sandbox_id: SandboxId,
     code: Annotated[str, typer.Option(help="The code, @FILE, or - for stdin.", metavar="TEXT")],
     language: str | None = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="A variable of the code. Repeatable.", metavar="NAME=VALUE")] = None,
+    arg: Annotated[list[str] | None, typer.Option(help="An argument of the code. Repeatable.", metavar="TEXT")] = None,
+    stdin: Annotated[
+        str | None, typer.Option(help="The code's standard input: the text, @FILE, or - for stdin.", metavar="TEXT")
+    ] = None,
+    cwd: Annotated[str | None, typer.Option(metavar="PATH")] = None,
 ) -> None:
     """Run code in a sandbox.
 
     The exit code is 1 when the code fails. The JSON output has the exit code of the code itself.
     """
-    body = given(code=transfer.content(code).read_text(), language=language, timeout_s=timeout)
+    if code == stdin == "-":
+        raise UsageError("only one of --code and --stdin can be - (stdin)")
+    body = given(
+        code=transfer.content(code).read_text(),
+        language=language,
+        timeout_s=timeout,
+        env=_variables(env) if env else None,
+        args=arg or None,
+        stdin=None if stdin is None else transfer.content(stdin).read_text(),
+        cwd=cwd,
+    )
     with session.busy("running"):
         path = api_path("sandboxes", sandbox_id, "execute")
         answer = session.client.post(path, ExecutionJson, body, hold_s=timeout or _EXECUTE_WAIT_S)
+    result = answer.value
     if session.json:
         printing.write_json(answer.json)
     else:
-        sys.stdout.write(answer.value.stdout)
+        sys.stdout.write(result.stdout)
         sys.stdout.flush()
-        sys.stderr.write(answer.value.stderr)
-    if answer.value.exit_code != 0:
+        sys.stderr.write(result.stderr)
+    if result.exit_code != 0:
         if not session.json:
-            printing.note(f"exit code {answer.value.exit_code} after {answer.value.duration_ms} ms")
+            reason = f", limit: {result.limit}" if result.limit else ""
+            printing.note(f"exit code {result.exit_code} after {result.duration_ms} ms{reason}")
         raise typer.Exit(FAILURE)
+
+
+def _variables(texts: list[str]) -> dict[str, str]:
+    """Return the variables of `NAME=VALUE` texts."""
+    variables = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"--env {name[:50]}: write NAME=VALUE")
+        variables[name] = value
+    return variables
 
 
 @app.command("logs")

@@ -1,5 +1,6 @@
 """The HTTP client: bounded waits, bounded retries, and the API's problems as one line."""
 
+import ipaddress
 import json
 import time
 import uuid
@@ -64,6 +65,14 @@ class _Call:
     repeatable: bool = True
 
 
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class ApiClient:
     """A client of one API.
 
@@ -76,10 +85,9 @@ class ApiClient:
         headers = {"Accept": "application/json", "User-Agent": "flow-nexus-cli"}
         if target.api_key:
             headers["Authorization"] = f"Bearer {target.api_key}"
-        loopback = urlsplit(target.url).hostname in ("127.0.0.1", "::1", "localhost")
         timeout = httpx.Timeout(_GRACE_S, connect=5.0)
         # A proxy of the environment cannot reach the loopback address of this machine.
-        self._http = httpx.Client(base_url=target.url, headers=headers, timeout=timeout, trust_env=not loopback)
+        self._http = httpx.Client(base_url=target.url, headers=headers, timeout=timeout, trust_env=not _is_loopback(target.url))
 
     def get(self, path: str, model: type[T], params: Mapping[str, str] | None = None) -> Answer[T]:
         return Answer(self._json(self._send(_Call("GET", path, params=params))), model)

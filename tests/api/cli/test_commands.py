@@ -91,6 +91,11 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
         {"input_data": "/data/test.json", "aggregation": "ensemble"},
     ),
     ("sandbox execute --sandbox-id sbx_1 --code 'print(6 * 7)'", "POST /v1/sandboxes/sbx_1/execute", {"code": "print(6 * 7)"}),
+    (
+        "sandbox execute --sandbox-id sbx_1 --code x --env A=1 --env B=c=d --arg --rows --arg 3 --stdin in --cwd /data",
+        "POST /v1/sandboxes/sbx_1/execute",
+        {"code": "x", "env": {"A": "1", "B": "c=d"}, "args": ["--rows", "3"], "stdin": "in", "cwd": "/data"},
+    ),
     ("sandbox status --sandbox-id sbx_1", "GET /v1/sandboxes/sbx_1", None),
     ("sandbox logs --sandbox-id sbx_1 --lines 100", "GET /v1/sandboxes/sbx_1/logs", None),
     ("neural cluster terminate --cluster-id cls_1", "POST /v1/clusters/cls_1/terminate", None),
@@ -289,6 +294,9 @@ def test_code_that_fails_in_a_sandbox_exits_with_1(api: FakeApi, capsys: pytest.
     assert api.last.json == {"code": "x", "language": "bash", "timeout_s": 2.5}
     assert run(*words) == 1
     assert json.loads(capsys.readouterr().out)["exit_code"] == 3
+    api.answers["POST /v1/sandboxes/sbx_1/execute"]["limit"] = "memory"
+    assert run(*words, "--format", "table") == 1
+    assert capsys.readouterr().err == "b\nexit code 3 after 7 ms, limit: memory\n"
 
 
 def test_the_program_itself_in_a_pipe(api: FakeApi) -> None:

@@ -57,6 +57,8 @@ def problem(status: int, code: str, detail: str = "No.", **fields: object) -> tu
         ("sandbox", "logs", "--sandbox-id", "sbx_1", "--lines", "many"),
         ("sandbox", "execute", "--sandbox-id", "sbx_1"),
         ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "@nothing"),
+        ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "-", "--stdin", "-"),
+        ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "x", "--env", "NAME"),
         ("sandbox", "execute", "--sandbox-id", "sbx_1", "--code", "\udcff"),
         ("sandbox", "upload", "--sandbox-id", "sbx_1", "--file-path", "/x"),
         ("sandbox", "upload", "--sandbox-id", "sbx_1", "--file-path", "/x", "--content", "a", "--file", "b"),

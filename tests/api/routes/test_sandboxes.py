@@ -8,6 +8,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 
 from api.settings import Settings
 from api.store import transitions
-from api.store.tables import NodeRow
+from api.store.tables import ClusterRow, NodeRow
 from tests.api.routes.conftest import make_settings
 from tests.api.routes.real import start
 from tests.api.routes.user import User, problem
@@ -160,11 +161,34 @@ def test_the_limits_of_an_execution_are_named(user: User, sandbox: str) -> None:
         ({"code": "1", "language": "perl"}, "/language"),
         ({"code": "1", "timeout_s": 0}, "/timeout_s"),
         ({"code": "1", "timeout_s": 601}, "/timeout_s"),
+        ({"code": "1", "env": {"1A": "x"}}, "/env/1A"),
+        ({"code": "1", "env": {"A=B": "x"}}, "/env/A=B"),
+        ({"code": "1", "env": {"A": "x\x00"}}, "/env/A"),
+        ({"code": "1", "env": {"A": 1}}, "/env/A"),
+        ({"code": "1", "args": ["x\x00"]}, "/args/0"),
+        ({"code": "1", "args": [""] * 1001}, "/args"),
+        ({"code": "1", "cwd": "data"}, "/cwd"),
+        ({"code": "1", "cwd": "/data/../etc"}, "/cwd"),
+        ({"code": "1", "cwd": "/nothing"}, None),
     ],
 )
-def test_wrong_executions(user: User, sandbox: str, fields: dict[str, Any], pointer: str) -> None:
+def test_wrong_executions(user: User, sandbox: str, fields: dict[str, Any], pointer: str | None) -> None:
     body = user.refused("POST", f"{sandbox}/execute", 422, json=fields)
-    assert [error["pointer"] for error in body["errors"]] == [pointer]
+    if pointer is None:
+        assert (body["code"], "cwd" in body["detail"]) == ("invalid_path", True)
+    else:
+        assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def test_code_gets_its_arguments_variables_and_standard_input(user: User, sandbox: str) -> None:
+    code = "import os, sys\nprint(sys.argv[1:], os.environ['STEP'], sys.stdin.read(), os.getcwd())"
+    asked = {"code": code, "args": ["--a", "b c"], "env": {"STEP": "3"}, "stdin": "in", "cwd": "/data"}
+    assert user.call("POST", f"{sandbox}/execute", 200, json=asked)["stdout"] == "['--a', 'b c'] 3 in /data\n"
+
+
+def test_a_bash_command_that_reads_does_not_consume_the_script(user: User, sandbox: str) -> None:
+    asked = {"code": "echo one\ncat >/dev/null\necho two\n", "language": "bash"}
+    assert user.call("POST", f"{sandbox}/execute", 200, json=asked)["stdout"] == "one\ntwo\n"
 
 
 def test_a_language_that_the_machine_has_not(user: User, sandbox: str) -> None:
@@ -223,3 +247,25 @@ def test_the_host_is_named_with_its_isolation(settings: Settings, user: User) ->
     found = httpx.get(f"{user.http.base_url}/readyz", timeout=30).json()["sandboxes"]
     assert (found["ok"], found["kind"]) == (True, "local")
     assert found["isolation"]
+
+
+def unused_seconds(user: User, node_id: str) -> float:
+    """Return the seconds since the cluster was last in use."""
+    with user.rows.unit_of_work() as uow:
+        cluster = uow.session.get_one(ClusterRow, uow.session.get_one(NodeRow, node_id).cluster_id)
+        assert cluster.last_call_at is not None
+        return (datetime.now(UTC) - cluster.last_call_at).total_seconds()
+
+
+def test_a_long_execution_keeps_its_cluster_in_use(user: User, sandbox: str, node_id: str) -> None:
+    user.call("POST", f"{sandbox}/execute", 200, json={"code": "import time; time.sleep(6)"})
+    assert unused_seconds(user, node_id) < 4
+
+
+def test_a_slow_upload_keeps_its_cluster_in_use(user: User, sandbox: str, node_id: str) -> None:
+    with raw(user, sandbox, "/data/slow", 600) as connection:
+        for _ in range(6):
+            connection.sendall(b"x" * 100)
+            time.sleep(1)
+        assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
+    assert unused_seconds(user, node_id) < 4

@@ -14,7 +14,7 @@ import pytest
 
 from api.domain.sandboxes import SandboxNotFoundError
 
-from .hosting import Host, descendants, processes_marked, run, spec, stream
+from .hosting import Host, descendants, processes_marked, run, spec, stopped, stream
 
 KEPT = 'cat "${SANDBOX_ROOT-}/data/kept.txt"'
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
@@ -71,6 +71,17 @@ def test_a_sandbox_ends_when_its_time_is_over(own_host: Host) -> None:
     wait_until(lambda: not folder.exists())
     with pytest.raises(SandboxNotFoundError):
         run(client.get(info.sandbox_id))
+
+
+def test_a_sandbox_does_not_end_because_the_machine_slept(own_host: Host) -> None:
+    client = own_host.client()
+    info = run(client.create(spec(uuid.uuid4().hex, timeout_s=5)))
+    with stopped([own_host.pid]):
+        time.sleep(8)
+    time.sleep(2)
+    found = run(client.get(info.sandbox_id))
+    assert (found.end_at - info.end_at).total_seconds() > 40, "after waking there is a grace period"
+    assert run(client.run(info.sandbox_id, "echo alive", timeout_s=10, max_output=100)).stdout == "alive\n"
 
 
 def test_an_expired_sandbox_does_not_come_back(own_host: Host) -> None:

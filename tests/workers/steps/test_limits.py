@@ -17,6 +17,7 @@ from tests.api.store.rows import make_cluster, make_node, make_project, make_tra
 from tests.workers.steps.context import make_context
 from workers.context import Context
 from workers.steps import limits
+from workers.steps.shared.clock_jump import ClockJumpDetector
 
 
 @pytest.fixture
@@ -102,11 +103,22 @@ def test_work_in_a_sandbox_after_the_warning_begins_the_time_anew(context: Conte
     cluster.let_pass(26)
     cluster.enforce_limits()
     with context.database.unit_of_work() as uow:
-        sandboxes.note_call(uow.session, uow.session.get_one(NodeRow, cluster.worker))
+        sandboxes.note_call(uow.session, cluster.id)
     cluster.let_pass(10)
     assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"])
     cluster.let_pass(16)
     assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"] * 2)
+
+
+def test_the_time_that_the_machine_slept_is_no_idle_time(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = 0.0
+    monkeypatch.setattr(limits, "_clock", ClockJumpDetector(lambda: wall, lambda: 0.0))
+    cluster = Cluster(context)
+    cluster.let_pass(500)
+    wall = 500 * 60.0
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", [])
+    cluster.let_pass(26)
+    assert (cluster.enforce_limits(), cluster.limit_events()) == ("connected", ["cluster.idle_warning"])
 
 
 def test_a_training_keeps_its_cluster_and_its_end_begins_the_time_anew(context: Context) -> None:

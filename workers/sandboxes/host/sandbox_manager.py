@@ -24,6 +24,8 @@ from workers.sandboxes.host.sandbox_record import STATE_FILE, SandboxRecord, new
 _LOG = logging.getLogger(__name__)
 _SWEEP_S = 0.5
 _RESTART_PAUSE_S = 1.0
+_SMALLEST_JUMP = timedelta(seconds=5)
+_GRACE = timedelta(seconds=60)
 _PARALLEL_BOOTS = 4
 _HEARTBEAT = "alive"
 
@@ -62,18 +64,36 @@ class SandboxManager:
         """
         self._peers = peers
         self._restore()
+        previous = datetime.now(UTC)
         try:
             while True:
                 await asyncio.sleep(_SWEEP_S)
                 await asyncio.to_thread(self._update_limit_hits)
                 now = datetime.now(UTC)
+                self._allow_for_clock_jump(now, now - previous - timedelta(seconds=_SWEEP_S))
                 for sandbox_id in [record.sandbox_id for record in self._records.values() if record.end_at <= now]:
                     _LOG.info("sandbox %s expired", sandbox_id)
                     with contextlib.suppress(NoSandboxError):
                         await self.kill(sandbox_id)
                 (self._home / _HEARTBEAT).touch()
+                previous = datetime.now(UTC)
         finally:
             await asyncio.gather(*(self._stop(sandbox_id) for sandbox_id in list(self._records)))
+
+    def _allow_for_clock_jump(self, now: datetime, jump: timedelta) -> None:
+        """Move the ends of all sandboxes if the machine slept, or its clock was set.
+
+        The time that this host could not run does not count. After it, every sandbox has a grace
+        period, in which its owner can extend it.
+        """
+        if abs(jump) <= _SMALLEST_JUMP:
+            return
+        _LOG.warning("the clock jumped by %.0f s; the sandboxes end as much later", jump.total_seconds())
+        for sandbox_id, record in list(self._records.items()):
+            moved = replace(record, end_at=max(record.end_at + jump, now + _GRACE))
+            self._records[sandbox_id] = moved
+            with contextlib.suppress(OSError):
+                moved.save(self.folder(sandbox_id))
 
     def _update_limit_hits(self) -> None:
         for sandbox_id, hits in list(self._hits.items()):

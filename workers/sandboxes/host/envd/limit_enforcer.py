@@ -66,6 +66,7 @@ class LimitEnforcer:
         if not commands or sum(sizes.values()) <= self._settings.memory_bytes:
             return
         largest = max(commands, key=lambda pid: commands[pid])
+        self._table.memory_kills.add()
         with contextlib.suppress(ProcessLookupError):
             os.kill(largest, signal.SIGKILL)
         self._notifier.notify("memory")

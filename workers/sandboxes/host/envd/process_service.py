@@ -14,6 +14,7 @@ from protobuf import Oneof
 
 from .process_table import Listener, OutputChunk, Process, ProcessExit, ProcessTable
 from .sandbox_paths import check_user
+from .wire import MEMORY_LIMIT_REACHED
 
 # Sending a keep-alive also shows whether the client is still connected.
 _KEEP_ALIVE_S = 15.0
@@ -139,6 +140,8 @@ def _end(event: ProcessExit) -> pb.ProcessEvent:
     if event.timed_out:
         raise ConnectError(Code.DEADLINE_EXCEEDED, "the command reached its deadline and was killed with its group")
     error = None if event.exit_code == 0 else event.status
+    if event.out_of_memory:
+        error = MEMORY_LIMIT_REACHED
     end = pb.ProcessEvent.EndEvent(exit_code=event.exit_code, exited=True, status=event.status, error=error)
     return pb.ProcessEvent(event=_End("end", end))
 

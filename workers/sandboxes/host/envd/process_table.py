@@ -13,6 +13,7 @@ from typing import Literal
 
 from .limit_notifier import LimitNotifier
 from .log_writer import LineLogger, SandboxLog
+from .memory_kills import MemoryKills
 from .process_tree import adopt_orphans, kill_tree, kill_unrelated
 from .sandbox_paths import HOME, USER, SandboxPaths
 from .wire import SandboxSettings
@@ -21,6 +22,7 @@ _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
 _OOM_SCORE = 500
+_KILLED = 128 + signal.SIGKILL
 _AFTER_KILL_S = 0.3
 # envd must get CPU time to kill a fork bomb. And the agent comes before executed code.
 _NICENESS = 10
@@ -34,11 +36,15 @@ class OutputChunk:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """The end of a process. If signal n ended it, `exit_code` is 128 + n, as in shells."""
+    """The end of a process. If signal n ended it, `exit_code` is 128 + n, as in shells.
+
+    `out_of_memory`: SIGKILL ended it, and the memory limit killed a process while it ran.
+    """
 
     exit_code: int
     status: str
     timed_out: bool
+    out_of_memory: bool
 
 
 Event = OutputChunk | ProcessExit
@@ -49,10 +55,12 @@ class Process:
     """One started command and its process group.
 
     Output waits for the slowest listener, so no queue grows without bound. With `adopts`, the
-    command adopts its orphans.
+    command adopts its orphans. `kills_before` is the number of kills for memory when it started.
     """
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool) -> None:
+    def __init__(
+        self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool, kills_before: int
+    ) -> None:
         self.pid = popen.pid
         self.command = command
         self.cwd = cwd
@@ -60,6 +68,7 @@ class Process:
         self.stdin: asyncio.StreamWriter | None = None
         self._popen = popen
         self.adopts = adopts
+        self._kills_before = kills_before
         self._listeners: set[Listener] = set()
         self._output_tasks: list[asyncio.Task[None]] = []
         self._ended: ProcessExit | None = None
@@ -110,18 +119,20 @@ class Process:
         self._timed_out = True
         self.signal(signal.SIGKILL)
 
-    async def finish(self, returncode: int) -> None:
+    async def finish(self, returncode: int, memory_kills: int) -> None:
         """Publish the end of the process after its output.
+
+        `memory_kills` is the number of kills for memory until now.
 
         A daemon that it left behind may keep the pipes open, so the wait for output is short.
         """
         self._popen.returncode = returncode
         await asyncio.wait(self._output_tasks, timeout=_DRAIN_S)
+        exit_code, status = returncode, f"exit status {returncode}"
         if returncode < 0:
-            status = f"signal: {signal.Signals(-returncode).name}"
-            self._ended = ProcessExit(128 - returncode, status, self._timed_out)
-        else:
-            self._ended = ProcessExit(returncode, f"exit status {returncode}", self._timed_out)
+            exit_code, status = 128 - returncode, f"signal: {signal.Signals(-returncode).name}"
+        out_of_memory = exit_code == _KILLED and memory_kills > self._kills_before
+        self._ended = ProcessExit(exit_code, status, self._timed_out, out_of_memory)
         if self.stdin is not None:
             self.stdin.close()
         await self._publish(self._ended)
@@ -138,6 +149,7 @@ class ProcessTable:
         self._paths = paths
         self._log = log
         self._notifier = notifier
+        self.memory_kills = MemoryKills(kernel_enforces=not settings.watch_memory)
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -167,8 +179,10 @@ class ProcessTable:
             OSError: the command cannot be started.
         """
         folder = self._paths.resolve(cwd or HOME)
+        kills_before = self.memory_kills.count()
         popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
-        process = Process(popen, command, self._paths.show(folder), tag, adopts=timeout_s is not None)
+        shown = self._paths.show(folder)
+        process = Process(popen, command, shown, tag, adopts=timeout_s is not None, kills_before=kills_before)
         listener = process.add_listener()
         self._processes[popen.pid] = process
         self._offer_to_oom_killer(popen.pid)
@@ -247,7 +261,8 @@ class ProcessTable:
             if pid == 0:
                 return
             if process := self._processes.pop(pid, None):
-                ending = asyncio.create_task(process.finish(os.waitstatus_to_exitcode(status)))
+                exit_code = os.waitstatus_to_exitcode(status)
+                ending = asyncio.create_task(process.finish(exit_code, self.memory_kills.count()))
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 

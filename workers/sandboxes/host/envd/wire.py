@@ -22,6 +22,8 @@ FRAME = struct.Struct("!II")
 NOTICE = 0xFFFFFFFF
 LimitName = Literal["memory", "processes", "disk", "files", "timeout", "output"]
 LIMIT_NAMES: tuple[LimitName, ...] = get_args(LimitName)
+# The error of a process that ended because of the sandbox's memory limit.
+MEMORY_LIMIT_REACHED = "memory limit reached"
 _LENGTH = struct.Struct("!I")
 
 
