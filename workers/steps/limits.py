@@ -45,7 +45,10 @@ def enforce(context: Context) -> None:
 
 
 def _restart_idle_times(session: Session) -> None:
-    """Let the idle time of each cluster begin now. The time that the machine slept does not count."""
+    """Let the idle time of each cluster begin now.
+
+    The time that the machine slept does not count.
+    """
     log.warning("the machine slept or its clock was set; the idle times of all clusters begin now")
     session.execute(
         update(ClusterRow)

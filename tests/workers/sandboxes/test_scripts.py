@@ -1,4 +1,6 @@
-"""The commands that run code, by this machine's own shell: so they run at any host of the protocol."""
+"""The commands that run code, by this machine's own shell: so they run at any host of the
+protocol.
+"""
 
 import shutil
 import subprocess
