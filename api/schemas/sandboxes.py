@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
 from api.domain.sandboxes import ResourceLimitHit as Hit
-from api.schemas.base import RequestModel, ResponseModel, Timestamp, storable
+from api.schemas.base import RequestModel, ResponseModel, Timestamp, filled, storable
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
@@ -100,7 +100,7 @@ class File(ResponseModel):
 
 
 class Execute(RequestModel):
-    code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
+    code: Annotated[str, AfterValidator(filled), AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
     language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
         None, description="by default the language of the template"
     )
