@@ -115,7 +115,7 @@ class SearchCreate(TrainingCreate):
         wrong: list[FieldError] = []
         for name, choice in self.space.items():
             try:
-                if name in SEARCHED and name in self.model_fields_set and name != "seed":
+                if name in SEARCHED and name != "seed" and self._has_value(name):
                     raise invalid([FieldError(f"/{name}", "is searched: leave it out here, or out of the space")])
                 space[name] = read(name, choice, ranges=self.method == "random")
             except InvalidError as error:
@@ -123,6 +123,10 @@ class SearchCreate(TrainingCreate):
         if wrong:
             raise invalid(wrong)
         return space
+
+    def _has_value(self, name: str) -> bool:
+        """Return whether an option was given. A value that equals its default counts as absent."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     def _combinations(self, space: Space) -> list[Options]:
         if self.method == "random":

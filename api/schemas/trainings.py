@@ -64,7 +64,8 @@ class TrainingCreate(RequestModel, RequestedOptions):
         return spec
 
     def _inner_optimizer(self) -> Optimizer:
-        if "optimizer" in self.model_fields_set and self.optimizer != "adamw":
+        # A client that fills in every default sends 'adam': it counts as absent.
+        if self.optimizer not in ("adamw", _OPTIONS["optimizer"].default):
             message = f"diloco's inner optimizer is 'adamw', not {self.optimizer!r}; leave it out or give 'adamw'"
             raise InvalidError("optimizer_of_diloco", message, errors=(FieldError("/optimizer", message),))
         return "adamw"

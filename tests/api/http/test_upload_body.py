@@ -10,7 +10,8 @@ from api.domain.errors import DomainError, InvalidError
 from api.http.upload_body import check_is_whole, file_chunks, file_size
 
 FILE = b'{"text": "a"}\r\n{"text": "b"}\r\n\r\n--x\r\n'
-FORM = b'--x-9\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: text/plain\r\n\r\n%b\r\n--x-9--\r\n'
+PART_HEAD = b'Content-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: text/plain\r\n\r\n'
+FORM = b"--x-9\r\n" + PART_HEAD + b"%b\r\n--x-9--\r\n"
 MULTIPART = "multipart/form-data; boundary=x-9"
 URL_ENCODED = "application/x-www-form-urlencoded"
 
@@ -74,7 +75,9 @@ def test_another_body_is_the_file(media_type: str | None) -> None:
     assert stored(media_type, FORM % FILE) == FORM % FILE
 
 
-@pytest.mark.parametrize("content_range", ["bytes 30-99/100", "bytes 0-98/100", "bytes 0-99/*", "bytes */100", "lines 0-9/10", ""])
+@pytest.mark.parametrize(
+    "content_range", ["bytes 30-99/100", "bytes 0-98/100", "bytes 0-99/*", "bytes */100", "lines 0-9/10", ""]
+)
 def test_a_part_of_a_file_is_refused(content_range: str) -> None:
     with pytest.raises(InvalidError, match="a part of a file") as caught:
         check_is_whole(Headers({"content-range": content_range}))
