@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
-from api.schemas.base import Failure, Prose, RequestModel, ResponseModel, Timestamp, Word
+from api.schemas.base import Failure, Figure, Prose, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import PredictionRow
 
 
@@ -34,24 +34,24 @@ class PredictionCreate(RequestModel):
 class PredictedText(ResponseModel):
     text: str
     sentiment: str
-    confidence: float = Field(
+    confidence: Figure = Field(
         description="the probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
         " the votes"
     )
 
 
 class Results(ResponseModel):
-    accuracy: float | None = Field(None, description="the fraction of correct predictions, 0..1, when the input has labels")
-    precision: float | None = Field(None, description="the macro mean over the classes")
-    recall: float | None = Field(None, description="the macro mean over the classes")
-    f1_score: float | None = Field(None, description="the macro mean over the classes")
+    accuracy: Figure | None = Field(None, description="the fraction of correct predictions, 0..1, when the input has labels")
+    precision: Figure | None = Field(None, description="the macro mean over the classes")
+    recall: Figure | None = Field(None, description="the macro mean over the classes")
+    f1_score: Figure | None = Field(None, description="the macro mean over the classes")
     predictions: list[PredictedText]
-    temperature: float | None = Field(
+    temperature: Figure | None = Field(
         None,
         description="for `global`: confidences are softmax(logits / temperature). The temperature is fitted on held-out data"
         " (Guo et al., 2017). null without held-out data. The other aggregations have `temperatures` instead",
     )
-    temperatures: dict[str, float | None] = Field(
+    temperatures: dict[str, Figure | None] = Field(
         {}, description="by node: the temperature of each worker's own model; null: not calibrated"
     )
     engines: dict[str, str] = Field(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
 from api.domain.sandboxes import ResourceLimitHit as Hit
-from api.schemas.base import RequestModel, ResponseModel, Timestamp, filled, storable
+from api.schemas.base import Figure, RequestModel, ResponseModel, Timestamp, filled, storable
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
@@ -17,7 +17,7 @@ from api.store.tables import NodeRow
 class SandboxUse(ResponseModel):
     """The provider's current measurement. A value is null when the provider cannot measure it."""
 
-    cpu_used_percent: float | None
+    cpu_used_percent: Figure | None
     memory_used_bytes: int | None
     memory_total_bytes: int | None
     disk_used_bytes: int | None
@@ -52,7 +52,7 @@ class Sandbox(ResponseModel):
     status: str = Field(description="the status of its node: running, lost, failed, terminating or terminated")
     health: Literal["ok", "unreachable", "ended"] | None = Field(description="the provider's answer; null in lists")
     resources: Resources | None
-    uptime_seconds: float | None = Field(description="seconds from the start to the end, or to now")
+    uptime_seconds: Figure | None = Field(description="seconds from the start to the end, or to now")
     started_at: Timestamp | None
     ended_at: Timestamp | None
     expires_at: Timestamp | None = Field(description="when the provider ends the sandbox, unless it is extended before")

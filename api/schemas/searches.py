@@ -22,7 +22,7 @@ from api.domain.searches import (
     size,
 )
 from api.domain.training_spec import TrainingSpec
-from api.schemas.base import Failure, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, ResponseModel, StopReason, Timestamp
 from api.schemas.options import SEARCHED
 from api.schemas.space import Choice, OptionName, invalid, read
 from api.schemas.trainings import TrainingCreate
@@ -157,7 +157,7 @@ class SearchTrial(ResponseModel):
     options: dict[str, Any] = Field(description="what it has of the space")
     training_id: str | None = Field(description="null until it begins")
     status: str = Field(description="waiting; skipped, when the search ended before it; else its training's status")
-    metric: float | None = Field(description="the search's metric after its last completed round")
+    metric: Figure | None = Field(description="the search's metric after its last completed round")
     epochs: int = Field(description="epochs that it has trained")
     stop_reason: StopReason | None = Field(description="why it ended before its last epoch")
     error: Failure | None
@@ -195,8 +195,8 @@ class Search(ResponseModel):
         description="the best measured metric of those completed or stopped; the first of equals"
     )
     best_options: dict[str, Any] | None
-    best_metric: float | None
-    cost_usd: float = Field(description="of its trainings so far")
+    best_metric: Figure | None
+    cost_usd: Figure = Field(description="of its trainings so far")
     stop_reason: StopReason | None = Field(description="why it ended before its last training")
     error: Failure | None
     created_at: Timestamp

@@ -12,7 +12,7 @@ from api.domain.paths import check_path
 from api.domain.privacy import RoundPrivacyRecord
 from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, RequestedOptions
 from api.domain.training_spec import TrainingSpec
-from api.schemas.base import Failure, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, Figures, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 _OPTIONS = RequestedOptions.model_fields
@@ -102,10 +102,10 @@ class DifferentialPrivacy(ResponseModel, PrivacyOptions):
 
 
 class WorkerPrivacy(ResponseModel):
-    epsilon: float | None = Field(description="spent so far: every round that was begun with this worker counts")
+    epsilon: Figure | None = Field(description="spent so far: every round that was begun with this worker counts")
     samples: int = Field(description="records that its plan was made for")
-    sampling_rate: float = Field(description="probability of each record to be in a step's batch")
-    noise_multiplier: float
+    sampling_rate: Figure = Field(description="probability of each record to be in a step's batch")
+    noise_multiplier: Figure
     steps_per_epoch: int
 
 
@@ -113,7 +113,7 @@ class TrainingPrivacy(ResponseModel):
     """(epsilon, delta)-differential privacy, neighbours differing by one record of one worker, by a Renyi accountant. It
     covers the updates and all that is made of them; not counts of samples, the set of labels, and durations."""
 
-    epsilon: float = Field(description="of the worker that has spent most")
+    epsilon: Figure = Field(description="of the worker that has spent most")
     delta: float
     workers: dict[str, WorkerPrivacy]
 
@@ -186,10 +186,10 @@ class RoundPrivacy(ResponseModel):
     """What differential privacy has cost one worker. `steps` are this round's, repetitions included; `epsilon` is that of all
     rounds until this one."""
 
-    epsilon: float
+    epsilon: Figure
     steps: int
-    sampling_rate: float
-    noise_multiplier: float
+    sampling_rate: Figure
+    noise_multiplier: Figure
 
     @classmethod
     def of(cls, record: RoundPrivacyRecord | None) -> "RoundPrivacy | None":
@@ -207,14 +207,16 @@ class RoundPrivacy(ResponseModel):
 class RoundWorker(ResponseModel):
     state: str = Field(description="training, done, rejected, late, failed, lost, declined or not_sampled")
     samples: int | None
-    local_loss: float | None
-    local_accuracy: float | None
-    train_seconds: float | None
+    local_loss: Figure | None
+    local_accuracy: Figure | None
+    train_seconds: Figure | None
     bytes_sent: int | None
     reason: str | None
-    commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints")
+    commitment: Figures[dict[str, Any] | None] = Field(
+        description="proof-of-learning: hash chain over the worker's checkpoints"
+    )
     privacy: RoundPrivacy | None
-    decisions: list[dict[str, Any]] = Field(description="what the node decided by itself, and why")
+    decisions: Figures[list[dict[str, Any]]] = Field(description="what the node decided by itself, and why")
 
     @classmethod
     def of(cls, row: RoundNodeRow) -> "RoundWorker":
@@ -228,7 +230,7 @@ class Link(ResponseModel):
     from_: str = Field(alias="from", examples=["node_w1_abc123"])
     to: str
     bytes: int
-    seconds: float
+    seconds: Figure
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
@@ -240,27 +242,27 @@ class Round(ResponseModel):
     finished_at: Timestamp | None
     base_digest: str = Field(description="sha256 of the global model that the round began with")
     digest: str | None = Field(description="sha256 of the global model that it made")
-    global_loss: float | None
-    global_accuracy: float | None
-    validation_loss: float | None
-    validation_accuracy: float | None
+    global_loss: Figure | None
+    global_accuracy: Figure | None
+    validation_loss: Figure | None
+    validation_accuracy: Figure | None
     validation_samples: int | None
     validation_source: str | None = Field(description="validation_data or held_out_splits")
     bytes_received: int | None = Field(description="bytes of updates that reached the aggregator")
-    compression_ratio: float | None = Field(
+    compression_ratio: Figure | None = Field(
         description="bytes_received over the bytes of as many whole fp32 models: 1 = nothing was saved"
     )
-    seconds: float | None = Field(description="wall-clock, everything included")
-    train_seconds: float | None = Field(description="of the slowest worker")
-    aggregate_seconds: float | None
-    consensus_seconds: float | None
-    consensus_distance: float | None = Field(
+    seconds: Figure | None = Field(description="wall-clock, everything included")
+    train_seconds: Figure | None = Field(description="of the slowest worker")
+    aggregate_seconds: Figure | None
+    consensus_seconds: Figure | None
+    consensus_distance: Figure | None = Field(
         description="gossip: mean distance of the workers' models from their mean, over the mean's norm; 0 = they agree"
     )
-    evaluate_seconds: float | None
+    evaluate_seconds: Figure | None
     copies: list[str] = Field(description="workers that held the new model when the round was recorded")
-    votes: list[dict[str, Any]]
-    audits: list[dict[str, Any]] = Field(
+    votes: Figures[list[dict[str, Any]]]
+    audits: Figures[list[dict[str, Any]]] = Field(
         description="proof-of-learning: workers that were asked to do a segment of their round again, and what came of it"
     )
     late_updates: int | None = Field(description="updates that had not come by the deadline, and so were dropped")
