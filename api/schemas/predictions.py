@@ -59,6 +59,11 @@ class Results(ResponseModel):
     )
 
 
+class PredictedTexts(ResponseModel):
+    items: list[PredictedText] = Field(description="in the order of the input")
+    next_cursor: str | None = Field(description="the value of ?cursor= for the next page; null on the last page")
+
+
 class Prediction(ResponseModel):
     prediction_id: str = Field(examples=["pred_ens_ij012"])
     cluster_id: str
@@ -72,13 +77,13 @@ class Prediction(ResponseModel):
     error: Failure | None
 
     @classmethod
-    def of(cls, row: PredictionRow) -> "Prediction":
-        results: Any = row.results
+    def of(cls, row: PredictionRow, figures: dict[str, Any] | None) -> "Prediction":
+        """Return the prediction without its texts. `figures` are the rest of its results."""
         return cls(
             prediction_id=row.id,
             cluster_id=row.cluster_id,
             aggregation=row.aggregation,
-            results=Results(**results) if results else None,
+            results=None if figures is None else Results(predictions=[], **figures),
             inference_time=None if row.seconds is None else f"{row.seconds:.2f}s",
             nodes_used=row.nodes_used,
             status=row.status,
