@@ -6,6 +6,7 @@ import typer
 
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import live, views, watch
 from api.cli.responses import Cluster, ClusterStatus, Connections
 from api.cli.schema_help import schema_command
@@ -14,7 +15,7 @@ from api.cli.session import Session, failed, given, group, truth, with_session
 app = group("Clusters: create, connect, show, terminate.")
 
 Flag = Literal["true", "false"]
-ClusterId = Annotated[str, typer.Option("--cluster-id", help="The cluster: cls_…", metavar="ID")]
+ClusterId = Annotated[str, id_option("--cluster-id", "cluster", "cls_9x7k3m2p")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The maximum number of items. Default: all.")]
 _TERMINATE_WAIT_S = 60
 

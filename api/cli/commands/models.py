@@ -11,6 +11,7 @@ from api.cli.commands.trainings import TrainingId
 from api.cli.errors import FAILURE, CliError
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
+from api.cli.ids import id_option
 from api.cli.output import views
 from api.cli.responses import Model
 from api.cli.session import Session, failed, group, with_session
@@ -54,7 +55,7 @@ def list_models(session: Session, limit: Limit = None) -> None:
 @with_session
 def download(
     session: Session,
-    model_id: Annotated[str, typer.Option(help="The model: mdl_…", metavar="ID")],
+    model_id: Annotated[str, id_option("--model-id", "model", "mdl_4k2j9x")],
     local_path: Annotated[Path | None, typer.Option(help="The folder to create. Default: the name of the model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:

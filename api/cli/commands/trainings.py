@@ -7,6 +7,7 @@ import typer
 from api.cli.commands.clusters import ClusterId, Limit, Wait
 from api.cli.errors import FAILURE
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import views, watch
 from api.cli.responses import Round, Training
 from api.cli.session import Session, failed, given, group, with_session
@@ -14,7 +15,7 @@ from api.cli.training_options import with_training_options
 
 app = group("Trainings: start, follow, stop, resume.")
 
-TrainingId = Annotated[str, typer.Option("--training-id", help="train_…", metavar="ID")]
+TrainingId = Annotated[str, id_option("--training-id", "training", "train_fed_gh789")]
 _START_WAIT_S = 30
 
 
