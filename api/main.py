@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api.domain.sandboxes import SandboxProvider
 from api.http import openapi, problems
 from api.http.deps import AppState
 from api.http.metrics import RowCollector, make_registry
 from api.http.middleware import RequestMiddleware
+from api.http.query import check_query
 from api.http.ratelimit import RateLimiter
 from api.routes import (
     audit,
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Federated training across isolated sandboxes",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(check_query)],
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
         redirect_slashes=False,

@@ -1,6 +1,7 @@
 """The URL of the API and the API key.
 
-The sources, in this order: flags, environment, the user's file, the embedded stack of the folder.
+The sources, in this order: flags, environment, the user's file, an embedded stack. Stacks are
+looked for in the folder, in the folders above it and in the user's home. One that runs comes first.
 """
 
 import os
@@ -18,6 +19,7 @@ URL_VARIABLE = "FLOW_NEXUS_URL"
 KEY_VARIABLE = "FLOW_NEXUS_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 STACK_FILE = Path(".flow-nexus/env")
+_LOCK_FILE = Path(".flow-nexus/lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str]
     Raises:
         UsageError: The URL, the key or a file is not valid.
     """
-    sources = [*_user_file(environment), *_stack_file(folder)]
+    sources = [*_user_file(environment), *_stacks(folder, _home(environment))]
     explicit = url or environment.get(URL_VARIABLE)
     from_file = None if explicit else next((source.url for source in sources if source.url), None)
     chosen = _checked(explicit or from_file or DEFAULT_URL)
@@ -80,7 +82,7 @@ def _resolvable(parts: SplitResult) -> bool:
 
 
 def _user_file(environment: Mapping[str, str]) -> Iterator[_ConfigSource]:
-    home = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or Path.home(), ".config")
+    home = environment.get("XDG_CONFIG_HOME") or Path(_home(environment), ".config")
     path = Path(home, "flow-nexus", "config.toml")
     if (text := _read(path)) is None:
         return
@@ -96,17 +98,45 @@ def _user_file(environment: Mapping[str, str]) -> Iterator[_ConfigSource]:
     yield _ConfigSource(values["url"], values["api_key"])
 
 
-def _stack_file(folder: Path) -> Iterator[_ConfigSource]:
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("HOME") or Path.home())
+
+
+def _stacks(folder: Path, home: Path) -> list[_ConfigSource]:
+    """Return the settings of the embedded stacks, the nearest first, those that run before
+    others.
+    """
+    folders = list(dict.fromkeys((folder, *folder.parents, home)))
+    stacks = [(not _runs(place), source) for place in folders for source in _stack_file(place, warn=place == folder)]
+    return [source for _, source in sorted(stacks, key=lambda stack: stack[0])]
+
+
+def _runs(folder: Path) -> bool:
+    """Return whether the stack of a folder runs: the process that its lock names is alive."""
+    try:
+        os.kill(int((folder / _LOCK_FILE).read_text()), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _stack_file(folder: Path, *, warn: bool) -> Iterator[_ConfigSource]:
     """Yield the settings that `flow-nexus up` wrote, if only the user can read and write the file.
 
     So a folder of another person cannot choose the server.
     """
     path = folder / STACK_FILE
-    if (text := _read(path)) is None:
+    try:
+        state = path.stat()
+    except OSError:
         return
-    state = path.stat()
-    if os.name == "posix" and (state.st_uid != os.getuid() or state.st_mode & 0o077):
-        print(f"note: {STACK_FILE} is ignored: it must belong to you, with mode 0600", file=sys.stderr)
+    if os.name == "posix" and path.is_file() and (state.st_uid != os.getuid() or state.st_mode & 0o077):
+        if warn:
+            print(f"note: {STACK_FILE} is ignored: it must belong to you, with mode 0600", file=sys.stderr)
+        return
+    if (text := _read(path)) is None:
         return
     try:
         values = dict(_assignments(text))

@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from api.cli.ids import id_option
+
 Flag = Literal["true", "false"]
-ClusterId = Annotated[str, typer.Option("--cluster-id", help="The cluster: cls_…", metavar="ID")]
-TrainingId = Annotated[str, typer.Option("--training-id", help="The training: train_…", metavar="ID")]
+ClusterId = Annotated[str, id_option("--cluster-id", "cluster", "cls_9x7k3m2p")]
+TrainingId = Annotated[str, id_option("--training-id", "training", "train_fed_gh789")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The maximum number of items. Default: all.")]
 
 

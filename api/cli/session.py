@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.text import Text
 
 from api.cli import config
+from api.cli.ids import with_ids, with_positional_ids
 from api.cli.output import printing
 from api.cli.output.printing import Format
 
@@ -110,7 +111,8 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
 
     The command has the options of the function and the common options.
     """
-    _, *options = inspect.signature(function, eval_str=True).parameters.values()
+    _, *parameters = inspect.signature(function, eval_str=True).parameters.values()
+    options, id_options = with_positional_ids(parameters)
     _, *common = inspect.signature(common_options, eval_str=True).parameters.values()
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     names = [parameter.name for parameter in common]
@@ -118,6 +120,7 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
         common_values = given(**{name: values.pop(name) for name in names})
+        values = with_ids(values, id_options)
         function(Session(**{**(context.obj or {}), **common_values}), **values)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*options, *common)]

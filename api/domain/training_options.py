@@ -66,7 +66,8 @@ class TrainingOptions(BaseModel):
     strategy: Strategy = Field(
         "fedavg",
         description="How updates become the next global model. "
-        "median, trimmed_mean, krum, multi_krum and bulyan tolerate malicious workers. diloco trains with adamw.",
+        "median, trimmed_mean, krum, multi_krum and bulyan tolerate malicious workers. "
+        "diloco trains with adamw: there, the default of `optimizer` counts as absent.",
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
     max_length: int = Field(128, ge=8, le=512, description="Tokens of a text. Longer texts are cut.")

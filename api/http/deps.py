@@ -61,7 +61,8 @@ Pages = Annotated[PageRequest, Depends(get_paging)]
 
 
 def get_wait(
-    prefer: Annotated[
+    request: Request,
+    _prefer: Annotated[
         str | None,
         Header(
             alias="Prefer",
@@ -69,8 +70,11 @@ def get_wait(
         ),
     ] = None,
 ) -> int:
-    """Return the seconds to wait. An unreadable preference is ignored, as RFC 7240 demands."""
-    match = _WAIT.search(prefer or "")
+    """Return the seconds to wait. An unreadable preference is ignored, as RFC 7240 demands.
+
+    Several `Prefer` headers count as one that lists their preferences (RFC 7240, section 2).
+    """
+    match = _WAIT.search(",".join(request.headers.getlist("prefer")))
     return min(int(match[1]), MAX_WAIT_S) if match else 0
 
 

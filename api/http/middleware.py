@@ -11,6 +11,7 @@ from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import ProblemDetails, response
@@ -83,7 +84,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
         elif scope["method"] == "PUT" and scope["path"].endswith("/files"):
             await self._app(scope, _with_idle_timeout(receive), send)
-        elif refusal := self._refusal(scope):
+        elif (refusal := self._refusal(scope)) and _has_operation(scope):
             await refusal(scope, receive, send)
         else:
             await self._app(scope, _with_body_limits(receive, self._max_body), send)
@@ -168,6 +169,11 @@ async def _before(deadline: float, receive: Receive) -> Message:
             return await receive()
     except TimeoutError:
         raise HTTPException(408) from None
+
+
+def _has_operation(scope: Scope) -> bool:
+    """Return whether an operation has this path and method. If not, the app answers 404 or 405."""
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
 
 
 def _is_json(content_type: str) -> bool:

@@ -15,7 +15,8 @@ VERSION = version("flow-nexus")
 DESCRIPTION = (
     "A control plane that trains neural networks across isolated sandboxes with federated learning. "
     "Slow operations answer 202 with `Location`. `Prefer: wait=N` holds the answer. Errors are problem+json. "
-    "Every number is measured, or null."
+    "Every number is measured, or null. "
+    "Unknown fields, unknown query parameters and blank texts are refused with 422."
 )
 TAGS = [
     {"name": "clusters", "description": "Clusters: nodes, their connections and their cost"},

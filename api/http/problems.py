@@ -108,11 +108,31 @@ async def _sandbox(request: Request, error: sandboxes.SandboxError) -> JSONRespo
 async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
     field_errors: Sequence[ErrorDetails] = error.errors()
     if any(item["type"] == "json_invalid" for item in field_errors):
-        return response(request, ProblemDetails(400, "malformed_json", "The body is not valid JSON."))
+        return response(request, ProblemDetails(400, "malformed_json", _syntax_error(error, field_errors)))
     fields = [FieldError(_pointer(item["loc"]), _message(item)) for item in field_errors[:100]]
     more = f" (and {len(field_errors) - 1} more)" if field_errors[1:] else ""
     detail = f"{fields[0].pointer or 'the body'}: {fields[0].message}{more}"
     return response(request, ProblemDetails(422, "invalid_request", detail, "Invalid request", fields))
+
+
+def _syntax_error(error: RequestValidationError, field_errors: Sequence[ErrorDetails]) -> str:
+    """Name the place of the mistake in a JSON body, from 1, without a part of the body."""
+    item = next(item for item in field_errors if item["type"] == "json_invalid")
+    text, position = str(error.body), int(item["loc"][-1])
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    reason = str(item.get("ctx", {}).get("error", "it cannot be read")).rstrip(": ")
+    return f"The body is not valid JSON: line {line}, column {column}: {reason}."
+
+
+def _unreadable(cause: BaseException | None) -> str:
+    """Say why Python could not read a JSON body."""
+    if isinstance(cause, UnicodeDecodeError):
+        line = cause.object.count(b"\n", 0, cause.start) + 1
+        column = cause.start - cause.object.rfind(b"\n", 0, cause.start)
+        return f"The body is not UTF-8: line {line}, byte {column} of the line."
+    if isinstance(cause, RecursionError):
+        return "The body is not valid JSON: its lists and objects are nested too deeply."
+    return "The body is not valid JSON: it cannot be read. Does it have a number with thousands of digits?"
 
 
 def _message(item: ErrorDetails) -> str:
@@ -129,6 +149,8 @@ def _pointer(location: Sequence[int | str]) -> str:
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     code, detail = _HTTP_ERRORS.get(status, (status.name.lower(), status.phrase))
+    if status == HTTPStatus.BAD_REQUEST:
+        detail = _unreadable(error.__cause__)
     return response(request, ProblemDetails(status, code, detail), dict(error.headers or {}))
 
 

@@ -19,7 +19,7 @@ _DESCRIPTIONS = {
     408: "The body did not arrive in time",
     409: "The request conflicts with the current state",
     413: "The body or the file is too large",
-    415: "The body is not application/json",
+    415: "The body has a media type that is not accepted",
     422: "A field or parameter is wrong",
     429: "The key has sent too many requests; see Retry-After and RateLimit",
     502: "The sandbox provider failed",

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
 from api.domain.events import as_markdown
+from api.domain.figures import rounded_figures
 from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
 from api.http.deps import AppState, State
@@ -144,7 +145,11 @@ class _EventSource:
 
 
 def _format(event: EventRow) -> str:
-    data = {"time": _TIME.dump_python(event.created_at, mode="json"), "training_id": event.training_id, **event.data}
+    data = {
+        "time": _TIME.dump_python(event.created_at, mode="json"),
+        "training_id": event.training_id,
+        **rounded_figures(event.data),
+    }
     return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 

@@ -1,19 +1,25 @@
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Path
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
 
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import State
+from api.http.deps import AppState, State
+from api.http.json_stream import json_pieces, round_numbers
 from api.routes.clusters import ClusterId
 from api.routes.common import WAITED, answers, errors
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
-from api.schemas.predictions import Prediction, PredictionCreate
+from api.schemas.predictions import PredictedText, PredictedTexts, Prediction, PredictionCreate
 from api.services import predictions
 from api.store.database import UnitOfWork
 from api.store.tables import PredictionRow
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
+_TEXTS: Final = '"predictions":'
+_NO_TEXTS: Final = _TEXTS + "[]"
 PredictionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["pred_ens_ij012"])]
 
 
@@ -21,6 +27,7 @@ PredictionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", exampl
     "/clusters/{cluster_id}/predictions",
     operation_id="predict",
     summary="Predict with all nodes together",
+    response_model=Prediction,
     status_code=202,
     responses={
         **answers(202, "The prediction, pending or failed", WAITED),
@@ -32,9 +39,10 @@ async def predict(
     cluster_id: ClusterId,
     body: PredictionCreate,
     caller: ClusterWriter,
+    state: State,
     creation: Creation,
     waiting: Waiting,
-) -> Prediction:
+) -> Response:
     """Split the texts over the workers. `aggregation` says how their answers are combined."""
     spec = body.spec()
 
@@ -44,15 +52,63 @@ async def predict(
     row = await creation.create(caller, PredictionRow, body, start)
     row = await waiting.wait_until_settled(caller, row)
     waiting.set_location(f"/v1/predictions/{row.id}")
-    if row.status == "completed":
-        waiting.response.status_code = 200
-    return Prediction.of(row)
+    status = 200 if row.status == "completed" else 202
+    return await _large_answer(state, row, status, dict(waiting.response.headers))
 
 
-@router.get("/predictions/{prediction_id}", operation_id="get_prediction", summary="Get a prediction", responses=errors(404))
-async def get_prediction(prediction_id: PredictionId, caller: ClusterReader, state: State) -> Prediction:
+@router.get(
+    "/predictions/{prediction_id}",
+    operation_id="get_prediction",
+    summary="Get a prediction",
+    response_model=Prediction,
+    responses=errors(404),
+)
+async def get_prediction(prediction_id: PredictionId, caller: ClusterReader, state: State) -> Response:
     """Return the prediction. `results` is null until it is completed.
 
-    With labelled input there are accuracy, precision, recall and F1 (macro).
+    With labelled input there are accuracy, precision, recall and F1 (macro). The answer for many
+    texts is large; `list_predicted_texts` has them in pages.
     """
-    return Prediction.of(await state.run(lambda uow: predictions.get(uow.session, caller.project_id, prediction_id)))
+    row = await state.run(lambda uow: predictions.get(uow.session, caller.project_id, prediction_id))
+    return await _large_answer(state, row, 200, {})
+
+
+@router.get(
+    "/predictions/{prediction_id}/texts",
+    operation_id="list_predicted_texts",
+    summary="List a prediction's texts",
+    responses=errors(404, 409),
+)
+async def list_predicted_texts(
+    prediction_id: PredictionId,
+    caller: ClusterReader,
+    state: State,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Texts on a page.")] = 1000,
+    cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before.")] = None,
+) -> PredictedTexts:
+    """Return the texts with their labels, in the order of the input."""
+    after = int(cursor or 0)
+    page = await state.run(lambda uow: predictions.texts(uow.session, caller.project_id, prediction_id, limit + 1, after))
+    items = [PredictedText.model_validate(item) for item in page[:limit]]
+    return PredictedTexts(items=items, next_cursor=str(after + limit) if len(page) > limit else None)
+
+
+async def _large_answer(state: AppState, row: PredictionRow, status: int, headers: dict[str, str]) -> Response:
+    """Return a prediction as a stream. Its texts go from the database to the client unparsed.
+
+    So the answer for 300,000 texts delays no other request.
+    """
+    stored = await state.run(lambda uow: predictions.results(uow.session, row))
+    head = Prediction.of(row, stored.figures).model_dump_json()
+    # A text cannot have these bytes: JSON escapes the quotes inside a text.
+    before, marker, after = head.partition(_NO_TEXTS)
+    if not marker:
+        return Response(head, status, headers, "application/json")
+
+    async def pieces() -> AsyncIterator[str]:
+        yield before + _TEXTS
+        for piece in json_pieces(stored.texts):
+            yield await anyio.to_thread.run_sync(round_numbers, piece)
+        yield after
+
+    return StreamingResponse(pieces(), status, headers, "application/json")

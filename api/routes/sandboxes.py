@@ -14,6 +14,7 @@ from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, Sandbox
 from api.http.activity import ClusterActivity
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.http.deps import AppState, Pages, State
+from api.http.upload_body import check_is_whole, file_chunks, file_size
 from api.http.uploads import Upload
 from api.routes.common import answers, errors, set_location, to_page
 from api.schemas.base import Page
@@ -90,7 +91,7 @@ async def _ask(call: Awaitable[T]) -> T | SandboxError:
     operation_id="upload_file",
     summary="Upload a file",
     status_code=201,
-    responses={**answers(201, "The stored file"), **errors(404, 408, 409, 413, 502)},
+    responses={**answers(201, "The stored file"), **errors(404, 408, 409, 413, 415, 502)},
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )
 async def upload_file(
@@ -98,17 +99,19 @@ async def upload_file(
 ) -> File:
     """Stream the raw body into a file of the sandbox.
 
-    The file appears when the whole body has arrived, or not at all.
+    The file appears when the whole body has arrived, or not at all. A multipart form with one file
+    is stored as that file. A part of a file (`Content-Range`) is refused.
 
     In a worker's sandbox, a key without the scope `data:export` can upload only below `/data`.
     """
     target = _file(path)
+    check_is_whole(request.headers)
     node = await _authorize(state, caller, sandbox_id, "upload", target)
-    length = request.headers.get("content-length", "")
-    upload = Upload(state.use_cases, state.settings, caller.project_id, node.id, int(length) if length.isdecimal() else None)
+    upload = Upload(state.use_cases, state.settings, caller.project_id, node.id, file_size(request.headers))
+    file = file_chunks(request.headers, request.stream())
     arrived = 0
     try:
-        chunks = _activity(state, node).after_each(upload.chunks(request.stream()))
+        chunks = _activity(state, node).after_each(upload.chunks(file))
         stored = await state.provider.upload(sandboxes.running_sandbox_id(node), target, chunks)
         arrived = stored.size
     finally:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from api.domain.figures import rounded, rounded_figures
 from api.domain.records import FailureReason
 from api.domain.stopping import TrainingStop
 
@@ -29,10 +30,11 @@ def storable(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
+def filled(text: str) -> str:
+    """Refuse a blank text. This is the one rule for blank texts in requests: they are no value."""
     if not text.strip():
         raise ValueError("must not be blank")
-    return _printable(text)
+    return text
 
 
 Timestamp = Annotated[
@@ -40,9 +42,13 @@ Timestamp = Annotated[
     PlainSerializer(_rfc3339, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2025-11-02T14:30:00.000Z"]}),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
-Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
-Prose = Annotated[str, Field(max_length=20_000), AfterValidator(storable)]
+# A measured figure. JSON has it rounded. Python has every digit.
+Figure = Annotated[float, PlainSerializer(rounded, return_type=float, when_used="json")]
+# A JSON value from the agents, with figures in it.
+Figures = Annotated[T, PlainSerializer(rounded_figures, when_used="json")]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(filled), AfterValidator(_printable)]
+Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled), AfterValidator(_printable)]
+Prose = Annotated[str, Field(min_length=1, max_length=20_000), AfterValidator(filled), AfterValidator(storable)]
 
 
 class RequestModel(BaseModel):

@@ -9,7 +9,7 @@ from api.domain.consensus import Consensus
 from api.domain.progress import duration_text
 from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
-from api.schemas.base import Failure, Name, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, Name, RequestModel, ResponseModel, StopReason, Timestamp
 from api.schemas.trainings import TrainingPrivacy
 from api.services.progress import ClusterStatusView, SessionView
 from api.store.tables import ClusterRow
@@ -120,26 +120,26 @@ class Connections(ResponseModel):
 class Metrics(ResponseModel):
     """Metrics of the last completed round. They are null before the first one."""
 
-    global_loss: float | None = Field(
+    global_loss: Figure | None = Field(
         description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k. n_k: training samples. loss_k: the mean"
         " cross-entropy (nats) of the worker's last local epoch."
     )
-    global_accuracy: float | None = Field(
+    global_accuracy: Figure | None = Field(
         description="sum(n_k * accuracy_k) / sum(n_k): the fraction of correct training samples in the last local epoch, 0..1."
     )
-    validation_accuracy: float | None = Field(
+    validation_accuracy: Figure | None = Field(
         description="The fraction of correct predictions of the new global model, 0..1, on data that no worker trained on."
         " This is the aggregator's validation file and the validators' data, else the workers' held-out splits (10 %)."
     )
-    convergence_rate: float | None = Field(
+    convergence_rate: Figure | None = Field(
         description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1. 1: the loss no"
         " longer falls. null: fewer than three rounds are done."
     )
 
 
 class WorkerProgress(ResponseModel):
-    local_loss: float | None = Field(description="Mean cross-entropy (nats) of the worker's last local epoch.")
-    local_accuracy: float | None
+    local_loss: Figure | None = Field(description="Mean cross-entropy (nats) of the worker's last local epoch.")
+    local_accuracy: Figure | None
     samples: int | None = Field(description="Training samples of the worker's shard, without held-out samples.")
     state: str | None = Field(description="The state in the newest round: training, done, rejected, failed or lost.")
     reason: str | None = Field(description="Why the worker was rejected, failed or lost.")
@@ -179,13 +179,13 @@ class TrainingSession(ResponseModel):
         description="Time left as text: rounds left times the mean time of the last five rounds; null before the first round.",
         examples=["12m 15s"],
     )
-    elapsed_seconds: float | None
-    remaining_seconds: float | None
-    cost_usd: float = Field(
+    elapsed_seconds: Figure | None
+    remaining_seconds: Figure | None
+    cost_usd: Figure = Field(
         description="Sandbox-seconds of the training's nodes between its start and its end, times their price."
     )
-    cost_per_epoch_usd: float | None
-    cost_per_accuracy_point_usd: float | None = Field(description="Per percentage point of validation_accuracy.")
+    cost_per_epoch_usd: Figure | None
+    cost_per_accuracy_point_usd: Figure | None = Field(description="Per percentage point of validation_accuracy.")
     red_flags: list[RedFlag] = Field(description="Current problems; for an ended training, the problems at its end.")
     privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
@@ -226,7 +226,7 @@ class ClusterStatus(ResponseModel):
     status: str
     training_sessions: list[TrainingSession] = Field(description="The newest first, at most 50; ended trainings are included.")
     nodes: list[NodeSummary]
-    cost_usd: float = Field(description="All sandbox-seconds of the cluster so far, times their price.")
+    cost_usd: Figure = Field(description="All sandbox-seconds of the cluster so far, times their price.")
 
     @classmethod
     def of(cls, view: ClusterStatusView) -> "ClusterStatus":

@@ -246,6 +246,10 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "created_at": _TIME,
         "error": None,
     },
+    "PredictedTexts": {
+        "items": [{"text": "Great product!", "sentiment": "positive", "confidence": 0.97}],
+        "next_cursor": "1000",
+    },
     "ExportCreate": {"name": "sentiment_model_v1.0"},
     "Model": {
         "model_id": "mdl_4k2j9x",

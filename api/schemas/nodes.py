@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
-from api.schemas.base import Failure, RequestModel, ResponseModel, Timestamp, Word
+from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, Timestamp, Word
 from api.schemas.trainings import RoundWorker
 from api.store.tables import NodeRow, RoundNodeRow
 
@@ -70,7 +70,7 @@ class Resources(ResponseModel):
     """The resources of a node, measured inside its sandbox."""
 
     cpu_cores: int | None
-    memory_gb: float | None = Field(description="The sandbox's memory limit in GiB.")
+    memory_gb: Figure | None = Field(description="The sandbox's memory limit in GiB.")
     gpu: str | None = Field(description="The name of the CUDA device; null without one.")
 
 

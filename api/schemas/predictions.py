@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
-from api.schemas.base import Failure, Prose, RequestModel, ResponseModel, Timestamp, Word
+from api.schemas.base import Failure, Figure, Prose, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import PredictionRow
 
 
@@ -34,29 +34,34 @@ class PredictionCreate(RequestModel):
 class PredictedText(ResponseModel):
     text: str
     sentiment: str
-    confidence: float = Field(
+    confidence: Figure = Field(
         description="The probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
         " the votes."
     )
 
 
 class Results(ResponseModel):
-    accuracy: float | None = Field(None, description="The fraction of correct predictions, 0..1, when the input has labels.")
-    precision: float | None = Field(None, description="The macro mean over the classes.")
-    recall: float | None = Field(None, description="The macro mean over the classes.")
-    f1_score: float | None = Field(None, description="The macro mean over the classes.")
+    accuracy: Figure | None = Field(None, description="The fraction of correct predictions, 0..1, when the input has labels.")
+    precision: Figure | None = Field(None, description="The macro mean over the classes.")
+    recall: Figure | None = Field(None, description="The macro mean over the classes.")
+    f1_score: Figure | None = Field(None, description="The macro mean over the classes.")
     predictions: list[PredictedText]
-    temperature: float | None = Field(
+    temperature: Figure | None = Field(
         None,
         description="For `global`: confidences are softmax(logits / temperature). The temperature is fitted on held-out data"
         " (Guo et al., 2017). null without held-out data. The other aggregations have `temperatures` instead.",
     )
-    temperatures: dict[str, float | None] = Field(
+    temperatures: dict[str, Figure | None] = Field(
         {}, description="By node: the temperature of each worker's own model; null: not calibrated."
     )
     engines: dict[str, str] = Field(
         {}, description="By node: torch, onnx-fp32 or onnx-int8; onnx-int8 only when it gave the same labels on held-out data."
     )
+
+
+class PredictedTexts(ResponseModel):
+    items: list[PredictedText] = Field(description="In the order of the input.")
+    next_cursor: str | None = Field(description="The value of ?cursor= for the next page; null on the last page.")
 
 
 class Prediction(ResponseModel):
@@ -72,13 +77,13 @@ class Prediction(ResponseModel):
     error: Failure | None
 
     @classmethod
-    def of(cls, row: PredictionRow) -> "Prediction":
-        results: Any = row.results
+    def of(cls, row: PredictionRow, figures: dict[str, Any] | None) -> "Prediction":
+        """Return the prediction without its texts. `figures` are the rest of its results."""
         return cls(
             prediction_id=row.id,
             cluster_id=row.cluster_id,
             aggregation=row.aggregation,
-            results=Results(**results) if results else None,
+            results=None if figures is None else Results(predictions=[], **figures),
             inference_time=None if row.seconds is None else f"{row.seconds:.2f}s",
             nodes_used=row.nodes_used,
             status=row.status,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from api.domain.paths import check_path
 from api.domain.sandboxes import CommandResult, ExecuteOptions, LogLine, SandboxMetrics, StoredFile
 from api.domain.sandboxes import ResourceLimitHit as Hit
-from api.schemas.base import RequestModel, ResponseModel, Timestamp, storable
+from api.schemas.base import Figure, RequestModel, ResponseModel, Timestamp, filled, storable
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
@@ -18,7 +18,7 @@ from api.store.tables import NodeRow
 class SandboxUse(ResponseModel):
     """The provider's current measurement. A value is null when the provider cannot measure it."""
 
-    cpu_used_percent: float | None
+    cpu_used_percent: Figure | None
     memory_used_bytes: int | None
     memory_total_bytes: int | None
     disk_used_bytes: int | None
@@ -53,7 +53,7 @@ class Sandbox(ResponseModel):
     status: str = Field(description="The status of its node: running, lost, failed, terminating or terminated.")
     health: Literal["ok", "unreachable", "ended"] | None = Field(description="The provider's answer; null in lists.")
     resources: Resources | None
-    uptime_seconds: float | None = Field(description="Seconds from the start to the end, or to now.")
+    uptime_seconds: Figure | None = Field(description="Seconds from the start to the end, or to now.")
     started_at: Timestamp | None
     ended_at: Timestamp | None
     expires_at: Timestamp | None = Field(description="When the provider ends the sandbox, unless it is extended before.")
@@ -120,7 +120,7 @@ EnvName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*
 
 
 class Execute(RequestModel):
-    code: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
+    code: Annotated[str, AfterValidator(filled), AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
     language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
         None, description="By default the language of the template."
     )

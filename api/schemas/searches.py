@@ -24,7 +24,7 @@ from api.domain.searches import (
     size,
 )
 from api.domain.training_spec import TrainingSpec
-from api.schemas.base import Failure, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, ResponseModel, StopReason, Timestamp
 from api.schemas.options import SEARCHABLE
 from api.schemas.space import Choice, OptionName, invalid_request, read_choice
 from api.schemas.trainings import TrainingCreate
@@ -134,7 +134,7 @@ class SearchCreate(TrainingCreate):
         errors: list[FieldError] = []
         for name, choice in self.space.items():
             try:
-                if name in SEARCHABLE and name in self.model_fields_set and name != "seed":
+                if name in SEARCHABLE and name != "seed" and self._has_value(name):
                     raise invalid_request([FieldError(f"/{name}", "is searched: leave it out here, or out of the space")])
                 space[name] = read_choice(name, choice, allow_ranges=self.method == "random")
             except InvalidError as error:
@@ -142,6 +142,10 @@ class SearchCreate(TrainingCreate):
         if errors:
             raise invalid_request(errors)
         return space
+
+    def _has_value(self, name: str) -> bool:
+        """Return whether an option was given. A value that equals its default counts as absent."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     def _combinations(self, space: Space) -> list[Options]:
         if self.method == "random":
@@ -175,7 +179,7 @@ class SearchTrial(ResponseModel):
         description="waiting: its training has not begun. skipped: the search ended first. "
         "Otherwise the status of its training."
     )
-    metric: float | None = Field(description="The search's metric after the last completed round.")
+    metric: Figure | None = Field(description="The search's metric after the last completed round.")
     epochs: int = Field(description="Epochs trained so far.")
     stop_reason: StopReason | None = Field(description="Why the training ended before its last epoch.")
     error: Failure | None
@@ -213,8 +217,8 @@ class Search(ResponseModel):
         description="The training with the best metric, of those completed or stopped. The first of equals."
     )
     best_options: dict[str, Any] | None
-    best_metric: float | None
-    cost_usd: float = Field(description="Cost of its trainings so far.")
+    best_metric: Figure | None
+    cost_usd: Figure = Field(description="Cost of its trainings so far.")
     stop_reason: StopReason | None = Field(description="Why the search ended before its last training.")
     error: Failure | None
     created_at: Timestamp

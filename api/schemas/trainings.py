@@ -12,7 +12,7 @@ from api.domain.paths import check_path
 from api.domain.privacy import RoundPrivacyRecord
 from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, RequestedOptions
 from api.domain.training_spec import TrainingSpec
-from api.schemas.base import Failure, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 _OPTIONS = RequestedOptions.model_fields
@@ -66,7 +66,8 @@ class TrainingCreate(RequestModel, RequestedOptions):
         return spec
 
     def _inner_optimizer(self) -> Optimizer:
-        if "optimizer" in self.model_fields_set and self.optimizer != "adamw":
+        # A client that fills in every default sends 'adam': it counts as absent.
+        if self.optimizer not in ("adamw", _OPTIONS["optimizer"].default):
             message = f"diloco's inner optimizer is 'adamw', not {self.optimizer!r}; leave it out or give 'adamw'"
             raise InvalidError("optimizer_of_diloco", message, errors=(FieldError("/optimizer", message),))
         return "adamw"
@@ -103,10 +104,10 @@ class DifferentialPrivacy(ResponseModel, PrivacyOptions):
 
 
 class WorkerPrivacy(ResponseModel):
-    epsilon: float | None = Field(description="Spent so far. Every round that began with this worker counts.")
+    epsilon: Figure | None = Field(description="Spent so far. Every round that began with this worker counts.")
     samples: int = Field(description="Number of records that the worker's plan was made for.")
-    sampling_rate: float = Field(description="Probability of each record to be in a step's batch.")
-    noise_multiplier: float
+    sampling_rate: Figure = Field(description="Probability of each record to be in a step's batch.")
+    noise_multiplier: Figure
     steps_per_epoch: int
 
 
@@ -117,7 +118,7 @@ class TrainingPrivacy(ResponseModel):
     from them are covered. The numbers of samples, the set of labels and durations are not.
     """
 
-    epsilon: float = Field(description="The epsilon of the worker that has spent most.")
+    epsilon: Figure = Field(description="The epsilon of the worker that has spent most.")
     delta: float
     workers: dict[str, WorkerPrivacy]
 
@@ -189,10 +190,10 @@ class Training(ResponseModel):
 class RoundPrivacy(ResponseModel):
     """What differential privacy has cost one worker until the end of this round."""
 
-    epsilon: float = Field(description="Spent in all rounds up to this one.")
+    epsilon: Figure = Field(description="Spent in all rounds up to this one.")
     steps: int = Field(description="Steps of this round, repetitions included.")
-    sampling_rate: float
-    noise_multiplier: float
+    sampling_rate: Figure
+    noise_multiplier: Figure
 
     @classmethod
     def of(cls, record: RoundPrivacyRecord | None) -> "RoundPrivacy | None":
@@ -210,9 +211,9 @@ class RoundPrivacy(ResponseModel):
 class RoundWorker(ResponseModel):
     state: str = Field(description="One of: training, done, rejected, late, failed, lost, declined or not_sampled.")
     samples: int | None
-    local_loss: float | None
-    local_accuracy: float | None
-    train_seconds: float | None
+    local_loss: Figure | None
+    local_accuracy: Figure | None
+    train_seconds: Figure | None
     bytes_sent: int | None
     reason: str | None
     commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints.")
@@ -234,7 +235,7 @@ class Link(ResponseModel):
     from_: str = Field(alias="from", examples=["node_w1_abc123"])
     to: str
     bytes: int
-    seconds: float
+    seconds: Figure
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
@@ -246,25 +247,25 @@ class Round(ResponseModel):
     finished_at: Timestamp | None
     base_digest: str = Field(description="Sha256 of the global model that the round began with.")
     digest: str | None = Field(description="Sha256 of the round's new global model.")
-    global_loss: float | None
-    global_accuracy: float | None
-    validation_loss: float | None
-    validation_accuracy: float | None
+    global_loss: Figure | None
+    global_accuracy: Figure | None
+    validation_loss: Figure | None
+    validation_accuracy: Figure | None
     validation_samples: int | None
     validation_source: str | None = Field(description="validation_data or held_out_splits.")
     bytes_received: int | None = Field(description="Bytes of the updates that reached the aggregator.")
-    compression_ratio: float | None = Field(
+    compression_ratio: Figure | None = Field(
         description="bytes_received divided by the bytes of as many whole fp32 models. 1: nothing was saved."
     )
-    seconds: float | None = Field(description="Wall-clock time of the whole round.")
-    train_seconds: float | None = Field(description="Training time of the slowest worker.")
-    aggregate_seconds: float | None
-    consensus_seconds: float | None
-    consensus_distance: float | None = Field(
+    seconds: Figure | None = Field(description="Wall-clock time of the whole round.")
+    train_seconds: Figure | None = Field(description="Training time of the slowest worker.")
+    aggregate_seconds: Figure | None
+    consensus_seconds: Figure | None
+    consensus_distance: Figure | None = Field(
         description="gossip: mean distance of the workers' models from their mean, divided by the mean's norm. "
         "0: all models are equal."
     )
-    evaluate_seconds: float | None
+    evaluate_seconds: Figure | None
     copies: list[str] = Field(description="Workers that held the new model when the round was recorded.")
     votes: list[dict[str, Any]]
     audits: list[dict[str, Any]] = Field(

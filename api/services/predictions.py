@@ -1,6 +1,11 @@
 """Use cases of a prediction: all workers predict with the last global model of a training."""
 
-from sqlalchemy import func, select
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.orm import Session
 
 from api.domain import ids
@@ -13,6 +18,8 @@ from api.services.lookup import owned, owned_locked_cluster
 from api.store import transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
+
+_TEXTS: Final = "predictions"
 
 
 def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpec) -> PredictionRow:
@@ -58,6 +65,45 @@ def _check_weights(spec: TrainingSpec) -> None:
 
 def get(session: Session, project_id: str, prediction_id: str) -> PredictionRow:
     return owned(session, PredictionRow, project_id, prediction_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResults:
+    """The results of a prediction. `figures` is all but the texts, None until it is completed.
+
+    `texts` is a JSON array as the database writes it. It can have many megabytes, so it is not
+    parsed.
+    """
+
+    figures: dict[str, Any] | None
+    texts: str
+
+
+def results(session: Session, row: PredictionRow) -> StoredResults:
+    column = PredictionRow.results
+    figures, texts = session.execute(
+        select(column.op("-", return_type=JSONB)(_TEXTS), func.jsonb_extract_path(column, _TEXTS).cast(Text)).where(
+            PredictionRow.id == row.id
+        )
+    ).one()
+    return StoredResults(figures, texts or "[]")
+
+
+def texts(session: Session, project_id: str, prediction_id: str, limit: int, after: int) -> Sequence[Any]:
+    """Return the next `limit` texts with their answers, after the first `after` of them.
+
+    Raises:
+        NotFoundError: the project has no such prediction.
+        ConflictError: `not_completed`.
+    """
+    row = get(session, project_id, prediction_id)
+    if row.status != "completed":
+        raise ConflictError("not_completed", f"Prediction {row.id} is {row.status}: it has no results.")
+    path = f"$.{_TEXTS}[{after} to {after + limit - 1}]"
+    page: list[Any] = session.execute(
+        select(func.jsonb_path_query_array(PredictionRow.results, cast(path, JSONPATH))).where(PredictionRow.id == row.id)
+    ).scalar_one()
+    return page
 
 
 def _trained(session: Session, project_id: str, cluster: ClusterRow, training_id: str | None) -> TrainingRow:

@@ -356,7 +356,8 @@ class PredictionRow(Leased, Base):
     status: Mapped[str] = mapped_column(_states(status.PREDICTION_MOVES, "prediction_status"))
     aggregation: Mapped[str]
     request: Mapped[PredictionInput] = mapped_column(Typed(PredictionInput))
-    results: Mapped[dict[str, Any] | None]
+    # Deferred: the results of many texts are large, and most readers need the status only.
+    results: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     seconds: Mapped[float | None]
     nodes_used: Mapped[int | None]
     error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))

@@ -12,6 +12,7 @@ import typer
 from api.cli.errors import UsageError
 from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import views
 from api.cli.responses import ApiKey, JsonObject, PageJson
 from api.cli.session import Session, given, group, with_session
@@ -26,7 +27,7 @@ Operator = Annotated[
     typer.Option("--operator", help="Use the database directly, without a key. Needs FLOW_NEXUS_DATABASE_URL and _SECRET_KEY."),
 ]
 Project = Annotated[str | None, typer.Option(help="The project, created if it is new. Implies --operator.")]
-KeyId = Annotated[str, typer.Option(help="The key: key_…", metavar="ID")]
+KeyId = Annotated[str, id_option("--key-id", "key", "key_8f3m1q")]
 _DAY_S = 24 * 3600
 
 

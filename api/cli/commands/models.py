@@ -9,6 +9,7 @@ import typer
 from api.cli.errors import FAILURE, CliError
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
+from api.cli.ids import id_option
 from api.cli.output import views
 from api.cli.parameters import Limit, TrainingId, Wait
 from api.cli.responses import ModelJson
@@ -53,7 +54,7 @@ def list_models(session: Session, limit: Limit = None) -> None:
 @with_session
 def download(
     session: Session,
-    model_id: Annotated[str, typer.Option(help="The model: mdl_…", metavar="ID")],
+    model_id: Annotated[str, id_option("--model-id", "model", "mdl_4k2j9x")],
     local_path: Annotated[Path | None, typer.Option(help="The folder to create. Default: the name of the model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:

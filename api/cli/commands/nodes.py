@@ -7,6 +7,7 @@ import typer
 from api.cli.errors import FAILURE
 from api.cli.http.answer import Answer
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import views
 from api.cli.parameters import ClusterId, Flag, Limit, Wait
 from api.cli.responses import JsonObject, NodeJson
@@ -15,7 +16,7 @@ from api.cli.session import Session, failed, given, group, truth, with_session
 
 app = group("Nodes: deploy, list, redeploy, remove.")
 
-NodeId = Annotated[str, typer.Option("--node-id", help="The node: node_…", metavar="ID")]
+NodeId = Annotated[str, id_option("--node-id", "node", "node_w1_abc123")]
 _DEPLOY_WAIT_S = 180
 _REMOVE_WAIT_S = 60
 

@@ -12,6 +12,7 @@ from api.cli.errors import FAILURE, UsageError
 from api.cli.http import transfer
 from api.cli.http.client import api_path
 from api.cli.http.download import save, size_of
+from api.cli.ids import id_option
 from api.cli.output import printing, views
 from api.cli.parameters import Limit
 from api.cli.responses import ExecutionJson, JsonObject, LogsJson, SandboxJson
@@ -20,7 +21,7 @@ from api.cli.session import Session, given, group, with_session
 
 app = group("Sandboxes: files, commands, logs.")
 
-SandboxId = Annotated[str, typer.Option("--sandbox-id", help="The sandbox: sbx_… or node_…", metavar="ID")]
+SandboxId = Annotated[str, id_option("--sandbox-id", "sandbox or its node", "node_w1_abc123")]
 _EXECUTE_WAIT_S = 60.0
 
 

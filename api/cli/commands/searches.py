@@ -8,6 +8,7 @@ import typer
 
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import views, watch
 from api.cli.parameters import Limit
 from api.cli.responses import SearchJson
@@ -15,8 +16,10 @@ from api.cli.session import Session, common_options, failed, given, with_session
 
 app = typer.Typer(help="Search for the best options of a training.", no_args_is_help=True, add_completion=False)
 
-ClusterId = Annotated[str | None, typer.Option("--cluster", "--cluster-id", help="cls_…", metavar="ID")]
-SearchId = Annotated[str, typer.Option("--search-id", help="search_…", metavar="ID")]
+ClusterId = Annotated[
+    str | None, typer.Option("--cluster", "--cluster-id", help="The cluster, for example cls_9x7k3m2p.", metavar="ID")
+]
+SearchId = Annotated[str, id_option("--search-id", "search", "search_k2j9x4m7q1")]
 
 
 def search(  # noqa: PLR0913 - Typer makes each flag from a parameter

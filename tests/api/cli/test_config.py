@@ -3,6 +3,7 @@
 The sources, in this order: flags, environment, the user's file, the stack of the folder.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,35 @@ def test_a_command_takes_them_in_that_order(api: FakeApi, empty_folder: Path, mo
     assert api.last.headers["authorization"] == "Bearer variable-key"
     monkeypatch.setenv("FLOW_NEXUS_URL", "http://127.0.0.1:9")
     assert run("--url", api.url, *words) == 0
+
+
+def test_a_stack_is_found_from_a_folder_below_it_and_from_the_home(empty_folder: Path) -> None:
+    below = empty_folder / "a/b"
+    below.mkdir(parents=True)
+    home = Path.home()
+    home.mkdir(exist_ok=True)
+    stack_file(home, f"FLOW_NEXUS_URL={USER}\nFLOW_NEXUS_API_KEY=home-key\n")
+    assert resolved(below) == Target(USER, "home-key")
+    stack_file(empty_folder, f"FLOW_NEXUS_URL={STACK}\nFLOW_NEXUS_API_KEY=stack-key\n")
+    assert resolved(below) == Target(STACK, "stack-key"), "the nearest stack comes first"
+
+
+def test_a_stack_that_runs_comes_before_one_that_does_not(empty_folder: Path) -> None:
+    home = Path.home()
+    home.mkdir(exist_ok=True)
+    stack_file(home, f"FLOW_NEXUS_URL={USER}\nFLOW_NEXUS_API_KEY=home-key\n")
+    stack_file(empty_folder, f"FLOW_NEXUS_URL={STACK}\nFLOW_NEXUS_API_KEY=stack-key\n")
+    (home / ".flow-nexus/lock").write_text(str(os.getpid()))
+    for ended in ("", "no number", "999999999"):
+        (empty_folder / ".flow-nexus/lock").write_text(ended)
+        assert resolved(empty_folder) == Target(USER, "home-key")
+    (empty_folder / ".flow-nexus/lock").write_text(str(os.getpid()))
+    assert resolved(empty_folder) == Target(STACK, "stack-key")
+
+
+def test_another_persons_stack_above_the_folder_is_ignored(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    below = empty_folder / "a"
+    below.mkdir()
+    stack_file(empty_folder, f"FLOW_NEXUS_URL={STACK}\nFLOW_NEXUS_API_KEY=stack-key\n", mode=0o644)
+    assert resolved(below) == Target(DEFAULT_URL, None)
+    assert capsys.readouterr().err == ""

@@ -71,6 +71,7 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "POST /v1/searches/{search_id}/stop",
         "POST /v1/clusters/{cluster_id}/predictions",
         "GET /v1/predictions/{prediction_id}",
+        "GET /v1/predictions/{prediction_id}/texts",
         "GET /v1/models",
         "GET /v1/models/{model_id}",
         "GET /v1/models/{model_id}/download",

@@ -7,6 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.domain.scopes import SCOPES
+from api.openapi_file import OPENAPI_JSON
+from tests.api.routes.calls import Operation, operations
+from tests.api.routes.conftest import MakeUser
 from tests.api.routes.user import CLUSTER, TRAINING, User
 
 NAMES: list[tuple[Any, str]] = [
@@ -163,6 +167,8 @@ def test_a_nodes_defaults_come_from_its_type(user: User, node_type: str, role: s
         ({"inputs": []}, "/inputs"),
         ({"inputs": ["a", 1]}, "/inputs/1"),
         ({"inputs": ["a\x00"]}, "/inputs/0"),
+        ({"inputs": ["a", ""]}, "/inputs/1"),
+        ({"inputs": ["a", " \n"]}, "/inputs/1"),
         ({"input_data": "test.json"}, "/input_data"),
         ({"inputs": ["a"], "aggregation": "sum"}, "/aggregation"),
     ],
@@ -176,6 +182,31 @@ def test_prediction_fields(user: User, fields: dict[str, Any], pointer: str) -> 
 def test_export_names(user: User, name: str) -> None:
     body = user.refused("POST", "/v1/trainings/any/exports", 422, json={"name": name})
     assert [error["pointer"] for error in body["errors"]] == ["/name"]
+
+
+def _texts(schema: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    """Return the names of the fields of a body whose value is a text, not a word of a list."""
+    properties = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]
+    options = {name: (field, *field.get("anyOf", ())) for name, field in properties.items()}
+    return [name for name, fields in options.items() if any(f.get("type") == "string" and "enum" not in f for f in fields)]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [operation for operation in operations() if "application/json" in operation.item.get("requestBody", {}).get("content", {})],
+    ids=lambda operation: operation.name,
+)
+def test_no_field_of_any_body_takes_a_blank_text(make_user: MakeUser, operation: Operation) -> None:
+    admin = make_user(scopes=SCOPES)
+    document = json.loads(OPENAPI_JSON.read_text())
+    call = operation.call({})
+    content = operation.item["requestBody"]["content"]["application/json"]["schema"]
+    reference = content if "$ref" in content else next(part for part in content["anyOf"] if "$ref" in part)
+    for name in _texts(reference, document):
+        for blank in ("", " ", "\n\t"):
+            answer = admin.http.request(**{**call, "json": {**call["json"], name: blank}})
+            assert answer.status_code == 422, f"{name}={blank!r}: {answer.text}"
+            assert f"/{name}" in [error["pointer"] for error in answer.json()["errors"]], answer.text
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()), max_size=20)

@@ -26,6 +26,29 @@ def test_broken_json(user: User, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"name": "a",\n "topology": mesh}', "line 2, column 14: Expecting value"),
+        (b'{"name": "a"} x', "line 1, column 15: Extra data"),
+        (b'{"name":\n\n', "line 3, column 1: Expecting value"),
+        (b'{"name": "a",\n "b": "\xff"}', "not UTF-8: line 2, byte 8"),
+        (b"[" * 20_000, "nested too deeply"),
+    ],
+)
+def test_broken_json_is_named_by_its_line_and_column(user: User, body: bytes, place: str) -> None:
+    assert place in user.refused("POST", "/v1/clusters", 400, content=body, headers=JSON)["detail"]
+
+
+def test_path_and_method_are_judged_before_the_content_type(user: User) -> None:
+    text = {"Content-Type": "text/plain"}
+    assert user.refused("POST", "/v1/nothing", 404, content=b"a", headers=text)["code"] == "no_such_path"
+    assert user.refused("PUT", "/v1/clusters", 405, content=b"a", headers=text)["code"] == "method_not_allowed"
+    assert user.refused("PATCH", "/v1/clusters/x", 405, content=b"a", headers=text)["code"] == "method_not_allowed"
+    assert user.refused("POST", "/v1/nothing", 404, content=b"a" * 200_000, headers=JSON)["code"] == "no_such_path"
+    assert user.refused("POST", "/v1/clusters/x/connect", 415, content=b"a", headers=text)["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
 )
 def test_only_json_is_taken(user: User, media_type: str) -> None:

@@ -97,6 +97,27 @@ def test_a_file_where_a_folder_is_needed(user: User, sandbox: str) -> None:
     assert problem(answer, 422)["code"] == "invalid_path"
 
 
+def test_a_part_of_a_file_replaces_nothing(user: User, sandbox: str) -> None:
+    whole, path = b"a\n" * 50, f"{sandbox}/files?path=/data/resumed"
+    assert user.http.put(path, content=whole).status_code == 201
+    headers = {"Content-Range": "bytes 60-99/100"}
+    assert user.refused("PUT", path, 422, content=whole[60:], headers=headers)["code"] == "partial_upload"
+    assert user.http.get(path).content == whole
+
+
+def test_a_form_is_stored_as_its_file_or_refused(user: User, sandbox: str) -> None:
+    content, path = b'{"text": "a"}\n{"text": "b"}\n' * 100, f"{sandbox}/files?path=/data/form.jsonl"
+    answer = user.http.put(path, files={"file": ("form.jsonl", content)})
+    assert answer.status_code == 201
+    assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    joined = content.replace(b"\n", b"")
+    assert user.refused("PUT", path, 415, content=joined, headers=headers)["code"] == "form_body"
+    files = [("file", ("a", content)), ("file", ("b", content))]
+    assert user.refused("PUT", path, 422, files=files)["code"] == "invalid_form"
+    assert user.http.get(path).content == content
+
+
 def test_an_upload_over_the_limit_leaves_nothing(user: User, sandbox: str) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(LIMIT // 1000 + 2):

@@ -71,6 +71,12 @@ def test_the_forms_of_a_preference(user: User, preference: str) -> None:
     )
 
 
+def test_several_prefer_headers_count_as_one(user: User) -> None:
+    path = f"/v1/clusters/{user.cluster()}/nodes"
+    for headers in ([("Prefer", "respond-async"), ("Prefer", "wait=1")], [("Prefer", "wait=1"), ("Prefer", "handling=strict")]):
+        assert user.http.post(path, json={}, headers=headers).headers["preference-applied"] == "wait=1"
+
+
 def test_no_preference_holds_longer_than_five_minutes(user: User) -> None:
     cluster_id = user.cluster()
     user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
