@@ -22,6 +22,7 @@ from api.domain.sandboxes import (
 )
 
 _NOT_IMPLEMENTED = 501
+_SERVER_ERROR = 500
 _FAILURES = (
     e2b.SandboxException,
     e2b.AuthenticationException,
@@ -73,5 +74,7 @@ def _translate(error: Exception, action: str) -> SandboxError:
             | OSError()
         ):
             return SandboxUnavailableError(f"the sandbox provider could not {action} in time")
+        case e2b.SandboxException(status_code=code) if code is not None and code >= _SERVER_ERROR:
+            return SandboxUnavailableError(f"the sandbox provider could not {action} for a fault of its own")
         case _:
             return SandboxError(f"the sandbox provider could not {action}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from sqlalchemy import func
 
 from api.domain.records import FailureReason
-from api.domain.sandboxes import SandboxError
 from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -21,17 +20,17 @@ from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared import model_card
 from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.failure import AgentDiedError, StepFailedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
-_MOST_ATTEMPTS = 3
 _RETRY_S = 1.0
 
 
 def advance(context: Context, model_id: str) -> None:
     """Write a pending export and keep its archive."""
-    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id))
+    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id), partial(_fail, context, model_id))
 
 
 def _advance(context: Context, model_id: str, token: str) -> None:
@@ -49,7 +48,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         aggregator = aggregator_among(running_nodes)
         card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
-        _fail(context, row, token, FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."))
+        _fail(context, model_id, token, FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."))
         return
     request = ExportModel(
         training_id=training.id,
@@ -68,17 +67,16 @@ def _advance(context: Context, model_id: str, token: str) -> None:
             context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive)
         )
     except AgentRefusedError as error:
-        _fail(context, row, token, FailureReason(code=error.code, detail=error.message))
-    except AgentUnreachableError:
+        _fail(context, model_id, token, FailureReason(code=error.code, detail=error.message))
+    except AgentUnreachableError as error:
         # The node's step brings it back, and the export waits for that.
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
-        raise
-    except (SandboxError, OSError) as error:
-        if row.attempts < _MOST_ATTEMPTS:
-            raise
-        _fail(context, row, token, FailureReason(code="export_failed", detail=f"The copy failed: {type(error).__name__}."))
+        raise AgentDiedError([aggregator], "an export") from error
+    except OSError as error:
+        reason = FailureReason(code="export_failed", detail=f"The copy failed: {type(error).__name__}.")
+        raise StepFailedError(reason) from error
     else:
-        _complete(context, row, token, exported, sha256)
+        _complete(context, model_id, token, exported, sha256)
 
 
 async def _export(
@@ -110,26 +108,32 @@ async def _export(
     return exported, digest.hexdigest()
 
 
-def _complete(context: Context, loaded: ModelRow, token: str, exported: ExportResult, sha256: str) -> None:
+def _complete(context: Context, model_id: str, token: str, exported: ExportResult, sha256: str) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, model_id, token)
+        archive = model_service.archive(context.settings, row)
+        if row.status != "pending":
+            archive.unlink(missing_ok=True)
+            return
         row.path, row.sha256 = exported.path, sha256
-        row.size = model_service.archive(context.settings, row).stat().st_size
+        row.size = archive.stat().st_size
         row.files = [file.model_dump() for file in exported.files]
         transitions.move(uow.session, row, "completed", name=row.name, size=row.size)
 
 
-def _fail(context: Context, loaded: ModelRow, token: str, reason: FailureReason) -> None:
+def _fail(context: Context, model_id: str, token: str, reason: FailureReason) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, model_id, token)
+        if row.status != "pending":
+            return
         row.error = reason
         transitions.move(uow.session, row, "failed", error=reason.facts())
 
 
-def _ended(uow: UnitOfWork, loaded: ModelRow, token: str) -> ModelRow:
+def _ended(uow: UnitOfWork, model_id: str, token: str) -> ModelRow:
     """The row that this step holds, with its end written down. Its lease is released."""
-    locked_cluster(uow.session, loaded.cluster_id)
-    row = leases.held(uow.session, ModelRow, loaded.id, token)
-    row.finished_at = func.clock_timestamp()
+    locked_cluster(uow.session, uow.session.get_one(ModelRow, model_id).cluster_id)
+    row = leases.held(uow.session, ModelRow, model_id, token)
+    row.finished_at = row.finished_at or func.clock_timestamp()
     leases.release(row, None)
     return row

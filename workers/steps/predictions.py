@@ -16,12 +16,13 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.failure import AgentDiedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
 _RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
-_MOST_ATTEMPTS = 3
+_WORK = "a prediction"
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0
 
@@ -34,7 +35,8 @@ class _RefusedError(Exception):
 
 def advance(context: Context, prediction_id: str) -> None:
     """Run a pending prediction to its end."""
-    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id))
+    fail = partial(_fail, context, prediction_id)
+    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id), fail)
 
 
 def _advance(context: Context, prediction_id: str, token: str) -> None:
@@ -55,20 +57,17 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
             context, PredictionRow, prediction_id, token, lambda: _predict(context, row, training, cluster, workers, aggregator)
         )
     except AgentRefusedError as error:
-        if error.code == _NO_WORKER and row.attempts < _MOST_ATTEMPTS:
+        if error.code == _NO_WORKER:
             _mark_lost(context, workers)
-            raise
-        _fail(context, row, token, FailureReason(code=error.code, detail=error.message))
+            raise AgentDiedError(workers, _WORK) from error
+        _fail(context, row.id, token, FailureReason(code=error.code, detail=error.message))
+    except AgentUnreachableError as error:
+        _mark_lost(context, [aggregator])
+        raise AgentDiedError([aggregator], _WORK) from error
     except _RefusedError as error:
-        _fail(context, row, token, error.reason)
-    except Exception as error:
-        if isinstance(error, AgentUnreachableError):
-            _mark_lost(context, [aggregator])
-        if row.attempts < _MOST_ATTEMPTS:
-            raise
-        _fail(context, row, token, FailureReason(code=_NO_WORKER, detail="The nodes did not answer."))
+        _fail(context, row.id, token, error.reason)
     else:
-        _complete(context, row, token, answer)
+        _complete(context, row.id, token, answer)
 
 
 def _mark_lost(context: Context, running_nodes: list[NodeSnapshot]) -> None:
@@ -124,9 +123,11 @@ async def _predict(
         return await agent.predict(request)
 
 
-def _complete(context: Context, loaded: PredictionRow, token: str, result: PredictionResult) -> None:
+def _complete(context: Context, prediction_id: str, token: str, result: PredictionResult) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, prediction_id, token)
+        if row.status != "pending":
+            return
         results = result.model_dump(include=_RESULTS)
         row.results = {name: value for name, value in results.items() if value is not None}
         row.seconds, row.nodes_used = result.seconds, result.nodes_used
@@ -135,17 +136,19 @@ def _complete(context: Context, loaded: PredictionRow, token: str, result: Predi
         transitions.move(uow.session, row, "completed", nodes_used=result.nodes_used, seconds=result.seconds)
 
 
-def _fail(context: Context, loaded: PredictionRow, token: str, reason: FailureReason) -> None:
+def _fail(context: Context, prediction_id: str, token: str, reason: FailureReason) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, prediction_id, token)
+        if row.status != "pending":
+            return
         row.error = reason
         transitions.move(uow.session, row, "failed", error=reason.facts())
 
 
-def _ended(uow: UnitOfWork, loaded: PredictionRow, token: str) -> PredictionRow:
+def _ended(uow: UnitOfWork, prediction_id: str, token: str) -> PredictionRow:
     """The row that this step holds, with its end written down. Its lease is released."""
-    locked_cluster(uow.session, loaded.cluster_id)
-    row = leases.held(uow.session, PredictionRow, loaded.id, token)
-    row.finished_at = func.clock_timestamp()
+    locked_cluster(uow.session, uow.session.get_one(PredictionRow, prediction_id).cluster_id)
+    row = leases.held(uow.session, PredictionRow, prediction_id, token)
+    row.finished_at = row.finished_at or func.clock_timestamp()
     leases.release(row, None)
     return row
