@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from api.domain.sandboxes import Endpoint
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
+from workers.agent.protocol import storable
 from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
 from workers.agent.protocol.common import StopResult
@@ -35,7 +36,20 @@ from workers.agent.protocol.training import (
 _CONNECT_S = 5.0
 # How much longer than its wait a long poll may take.
 _REPORT_GRACE_S = 10.0
+# Postgres stores at most 255 MiB in one JSON value.
+_LARGEST_ANSWER = 200 * 2**20
+_LONGEST_CODE = 100
+_LONGEST_MESSAGE = 2_000
 T = TypeVar("T", bound=BaseModel)
+
+
+class _Problem(BaseModel):
+    """An agent's error."""
+
+    model_config = ConfigDict(strict=True)
+
+    code: str
+    message: str
 
 
 class AgentCallError(Exception):
@@ -172,29 +186,45 @@ class AgentClient:
         try:
             # The client's timeout counts between two bytes. A slow agent could block for ever.
             async with asyncio.timeout(timeout_s):
-                response = await self._client.request(
-                    method,
-                    path,
-                    content=with_tokens(body, self._token_at).model_dump_json() if body else None,
-                    headers={"Content-Type": "application/json"} if body else None,
-                    timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-                )
+                success, status, content = await self._exchange(method, path, body, timeout_s)
         except (httpx.HTTPError, TimeoutError) as error:
             raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from None
-        if response.is_success:
+        if success:
             try:
-                return answer.model_validate_json(response.content)
-            except ValidationError:
+                return storable.load(content, answer)
+            except ValueError:
                 # Without the cause: it quotes the answer, and a log of it would contain texts.
                 raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
-        raise self._failure(response)
+        raise self._failure(status, content)
 
-    def _failure(self, response: httpx.Response) -> AgentCallError:
+    async def _exchange(self, method: str, path: str, body: BaseModel | None, timeout_s: float) -> tuple[bool, int, bytes]:
+        """Send a request. Return whether it succeeded, the HTTP status and the body of the answer.
+
+        Raises:
+            AgentRefusedError: `answer_too_large`.
+        """
+        request = self._client.build_request(
+            method,
+            path,
+            content=with_tokens(body, self._token_at).model_dump_json() if body else None,
+            headers={"Content-Type": "application/json"} if body else None,
+            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+        )
+        response = await self._client.send(request, stream=True)
         try:
-            body = response.json()
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > _LARGEST_ANSWER:
+                    raise AgentRefusedError("answer_too_large", f"{self.node_id} sent more than {_LARGEST_ANSWER} bytes")
+        finally:
+            await response.aclose()
+        return response.is_success, response.status_code, bytes(content)
+
+    def _failure(self, status: int, content: bytes) -> AgentCallError:
+        try:
+            problem = storable.load(content, _Problem)
         except ValueError:
-            body = None
-        if isinstance(body, dict) and isinstance(body.get("code"), str) and isinstance(body.get("message"), str):
-            return AgentRefusedError(body["code"], body["message"])
-        # The answer is not from an agent (the codes of a provider are numbers): it is unreachable.
-        return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")
+            # The answer is not from an agent (the codes of a provider are numbers): it is unreachable.
+            return AgentUnreachableError(f"{self.node_id}: HTTP {status}")
+        return AgentRefusedError(problem.code[:_LONGEST_CODE], problem.message[:_LONGEST_MESSAGE])
