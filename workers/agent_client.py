@@ -21,7 +21,15 @@ from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, 
 from workers.agent.protocol.common import StopResult
 from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent.protocol.exports import ExportModel, ExportResult
-from workers.agent.protocol.inference import EvaluateModel, EvaluationResult, PredictionResult, PredictTexts
+from workers.agent.protocol.inference import (
+    DescribeInput,
+    EvaluateModel,
+    EvaluationResult,
+    InputDescription,
+    PredictionProgress,
+    PredictionResult,
+    PredictTexts,
+)
 from workers.agent.protocol.training import (
     CheckShard,
     InitTraining,
@@ -176,6 +184,16 @@ class AgentClient:
 
     async def predict(self, request: PredictTexts) -> PredictionResult:
         return await self._call("POST", "/predictions", PredictionResult, request, timeout_s=600)
+
+    async def describe_input(self, input_data: str) -> InputDescription:
+        request = DescribeInput(input_data=input_data)
+        return await self._call("POST", "/inputs/describe", InputDescription, request, timeout_s=300)
+
+    async def prediction_progress(self, prediction_id: str) -> PredictionProgress:
+        return await self._call("GET", f"/predictions/{prediction_id}", PredictionProgress, timeout_s=5)
+
+    async def cancel_prediction(self, prediction_id: str) -> StopResult:
+        return await self._call("POST", f"/predictions/{prediction_id}/cancel", StopResult, timeout_s=5)
 
     async def export(self, request: ExportModel) -> ExportResult:
         return await self._call("POST", "/exports", ExportResult, request, timeout_s=600)

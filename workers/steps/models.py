@@ -2,7 +2,9 @@
 sandbox.
 """
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.shared import model_card
+from workers.steps.shared import model_card, progress
 from workers.steps.shared.agent_messages import model_spec
 from workers.steps.shared.failure import AgentDiedError, StepFailedError
 from workers.steps.shared.lease import act, under_lease
@@ -26,6 +28,8 @@ from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregato
 from workers.steps.shared.restore import restore
 
 _RETRY_S = 1.0
+# The part of an export that is done when the aggregator has written the folder.
+_WRITTEN = 0.5
 
 
 def advance(context: Context, model_id: str) -> None:
@@ -62,9 +66,10 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         record=record,
     )
     archive = model_service.archive(context.settings, row)
+    note = partial(progress.note, context, ModelRow, model_id, token)
     try:
         exported, sha256 = act(
-            context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive)
+            context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive, note)
         )
     except AgentRefusedError as error:
         _fail(context, model_id, token, FailureReason(code=error.code, detail=error.message))
@@ -80,10 +85,16 @@ def _advance(context: Context, model_id: str, token: str) -> None:
 
 
 async def _export(
-    context: Context, running_nodes: list[NodeSnapshot], aggregator: NodeSnapshot, request: ExportModel, archive: Path
+    context: Context,
+    running_nodes: list[NodeSnapshot],
+    aggregator: NodeSnapshot,
+    request: ExportModel,
+    archive: Path,
+    note: Callable[[float], None],
 ) -> tuple[ExportResult, str]:
     peers = await peers_of(context, [aggregator, *(node for node in running_nodes if node.role == "worker")])
     workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]
+    await asyncio.to_thread(note, 0.0)
     request = request.model_copy(update={"workers": workers, "self_peer": peers.get(aggregator.node_id)})
     async with agent_of(context, aggregator) as agent:
         try:
@@ -93,6 +104,7 @@ async def _export(
                 raise
             await restore(agent, request.training_id, request.model, request.digest, workers)
             exported = await agent.export(request)
+    await asyncio.to_thread(note, _WRITTEN)
     download = await context.provider.download(aggregator.sandbox_id, exported.path)
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial_file = archive.with_suffix(".part")
@@ -115,6 +127,7 @@ def _complete(context: Context, model_id: str, token: str, exported: ExportResul
         if row.status != "pending":
             archive.unlink(missing_ok=True)
             return
+        row.progress = 1.0
         row.path, row.sha256 = exported.path, sha256
         row.size = archive.stat().st_size
         row.files = [file.model_dump() for file in exported.files]
