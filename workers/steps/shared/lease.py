@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError
+from api.runtime import log_setup
 from api.store import leases
 from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
@@ -25,7 +25,6 @@ Fail = Callable[[str, FailureReason], None]
 _LONGEST_BACKOFF_S = 60.0
 _CHECK_EVERY_S = 0.5
 _GIVE_BACK_EVERY_S = 0.5
-_LOGGED_FRAMES = 6
 
 
 class _DrainingError(Exception):
@@ -68,8 +67,7 @@ def _log_failure(row_id: str, error: Exception) -> None:
     if isinstance(error, SandboxError | AgentCallError | AgentDiedError | StepFailedError):
         log.warning("%s: %s: %s", row_id, type(error).__name__, error)
         return
-    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]]
-    log.error("%s: the step failed: %s at %s", row_id, type(error).__name__, " < ".join(reversed(places)))
+    log.error("%s: the step failed: %s", row_id, log_setup.describe(error))
 
 
 def _was_last(context: Context, table: type[Any], row_id: str, token: str) -> bool:
