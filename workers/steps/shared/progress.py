@@ -22,7 +22,7 @@ def note(context: Context, table: type[PredictionRow] | type[ModelRow], row_id: 
             uow.session.execute(
                 update(table)
                 .where(table.id == row_id, table.lease_token == token, table.status == "pending")
-                .values(progress=min(1.0, max(0.0, progress)))
+                .values(progress=round(min(1.0, max(0.0, progress)), 3))
             )
     except SQLAlchemyError as error:
         log.info("%s: its progress was not written down: %s", row_id, type(error).__name__)
