@@ -11,16 +11,25 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from api.domain.sandboxes import Endpoint
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
+from workers.agent.protocol import storable
 from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
-from workers.agent.protocol.common import AgentProblem, StopResult
+from workers.agent.protocol.common import StopResult
 from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent.protocol.exports import ExportModel, ExportResult
-from workers.agent.protocol.inference import EvaluateModel, EvaluationResult, PredictionResult, PredictTexts
+from workers.agent.protocol.inference import (
+    DescribeInput,
+    EvaluateModel,
+    EvaluationResult,
+    InputDescription,
+    PredictionProgress,
+    PredictionResult,
+    PredictTexts,
+)
 from workers.agent.protocol.training import (
     CheckShard,
     InitTraining,
@@ -35,7 +44,20 @@ from workers.agent.protocol.training import (
 _CONNECT_S = 5.0
 # How much longer than its wait a long poll may take.
 _REPORT_GRACE_S = 10.0
+# Postgres stores at most 255 MiB in one JSON value.
+_LARGEST_ANSWER = 200 * 2**20
+_LONGEST_CODE = 100
+_LONGEST_MESSAGE = 2_000
 T = TypeVar("T", bound=BaseModel)
+
+
+class _Problem(BaseModel):
+    """An agent's error."""
+
+    model_config = ConfigDict(strict=True)
+
+    code: str
+    message: str
 
 
 class AgentCallError(Exception):
@@ -163,6 +185,16 @@ class AgentClient:
     async def predict(self, request: PredictTexts) -> PredictionResult:
         return await self._call("POST", "/predictions", PredictionResult, request, timeout_s=600)
 
+    async def describe_input(self, input_data: str) -> InputDescription:
+        request = DescribeInput(input_data=input_data)
+        return await self._call("POST", "/inputs/describe", InputDescription, request, timeout_s=300)
+
+    async def prediction_progress(self, prediction_id: str) -> PredictionProgress:
+        return await self._call("GET", f"/predictions/{prediction_id}", PredictionProgress, timeout_s=5)
+
+    async def cancel_prediction(self, prediction_id: str) -> StopResult:
+        return await self._call("POST", f"/predictions/{prediction_id}/cancel", StopResult, timeout_s=5)
+
     async def export(self, request: ExportModel) -> ExportResult:
         return await self._call("POST", "/exports", ExportResult, request, timeout_s=600)
 
@@ -172,27 +204,46 @@ class AgentClient:
         try:
             # The client's timeout counts between two bytes. A slow agent could block for ever.
             async with asyncio.timeout(timeout_s):
-                response = await self._client.request(
-                    method,
-                    path,
-                    content=with_tokens(body, self._token_at).model_dump_json() if body else None,
-                    headers={"Content-Type": "application/json"} if body else None,
-                    timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-                )
+                success, status, content = await self._exchange(method, path, body, timeout_s)
         except (httpx.HTTPError, TimeoutError) as error:
             raise AgentUnreachableError(f"{self.node_id}: {type(error).__name__}") from None
-        if response.is_success:
+        if success:
             try:
-                return answer.model_validate_json(response.content)
-            except ValidationError:
+                return storable.load(content, answer)
+            except ValueError:
                 # Without the cause: it quotes the answer, and a log of it would contain texts.
                 raise AgentRefusedError("bad_answer", f"{self.node_id} sent an answer of the wrong form") from None
-        raise self._failure(response)
+        raise self._failure(status, content)
 
-    def _failure(self, response: httpx.Response) -> AgentCallError:
+    async def _exchange(self, method: str, path: str, body: BaseModel | None, timeout_s: float) -> tuple[bool, int, bytes]:
+        """Send a request. Return whether it succeeded, the HTTP status and the body of the answer.
+
+        Raises:
+            AgentRefusedError: `answer_too_large`.
+        """
+        request = self._client.build_request(
+            method,
+            path,
+            content=with_tokens(body, self._token_at).model_dump_json() if body else None,
+            headers={"Content-Type": "application/json"} if body else None,
+            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+        )
+        response = await self._client.send(request, stream=True)
         try:
-            problem = AgentProblem.model_validate_json(response.content)
-        except ValidationError:
-            # The answer is not from an agent: the codes of a provider are numbers.
-            return AgentUnreachableError(f"{self.node_id}: HTTP {response.status_code}")
-        return AgentRefusedError(problem.code, problem.message)
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > _LARGEST_ANSWER:
+                    raise AgentRefusedError("answer_too_large", f"{self.node_id} sent more than {_LARGEST_ANSWER} bytes")
+        finally:
+            await response.aclose()
+        return response.is_success, response.status_code, bytes(content)
+
+    def _failure(self, status: int, content: bytes) -> AgentCallError:
+        try:
+            problem = storable.load(content, _Problem)
+        except ValueError:
+            # The answer is not from an agent (the codes of a provider are numbers): it is
+            # unreachable.
+            return AgentUnreachableError(f"{self.node_id}: HTTP {status}")
+        return AgentRefusedError(problem.code[:_LONGEST_CODE], problem.message[:_LONGEST_MESSAGE])

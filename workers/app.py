@@ -1,15 +1,19 @@
 """The Celery app. It is transport only: rows describe the work, and a message names a row."""
 
+import logging
+
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import after_setup_logger, after_setup_task_logger, worker_shutting_down
 
 from api.domain.steps import QUEUE, PeriodicStep, task_name
+from api.runtime import log_setup
 from api.settings import Settings
 from workers.context import draining
+from workers.quiet_task import QuietTask
 
 settings = Settings()
 
-app = Celery("flow_nexus", broker=settings.redis_url, include=["workers.tasks"])
+app = Celery("flow_nexus", task_cls=QuietTask, broker=settings.redis_url, include=["workers.tasks"])
 app.conf.update(
     task_ignore_result=True,
     task_acks_late=True,
@@ -56,3 +60,9 @@ app.conf.update(
 @worker_shutting_down.connect
 def _start_draining(**_: object) -> None:
     draining.set()
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def _hide_messages(logger: logging.Logger, **_: object) -> None:
+    log_setup.hide_messages(logger)

@@ -41,6 +41,11 @@ def predictions_advance(prediction_id: str) -> None:
     steps.predictions.advance(current_context(), prediction_id)
 
 
+@app.task(name=task_name(Step.PREDICTIONS_INTERRUPT))
+def predictions_interrupt(prediction_id: str) -> None:
+    steps.predictions.interrupt(current_context(), prediction_id)
+
+
 @app.task(name=task_name(Step.MODELS_ADVANCE))
 def models_advance(model_id: str) -> None:
     steps.models.advance(current_context(), model_id)

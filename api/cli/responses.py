@@ -195,6 +195,8 @@ class PredictionJson:
     results: PredictionResults | None = None
     inference_time: str | None = None
     nodes_used: int | None = None
+    progress: float | None = None
+    input_sha256: str | None = None
     error: Reason | None = None
 
 
@@ -203,6 +205,7 @@ class ModelJson:
     model_id: str
     name: str | None = None
     status: str | None = None
+    progress: float | None = None
     training_id: str | None = None
     path: str | None = None
     created_at: str | None = None

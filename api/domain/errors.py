@@ -98,6 +98,12 @@ class UpstreamError(DomainError):
     title = "Sandbox provider failed"
 
 
+class WorkFailedError(UpstreamError):
+    """A prediction or an export failed for a cause that its request does not have."""
+
+    title = "The work failed"
+
+
 class UnavailableError(DomainError):
     status = 503
     title = "Temporarily unavailable"

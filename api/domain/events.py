@@ -55,10 +55,12 @@ class EventType(StrEnum):
     PREDICTION_PENDING = "prediction.pending"
     PREDICTION_COMPLETED = "prediction.completed"
     PREDICTION_FAILED = "prediction.failed"
+    PREDICTION_CANCELLED = "prediction.cancelled"
 
     MODEL_PENDING = "model.pending"
     MODEL_COMPLETED = "model.completed"
     MODEL_FAILED = "model.failed"
+    MODEL_CANCELLED = "model.cancelled"
     MODEL_EXPIRED = "model.expired"
 
     SEARCH_PENDING = "search.pending"
@@ -167,9 +169,11 @@ CATALOGUE: Final[Mapping[EventType, EventDescription]] = {
         "The prediction was computed.", "prediction_id training_id from status nodes_used seconds"
     ),
     EventType.PREDICTION_FAILED: _event("The prediction failed.", "prediction_id training_id from status error"),
+    EventType.PREDICTION_CANCELLED: _event("The prediction was cancelled.", "prediction_id training_id from status"),
     EventType.MODEL_PENDING: _event("The export of a model was requested.", "model_id training_id from status name"),
     EventType.MODEL_COMPLETED: _event("The model was exported.", "model_id training_id from status name size"),
     EventType.MODEL_FAILED: _event("The export of the model failed.", "model_id training_id from status error"),
+    EventType.MODEL_CANCELLED: _event("The export of the model was cancelled.", "model_id training_id from status name"),
     EventType.MODEL_EXPIRED: _event(
         "The files of the exported model were deleted, as the retention period is over.",
         "model_id training_id from status name",

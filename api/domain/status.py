@@ -37,14 +37,16 @@ ROUND_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "stopped": frozenset({"running"}),
 }
 PREDICTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
-    "pending": frozenset({"completed", "failed"}),
+    "pending": frozenset({"completed", "failed", "cancelled"}),
     "completed": frozenset(),
     "failed": frozenset(),
+    "cancelled": frozenset(),
 }
 MODEL_MOVES: Final[Mapping[str, frozenset[str]]] = {
-    "pending": frozenset({"completed", "failed"}),
+    "pending": frozenset({"completed", "failed", "cancelled"}),
     "completed": frozenset({"expired"}),
     "failed": frozenset(),
+    "cancelled": frozenset(),
     "expired": frozenset(),
 }
 SEARCH_MOVES: Final[Mapping[str, frozenset[str]]] = {
@@ -68,8 +70,8 @@ CLOSED_CLUSTER: Final = frozenset({"terminating", "terminated"})
 SETTLED: Final[Mapping[str, frozenset[str]]] = {
     "node": frozenset({"running", "failed", "lost", "terminated"}),
     "training": frozenset({"training"}) | ENDED_TRAINING,
-    "prediction": frozenset({"completed", "failed"}),
-    "model": frozenset({"completed", "failed", "expired"}),
+    "prediction": frozenset({"completed", "failed", "cancelled"}),
+    "model": frozenset({"completed", "failed", "cancelled", "expired"}),
     "search": ENDED_SEARCH,
     "cluster": ENDED_CLUSTER,
 }

@@ -12,6 +12,7 @@ class Step(StrEnum):
     TRAININGS_INTERRUPT = "trainings.interrupt"
     SEARCHES_ADVANCE = "searches.advance"
     PREDICTIONS_ADVANCE = "predictions.advance"
+    PREDICTIONS_INTERRUPT = "predictions.interrupt"
     MODELS_ADVANCE = "models.advance"
     NODES_ADVANCE = "nodes.advance"
     NODES_TERMINATE = "nodes.terminate"

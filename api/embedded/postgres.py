@@ -21,6 +21,17 @@ from api.embedded.unprivileged import allow_entry, owner_for
 _SUPERUSER = "flow_nexus"
 _DATABASE = "flow_nexus"
 _INITDB_S = 120
+# The log must have no values. Postgres quotes them in the message of a refused statement, in its
+# details and with its parameters. The client gets these errors, so the log can do without them.
+_QUIET_LOG = {
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+}
 
 
 def prepare(folder: StateFolder, sockets: Path, environment: dict[str, str], report: Reporter) -> ServiceSpec:
@@ -48,6 +59,7 @@ def prepare(folder: StateFolder, sockets: Path, environment: dict[str, str], rep
         "shared_buffers": "64MB",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **_QUIET_LOG,
     }
     return ServiceSpec(
         "postgres",

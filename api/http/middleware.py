@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import ProblemDetails, response
+from api.runtime.log_setup import describe
 
 log = logging.getLogger(__name__)
 # The time for a whole JSON body. An upload may take longer, but each chunk has the idle timeout.
@@ -71,8 +72,9 @@ class RequestMiddleware:
 
         try:
             await self._call_with_limits(scope, receive, send_with_headers)
-        except Exception:
-            log.exception("%s: %s %.300r failed", scope["request_id"], scope["method"], scope["path"])
+        except Exception as error:
+            request = (scope["request_id"], scope["method"], scope["path"])
+            log.error("%s: %s %.300r failed: %s", *request, describe(error))  # noqa: TRY400 - no message
             # The client must notice half an answer: the raised error closes the connection.
             if answered:
                 raise

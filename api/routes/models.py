@@ -26,7 +26,7 @@ ModelId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["
     operation_id="export_model",
     summary="Export the newest global model",
     status_code=202,
-    responses={**answers(202, "The model, pending or completed", WAITED), **errors(404, 409, body=True)},
+    responses={**answers(202, "The model, pending or completed", WAITED), **errors(404, 409, 502, body=True)},
 )
 async def export_model(
     training_id: TrainingId,
@@ -38,6 +38,7 @@ async def export_model(
     """Write the model to `/export/<name>` in the aggregator's sandbox, as a Hugging Face folder.
 
     The control plane keeps a copy, also after the cluster is terminated.
+    An export that failed while the client waited (`Prefer: wait`) is answered with a problem.
     """
 
     def create(uow: UnitOfWork) -> ModelRow:
@@ -45,8 +46,15 @@ async def export_model(
 
     row = await creation.create(caller, ModelRow, body, create)
     row = await waiting.wait_until_settled(caller, row)
+    waiting.raise_if_failed(row, f"/v1/models/{row.id}")
     waiting.set_location(f"/v1/models/{row.id}")
     return Model.of(row)
+
+
+@router.post("/models/{model_id}/cancel", operation_id="cancel_export", summary="Cancel an export", responses=errors(404))
+async def cancel_export(model_id: ModelId, caller: ClusterWriter, state: State) -> Model:
+    """Give up a pending export. It is safe to repeat the call, and an ended one stays as it is."""
+    return Model.of(await state.run(lambda uow: models.cancel(uow, caller.project_id, model_id), caller))
 
 
 @router.get("/models", operation_id="list_models", summary="List exported models", responses=errors())

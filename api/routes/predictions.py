@@ -30,9 +30,9 @@ PredictionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", exampl
     response_model=Prediction,
     status_code=202,
     responses={
-        **answers(202, "The prediction, pending or failed", WAITED),
+        **answers(202, "The prediction, pending", WAITED),
         200: {"description": "The prediction, completed", "model": Prediction, "headers": WAITED},
-        **errors(404, 409, body=True),
+        **errors(404, 409, 502, body=True),
     },
 )
 async def predict(
@@ -43,7 +43,11 @@ async def predict(
     creation: Creation,
     waiting: Waiting,
 ) -> Response:
-    """Split the texts over the workers. `aggregation` says how their answers are combined."""
+    """Split the texts over the workers. `aggregation` says how their answers are combined.
+
+    A prediction that failed while the client waited (`Prefer: wait`) is answered with a problem.
+    Its `code` and `detail` are those of the prediction's `error`, and `Location` names it.
+    """
     spec = body.spec()
 
     def start(uow: UnitOfWork) -> PredictionRow:
@@ -51,9 +55,26 @@ async def predict(
 
     row = await creation.create(caller, PredictionRow, body, start)
     row = await waiting.wait_until_settled(caller, row)
+    waiting.raise_if_failed(row, f"/v1/predictions/{row.id}")
     waiting.set_location(f"/v1/predictions/{row.id}")
     status = 200 if row.status == "completed" else 202
     return await _large_answer(state, row, status, dict(waiting.response.headers))
+
+
+@router.post(
+    "/predictions/{prediction_id}/cancel",
+    operation_id="cancel_prediction",
+    summary="Cancel a prediction",
+    response_model=Prediction,
+    responses=errors(404),
+)
+async def cancel_prediction(prediction_id: PredictionId, caller: ClusterWriter, state: State) -> Response:
+    """Give up a pending prediction.
+
+    It is safe to repeat the call, and an ended one stays as it is.
+    """
+    row = await state.run(lambda uow: predictions.cancel(uow, caller.project_id, prediction_id), caller)
+    return await _large_answer(state, row, 200, {})
 
 
 @router.get(

@@ -5,12 +5,26 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
+from api.domain.errors import ConflictError, InvalidError, WorkFailedError
+from api.domain.records import FailureReason
 from api.http.deps import AppState, State, Wait
 from api.routes.common import set_location
 from api.services.lookup import owned
 from api.services.principals import Principal
 from api.store.kinds import LeasedRowT, kind_of
-from api.store.tables import ClusterRow
+from api.store.tables import ClusterRow, ModelRow, PredictionRow
+
+_CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "unknown_model")
+_WORK_FAILED = (
+    "agent_died",
+    "agent_failed",
+    "answer_too_large",
+    "bad_answer",
+    "export_failed",
+    "nodes_unreachable",
+    "sandbox_failed",
+    "step_failed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,24 @@ class WaitingAnswer:
         return await self.state.listener.poll_until(
             cluster_id, load, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
         )
+
+    def raise_if_failed(self, row: PredictionRow | ModelRow, path: str) -> None:
+        """Refuse the request of a client that waited for work which failed or was cancelled.
+
+        So the answer is no success to a client that reads only the HTTP status. The resource
+        stays, and `Location` names it.
+
+        Raises:
+            ConflictError: the state of the cluster or of the input is the cause.
+            WorkFailedError: a part of the system is the cause.
+            InvalidError: the request or its data is the cause.
+        """
+        if not self.wait_s or row.status not in ("failed", "cancelled"):
+            return
+        reason = row.error or FailureReason(code="cancelled", detail="It was cancelled.")
+        kind = ConflictError if reason.code in _CONFLICTS else WorkFailedError if reason.code in _WORK_FAILED else InvalidError
+        members = {f"{kind_of(type(row)).noun}_id": row.id}
+        raise kind(reason.code, reason.detail, headers={"Location": path}, members=members)
 
     def set_location(self, path: str) -> None:
         """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was

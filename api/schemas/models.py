@@ -25,7 +25,10 @@ class Model(ResponseModel):
     training_id: str
     cluster_id: str
     name: str
-    status: str = Field(description="One of: pending, completed or failed.")
+    status: str = Field(description="One of: pending, completed, failed, cancelled or expired.")
+    progress: float | None = Field(
+        None, description="The part of the export that is done, 0..1; null before it begins.", examples=[0.5]
+    )
     digest: str = Field(description="Sha256 of the global model's tensors file.")
     path: str | None = Field(description="The folder in the aggregator's sandbox.", examples=["/export/sentiment_model_v1.0"])
     size: int | None = Field(description="Bytes of the archive for download.")
@@ -43,6 +46,7 @@ class Model(ResponseModel):
             cluster_id=row.cluster_id,
             name=row.name,
             status=row.status,
+            progress=row.progress,
             digest=row.digest,
             path=row.path,
             size=row.size,

@@ -71,7 +71,16 @@ class Prediction(ResponseModel):
     results: Results | None = Field(description="null until the prediction is completed.")
     inference_time: str | None = Field(description="The seconds of the nodes' computation.", examples=["1.2s"])
     nodes_used: int | None
-    status: str = Field(description="One of: pending, completed or failed.")
+    status: str = Field(description="One of: pending, completed, failed or cancelled.")
+    progress: float | None = Field(
+        None, description="The part of the texts that is done, 0..1; null while it is not known.", examples=[0.5]
+    )
+    input_size: int | None = Field(None, description="`input_data`: the bytes of the file or files when work on it began.")
+    input_sha256: str | None = Field(
+        None,
+        description="`input_data`: the SHA-256 of the file when work on it began. Several files count as one, in the order of"
+        " their paths. The prediction fails with `input_changed` if the content is another later.",
+    )
     training_id: str
     created_at: Timestamp
     error: Failure | None
@@ -87,6 +96,9 @@ class Prediction(ResponseModel):
             inference_time=None if row.seconds is None else f"{row.seconds:.2f}s",
             nodes_used=row.nodes_used,
             status=row.status,
+            progress=row.progress,
+            input_size=row.input_size,
+            input_sha256=row.input_sha256,
             training_id=row.training_id,
             created_at=row.created_at,
             error=Failure.of(row.error),

@@ -25,4 +25,6 @@ class Problem(ResponseModel):
     instance: str = Field(description="The request's path and id.", examples=["/v1/clusters/cls_9x7k3m2p#req_1f0c"])
     code: str = Field(description="A stable snake_case code for programs.", examples=["not_found"])
     quota: QuotaUse | None = Field(None, description="With quota_exceeded: the quota.")
+    prediction_id: str | None = Field(None, description="The failed prediction, when the client waited for it.")
+    model_id: str | None = Field(None, description="The failed export, when the client waited for it.")
     errors: list[ProblemField] | None = Field(None, description="With 422: the wrong fields.")

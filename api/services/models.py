@@ -30,7 +30,9 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
         raise ConflictError("no_model", "The training has no global model yet: no round is finished.")
     taken = session.scalar(
         select(ModelRow.id).where(
-            ModelRow.training_id == training.id, ModelRow.name == name, ModelRow.status.not_in(("failed", "expired"))
+            ModelRow.training_id == training.id,
+            ModelRow.name == name,
+            ModelRow.status.not_in(("failed", "cancelled", "expired")),
         )
     )
     if taken:
@@ -47,6 +49,22 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
     )
     transitions.created(session, row, name=name)
     uow.enqueue(Step.MODELS_ADVANCE, row.id)
+    return row
+
+
+def cancel(uow: UnitOfWork, project_id: str, model_id: str) -> ModelRow:
+    """Cancel a pending export. One that has ended stays as it is.
+
+    The step that works on it keeps its lease, and removes its copy when it sees the status.
+    """
+    row = owned(uow.session, ModelRow, project_id, model_id)
+    locked_cluster(uow.session, row.cluster_id)
+    uow.session.refresh(row)
+    if row.status == "pending":
+        row.finished_at = func.clock_timestamp()
+        transitions.move(uow.session, row, "cancelled", name=row.name)
+        uow.session.flush()
+        uow.session.refresh(row)
     return row
 
 

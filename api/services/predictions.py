@@ -14,7 +14,7 @@ from api.domain.specs import PredictionSpec
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
 from api.services.clusters import refuse_ended
-from api.services.lookup import owned, owned_locked_cluster
+from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.store import transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
@@ -104,6 +104,23 @@ def texts(session: Session, project_id: str, prediction_id: str, limit: int, aft
         select(func.jsonb_path_query_array(PredictionRow.results, cast(path, JSONPATH))).where(PredictionRow.id == row.id)
     ).scalar_one()
     return page
+
+
+def cancel(uow: UnitOfWork, project_id: str, prediction_id: str) -> PredictionRow:
+    """Cancel a pending prediction. One that has ended stays as it is.
+
+    The step that works on it keeps its lease. It sees the status when it writes down its result.
+    """
+    row = owned(uow.session, PredictionRow, project_id, prediction_id)
+    locked_cluster(uow.session, row.cluster_id)
+    uow.session.refresh(row)
+    if row.status == "pending":
+        row.finished_at = func.clock_timestamp()
+        # Nobody asks for the texts any more.
+        row.request = row.request.model_copy(update={"inputs": None})
+        transitions.move(uow.session, row, "cancelled")
+        uow.enqueue(Step.PREDICTIONS_INTERRUPT, row.id)
+    return row
 
 
 def _trained(session: Session, project_id: str, cluster: ClusterRow, training_id: str | None) -> TrainingRow:

@@ -62,13 +62,23 @@ def renew(session: Session, table: type[LeasedRow], row_id: str, token: str, sec
 def release(row: LeasedRow, due_in_s: float | None, *, waits: bool = False) -> None:
     """End the lease. The row is due again in `due_in_s` seconds, or not at all (None).
 
-    `waits`: the step did not fail but waits for something, so the attempts restart at 0.
+    `waits`: the step did not fail but waits for something, so the attempts restart at 0. Only
+    progress, which makes the row due at once or not at all, also clears the count of failures.
     """
     row.lease_token = None
     row.lease_until = None
     row.due_at = None if due_in_s is None else func.clock_timestamp() + timedelta(seconds=due_in_s)
     if due_in_s is None or due_in_s == 0 or waits:
         row.attempts = 0
+    if due_in_s is None or due_in_s == 0:
+        row.failures = 0
+
+
+def give_back(row: LeasedRow, due_in_s: float, *, failed: bool) -> None:
+    """End the lease of a step that did not succeed. `failed`: the row itself is the cause."""
+    failures = row.failures + (1 if failed else 0)
+    release(row, due_in_s)
+    row.failures = failures
 
 
 def wake(row: LeasedRow) -> None:

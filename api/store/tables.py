@@ -71,12 +71,15 @@ class Leased:
     """Columns of a row that steps advance.
 
     `due_at` is a time of the database's clock. One worker at a time holds the lease, with a token.
+    `attempts` counts claims since the last step that did not fail. `failures` counts steps that
+    failed for a cause of their own since the last progress.
     """
 
     due_at: Mapped[datetime | None]
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    failures: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 
 
 class ProjectRow(Base):
@@ -317,6 +320,7 @@ class RoundRow(Base):
     links: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     notices: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     copies: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    agent_deaths: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
@@ -358,6 +362,9 @@ class PredictionRow(Leased, Base):
     request: Mapped[PredictionInput] = mapped_column(Typed(PredictionInput))
     # Deferred: the results of many texts are large, and most readers need the status only.
     results: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    progress: Mapped[float | None]
+    input_size: Mapped[int | None] = mapped_column(BigInteger)
+    input_sha256: Mapped[str | None]
     seconds: Mapped[float | None]
     nodes_used: Mapped[int | None]
     error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
@@ -385,6 +392,7 @@ class ModelRow(Leased, Base):
     size: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None]
     files: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
+    progress: Mapped[float | None]
     error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
@@ -393,7 +401,11 @@ class ModelRow(Leased, Base):
         Index("ix_models_page", "project_id", "created_at", "id"),
         Index("ix_models_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(
-            "uq_models_name", "training_id", "name", unique=True, postgresql_where=text("status NOT IN ('failed', 'expired')")
+            "uq_models_name",
+            "training_id",
+            "name",
+            unique=True,
+            postgresql_where=text("status NOT IN ('failed', 'cancelled', 'expired')"),
         ),
     )
 

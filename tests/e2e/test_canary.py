@@ -13,6 +13,7 @@ import httpx
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from api.embedded.stack import EmbeddedStack
 from tests.canary import SENTENCE, Canary, marked
@@ -162,6 +163,47 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     assert not [where for where in at_home if aggregator in where]
     walk.terminate(cluster_id)
     engine.dispose()
+
+
+def test_failures_of_every_kind_leave_no_text_in_a_log(stack: EmbeddedStack) -> None:
+    """A text or a label is refused by an agent, by a step, by the API and by the database."""
+    walk, canary = RecordingWalk(stack.url, stack.api_key), Canary()
+    cluster_id = walk.create(architecture="cnn")
+    workers = [str(walk.deploy(cluster_id)["node_id"]) for _ in range(2)]
+    aggregator = str(walk.deploy(cluster_id, "parameter_server")["node_id"])
+    for node_id in (*workers, aggregator):
+        walk.running(node_id)
+    walk.call("POST", f"/v1/clusters/{cluster_id}/connect", json={})
+    odd_label = [{"text": "fine", "sentiment": f"{SENTENCE}\x00{number % 2}"} for number in range(20)]
+    for content in (b'[{"text": "' + SENTENCE.encode(), [{"text": 1, "sentiment": SENTENCE}], odd_label[:1]):
+        for node_id in workers:
+            walk.upload(node_id, "/data/train_bad.json", content)
+        assert walk.train(cluster_id, status=422, dataset="/data/train_bad.json")["code"]
+    for number, node_id in enumerate(workers):
+        walk.upload(node_id, "/data/train_1.json", marked(samples(60, number * 1000)), status=201)
+    walk.train(cluster_id, epochs=1)
+    assert walk.until(cluster_id, "completed")["status"] == "completed"
+    path, wait = f"/v1/clusters/{cluster_id}/predictions", {"Prefer": "wait=60"}
+    walk.upload(aggregator, "/data/test.json", [{"text": f"{SENTENCE} \x00 and \ud800"}])
+    answer = walk.call("POST", path, status=200, json={"input_data": "/data/test.json"}, headers=wait)
+    assert answer["results"]["predictions"][0]["text"] == f"{SENTENCE} \ufffd and \ufffd"
+    assert len(answer["input_sha256"]) == 64
+    walk.upload(aggregator, "/data/test.json", b'{"text": "' + SENTENCE.encode())
+    refused = walk.http.post(path, json={"input_data": "/data/test.json"}, headers=wait)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unreadable_json")
+    assert f"/data/test.json in the aggregator {aggregator} (sandbox " in refused.json()["detail"]
+    assert walk.http.post(path, json={"inputs": [SENTENCE + "\x00"]}).status_code == 422
+    engine = create_engine(settings_of(stack)["FLOW_NEXUS_DATABASE_URL"])
+    for statement in ("SELECT CAST(:value AS integer)", "SELECT CAST(:value AS jsonb)"):
+        with pytest.raises(DBAPIError), engine.begin() as connection:
+            connection.execute(text(statement), {"value": SENTENCE})
+    engine.dispose()
+
+    logs = list(files(stack.folder.path / "logs"))
+    assert {"postgres.log", "worker.log", "api.log"} <= {where for where, _ in logs}
+    logs += [(node_id, walk.http.get(f"/v1/sandboxes/{node_id}/logs?lines=1000").content) for node_id in (*workers, aggregator)]
+    assert not [where for where, content in logs if canary.found_in(content)]
+    walk.terminate(cluster_id)
 
 
 def plant(stack: EmbeddedStack, engine: Engine, redis: Redis) -> None:

@@ -12,7 +12,7 @@ from workers.agent.protocol.admin import AgentConfig
 from workers.agent.protocol.common import Decision
 from workers.agent.runtime import process, watchdog
 from workers.agent.runtime.autonomy import RESTART, allowed
-from workers.agent.runtime.logs import Log
+from workers.agent.runtime.logs import Log, hide_messages
 
 _KEEP_ALIVE_S = 75
 
@@ -50,6 +50,7 @@ def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None
         from workers.agent.server.app import Agent
 
     torch.set_num_threads(threads)
+    hide_messages()
     log = Log(config.node_id)
     plain_root = os.environ.get("SANDBOX_ROOT")
     app = Agent(config, SandboxRoot(Path(plain_root or "/")), log, decisions).app()

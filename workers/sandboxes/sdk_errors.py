@@ -22,7 +22,9 @@ from api.domain.sandboxes import (
     SandboxUnsupportedError,
 )
 
+_NOT_FOUND = 404
 _NOT_IMPLEMENTED = 501
+_SERVER_ERROR = 500
 _FAILURES = (
     e2b.SandboxException,
     e2b.AuthenticationException,
@@ -61,10 +63,6 @@ def _translate(error: Exception, action: str) -> SandboxError:
             return SandboxPathError(f"the sandbox provider could not {action}: the path cannot be used for that")
         case e2b.AuthenticationException():
             return SandboxKeyError("the sandbox provider refuses this deployment's key")
-        case e2b.SandboxException(status_code=code) if code == _NOT_IMPLEMENTED:
-            return SandboxUnsupportedError(f"the sandbox provider cannot {action}")
-        case e2b.SandboxException(status_code=code) if code == 404:
-            return SandboxUnsupportedError(f"the sandbox provider could not {action}: it has no such template")
         case (
             e2b.TimeoutException()
             | e2b.RateLimitException()
@@ -74,5 +72,18 @@ def _translate(error: Exception, action: str) -> SandboxError:
             | OSError()
         ):
             return SandboxUnavailableError(f"the sandbox provider could not {action} in time")
+        case e2b.SandboxException(status_code=int(status)):
+            return _translate_status(status, action)
         case _:
             return SandboxError(f"the sandbox provider could not {action}")
+
+
+def _translate_status(status: int, action: str) -> SandboxError:
+    """Return the error for an HTTP status that the SDK has no class of its own for."""
+    if status == _NOT_IMPLEMENTED:
+        return SandboxUnsupportedError(f"the sandbox provider cannot {action}")
+    if status == _NOT_FOUND:
+        return SandboxUnsupportedError(f"the sandbox provider could not {action}: it has no such template")
+    if status >= _SERVER_ERROR:
+        return SandboxUnavailableError(f"the sandbox provider could not {action} for a fault of its own")
+    return SandboxError(f"the sandbox provider could not {action}")

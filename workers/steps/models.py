@@ -2,14 +2,15 @@
 sandbox.
 """
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func
 
 from api.domain.records import FailureReason
-from api.domain.sandboxes import SandboxError
 from api.services import models as model_service
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -19,19 +20,21 @@ from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.shared import model_card
+from workers.steps.shared import model_card, progress
 from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.failure import AgentDiedError, StepFailedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
-_MOST_ATTEMPTS = 3
 _RETRY_S = 1.0
+# The part of an export that is done when the aggregator has written the folder.
+_WRITTEN = 0.5
 
 
 def advance(context: Context, model_id: str) -> None:
     """Write a pending export and keep its archive."""
-    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id))
+    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id), partial(_fail, context, model_id))
 
 
 def _advance(context: Context, model_id: str, token: str) -> None:
@@ -49,7 +52,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         aggregator = aggregator_among(running_nodes)
         card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
-        _fail(context, row, token, FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."))
+        _fail(context, model_id, token, FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."))
         return
     request = ExportModel(
         training_id=training.id,
@@ -64,29 +67,35 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         record=record,
     )
     archive = model_service.archive(context.settings, row)
+    note = partial(progress.note, context, ModelRow, model_id, token)
     try:
         exported, sha256 = act(
-            context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive)
+            context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive, note)
         )
     except AgentRefusedError as error:
-        _fail(context, row, token, FailureReason(code=error.code, detail=error.message))
-    except AgentUnreachableError:
+        _fail(context, model_id, token, FailureReason(code=error.code, detail=error.message))
+    except AgentUnreachableError as error:
         # The node's step brings it back, and the export waits for that.
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
-        raise
-    except (SandboxError, OSError) as error:
-        if row.attempts < _MOST_ATTEMPTS:
-            raise
-        _fail(context, row, token, FailureReason(code="export_failed", detail=f"The copy failed: {type(error).__name__}."))
+        raise AgentDiedError([aggregator], "an export") from error
+    except OSError as error:
+        reason = FailureReason(code="export_failed", detail=f"The copy failed: {type(error).__name__}.")
+        raise StepFailedError(reason) from error
     else:
-        _complete(context, row, token, exported, sha256)
+        _complete(context, model_id, token, exported, sha256)
 
 
 async def _export(
-    context: Context, running_nodes: list[NodeSnapshot], aggregator: NodeSnapshot, request: ExportModel, archive: Path
+    context: Context,
+    running_nodes: list[NodeSnapshot],
+    aggregator: NodeSnapshot,
+    request: ExportModel,
+    archive: Path,
+    note: Callable[[float], None],
 ) -> tuple[ExportResult, str]:
     peers = await peers_of(context, [aggregator, *(node for node in running_nodes if node.role == "worker")])
     workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]
+    await asyncio.to_thread(note, 0.0)
     request = request.model_copy(update={"workers": workers, "self_peer": peers.get(aggregator.node_id)})
     async with agent_of(context, aggregator) as agent:
         try:
@@ -96,6 +105,7 @@ async def _export(
                 raise
             await restore(agent, request.training_id, request.model, request.digest, workers)
             exported = await agent.export(request)
+    await asyncio.to_thread(note, _WRITTEN)
     download = await context.provider.download(aggregator.sandbox_id, exported.path)
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial_file = archive.with_suffix(".part")
@@ -111,26 +121,33 @@ async def _export(
     return exported, digest.hexdigest()
 
 
-def _complete(context: Context, loaded: ModelRow, token: str, exported: ExportResult, sha256: str) -> None:
+def _complete(context: Context, model_id: str, token: str, exported: ExportResult, sha256: str) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, model_id, token)
+        archive = model_service.archive(context.settings, row)
+        if row.status != "pending":
+            archive.unlink(missing_ok=True)
+            return
+        row.progress = 1.0
         row.path, row.sha256 = exported.path, sha256
-        row.size = model_service.archive(context.settings, row).stat().st_size
+        row.size = archive.stat().st_size
         row.files = [file.model_dump() for file in exported.files]
         transitions.move(uow.session, row, "completed", name=row.name, size=row.size)
 
 
-def _fail(context: Context, loaded: ModelRow, token: str, reason: FailureReason) -> None:
+def _fail(context: Context, model_id: str, token: str, reason: FailureReason) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, model_id, token)
+        if row.status != "pending":
+            return
         row.error = reason
         transitions.move(uow.session, row, "failed", error=reason.facts())
 
 
-def _ended(uow: UnitOfWork, loaded: ModelRow, token: str) -> ModelRow:
-    """Write the end of the row that this step holds, and release its lease."""
-    locked_cluster(uow.session, loaded.cluster_id)
-    row = leases.held(uow.session, ModelRow, loaded.id, token)
-    row.finished_at = func.clock_timestamp()
+def _ended(uow: UnitOfWork, model_id: str, token: str) -> ModelRow:
+    """The row that this step holds, with its end written down. Its lease is released."""
+    locked_cluster(uow.session, uow.session.get_one(ModelRow, model_id).cluster_id)
+    row = leases.held(uow.session, ModelRow, model_id, token)
+    row.finished_at = row.finished_at or func.clock_timestamp()
     leases.release(row, None)
     return row

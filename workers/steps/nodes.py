@@ -34,6 +34,7 @@ from workers.agent_client import AgentCallError, ClusterKeys
 from workers.context import Context
 from workers.steps.shared import elections
 from workers.steps.shared.deployment import metadata
+from workers.steps.shared.failure import StepFailedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 
@@ -77,7 +78,7 @@ class _StartResult:
 
 def advance(context: Context, node_id: str) -> None:
     """Bring a provisioning or lost node to `running`, or record why it cannot run."""
-    under_lease(context, NodeRow, node_id, partial(_advance, context, node_id))
+    under_lease(context, NodeRow, node_id, partial(_advance, context, node_id), partial(_give_up, context, node_id))
 
 
 def _advance(context: Context, node_id: str, token: str) -> None:
@@ -112,6 +113,16 @@ def _record_problem(context: Context, plan: _NodePlan, token: str, code: str, de
             node.error = FailureReason(code=code, detail=detail)
 
 
+def _give_up(context: Context, node_id: str, token: str, reason: FailureReason) -> None:
+    """Fail a node whose own step fails. A lost node's data is given up only after a longer time."""
+    plan = _load(context, node_id, token)
+    if plan is None:
+        return
+    if plan.status == "lost" and not plan.give_up:
+        raise StepFailedError(reason)
+    _fail(context, plan, token, reason.code, reason.detail)
+
+
 def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
     with context.database.unit_of_work() as uow:
         node = leases.held(uow.session, NodeRow, node_id, token)
@@ -136,7 +147,7 @@ def _load(context: Context, node_id: str, token: str) -> _NodePlan | None:
             start_agent=node.agent_started_at is None or now - node.agent_started_at > _RESTART_AFTER,
             generation=len(node.former_sandboxes),
             autonomy=_autonomy(uow.session.get_one(ClusterRow, node.cluster_id), node),
-            give_up=since is not None and now - since > limit and node.attempts > 2,
+            give_up=since is not None and now - since > limit and (node.attempts > 2 or node.failures > 2),
         )
 
 
@@ -235,10 +246,7 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
             uow.enqueue(Step.NODES_TERMINATE, node.id)
             return
         if outcome.health is None:
-            if node.status == "provisioning":
-                detail = f"The sandbox runs, but its agent does not answer yet.{outcome.limits}"
-                node.error = FailureReason(code="agent_not_ready", detail=detail)
-            leases.release(node, 0)
+            leases.give_back(node, 0, failed=True)
             uow.enqueue(Step.NODES_ADVANCE, node.id)
             return
         health = outcome.health

@@ -2,6 +2,10 @@
 answers.
 """
 
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import func
@@ -11,17 +15,21 @@ from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
-from workers.agent.protocol.inference import PredictionResult, PredictTexts
-from workers.agent_client import AgentRefusedError, AgentUnreachableError
+from workers.agent.protocol.common import Peer
+from workers.agent.protocol.inference import InputDescription, PredictionResult, PredictTexts
+from workers.agent_client import AgentCallError, AgentClient, AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
+from workers.steps.shared import progress
 from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.failure import AgentDiedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
+log = logging.getLogger(__name__)
 _RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
-_MOST_ATTEMPTS = 3
+_WORK = "a prediction"
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0
 
@@ -34,7 +42,27 @@ class _RefusedError(Exception):
 
 def advance(context: Context, prediction_id: str) -> None:
     """Run a pending prediction to its end."""
-    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id))
+    fail = partial(_fail, context, prediction_id)
+    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id), fail)
+
+
+def interrupt(context: Context, prediction_id: str) -> None:
+    """Stop the aggregator's work on a cancelled prediction. Its step then sees the end at once."""
+    with context.database.unit_of_work() as uow:
+        row = uow.session.get(PredictionRow, prediction_id)
+        if row is None or row.status != "cancelled":
+            return
+        aggregator = aggregator_among(running(uow.session, row.cluster_id))
+    if aggregator is not None:
+        asyncio.run(_cancel(context, aggregator, prediction_id))
+
+
+async def _cancel(context: Context, aggregator: NodeSnapshot, prediction_id: str) -> None:
+    try:
+        async with agent_of(context, aggregator) as agent:
+            await agent.cancel_prediction(prediction_id)
+    except AgentCallError as error:
+        log.info("%s was not reached to cancel %s: %s", aggregator.node_id, prediction_id, error)
 
 
 def _advance(context: Context, prediction_id: str, token: str) -> None:
@@ -43,32 +71,38 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         if row.status != "pending":
             leases.release(row, None)
             return
-        if is_recovering(uow.session, row.cluster_id, "aggregator") or is_recovering(uow.session, row.cluster_id, "worker"):
+        if is_recovering(uow.session, row.cluster_id, "aggregator"):
             leases.release(row, _RETRY_S, waits=True)
             return
         training = uow.session.get_one(TrainingRow, row.training_id)
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         running_nodes = running(uow.session, row.cluster_id)
+        workers_return = is_recovering(uow.session, row.cluster_id, "worker")
+    work = _Work(context, row, token, training, cluster, running_nodes)
     try:
-        workers, aggregator = _parts(running_nodes, row)
-        answer = act(
-            context, PredictionRow, prediction_id, token, lambda: _predict(context, row, training, cluster, workers, aggregator)
-        )
+        # The input is measured before anything is waited for, because it may be replaced.
+        work.describe_input()
+        if workers_return:
+            _wait(context, prediction_id, token)
+            return
+        answer = act(context, PredictionRow, prediction_id, token, work.predict)
     except AgentRefusedError as error:
-        if error.code == _NO_WORKER and row.attempts < _MOST_ATTEMPTS:
-            _mark_lost(context, workers)
-            raise
-        _fail(context, row, token, FailureReason(code=error.code, detail=error.message))
+        if error.code == _NO_WORKER:
+            _mark_lost(context, work.workers)
+            raise AgentDiedError(work.workers, _WORK) from error
+        _fail(context, row.id, token, work.reason(error))
+    except AgentUnreachableError as error:
+        _mark_lost(context, [work.aggregator])
+        raise AgentDiedError([work.aggregator], work.name) from error
     except _RefusedError as error:
-        _fail(context, row, token, error.reason)
-    except Exception as error:
-        if isinstance(error, AgentUnreachableError):
-            _mark_lost(context, [aggregator])
-        if row.attempts < _MOST_ATTEMPTS:
-            raise
-        _fail(context, row, token, FailureReason(code=_NO_WORKER, detail="The nodes did not answer."))
+        _fail(context, row.id, token, error.reason)
     else:
-        _complete(context, row, token, answer)
+        _complete(context, row.id, token, answer)
+
+
+def _wait(context: Context, prediction_id: str, token: str) -> None:
+    with context.database.unit_of_work() as uow:
+        leases.release(leases.held(uow.session, PredictionRow, prediction_id, token), _RETRY_S, waits=True)
 
 
 def _mark_lost(context: Context, running_nodes: list[NodeSnapshot]) -> None:
@@ -80,72 +114,150 @@ def _mark_lost(context: Context, running_nodes: list[NodeSnapshot]) -> None:
         nodes.mark_lost(context, node.node_id, "its agent did not answer a prediction")
 
 
-def _parts(running_nodes: list[NodeSnapshot], row: PredictionRow) -> tuple[list[NodeSnapshot], NodeSnapshot]:
-    workers = [node for node in running_nodes if node.role == "worker" and "inference" in node.capabilities]
-    aggregator = aggregator_among(running_nodes)
-    if not workers:
-        raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
-    if aggregator is None:
-        raise _RefusedError("no_aggregator", "The cluster has no running aggregator.")
-    return workers, aggregator
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One attempt at a prediction.
+
+    `row`, `training` and `cluster` are detached from their session.
+    """
+
+    context: Context
+    row: PredictionRow
+    token: str
+    training: TrainingRow
+    cluster: ClusterRow
+    nodes: list[NodeSnapshot]
+
+    @property
+    def name(self) -> str:
+        """What the agents work on, in words for a reason."""
+        return _WORK if self.row.request.input_data is None else f"{_WORK} on {self.row.request.input_data}"
+
+    @property
+    def workers(self) -> list[NodeSnapshot]:
+        """The workers that predict.
+
+        Raises:
+            _RefusedError: there is none.
+        """
+        workers = [node for node in self.nodes if node.role == "worker" and "inference" in node.capabilities]
+        if not workers:
+            raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
+        return workers
+
+    @property
+    def aggregator(self) -> NodeSnapshot:
+        """The aggregator of the cluster.
+
+        Raises:
+            _RefusedError: none runs.
+        """
+        aggregator = aggregator_among(self.nodes)
+        if aggregator is None:
+            raise _RefusedError("no_aggregator", "The cluster has no running aggregator.")
+        return aggregator
+
+    def reason(self, error: AgentRefusedError) -> FailureReason:
+        """Return why the aggregator refused, with the path of the input and the sandbox that has
+        it.
+        """
+        place = f"the aggregator {self.aggregator.node_id} (sandbox {self.aggregator.sandbox_id})"
+        path = self.row.request.input_data
+        where = place[0].upper() + place[1:] if path is None else f"{path} in {place}"
+        return FailureReason(code=error.code, detail=f"{where}: {error.message}.")
+
+    def describe_input(self) -> None:
+        """Write down the size and the SHA-256 of the input, once. Later attempts must find the
+        same.
+
+        Raises:
+            AgentRefusedError: the file cannot be read.
+            AgentUnreachableError: the aggregator does not answer.
+        """
+        path = self.row.request.input_data
+        if path is None or self.row.input_sha256 is not None:
+            return
+        found = act(self.context, PredictionRow, self.row.id, self.token, lambda: self._describe(path))
+        with self.context.database.unit_of_work() as uow:
+            row = leases.held(uow.session, PredictionRow, self.row.id, self.token)
+            row.input_size, row.input_sha256 = found.size, found.sha256
+        self.row.input_size, self.row.input_sha256 = found.size, found.sha256
+
+    async def _describe(self, path: str) -> InputDescription:
+        async with agent_of(self.context, self.aggregator) as agent:
+            return await agent.describe_input(path)
+
+    async def predict(self) -> PredictionResult:
+        """Have the aggregator predict, and follow its progress."""
+        peers = await peers_of(self.context, [*self.workers, self.aggregator])
+        if self.aggregator.node_id not in peers:
+            raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
+        request = self._request(peers)
+        async with agent_of(self.context, self.aggregator) as agent:
+            followed = asyncio.create_task(progress.follow_prediction(self.context, agent, self.row.id, self.token))
+            try:
+                return await _predict(agent, request)
+            finally:
+                followed.cancel()
+                await asyncio.gather(followed, return_exceptions=True)
+
+    def _request(self, peers: Mapping[str, Peer]) -> PredictTexts:
+        training, config = self.training, self.training.config
+        return PredictTexts(
+            training_id=training.id,
+            dataset=config.dataset if config.holds_out else None,
+            validation=config.validation,
+            model=model_spec(self.cluster.config.architecture, training.model, config, training.labels or []),
+            digest=training.digest or "",
+            aggregation=self.row.aggregation,
+            workers=[peers[node.node_id] for node in self.workers if node.node_id in peers],
+            self_peer=peers[self.aggregator.node_id],
+            inputs=self.row.request.inputs,
+            input_data=self.row.request.input_data,
+            input_sha256=self.row.input_sha256,
+            prediction_id=self.row.id,
+            engine="onnx" if self.cluster.config.wasm_optimization else "torch",
+        )
 
 
-async def _predict(
-    context: Context,
-    row: PredictionRow,
-    training: TrainingRow,
-    cluster: ClusterRow,
-    workers: list[NodeSnapshot],
-    aggregator: NodeSnapshot,
-) -> PredictionResult:
-    peers = await peers_of(context, [*workers, aggregator])
-    if aggregator.node_id not in peers:
-        raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
-    request = PredictTexts(
-        training_id=training.id,
-        dataset=training.config.dataset if training.config.holds_out else None,
-        validation=training.config.validation,
-        model=model_spec(cluster.config.architecture, training.model, training.config, training.labels or []),
-        digest=training.digest or "",
-        aggregation=row.aggregation,
-        workers=[peers[node.node_id] for node in workers if node.node_id in peers],
-        self_peer=peers[aggregator.node_id],
-        inputs=row.request.inputs,
-        input_data=row.request.input_data,
-        engine="onnx" if cluster.config.wasm_optimization else "torch",
-    )
-    async with agent_of(context, aggregator) as agent:
-        try:
-            return await agent.predict(request)
-        except AgentRefusedError as error:
-            if error.code != "unknown_model":
-                raise
-        await restore(agent, training.id, request.model, request.digest, request.workers)
+async def _predict(agent: AgentClient, request: PredictTexts) -> PredictionResult:
+    """Predict. An aggregator that lost the model pulls it from a worker first."""
+    try:
         return await agent.predict(request)
+    except AgentRefusedError as error:
+        if error.code != "unknown_model":
+            raise
+    await restore(agent, request.training_id, request.model, request.digest, request.workers)
+    return await agent.predict(request)
 
 
-def _complete(context: Context, loaded: PredictionRow, token: str, result: PredictionResult) -> None:
+def _complete(context: Context, prediction_id: str, token: str, result: PredictionResult) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, prediction_id, token)
+        if row.status != "pending":
+            return
         results = result.model_dump(include=_RESULTS)
         row.results = {name: value for name, value in results.items() if value is not None}
+        row.progress = 1.0
         row.seconds, row.nodes_used = result.seconds, result.nodes_used
         # The results have the texts, so the request keeps no copy.
         row.request = row.request.model_copy(update={"inputs": None})
         transitions.move(uow.session, row, "completed", nodes_used=result.nodes_used, seconds=result.seconds)
 
 
-def _fail(context: Context, loaded: PredictionRow, token: str, reason: FailureReason) -> None:
+def _fail(context: Context, prediction_id: str, token: str, reason: FailureReason) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, loaded, token)
+        row = _ended(uow, prediction_id, token)
+        if row.status != "pending":
+            return
         row.error = reason
         transitions.move(uow.session, row, "failed", error=reason.facts())
 
 
-def _ended(uow: UnitOfWork, loaded: PredictionRow, token: str) -> PredictionRow:
-    """Write the end of the row that this step holds, and release its lease."""
-    locked_cluster(uow.session, loaded.cluster_id)
-    row = leases.held(uow.session, PredictionRow, loaded.id, token)
-    row.finished_at = func.clock_timestamp()
+def _ended(uow: UnitOfWork, prediction_id: str, token: str) -> PredictionRow:
+    """The row that this step holds, with its end written down. Its lease is released."""
+    locked_cluster(uow.session, uow.session.get_one(PredictionRow, prediction_id).cluster_id)
+    row = leases.held(uow.session, PredictionRow, prediction_id, token)
+    row.finished_at = row.finished_at or func.clock_timestamp()
     leases.release(row, None)
     return row

@@ -16,7 +16,7 @@ from api.domain import early_stopping
 from api.domain.errors import DomainError, QuotaExceededError
 from api.domain.events import EventType
 from api.domain.records import FailureReason
-from api.domain.status import ACTIVE_TRAINING
+from api.domain.status import ACTIVE_TRAINING, ENDED_SEARCH
 from api.domain.steps import Step
 from api.domain.stopping import Spent, StoppingRules, TrainingStop, stop_reason
 from api.services import progress as figures
@@ -44,7 +44,7 @@ class _End:
 
 def advance(context: Context, search_id: str) -> None:
     """Do the search's next step."""
-    under_lease(context, SearchRow, search_id, partial(_advance, context, search_id))
+    under_lease(context, SearchRow, search_id, partial(_advance, context, search_id), partial(_fail, context, search_id))
 
 
 def _advance(context: Context, search_id: str, token: str) -> None:
@@ -65,6 +65,22 @@ def _advance(context: Context, search_id: str, token: str) -> None:
             leases.release(row, None)
         else:
             _next(uow, cluster, row, current, exceeded)
+
+
+def _fail(context: Context, search_id: str, token: str, reason: FailureReason) -> None:
+    """End a search whose own step fails. Its current training runs to its end."""
+    with context.database.unit_of_work() as uow:
+        session = uow.session
+        cluster_id = session.execute(select(SearchRow.cluster_id).where(SearchRow.id == search_id)).scalar_one()
+        cluster = locked_cluster(session, cluster_id)
+        row = leases.held(session, SearchRow, search_id, token)
+        if row.status in ENDED_SEARCH:
+            leases.release(row, None)
+            return
+        row.finished_at, row.error = func.clock_timestamp(), reason
+        status = "stopped" if row.status == "stopping" else "failed"
+        transitions.move(session, row, status, trained=len(row.training_ids), trials=len(row.trials), error=reason.facts())
+        _free(uow, row, cluster)
 
 
 def _quota(context: Context, session: Session, search_id: str) -> QuotaExceededError | None:
@@ -166,6 +182,11 @@ def _finish(uow: UnitOfWork, cluster: ClusterRow, row: SearchRow, last: Training
     if end.error is not None:
         facts["error"] = end.error.facts()
     transitions.move(uow.session, row, end.status, **facts)
+    _free(uow, row, cluster)
+
+
+def _free(uow: UnitOfWork, row: SearchRow, cluster: ClusterRow) -> None:
+    """Release an ended search. A cluster that is being terminated waits for it."""
     leases.release(row, None)
     if cluster.status == "terminating":
         leases.wake(cluster)

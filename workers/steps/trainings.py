@@ -11,7 +11,7 @@ from workers.context import Context
 from workers.steps.rounds import preparation, run
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
-from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, load
+from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, fail_training, load
 
 log = logging.getLogger(__name__)
 _INTERRUPT_TIMEOUT_S = 5.0
@@ -19,7 +19,8 @@ _INTERRUPT_TIMEOUT_S = 5.0
 
 def advance(context: Context, training_id: str) -> None:
     """Do the training's next step."""
-    under_lease(context, TrainingRow, training_id, partial(_advance, context, training_id))
+    fail = partial(fail_training, context, training_id)
+    under_lease(context, TrainingRow, training_id, partial(_advance, context, training_id), fail)
 
 
 def _advance(context: Context, training_id: str, token: str) -> None:

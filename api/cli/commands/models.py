@@ -18,6 +18,7 @@ from api.cli.session import Session, failed, group, with_session
 app = group("Exported models: list, download.")
 
 _EXPORT_WAIT_S = 120
+ModelId = Annotated[str, id_option("--model-id", "model", "mdl_4k2j9x")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists already.")]
 
 
@@ -50,11 +51,18 @@ def list_models(session: Session, limit: Limit = None) -> None:
     session.show(session.client.items(api_path("models"), ModelJson, limit=limit), views.models)
 
 
+@app.command("cancel")
+@with_session
+def cancel(session: Session, model_id: ModelId) -> None:
+    """Cancel a pending export."""
+    session.show(session.client.post(api_path("models", model_id, "cancel"), ModelJson), views.model)
+
+
 @app.command("download")
 @with_session
 def download(
     session: Session,
-    model_id: Annotated[str, id_option("--model-id", "model", "mdl_4k2j9x")],
+    model_id: ModelId,
     local_path: Annotated[Path | None, typer.Option(help="The folder to create. Default: the name of the model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -42,3 +42,20 @@ def distributed(
     session.show(prediction, views.prediction)
     if failed(prediction.status):
         raise typer.Exit(FAILURE)
+
+
+PredictionId = Annotated[str, typer.Option("--prediction-id", help="pred_…", metavar="ID")]
+
+
+@app.command("status")
+@with_session
+def show_status(session: Session, prediction_id: PredictionId) -> None:
+    """Show one prediction."""
+    session.show(session.client.get(api_path("predictions", prediction_id), PredictionJson), views.prediction)
+
+
+@app.command("cancel")
+@with_session
+def cancel(session: Session, prediction_id: PredictionId) -> None:
+    """Cancel a pending prediction."""
+    session.show(session.client.post(api_path("predictions", prediction_id, "cancel"), PredictionJson), views.prediction)

@@ -169,6 +169,7 @@ def rounds(page: PageJson[RoundJson]) -> Table:
 def prediction(item: PredictionJson) -> RenderableType:
     head = [("prediction", cell(item.prediction_id, "bold")), ("status", status(item.status))]
     head += [("aggregation", cell(item.aggregation))]
+    head += _progress(item)
     results = item.results
     if results:
         scores = {"accuracy": results.accuracy, "precision": results.precision}
@@ -186,6 +187,11 @@ def prediction(item: PredictionJson) -> RenderableType:
     return Group(*parts)
 
 
+def _progress(item: PredictionJson | ModelJson) -> list[tuple[str, Text]]:
+    """Return how far pending work is, where that is known."""
+    return [("progress", percent(item.progress))] if item.status == "pending" and item.progress is not None else []
+
+
 def models(page: PageJson[ModelJson]) -> Table:
     rows = (
         (cell(item.model_id), cell(item.name), status(item.status), cell(item.training_id), _time(item.created_at))
@@ -196,6 +202,7 @@ def models(page: PageJson[ModelJson]) -> Table:
 
 def model(item: ModelJson) -> Table:
     pairs = [("model", cell(item.model_id, "bold")), ("name", cell(item.name)), ("status", status(item.status))]
+    pairs += _progress(item)
     pairs += [("training", cell(item.training_id)), ("path", cell(item.path))]
     pairs += _ending(None, item.error)
     return facts(pairs)

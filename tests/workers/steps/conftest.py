@@ -41,7 +41,8 @@ def live(database: Database, tmp_path: Path) -> Iterator[LiveCluster]:
         project_id, cluster_id = cluster.project_id, cluster.id
     keys = ClusterKeys(settings.secret_key, cluster_id)
     with ExitStack() as running:
-        live_agents = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names]
+        live_agents = [running.enter_context(agents.live_agent(name, "worker", keys.key(name))) for name in names[:-1]]
+        live_agents.append(running.enter_context(agents.live_agent(names[-1], "aggregator", keys.key(names[-1]))))
         for number, worker in enumerate(live_agents[:-1]):
             worker.put(f"/data/train_{number}.json", samples(24, number * 1000))
         sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in live_agents})

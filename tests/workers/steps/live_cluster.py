@@ -1,11 +1,12 @@
 """A connected cluster whose agents are real and run in this process."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, update
 
-from api.domain.sandboxes import Endpoint
+from api.domain.sandboxes import Endpoint, ResourceLimitHit
 from api.schemas.trainings import Round, TrainingCreate
 from api.services import clusters, trainings
 from api.store.database import Database
@@ -26,6 +27,10 @@ class Sockets:
         return Endpoint("http://agent", uds=self.paths[sandbox_id])
 
     peer_endpoint = endpoint
+
+    async def limit_hits(self, sandbox_id: str) -> list[ResourceLimitHit]:
+        now = datetime.now(UTC)
+        return [ResourceLimitHit("memory", 5, now, now)]
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.agent.protocol.storable import clean_text
 from workers.agent.protocol.training import HELD_OUT_FRACTION, CheckShard, ShardReport
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import SandboxRoot
@@ -90,8 +91,8 @@ def _parse(content: str, name: str, line: int) -> Any:
 
 def _text_field(row: Any, key: str) -> str | None:
     value = row.get(key) if isinstance(row, dict) else None
-    # JSON allows half a surrogate pair, but UTF-8 cannot encode it. It becomes a question mark.
-    return value.encode(errors="replace").decode().strip() or None if isinstance(value, str) else None
+    # JSON allows NUL and half a surrogate pair, which nothing can store. They become U+FFFD.
+    return clean_text(value).strip() or None if isinstance(value, str) else None
 
 
 def split(samples: TextSamples) -> tuple[TextSamples, TextSamples]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.agent.peers import tokens
 from workers.agent.peers.tokens import Caller
+from workers.agent.protocol.storable import clean_text
 from workers.agent.runtime.errors import AgentError
 
 _SCHEME = "Bearer "
@@ -70,4 +71,4 @@ def _guarded(roles: Sequence[str], endpoint: Endpoint) -> Endpoint:
 
 def error_response(error: AgentError) -> Response:
     """Return the error as JSON with its HTTP status."""
-    return JSONResponse({"code": error.code, "message": error.message}, error.status)
+    return JSONResponse({"code": error.code, "message": clean_text(error.message)}, error.status)

@@ -60,7 +60,31 @@ class PredictTexts(Message):
     self_peer: Peer = Field(description="The address at which the workers reach this aggregator.")
     inputs: list[str] | None = None
     input_data: str | None = None
+    input_sha256: str | None = Field(None, description="The SHA-256 that `input_data` must have.")
+    prediction_id: str | None = Field(None, description="The id under which the prediction can be followed and stopped.")
     engine: Literal["torch", "onnx"] = "torch"
+
+
+class DescribeInput(Message):
+    """Measure the file or files of a prediction."""
+
+    input_data: str
+
+
+class InputDescription(Message):
+    """The bytes of the input, and its SHA-256.
+
+    Several files count as one, in the order of paths.
+    """
+
+    size: int
+    sha256: str
+
+
+class PredictionProgress(Message):
+    """The part of the texts that is done, 0..1. None while it is not known."""
+
+    progress: float | None = None
 
 
 class TextPrediction(Message):

@@ -4,8 +4,14 @@ Callers log names, counts and durations. They never log texts, labels or tokens.
 """
 
 import json
+import logging
 import sys
 import time
+import traceback
+from types import TracebackType
+
+_MOST_FRAMES = 12
+_ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Log:
@@ -16,3 +22,26 @@ class Log:
         line = {"time": round(time.time(), 3), "node_id": self._node_id, "event": event, **facts}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
+
+
+class _ErrorTypeFormatter(logging.Formatter):
+    """Writes an error's type and places. Its message may quote a text or a label."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name == "asyncio":
+            # Its further lines show a task with its error.
+            record.msg, record.args = record.getMessage().split("\n")[0], ()
+        return super().format(record)
+
+    def formatException(self, ei: _ErrorInfo) -> str:  # noqa: N802 - the name is the base class's
+        frames = traceback.extract_tb(ei[2])[-_MOST_FRAMES:]
+        places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+        return f"{type(ei[1]).__name__} at {places}"
+
+
+def hide_messages() -> None:
+    """Send warnings of all libraries to stderr, without the messages of errors."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_ErrorTypeFormatter("%(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)

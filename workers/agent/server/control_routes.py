@@ -15,12 +15,20 @@ from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, 
 from workers.agent.protocol.common import StopResult
 from workers.agent.protocol.consensus import RequestVote
 from workers.agent.protocol.exports import ExportModel, ExportResult
-from workers.agent.protocol.inference import EvaluateModel, PredictionResult, PredictTexts
+from workers.agent.protocol.inference import (
+    DescribeInput,
+    EvaluateModel,
+    InputDescription,
+    PredictionProgress,
+    PredictionResult,
+    PredictTexts,
+)
 from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.server.parts import AgentParts
 from workers.agent.server.responses import json_response, posted, read_message, round_of, wait_seconds
+from workers.agent.serving import input_file
 from workers.agent.serving.export import export
 
 
@@ -43,6 +51,9 @@ class ControlRoutes:
             Route("/evaluations", posted(EvaluateModel, parts.evaluator.evaluate), methods=["POST"]),
             Route("/ballots", posted(RequestVote, parts.voter.vote), methods=["POST"]),
             Route("/predictions", posted(PredictTexts, self._predict), methods=["POST"]),
+            Route("/predictions/{prediction_id}", self._prediction_progress),
+            Route("/predictions/{prediction_id}/cancel", self._cancel_prediction, methods=["POST"]),
+            Route("/inputs/describe", posted(DescribeInput, self._describe_input), methods=["POST"]),
             Route("/exports", posted(ExportModel, self._export), methods=["POST"]),
         ]
 
@@ -104,10 +115,25 @@ class ControlRoutes:
         return json_response(StopResult(stopped=any(stopped)))
 
     async def _predict(self, request: PredictTexts) -> PredictionResult:
-        # Predictions repeat their texts, and the control plane must not see a worker's data.
-        if request.input_data is not None and self._parts.config.role != "aggregator":
+        if request.input_data is not None:
+            self._check_reads_files()
+        return await self._parts.predictor.run(request)
+
+    async def _describe_input(self, request: DescribeInput) -> InputDescription:
+        self._check_reads_files()
+        return await asyncio.to_thread(input_file.describe, self._parts.root, request.input_data)
+
+    def _check_reads_files(self) -> None:
+        """Predictions repeat their texts, and the control plane must not see a worker's data."""
+        if self._parts.config.role != "aggregator":
             raise AgentError("not_an_aggregator", "only an aggregator reads files to predict on", 403)
-        return await self._parts.predictor.predict(request)
+
+    async def _prediction_progress(self, request: Request) -> Response:
+        progress = self._parts.predictor.progress(request.path_params["prediction_id"])
+        return json_response(PredictionProgress(progress=progress))
+
+    async def _cancel_prediction(self, request: Request) -> Response:
+        return json_response(StopResult(stopped=self._parts.predictor.cancel(request.path_params["prediction_id"])))
 
     async def _export(self, request: ExportModel) -> ExportResult:
         parts = self._parts

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from workers.agent.protocol.storable import dump
 from workers.agent.runtime.errors import AgentError
 
 _LONGEST_WAIT_S = 60.0
@@ -24,7 +25,7 @@ class ModelFileResponse(FileResponse):
 
 
 def json_response(message: BaseModel) -> Response:
-    return Response(message.model_dump_json(), media_type="application/json")
+    return Response(dump(message), media_type="application/json")
 
 
 def round_of(request: Request) -> tuple[str, int]:

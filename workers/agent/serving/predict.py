@@ -28,12 +28,22 @@ from workers.agent.protocol.inference import (
 )
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.serving import combine
+from workers.agent.serving import combine, input_file
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.label_metrics import label_metrics
 from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 300.0
+# The texts that one worker gets at once. Progress is known, and work can stop, between two parts.
+_PART = 2_000
+
+
+@dataclass(slots=True)
+class RunningPrediction:
+    """A prediction at work, and the part of its texts that is done."""
+
+    task: asyncio.Task[PredictionResult]
+    progress: float | None = None
 
 
 class Predictor:
@@ -44,6 +54,38 @@ class Predictor:
         self._root = root
         self._store = store
         self._calibrator = calibrator
+        self._running: dict[str, RunningPrediction] = {}
+
+    async def run(self, request: PredictTexts) -> PredictionResult:
+        """Predict, so that the work can be followed and stopped by its id.
+
+        Raises:
+            AgentError: `cancelled`, and the errors of `predict`.
+        """
+        prediction_id = request.prediction_id
+        if prediction_id is None:
+            return await self.predict(request)
+        task = asyncio.create_task(self.predict(request))
+        running = self._running[prediction_id] = RunningPrediction(task)
+        try:
+            # The sender's retry takes over the id. Each request ends only its own entry.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise AgentError("cancelled", "the prediction was cancelled", 409) from None
+        finally:
+            if self._running.get(prediction_id) is running:
+                del self._running[prediction_id]
+
+    def progress(self, prediction_id: str) -> float | None:
+        """Return the part of the texts that is done. None while it is not known."""
+        running = self._running.get(prediction_id)
+        return None if running is None else running.progress
+
+    def cancel(self, prediction_id: str) -> bool:
+        """Stop a running prediction. Return False if there is none."""
+        running = self._running.get(prediction_id)
+        return running is not None and running.task.cancel()
 
     async def predict(self, request: PredictTexts) -> PredictionResult:
         """Predict the labels of the texts.
@@ -80,7 +122,12 @@ class Predictor:
         """Return the texts, and their labels if every text has one."""
         if request.input_data is None:
             return list(request.inputs or []), None
+        if request.input_sha256 is not None:
+            input_file.require(self._root, request.input_data, request.input_sha256)
         samples = shards.read(self._root, request.input_data, labelled=False)
+        if request.input_sha256 is not None:
+            # Another file may have taken its place while it was read.
+            input_file.require(self._root, request.input_data, request.input_sha256)
         labels = [label for label in samples.labels if label is not None]
         return samples.texts, labels if len(labels) == len(samples) else None
 
@@ -92,11 +139,11 @@ class Predictor:
         while remaining:
             if not peers:
                 raise AgentError("nodes_unreachable", "no worker answers", 502)
-            parts = [(peer, part) for number, peer in enumerate(peers) if (part := remaining[number :: len(peers)])]
+            now, remaining = remaining[: _PART * len(peers)], remaining[_PART * len(peers) :]
+            parts = [(peer, part) for number, peer in enumerate(peers) if (part := now[number :: len(peers)])]
             answers = await asyncio.gather(
                 *(self._ask(request, peer, [texts[index] for index in part], sums) for peer, part in parts)
             )
-            remaining = []
             for (peer, part), answer in zip(parts, answers, strict=True):
                 if answer is None:
                     peers.remove(peer)
@@ -105,8 +152,14 @@ class Predictor:
                 else:
                     combined.table[part] = torch.tensor(answer.probabilities)
                     combined.answers.append(answer)
+            self._note_progress(request, 1 - len(remaining) / len(texts))
         combined.temperature = _temperature(combined.answers, sums, len(request.model.labels))
         return combined
+
+    def _note_progress(self, request: PredictTexts, progress: float) -> None:
+        running = self._running.get(request.prediction_id or "")
+        if running is not None:
+            running.progress = progress
 
     async def _ask_all(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         answers = await asyncio.gather(*(self._ask(request, peer, texts, None) for peer in request.workers))

@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from workers.agent.peers.auth import require_self
 from workers.agent.protocol.common import Message, StopResult
+from workers.agent.protocol.storable import dump
 from workers.agent.protocol.synchronous import AttemptResult, BeginAttempt, StartSteps
 from workers.agent.runtime.errors import AgentError
 from workers.agent.synchronous.coordinator import SyncCoordinator
@@ -75,4 +76,4 @@ async def _bounded(request: Request, limit: int) -> bytes:
 
 
 def _json(message: Message) -> Response:
-    return Response(message.model_dump_json(), media_type="application/json")
+    return Response(dump(message), media_type="application/json")

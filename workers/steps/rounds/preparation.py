@@ -21,6 +21,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_training
+from workers.steps.shared.failure import AgentDiedError
 from workers.steps.shared.lease import act
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
 from workers.steps.shared.training_snapshot import TrainingSnapshot, wait_and_retry
@@ -76,8 +77,9 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
     except _NoAnswerError as silence:
         for node_id in silence.node_ids:
             nodes.mark_lost(context, node_id, "its agent does not answer")
-        wait_and_retry(context, training, token)
-        return
+        members = [*training.workers, aggregator]
+        silent = [node for node in members if node.node_id in silence.node_ids]
+        raise AgentDiedError(silent, "the check of the data") from silence
     except RefusalError as refusal:
         _refuse(context, training, token, refusal.reason)
         return

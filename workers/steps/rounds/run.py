@@ -33,7 +33,7 @@ from api.store.tables import TrainingRow
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.rounds import promotion
+from workers.steps.rounds import deaths, promotion
 from workers.steps.rounds.agents import train_and_aggregate
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
@@ -46,7 +46,6 @@ from workers.steps.shared.node_snapshot import NodeSnapshot
 from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, wait_and_retry
 
 log = logging.getLogger(__name__)
-_REFUSALS = 5
 
 
 def run(context: Context, training: TrainingSnapshot, token: str) -> None:
@@ -58,10 +57,11 @@ def run(context: Context, training: TrainingSnapshot, token: str) -> None:
     try:
         observation = act(context, TrainingRow, training.training_id, token, lambda: _observe(this))
     except AgentRefusedError as refusal:
-        if training.attempts < _REFUSALS or this.training.recovering:
-            raise
-        _fail(this, refusal.code, f"{aggregator.node_id}: {refusal.message}")
-        return
+        if this.training.recovering:
+            log.warning("%s: %s", training.training_id, refusal)
+            wait_and_retry(context, training, token)
+            return
+        raise AgentRefusedError(refusal.code, f"{aggregator.node_id}: {refusal.message}") from refusal
     _conclude(this, observation)
 
 
@@ -130,6 +130,10 @@ def _conclude(this: RoundContext, observation: RoundObservation) -> None:
         nodes.mark_lost(this.context, node_id, reason)
     if observation.aggregate is None:
         nodes.mark_lost(this.context, this.aggregator.node_id, "its agent stopped answering")
+    given_up = deaths.give_up(this, observation)
+    if observation.aggregate is None and this.aggregator.node_id in given_up:
+        end_training(this.context, this.training, this.token, "failed", given_up[this.aggregator.node_id])
+    elif observation.aggregate is None:
         wait_and_retry(this.context, this.training, this.token)
     elif observation.is_done and len(observation.copies) < _needed_copies(this):
         copies = len(observation.copies)

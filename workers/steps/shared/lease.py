@@ -9,14 +9,19 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError
+from api.runtime import log_setup
 from api.store import leases
 from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
 from workers.context import Context, draining
+from workers.steps.shared.failure import MOST_FAILURES, AgentDiedError, StepFailedError, describe, is_absence
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Fail = Callable[[str, FailureReason], None]
+"""Move a row to `failed`, given the lease's token and the reason."""
 _LONGEST_BACKOFF_S = 60.0
 _CHECK_EVERY_S = 0.5
 _GIVE_BACK_EVERY_S = 0.5
@@ -26,10 +31,14 @@ class _DrainingError(Exception):
     """This process was asked to end."""
 
 
-def under_lease(context: Context, table: type[LeasedRow], row_id: str, body: Callable[[str], None]) -> None:
+def under_lease(
+    context: Context, table: type[LeasedRow], row_id: str, body: Callable[[str], None], fail: Fail | None = None
+) -> None:
     """Claim the row and run `body(token)`.
 
-    A failure gives the row back. It is due again after a pause that grows with the attempts.
+    A failure gives the row back. It is due again after a pause that grows with the attempts. A row
+    that is itself the cause of `MOST_FAILURES` failures is not tried again: `fail` ends it.
+    Without `fail` it is tried for ever: the end of a sandbox must not be given up.
     """
     if draining.is_set():
         return
@@ -44,11 +53,42 @@ def under_lease(context: Context, table: type[LeasedRow], row_id: str, body: Cal
     except _DrainingError:
         log.info("%s: given back, this worker ends", row_id)
         _give_back(context, table, row_id, token, 0)
-    except (SandboxError, AgentCallError) as error:
+    except Exception as error:  # noqa: BLE001 - every failure is counted and bounded here
+        _log_failure(row_id, error)
+        absent = is_absence(error)
+        if absent or fail is None or not _was_last(context, table, row_id, token):
+            _give_back(context, table, row_id, token, failed=not absent)
+        else:
+            _end(context, table, row_id, token, error, fail)
+
+
+def _log_failure(row_id: str, error: Exception) -> None:
+    """Log a failure. The message of an unknown error may quote data, so only its place is
+    logged.
+    """
+    if isinstance(error, SandboxError | AgentCallError | AgentDiedError | StepFailedError):
         log.warning("%s: %s: %s", row_id, type(error).__name__, error)
-        _give_back(context, table, row_id, token)
-    except Exception:
-        log.exception("%s: the step failed", row_id)
+        return
+    log.error("%s: the step failed: %s", row_id, log_setup.describe(error))
+
+
+def _was_last(context: Context, table: type[Any], row_id: str, token: str) -> bool:
+    """Return whether the row has now failed too often. False while the database is away."""
+    try:
+        with context.database.unit_of_work() as uow:
+            return bool(leases.held(uow.session, table, row_id, token).failures + 1 >= MOST_FAILURES)
+    except (leases.LeaseLostError, OperationalError, PoolTimeoutError):
+        return False
+
+
+def _end(context: Context, table: type[LeasedRow], row_id: str, token: str, error: Exception, fail: Fail) -> None:
+    """End the row. Where that fails too, the row is given back and its end is tried again."""
+    try:
+        fail(token, describe(context, error))
+    except leases.LeaseLostError:
+        log.info("%s: another worker took it over", row_id)
+    except Exception as error:  # noqa: BLE001 - the row is given back, whatever happened
+        _log_failure(row_id, error)
         _give_back(context, table, row_id, token)
 
 
@@ -96,7 +136,9 @@ def _renew(context: Context, table: type[LeasedRow], row_id: str, token: str) ->
         return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
 
 
-def _give_back(context: Context, table: type[Any], row_id: str, token: str, due_in_s: float | None = None) -> None:
+def _give_back(
+    context: Context, table: type[Any], row_id: str, token: str, due_in_s: float | None = None, *, failed: bool = False
+) -> None:
     """Give the row back, due again in `due_in_s` seconds or after a pause that grows with the
     attempts.
 
@@ -109,7 +151,7 @@ def _give_back(context: Context, table: type[Any], row_id: str, token: str, due_
             with context.database.unit_of_work() as uow:
                 row = leases.held(uow.session, table, row_id, token)
                 pause_s = min(_LONGEST_BACKOFF_S, 0.5 * 2 ** min(row.attempts, 10))
-                leases.release(row, pause_s if due_in_s is None else due_in_s)
+                leases.give_back(row, pause_s if due_in_s is None else due_in_s, failed=failed)
         except leases.LeaseLostError:
             return
         except (OperationalError, PoolTimeoutError):

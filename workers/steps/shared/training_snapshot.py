@@ -9,12 +9,14 @@ from sqlalchemy.orm import Session
 from api.domain.privacy import TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.specs import ClusterSettings
+from api.domain.status import ACTIVE_TRAINING
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
+from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow, RoundRow, TrainingRow
 from workers.agent.protocol.common import ModelSpec
 from workers.context import Context
@@ -46,7 +48,6 @@ class TrainingSnapshot:
     labels: tuple[str, ...]
     digest: str | None
     completed_rounds: int
-    attempts: int
     stop_reason: TrainingStop | None
     planned_workers: tuple[str, ...]
     workers: tuple[NodeSnapshot, ...]
@@ -93,7 +94,6 @@ def load(session: Session, training: TrainingRow) -> TrainingSnapshot:
         labels=tuple(training.labels or ()),
         digest=training.digest,
         completed_rounds=training.completed_rounds,
-        attempts=training.attempts,
         stop_reason=training.stop_reason,
         planned_workers=tuple(training.workers),
         workers=tuple(running[node_id] for node_id in training.workers if node_id in running),
@@ -123,25 +123,41 @@ def end_training(
     next.
     """
     with context.database.unit_of_work() as uow:
+        cluster = locked_cluster(uow.session, training.cluster_id)
+        _end(uow, cluster, leases.held(uow.session, TrainingRow, training.training_id, token), status, error)
+
+
+def fail_training(context: Context, training_id: str, token: str, error: FailureReason) -> None:
+    """Finish a training as `failed` without reading it, because to read it may be what fails."""
+    with context.database.unit_of_work() as uow:
         session = uow.session
-        cluster = locked_cluster(session, training.cluster_id)
-        row = leases.held(session, TrainingRow, training.training_id, token)
-        if row.status == "stopping" and status == "failed":
-            status, error = "stopped", None
-        open_round = session.scalar(select(RoundRow).where(RoundRow.training_id == row.id, RoundRow.status == "running"))
-        if open_round is not None:
-            open_round.error = error
-            transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
-        row.error = error
-        row.finished_at = func.clock_timestamp()
-        transitions.move(session, row, status, **_reasons(error, None if status == "failed" else row.stop_reason))
-        leases.release(row, None)
-        searches.wake_search(uow, row)
-        if cluster.status == "training":
-            transitions.move(session, cluster, "connected")
-        if cluster.status == "terminating":
-            leases.wake(cluster)
-            uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
+        cluster_id = session.execute(select(TrainingRow.cluster_id).where(TrainingRow.id == training_id)).scalar_one()
+        cluster = locked_cluster(session, cluster_id)
+        row = leases.held(session, TrainingRow, training_id, token)
+        if row.status in ACTIVE_TRAINING:
+            _end(uow, cluster, row, "failed", error)
+        else:
+            leases.release(row, None)
+
+
+def _end(uow: UnitOfWork, cluster: ClusterRow, row: TrainingRow, status: str, error: FailureReason | None) -> None:
+    session = uow.session
+    if row.status == "stopping" and status == "failed":
+        status, error = "stopped", None
+    open_round = session.scalar(select(RoundRow).where(RoundRow.training_id == row.id, RoundRow.status == "running"))
+    if open_round is not None:
+        open_round.error = error
+        transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
+    row.error = error
+    row.finished_at = func.clock_timestamp()
+    transitions.move(session, row, status, **_reasons(error, None if status == "failed" else row.stop_reason))
+    leases.release(row, None)
+    searches.wake_search(uow, row)
+    if cluster.status == "training":
+        transitions.move(session, cluster, "connected")
+    if cluster.status == "terminating":
+        leases.wake(cluster)
+        uow.enqueue(Step.CLUSTERS_ADVANCE, cluster.id)
 
 
 def _reasons(error: FailureReason | None, stop_reason: TrainingStop | None) -> dict[str, object]:

@@ -1,6 +1,10 @@
+import asyncio
 import json
 import math
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +20,8 @@ from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.inference import CalibrationSums, InferTexts, PredictTexts
 from workers.agent.serving import combine
+from workers.agent.serving import predict as predict_module
+from workers.agent.serving.predict import Predictor
 from workers.agent.storage.model_store import ModelStore
 
 TEXTS = [row["text"] for row in samples(12, 5000)]
@@ -271,3 +277,32 @@ def test_each_way_by_hand(trained: Federation, way: str, labels: list[str], conf
     assert [prediction["sentiment"] for prediction in result["predictions"]] == labels
     assert [prediction["confidence"] for prediction in result["predictions"]] == pytest.approx(confidences, abs=1e-5)
     assert result["nodes_used"] == 3
+
+
+def test_work_on_a_prediction_can_be_followed_and_cancelled(trained: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker never answers the second part, so the prediction is half done until it is
+    cancelled.
+    """
+    monkeypatch.setattr(predict_module, "_PART", 1)
+    answered = threading.Event()
+    ask = Predictor._ask
+
+    async def once(self: Predictor, *args: Any) -> Any:
+        if answered.is_set():
+            await asyncio.sleep(60)
+        answered.set()
+        return await ask(self, *args)
+
+    monkeypatch.setattr(Predictor, "_ask", once)
+    agent, path = trained.aggregator, "/predictions/pred_1"
+    with ThreadPoolExecutor(1) as other:
+        request = {"prediction_id": "pred_1", "inputs": TEXTS[:2], "workers": [trained.workers[0].peer]}
+        refused = other.submit(predict, trained, 409, **request)
+        end = time.monotonic() + 20
+        while agent.call("GET", path)["progress"] != 0.5:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert agent.call("POST", f"{path}/cancel")["stopped"] is True
+        assert refused.result()["code"] == "cancelled"
+    assert agent.call("GET", path)["progress"] is None
+    assert agent.call("POST", f"{path}/cancel")["stopped"] is False

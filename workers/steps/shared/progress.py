@@ -1,0 +1,40 @@
+"""How far a prediction or an export is, written down while its step works."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.store.tables import ModelRow, PredictionRow
+from workers.agent_client import AgentCallError, AgentClient
+from workers.context import Context
+
+log = logging.getLogger(__name__)
+_EVERY_S = 1.0
+
+
+def note(context: Context, table: type[PredictionRow] | type[ModelRow], row_id: str, token: str, progress: float) -> None:
+    """Write down the part that is done, 0..1. A lost lease or a lost database is no failure."""
+    try:
+        with context.database.unit_of_work() as uow:
+            uow.session.execute(
+                update(table)
+                .where(table.id == row_id, table.lease_token == token, table.status == "pending")
+                .values(progress=round(min(1.0, max(0.0, progress)), 3))
+            )
+    except SQLAlchemyError as error:
+        log.info("%s: its progress was not written down: %s", row_id, type(error).__name__)
+
+
+async def follow_prediction(context: Context, agent: AgentClient, prediction_id: str, token: str) -> None:
+    """Copy the agent's progress of a prediction into its row until the task is cancelled."""
+    last: float | None = None
+    while True:
+        await asyncio.sleep(_EVERY_S)
+        with suppress(AgentCallError):
+            progress = (await agent.prediction_progress(prediction_id)).progress
+            if progress is not None and progress != last:
+                await asyncio.to_thread(note, context, PredictionRow, prediction_id, token, progress)
+                last = progress
