@@ -10,7 +10,8 @@ from api.schemas.trainings import TrainingCreate
 # Trainings of a search see the same data for as many epochs, so that their metrics compare; its limits are the search's.
 _SHARED: Final = frozenset(
     {
-        "dataset", "validation", "epochs", "federated", "gradient_compression",
+        "dataset", "validation", "text_field", "label_field", "label_names", "on_bad_rows",
+        "epochs", "federated", "gradient_compression",
         "target_accuracy", "patience", "budget_usd", "max_minutes",
     }
 )  # fmt: skip

@@ -7,20 +7,23 @@ from functools import partial
 from sqlalchemy import func
 
 from api.domain.records import FailureReason
+from api.domain.specs import PredictionInput
+from api.domain.training_spec import TrainingSpec
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.inference import PredictionResult, PredictTexts
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
-_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
+_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines", "notices"}
 _MOST_ATTEMPTS = 3
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0
@@ -105,6 +108,7 @@ async def _predict(
         training_id=training.id,
         dataset=training.config.dataset if training.config.holds_out else None,
         validation=training.config.validation,
+        data_format=data_format(training.config),
         model=model_spec(cluster.config.architecture, training.model, training.config, training.labels or []),
         digest=training.digest or "",
         aggregation=row.aggregation,
@@ -112,6 +116,7 @@ async def _predict(
         self_peer=peers[aggregator.node_id],
         inputs=row.request.inputs,
         input_data=row.request.input_data,
+        input_format=_input_format(row.request, training.config),
         engine="onnx" if cluster.config.wasm_optimization else "torch",
     )
     async with agent_of(context, aggregator) as agent:
@@ -122,6 +127,12 @@ async def _predict(
                 raise
         await restore(agent, training.id, request.model, request.digest, request.workers)
         return await agent.predict(request)
+
+
+def _input_format(request: PredictionInput, spec: TrainingSpec) -> DataFormat:
+    """Return how to read the input file: as the training's files, except for what was given."""
+    given = {name: value for name in DataFormat.model_fields if (value := getattr(request, name, None)) is not None}
+    return data_format(spec).model_copy(update=given)
 
 
 def _complete(context: Context, loaded: PredictionRow, token: str, result: PredictionResult) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workers.agent.protocol.common import Message, ModelSpec, Peer
+from workers.agent.protocol.data import DataFormat
 
 
 class EvaluateModel(Message):
@@ -15,6 +16,7 @@ class EvaluateModel(Message):
     digest: str
     source: Peer = Field(description="agent that has the model")
     dataset: str
+    data_format: DataFormat = DataFormat()
     held_out: bool = Field(True, description="True: only the held-out split; False: every sample")
 
 
@@ -55,11 +57,13 @@ class PredictTexts(Message):
     validation: str | None = Field(
         None, description="the aggregator's validation file, if there is one; `global` is calibrated on it"
     )
+    data_format: DataFormat = Field(DataFormat(), description="of `dataset` and `validation`")
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
     self_peer: Peer = Field(description="the address at which the workers reach this aggregator")
     inputs: list[str] | None = None
     input_data: str | None = None
+    input_format: DataFormat = DataFormat()
     engine: Literal["torch", "onnx"] = "torch"
 
 
@@ -87,6 +91,7 @@ class PredictionResult(Message):
     seconds: float
     nodes_used: int
     lost: list[str] = Field([], description="workers that did not answer")
+    notices: list[str] = Field([], description="what was left out of the figures and why, in words")
 
 
 class InferTexts(Message):
@@ -99,6 +104,7 @@ class InferTexts(Message):
     texts: list[str]
     local: bool = Field(False, description="use this worker's own last local model where there is one")
     dataset: str | None = Field(None, description="this worker's shard; metrics come from its held-out split")
+    data_format: DataFormat = DataFormat()
     weigh: bool = Field(False, description="return the held-out accuracy of the model")
     calibrate: bool = Field(False, description="calibrate a local model; return the sums of a global one")
     engine: Literal["torch", "onnx"] = "torch"
