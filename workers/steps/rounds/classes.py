@@ -41,8 +41,9 @@ def agreed_labels(reports: Sequence[ShardReport], label_names: LabelNames | None
 
 def flags(reports: Sequence[ShardReport], labels: Sequence[str]) -> list[Flag]:
     """Return the red flags that the shards' counts give. They hold counts and class names only."""
-    lacking = (_missing(report, labels) for report in reports)
-    return [flag for flag in lacking if flag is not None] + _similar(_counts(reports))
+    counts = _counts(reports)
+    lacking = (_missing(report, labels, counts) for report in reports)
+    return [flag for flag in lacking if flag is not None] + _similar(counts)
 
 
 def _counts(reports: Iterable[ShardReport]) -> Counter[str]:
@@ -52,7 +53,7 @@ def _counts(reports: Iterable[ShardReport]) -> Counter[str]:
     return counts
 
 
-def _missing(report: ShardReport, labels: Sequence[str]) -> Flag | None:
+def _missing(report: ShardReport, labels: Sequence[str], counts: Counter[str]) -> Flag | None:
     missing = [label for label in labels if not report.labels.get(label)]
     if not missing:
         return None
@@ -63,6 +64,8 @@ def _missing(report: ShardReport, labels: Sequence[str]) -> Flag | None:
         "The training works with such skew. If the accuracy stays low, try more rounds with fewer local_epochs, "
         "or the strategy fedprox."
     )
+    if all(counts[label] == count for label, count in report.labels.items()):
+        suggestion = f"No other shard has a class of {report.node_id}. If these are other names of the same, use label_names."
     return Flag(MISSING_CLASSES, message, suggestion, report.node_id, None)
 
 

@@ -47,6 +47,12 @@ def test_a_worker_without_a_class_is_flagged() -> None:
     (flag,) = flags(reports, ["bad", "good"])
     assert (flag.code, flag.node_id) == ("missing_classes", "w2")
     assert flag.message == "w2 has samples of 1 of 2 classes. It lacks 'bad'."
+    assert "fedprox" in flag.suggestion
+
+
+def test_numbers_beside_names_point_to_label_names() -> None:
+    reports = [ShardReport(node_id="w1", samples=9, labels={"0": 4, "1": 5}), shard("w2", bad=3, good=3)]
+    assert all("label_names" in flag.suggestion for flag in flags(reports, agreed_labels(reports)))
 
 
 def test_many_missing_classes_are_counted() -> None:
