@@ -14,6 +14,7 @@ from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import SandboxRoot
 
 MIN_SAMPLES = 4
+MAX_CLASSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,9 @@ def check(root: SandboxRoot, request: CheckShard, node_id: str) -> ShardReport:
     except DataError as error:
         return ShardReport(node_id=node_id, problem=error.problem)
     counts = Counter(label for label in samples.labels if label is not None)
+    if len(counts) > MAX_CLASSES:
+        message = f"{len(counts)} different labels are more than {MAX_CLASSES}; name the field with the labels in label_field"
+        return ShardReport(node_id=node_id, problem=DataError("too_many_classes", message).problem)
     report = ShardReport(
         node_id=node_id,
         files=samples.files,

@@ -117,6 +117,13 @@ def test_a_shard_of_one_class_is_usable(root: SandboxRoot) -> None:
     assert (report.labels, report.problem) == ({"good": 9}, None)
 
 
+def test_a_field_that_differs_in_nearly_every_row_is_no_label(root: SandboxRoot) -> None:
+    put(root, "x.json", [{"text": f"text {number}", "label": f"id {number}"} for number in range(10_001)])
+    report = check(root, CheckShard(dataset="/data/x.json"), "w1")
+    assert report.problem is not None
+    assert (report.problem.code, report.labels) == ("too_many_classes", {})
+
+
 def test_no_matching_file_is_a_problem(root: SandboxRoot) -> None:
     assert problem(root, [], "/data/none_*.json").code == "no_match"
 
