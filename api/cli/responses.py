@@ -184,6 +184,7 @@ class PredictionResults:
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
+    notices: list[str] = field(default_factory=list)
     predictions: list[PredictedTextJson] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -12,6 +13,7 @@ from api.cli.session import truth
 from api.domain.training_options import PrivacyOptions, RequestedOptions
 
 _PRIVACY: Final = "differential_privacy"
+_NAMES: Final = "label_names"
 # Flags whose names differ from the names of their options.
 _FLAGS: Final[Mapping[str, str]] = {"round_deadline_s": "--round-deadline"}
 _LONGEST_CHOICE: Final = 40
@@ -43,8 +45,18 @@ def _pop_options(fields: Mapping[str, FieldInfo], values: dict[str, Any]) -> dic
     for name, field in fields.items():
         value = values.pop(name, None)
         if value is not None:
-            options[name] = truth(value) if _type_of(field) is bool else value
+            options[name] = _names(value) if name == _NAMES else truth(value) if _type_of(field) is bool else value
     return options
+
+
+def _names(value: str) -> object:
+    """Return class names from `a,b` or from a JSON list or object."""
+    if value.lstrip()[:1] not in ("[", "{"):
+        return [name.strip() for name in value.split(",")]
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise typer.BadParameter("give names with commas between them, or a JSON list or object") from None
 
 
 def _flags() -> Iterator[inspect.Parameter]:

@@ -23,6 +23,10 @@ _RISEN: Final = 1.2
 STAGNANT_ROUNDS: Final = 5
 _REPEATED: Final = 2
 COMES_BACK: Final = ("returning", "provisioning")
+MISSING_CLASSES: Final = "missing_classes"
+SIMILAR_LABELS: Final = "similar_labels"
+DATA_FLAGS: Final = frozenset({MISSING_CLASSES, SIMILAR_LABELS})
+"""Flags that the check of the shards raises. They stay for the whole training."""
 WINDOW: Final = 10
 """The number of newest rounds whose worker figures are checked."""
 

@@ -12,6 +12,7 @@ from api.domain.consensus import Consensus
 from api.domain.errors import ConflictError
 from api.domain.records import Record
 from api.domain.topology import Topology
+from api.domain.training_options import OnBadRows
 
 Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
 NodeType = Literal["worker", "parameter_server", "validator"]
@@ -95,20 +96,33 @@ class PredictionSpec:
     inputs: tuple[str, ...] | None
     input_data: str | None
     training_id: str | None
+    text_field: str | None = None
+    label_field: str | None = None
+    on_bad_rows: OnBadRows | None = None
 
     @property
     def input(self) -> "PredictionInput":
-        return PredictionInput(inputs=self.inputs, input_data=self.input_data)
+        return PredictionInput(
+            inputs=self.inputs,
+            input_data=self.input_data,
+            text_field=self.text_field,
+            label_field=self.label_field,
+            on_bad_rows=self.on_bad_rows,
+        )
 
 
 class PredictionInput(Record):
-    """The texts, or the file with the texts, that a prediction is made for.
+    """The texts of a prediction.
 
-    Both fields are None once a prediction has ended. Its results then hold the texts.
+    `inputs` is None once the prediction has ended: its results have the texts. The other fields
+    say how to read `input_data`; None means as the training reads its files.
     """
 
     inputs: tuple[str, ...] | None = None
     input_data: str | None = None
+    text_field: str | None = None
+    label_field: str | None = None
+    on_bad_rows: OnBadRows | None = None
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:

@@ -8,7 +8,7 @@ Four places take the options from here, by name:
 - the agent's `Hyperparameters`.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,14 @@ from api.domain.strategies import Strategy
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["cosine", "constant"]
 Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
+
+OnBadRows = Literal["refuse", "skip"]
+FieldName = Annotated[str, Field(min_length=1, max_length=200)]
+_ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+LabelNames = (
+    Annotated[list[_ClassName], Field(min_length=2, max_length=10_000)]
+    | Annotated[dict[_ClassName, _ClassName], Field(min_length=2, max_length=10_000)]
+)
 
 DEFAULT_RATIO: Final = 0.05
 DEFAULT_RANK: Final = 8
@@ -44,8 +52,25 @@ class TrainingOptions(BaseModel):
     """What a client may choose for a training."""
 
     dataset: str = Field(
-        description="Path or glob inside each worker's sandbox. With federated false: inside the aggregator's sandbox.",
+        description="Path or glob inside each worker's sandbox. With federated false: inside the aggregator's sandbox. "
+        "Files are JSON arrays, JSON Lines, CSV, TSV or Parquet, also compressed with gzip or zstd. "
+        "The content decides the format.",
         examples=["/data/train_*.json"],
+    )
+    text_field: FieldName = Field("text", description="Field or column with the texts, in every file of the training.")
+    label_field: FieldName | None = Field(
+        None,
+        description="Field or column with the labels. Labels are words, integers or booleans. "
+        "null: the first of sentiment, label, labels and category that a file has; two of them are refused.",
+    )
+    label_names: LabelNames | None = Field(
+        None,
+        description="The classes. A list names the labels 0, 1, 2, ...; a map names any labels. "
+        "Other labels are refused. null: every label is a class.",
+        examples=[["negative", "positive"]],
+    )
+    on_bad_rows: OnBadRows = Field(
+        "refuse", description="What happens to rows without a usable text or label. skip leaves them out and counts them."
     )
     epochs: int = Field(ge=1, le=10_000, description="Epochs over each worker's data.")
     batch_size: int = Field(32, ge=1, le=4096, description="Samples of one optimizer step at one worker.")
@@ -91,11 +116,11 @@ class TrainingOptions(BaseModel):
         description="Step size of the server's optimizer. "
         "Defaults: fedavgm 1; fedadam, fedyogi and fedadagrad 0.01; diloco 0.7.",
     )
-    server_momentum: float | None = Field(None, ge=0, lt=1, description="fedavgm and diloco: the server's momentum (0.9).")
-    server_beta_1: float | None = Field(None, ge=0, lt=1, description="fedadam and fedyogi (0.9), fedadagrad (0).")
-    server_beta_2: float | None = Field(None, ge=0, lt=1, description="fedadam and fedyogi (0.99).")
+    server_momentum: float | None = Field(None, ge=0, lt=1, description="Fedavgm and diloco: the server's momentum (0.9).")
+    server_beta_1: float | None = Field(None, ge=0, lt=1, description="Fedadam and fedyogi (0.9), fedadagrad (0).")
+    server_beta_2: float | None = Field(None, ge=0, lt=1, description="Fedadam and fedyogi (0.99).")
     server_tau: float | None = Field(
-        None, gt=0, le=1, description="fedadam, fedyogi and fedadagrad: degree of adaptivity (0.001)."
+        None, gt=0, le=1, description="Fedadam, fedyogi and fedadagrad: degree of adaptivity (0.001)."
     )
     proximal_mu: float | None = Field(None, ge=0, le=100, description="fedprox: weight of the proximal term (0.01).")
     trim_fraction: float | None = Field(
@@ -105,7 +130,7 @@ class TrainingOptions(BaseModel):
         None,
         ge=1,
         le=1000,
-        description="krum, multi_krum (n >= 2f+3) and bulyan (n >= 4f+3): the number f of malicious workers (1).",
+        description="Krum, multi_krum (n >= 2f+3) and bulyan (n >= 4f+3): the number f of malicious workers (1).",
     )
 
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the workers that is drawn for each round, by the seed.")

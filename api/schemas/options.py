@@ -11,7 +11,8 @@ from api.schemas.trainings import TrainingCreate
 # could not be compared. The limits are those of the whole search.
 _NOT_SEARCHABLE: Final = frozenset(
     {
-        "dataset", "validation", "epochs", "federated", "gradient_compression",
+        "dataset", "validation", "text_field", "label_field", "label_names", "on_bad_rows",
+        "epochs", "federated", "gradient_compression",
         "target_accuracy", "patience", "budget_usd", "max_minutes",
     }
 )  # fmt: skip

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
+from api.domain.training_options import FieldName, OnBadRows
 from api.schemas.base import Failure, Figure, Prose, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import PredictionRow
 
@@ -15,6 +16,15 @@ class PredictionCreate(RequestModel):
 
     input_data: str | None = Field(None, description="A path in the aggregator's sandbox.", examples=["/data/test.json"])
     inputs: Annotated[list[Prose], Field(min_length=1, max_length=10_000)] | None = Field(None, description="The texts.")
+    text_field: FieldName | None = Field(
+        None, description="The field or column of `input_data` with the texts; by default that of the training."
+    )
+    label_field: FieldName | None = Field(
+        None, description="The field or column of `input_data` with the labels; by default that of the training."
+    )
+    on_bad_rows: OnBadRows | None = Field(
+        None, description="Refuse or skip rows of `input_data` without a text; by default as in the training."
+    )
     aggregation: Aggregation = "global"
     training_id: Word | None = Field(
         None, description="The training whose model predicts; by default the newest training with a completed round."
@@ -24,11 +34,16 @@ class PredictionCreate(RequestModel):
     def _one_of_both(self) -> Self:
         if (self.input_data is None) == (self.inputs is None):
             raise ValueError("give either input_data or inputs")
+        if self.inputs is not None and (self.text_field or self.label_field or self.on_bad_rows):
+            raise ValueError("text_field, label_field and on_bad_rows describe input_data; inputs are texts alone")
         return self
 
     def spec(self) -> PredictionSpec:
         path = None if self.input_data is None else check_path(self.input_data, "/input_data", glob=True)
-        return PredictionSpec(self.aggregation, None if self.inputs is None else tuple(self.inputs), path, self.training_id)
+        inputs = None if self.inputs is None else tuple(self.inputs)
+        return PredictionSpec(
+            self.aggregation, inputs, path, self.training_id, self.text_field, self.label_field, self.on_bad_rows
+        )
 
 
 class PredictedText(ResponseModel):
@@ -45,6 +60,9 @@ class Results(ResponseModel):
     precision: Figure | None = Field(None, description="The macro mean over the classes.")
     recall: Figure | None = Field(None, description="The macro mean over the classes.")
     f1_score: Figure | None = Field(None, description="The macro mean over the classes.")
+    notices: list[str] = Field(
+        [], description="Labels or rows of the file that were not used, with counts; and why a figure is null."
+    )
     predictions: list[PredictedText]
     temperature: Figure | None = Field(
         None,

@@ -24,8 +24,8 @@ def cluster(stack: EmbeddedStack, pair: Connected) -> tuple[Walk, str, list[str]
 UNUSABLE: dict[str, object] = {
     "broken": b'[{"text": "half a',
     "unlabelled": [{"text": "no label here"} for _ in range(40)],
-    "single_class": [{"text": f"all the same {index}", "sentiment": "positive"} for index in range(40)],
-    "other_labels": [{"text": f"text {index}", "sentiment": ("good", "bad")[index % 2]} for index in range(40)],
+    "list_labels": [{"text": f"all the same {index}", "sentiment": ["positive"]} for index in range(40)],
+    "two_fields": [{"text": f"all the same {index}", "sentiment": "a", "label": "b"} for index in range(40)],
     "empty": [],
     "not_a_list": {"text": "alone"},
 }
@@ -42,6 +42,24 @@ def test_unusable_shards_are_refused_by_node(cluster: tuple[Walk, str, list[str]
     assert problem["errors"][0]["pointer"] == "/dataset"
     assert "half a" not in str(problem)
     assert "all the same" not in str(problem)
+
+
+def test_skewed_shards_train_on_the_union_of_their_classes(cluster: tuple[Walk, str, list[str]]) -> None:
+    walk, cluster_id, workers = cluster
+    shards = {
+        worker: [{"text": f"text {index}", "label": label} for index in range(40)]
+        for worker, label in zip(workers, (0, 1), strict=True)
+    }
+    for worker, rows in shards.items():
+        walk.upload(worker, "/data/skew.json", rows, status=201)
+    walk.train(cluster_id, dataset="/data/skew.json", epochs=1, label_names=["good", "bad"])
+    ended = walk.until(cluster_id, "completed", within_s=60)
+    assert {(flag["code"], flag["node_id"]) for flag in ended["red_flags"]} == {
+        ("missing_classes", worker) for worker in workers
+    }
+    for worker in workers:
+        walk.upload(worker, "/data/one.json", shards[workers[0]], status=201)
+    assert walk.train(cluster_id, status=422, dataset="/data/one.json")["code"] == "single_class"
 
 
 def test_a_glob_that_matches_nothing_on_one_worker_names_it(cluster: tuple[Walk, str, list[str]]) -> None:

@@ -21,7 +21,7 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared import model_card, progress
-from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.failure import AgentDiedError, StepFailedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
@@ -63,6 +63,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         dataset=training.config.dataset if training.config.holds_out else None,
         validation=training.config.validation,
         federated=training.config.federated,
+        data_format=data_format(training.config),
         card=card,
         record=record,
     )

@@ -11,24 +11,27 @@ from functools import partial
 from sqlalchemy import func
 
 from api.domain.records import FailureReason
+from api.domain.specs import PredictionInput
+from api.domain.training_spec import TrainingSpec
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
 from workers.agent.protocol.common import Peer
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.inference import InputDescription, PredictionResult, PredictTexts
 from workers.agent_client import AgentCallError, AgentClient, AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.shared import progress
-from workers.steps.shared.agent_messages import model_spec
+from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.failure import AgentDiedError
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
 
 log = logging.getLogger(__name__)
-_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines"}
+_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines", "notices"}
 _WORK = "a prediction"
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0
@@ -207,6 +210,7 @@ class _Work:
             training_id=training.id,
             dataset=config.dataset if config.holds_out else None,
             validation=config.validation,
+            data_format=data_format(config),
             model=model_spec(self.cluster.config.architecture, training.model, config, training.labels or []),
             digest=training.digest or "",
             aggregation=self.row.aggregation,
@@ -214,6 +218,7 @@ class _Work:
             self_peer=peers[self.aggregator.node_id],
             inputs=self.row.request.inputs,
             input_data=self.row.request.input_data,
+            input_format=_input_format(self.row.request, config),
             input_sha256=self.row.input_sha256,
             prediction_id=self.row.id,
             engine="onnx" if self.cluster.config.wasm_optimization else "torch",
@@ -229,6 +234,12 @@ async def _predict(agent: AgentClient, request: PredictTexts) -> PredictionResul
             raise
     await restore(agent, request.training_id, request.model, request.digest, request.workers)
     return await agent.predict(request)
+
+
+def _input_format(request: PredictionInput, spec: TrainingSpec) -> DataFormat:
+    """Return how to read the input file: as the training's files, except for what was given."""
+    given = {name: value for name in DataFormat.model_fields if (value := getattr(request, name, None)) is not None}
+    return data_format(spec).model_copy(update=given)
 
 
 def _complete(context: Context, prediction_id: str, token: str, result: PredictionResult) -> None:

@@ -19,11 +19,14 @@ _WAIT_S = 120
 
 @app.command("distributed", cls=schema_command("predictions.PredictionCreate"))
 @with_session
-def distributed(
+def distributed(  # noqa: PLR0913 - Typer makes an option of each parameter
     session: Session,
     cluster_id: ClusterId,
     input_data: Annotated[str | None, typer.Option(help="A path in the aggregator's sandbox: /data/test.json")] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to classify (repeatable).")] = None,
+    text_field: str | None = None,
+    label_field: str | None = None,
+    on_bad_rows: str | None = None,
     aggregation: str | None = None,
     wait: Wait = _WAIT_S,
 ) -> None:
@@ -34,7 +37,14 @@ def distributed(
         prediction = session.client.post_and_poll(
             api_path("clusters", cluster_id, "predictions"),
             PredictionJson,
-            given(input_data=input_data, inputs=text or None, aggregation=aggregation),
+            given(
+                input_data=input_data,
+                inputs=text or None,
+                text_field=text_field,
+                label_field=label_field,
+                on_bad_rows=on_bad_rows,
+                aggregation=aggregation,
+            ),
             wait=wait,
             pending="pending",
             location=lambda prediction: api_path("predictions", prediction.prediction_id),

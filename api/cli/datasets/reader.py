@@ -71,8 +71,8 @@ def _objects(path: Path, text: str) -> Table:
         whole = json.loads(text)
     except (ValueError, RecursionError):
         return Table(path, "JSON Lines", list(_lines(path, text)))
-    if isinstance(whole.get("data"), list):
-        return Table(path, "JSON object with data", _items(path, whole["data"]))
+    if isinstance(whole.get("data"), list):  # untyped: the user's file
+        return Table(path, "JSON object with data", _items(path, whole["data"]))  # untyped: the user's file
     columns = list(whole.values())
     if columns and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
         keys = list(columns[0])

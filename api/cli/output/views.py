@@ -175,6 +175,7 @@ def prediction(item: PredictionJson) -> RenderableType:
         scores = {"accuracy": results.accuracy, "precision": results.precision}
         scores |= {"recall": results.recall, "F1": results.f1_score}
         head += [(name, percent(score)) for name, score in scores.items() if score is not None]
+        head += [("notice", cell(notice)) for notice in results.notices]
     head += [("time", cell(item.inference_time)), ("nodes", cell(item.nodes_used))]
     head += _ending(None, item.error)
     texts = results.predictions if results else []

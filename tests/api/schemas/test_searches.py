@@ -44,6 +44,10 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
     assert set(TrainingCreate.model_fields) - set(SEARCHABLE) == {
         "dataset",
         "validation",
+        "text_field",
+        "label_field",
+        "label_names",
+        "on_bad_rows",
         "epochs",
         "federated",
         "gradient_compression",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from api.domain.red_flags import Flag
 from api.schemas.nodes import Node
 from api.services import trainings
 from api.store import events, leases
@@ -18,6 +19,7 @@ from workers.context import Context
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.record import record
+from workers.steps.shared import red_flags
 from workers.steps.shared.node_snapshot import NodeSnapshot
 from workers.steps.shared.training_snapshot import load
 
@@ -92,6 +94,22 @@ def test_a_rejected_worker_is_flagged_on_its_node_once_for_each_round(context: C
             honest: ("done", None),
             offender: ("rejected", REASON),
         }
+
+
+def test_flags_of_the_data_stay_until_the_data_is_checked_again(context: Context) -> None:
+    training_id, workers = a_training(context)
+    missing = Flag("missing_classes", "w1 lacks 'bad'.", "Do nothing.", workers[0], None)
+    with context.database.unit_of_work() as uow:
+        red_flags.replace_data_flags(uow.session, uow.session.get_one(TrainingRow, training_id), [missing])
+    record_round(context, training_id, workers)
+    with context.database.unit_of_work() as uow:
+        row = uow.session.get_one(TrainingRow, training_id)
+        assert ("missing_classes", workers[0]) in {(flag.code, flag.node_id) for flag in row.red_flags}
+        raised = [event.data.get("code") for event in events.read(uow.session, row.cluster_id, 0)]
+        assert raised.count("missing_classes") == 1
+        others = [flag for flag in row.red_flags if flag.code != "missing_classes"]
+        red_flags.replace_data_flags(uow.session, row, [])
+        assert row.red_flags == others
 
 
 def test_a_round_that_failed_shows_who_was_rejected_and_why(context: Context) -> None:

@@ -33,7 +33,10 @@ class FirstModel:
             samples, problem = None, None
             try:
                 if request.validation:
-                    samples = len(self._cache.samples(request.model, request.validation, request.freeze_layers))
+                    validation = self._cache.samples(
+                        request.model, request.validation, request.freeze_layers, data_format=request.data_format
+                    )
+                    samples = len(validation)
             except AgentError as error:
                 problem = None if error.code == "no_match" else error.problem
         parameters = sum(parameter.numel() for parameter in network.model.parameters())

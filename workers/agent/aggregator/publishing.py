@@ -6,7 +6,7 @@ from workers.agent.aggregator.intake import UpdateIntake
 from workers.agent.aggregator.round_state import RoundState
 from workers.agent.context import AgentContext
 from workers.agent.modeling.held_out_metrics import measure
-from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.aggregation import AggregateRound
 from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.runtime.errors import DataError
 from workers.agent.secure_aggregation import flat
@@ -75,16 +75,16 @@ class Publisher:
             self._log("no_server_state", round=request.round)
         return {}
 
-    def validate(self, spec: ModelSpec, digest: str, validation: str, freeze_layers: int) -> EvaluationResult | None:
+    def validate(self, request: AggregateRound, digest: str, validation: str) -> EvaluationResult | None:
         """Measure mean cross-entropy (nats) and accuracy on this node's validation file.
 
         Return None if that file is no longer there.
         """
         started = time.perf_counter()
         with self._cache.lock:
-            network = self._cache.load(spec, self._store.require(digest))
+            network = self._cache.load(request.model, self._store.require(digest))
             try:
-                samples = self._cache.samples(spec, validation, freeze_layers)
+                samples = self._cache.samples(request.model, validation, request.freeze_layers, data_format=request.data_format)
             except DataError as error:
                 self._log("no_validation", problem=error.code)
                 return None

@@ -258,7 +258,7 @@ class Aggregator:
         path = self._training.validation if self._training is not None and self._validates else None
         if path is None:
             return None
-        return await asyncio.to_thread(self._publisher.validate, request.model, digest, path, request.freeze_layers)
+        return await asyncio.to_thread(self._publisher.validate, request, digest, path)
 
 
 def _need_quorum(count: int, accepted: list[str], quorum: int) -> None:

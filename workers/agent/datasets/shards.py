@@ -1,33 +1,35 @@
-"""Labelled texts in the sandbox: JSON arrays or JSON Lines of {"text", "sentiment"}."""
+"""Labelled texts in the sandbox, read from files of any known format."""
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from workers.agent.protocol.storable import clean_text
+from workers.agent.datasets.fields import class_names, fields_of, find_label_field, label_of, text_of
+from workers.agent.datasets.files import rows_of
+from workers.agent.datasets.rows import Row, RowProblem
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.training import HELD_OUT_FRACTION, CheckShard, ShardReport
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import SandboxRoot
 
-MAX_FILE_BYTES = 2**30
-MAX_TEXT_CHARS = 20_000
 MIN_SAMPLES = 4
+MAX_CLASSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class TextSamples:
     """Texts and their labels, in file order.
 
-    A label is None only when labels were not requested.
+    A label is None only when labels were not requested. `skipped` counts rows that could not be
+    used. `label_problems` counts samples without a usable label, by code.
     """
 
     texts: list[str]
     labels: list[str | None]
     files: int
+    skipped: int = 0
+    label_problems: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,62 +39,72 @@ class TextSamples:
         return TextSamples([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.files)
 
 
-def read(root: SandboxRoot, pattern: str, *, labelled: bool = True) -> TextSamples:
+@dataclass(frozen=True, slots=True)
+class _BadRow:
+    """A row that cannot be used: its file, the row, and the reason."""
+
+    name: str
+    row: Row
+    problem: RowProblem
+
+
+_COUNTED = {"missing_text": "samples have no text", "unlabelled": "samples have no label"}
+
+
+def read(root: SandboxRoot, pattern: str, data_format: DataFormat = DataFormat(), *, labelled: bool = True) -> TextSamples:
     """Read every sample of the files that `pattern` names.
 
-    Texts are cut at MAX_TEXT_CHARS. Errors name file, line and count, never content.
+    Texts are cut at MAX_TEXT_CHARS. Errors name file, row and types, never content.
 
     Raises:
-        DataError: `no_match`, `file_too_large`, `unreadable_json`, `empty`, `missing_text`,
-        `unlabelled`.
+        DataError: `no_match`, `file_too_large`, `unreadable_file`, `unreadable_json`, `empty`,
+        `missing_text`, `ambiguous_label_field`. Without `on_bad_rows` skip also
+        `unreadable_table`. With `labelled` also `unlabelled`, `label_type`, `label_too_long`,
+        `unknown_label`.
     """
     files = root.files(pattern)
     if not files:
         raise DataError("no_match", "no file matches the dataset's path")
-    rows = [row for path in files for row in _rows(path, root.shown(path))]
-    if not rows:
+    samples, bad = TextSamples([], [], len(files)), []
+    names = class_names(data_format)
+    for path in files:
+        name = root.shown(path)
+        rows = list(rows_of(path, name, data_format.text_field))
+        label_field = find_label_field(rows, data_format, name)
+        for row in rows:
+            text = text_of(row, data_format.text_field)
+            label = label_of(row, label_field, names, strict=labelled)
+            if isinstance(text, RowProblem):
+                bad.append(_BadRow(name, row, text))
+            elif isinstance(label, str):
+                samples.texts.append(text)
+                samples.labels.append(label)
+            elif labelled:
+                bad.append(_BadRow(name, row, label))
+            else:
+                samples.texts.append(text)
+                samples.labels.append(None)
+                samples.label_problems[label.code] += 1
+    if bad and (data_format.on_bad_rows == "refuse" or not samples.texts):
+        raise _refusal(bad, len(samples) + len(bad))
+    if not samples.texts:
         raise DataError("empty", "the dataset holds no samples")
-    texts = [_text_field(row, "text") for row in rows]
-    labels = [_text_field(row, "sentiment") for row in rows]
-    if missing := texts.count(None):
-        raise DataError("missing_text", f"{missing} of {len(rows)} samples have no text")
-    if labelled and (missing := labels.count(None)):
-        raise DataError("unlabelled", f"{missing} of {len(rows)} samples have no label")
-    return TextSamples([text[:MAX_TEXT_CHARS] for text in texts if text is not None], labels, len(files))
+    return replace(samples, skipped=len(bad))
 
 
-def _rows(path: Path, name: str) -> Iterator[Any]:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError("file_too_large", f"{name} is larger than {MAX_FILE_BYTES} bytes")
-        content = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError("unreadable_json", f"{name} is not UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise DataError("unreadable_json", f"{name} cannot be read ({type(error).__name__})") from None
-    if content.lstrip()[:1] == "[":
-        yield from _parse(content, name, 1)
-        return
-    # splitlines() also cuts at separators that JSON allows inside a text.
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            yield _parse(line, name, number)
-
-
-def _parse(content: str, name: str, line: int) -> Any:
-    try:
-        return json.loads(content)
-    except json.JSONDecodeError as error:
-        where = f"line {line + error.lineno - 1}, column {error.colno}"
-    except (ValueError, RecursionError):  # a number too long or a nesting too deep for the parser
-        where = f"line {line}"
-    raise DataError("unreadable_json", f"{name} is not valid JSON at {where}")
-
-
-def _text_field(row: Any, key: str) -> str | None:
-    value = row.get(key) if isinstance(row, dict) else None
-    # JSON allows NUL and half a surrogate pair, which nothing can store. They become U+FFFD.
-    return clean_text(value).strip() or None if isinstance(value, str) else None
+def _refusal(bad: Sequence[_BadRow], total: int) -> DataError:
+    """Describe the first bad row, and count those with the same problem."""
+    first = bad[0]
+    row, problem = first.row, first.problem
+    same = sum(other.problem.code == problem.code for other in bad)
+    counted = f"{same} of {total} {_COUNTED.get(problem.code, 'rows have this problem')}"
+    others = f", and {len(bad) - same} rows have other problems" if len(bad) > same else ""
+    found = "" if row.problem is not None else f" Found: {fields_of(row)}."
+    message = (
+        f"{first.name}, {row.unit} {row.number}: {problem.what}.{found} Instead: {problem.remedy}. "
+        f"{counted}{others}; on_bad_rows skip leaves such rows out."
+    )
+    return DataError(problem.code, message)
 
 
 def split(samples: TextSamples) -> tuple[TextSamples, TextSamples]:
@@ -117,16 +129,23 @@ def split(samples: TextSamples) -> tuple[TextSamples, TextSamples]:
 def check(root: SandboxRoot, request: CheckShard, node_id: str) -> ShardReport:
     """Check whether a shard can be used for training. The report has counts only."""
     try:
-        samples = read(root, request.dataset, labelled=request.labelled)
+        samples = read(root, request.dataset, request.data_format, labelled=request.labelled)
     except DataError as error:
         return ShardReport(node_id=node_id, problem=error.problem)
     counts = Counter(label for label in samples.labels if label is not None)
-    report = ShardReport(node_id=node_id, files=samples.files, samples=len(samples), labels=dict(sorted(counts.items())))
+    if len(counts) > MAX_CLASSES:
+        message = f"{len(counts)} different labels are more than {MAX_CLASSES}; name the field with the labels in label_field"
+        return ShardReport(node_id=node_id, problem=DataError("too_many_classes", message).problem)
+    report = ShardReport(
+        node_id=node_id,
+        files=samples.files,
+        samples=len(samples),
+        skipped=samples.skipped,
+        labels=dict(sorted(counts.items())),
+    )
     problem = None
-    if request.labelled and len(counts) < 2:
-        problem = DataError("single_class", "all samples have the same label")
-    elif request.labelled and len(set(samples.texts)) == 1:
+    if request.labelled and len(set(samples.texts)) == 1:
         problem = DataError("too_few_samples", "all samples have the same text, so none can be held out")
-    elif request.labelled and len(samples) < max(MIN_SAMPLES, 2 * len(counts)):
-        problem = DataError("too_few_samples", f"{len(samples)} samples are too few for {len(counts)} labels")
+    elif request.labelled and len(samples) < MIN_SAMPLES:
+        problem = DataError("too_few_samples", f"{len(samples)} samples are too few; {MIN_SAMPLES} are needed")
     return report.model_copy(update={"problem": problem.problem}) if problem else report

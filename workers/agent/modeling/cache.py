@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from workers.agent.datasets import shards
 from workers.agent.datasets.batches import EncodedShard, EncodedTexts
@@ -9,10 +10,21 @@ from workers.agent.modeling.freezing import with_activations
 from workers.agent.modeling.held_out_metrics import HeldOutMetrics
 from workers.agent.modeling.network import Network, build
 from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.data import DataFormat
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
 
 _MOST_MEASURED = 8
+
+
+class _ShardKey(NamedTuple):
+    """What decides the content of an encoded shard, besides its files."""
+
+    spec: str
+    dataset: str
+    data_format: str
+    freeze_layers: int
+    hold_out: bool
 
 
 class ModelCache:
@@ -25,7 +37,7 @@ class ModelCache:
         self.lock = threading.Lock()
         self._root = root
         self._network: tuple[str, Network] | None = None
-        self._shard: tuple[tuple[str, str, int, bool], EncodedShard] | None = None
+        self._shard: tuple[_ShardKey, EncodedShard] | None = None
         self._samples: tuple[tuple[object, ...], EncodedTexts] | None = None
         self._measured: dict[str, HeldOutMetrics] = {}
 
@@ -47,32 +59,41 @@ class ModelCache:
         tensors.load_into(network.model, tensors.read(path))
         return network
 
-    def shard(self, spec: ModelSpec, dataset: str, freeze_layers: int | None = None, *, hold_out: bool = True) -> EncodedShard:
+    def shard(
+        self,
+        spec: ModelSpec,
+        dataset: str,
+        freeze_layers: int | None = None,
+        *,
+        data_format: DataFormat = DataFormat(),
+        hold_out: bool = True,
+    ) -> EncodedShard:
         """Return the samples of `dataset`, split into training and held-out samples.
 
         They are read, tokenised and passed through the frozen layers once for each training.
         Without `hold_out` all samples are for training. `freeze_layers` None keeps the number of
         frozen layers of the cached shard. The network must hold weights of the current training.
         """
-        source = (spec.model_dump_json(), dataset)
-        if freeze_layers is None:
-            freeze_layers = self._shard[0][2] if self._shard is not None and self._shard[0][:2] == source else 0
-        key = (*source, freeze_layers, hold_out)
+        key = _ShardKey(spec.model_dump_json(), dataset, data_format.model_dump_json(), freeze_layers or 0, hold_out)
+        if freeze_layers is None and self._shard is not None and self._shard[0][:3] == key[:3]:
+            key = key._replace(freeze_layers=self._shard[0].freeze_layers)
         if self._shard is None or self._shard[0] != key:
-            samples = shards.read(self._root, dataset)
+            samples = shards.read(self._root, dataset, data_format)
             training, held_out = shards.split(samples) if hold_out else (samples, samples.select([]))
             network = self.network(spec)
             encoded = (network.encoded(part.texts, part.labels) for part in (training, held_out))
-            self._shard = (key, EncodedShard(*(self._with_frozen_layers(network, part, freeze_layers) for part in encoded)))
+            self._shard = (key, EncodedShard(*(self._with_frozen_layers(network, part, key.freeze_layers) for part in encoded)))
         return self._shard[1]
 
-    def samples(self, spec: ModelSpec, dataset: str, freeze_layers: int = 0) -> EncodedTexts:
+    def samples(
+        self, spec: ModelSpec, dataset: str, freeze_layers: int = 0, *, data_format: DataFormat = DataFormat()
+    ) -> EncodedTexts:
         """Return all samples of `dataset`. It is for validation data, so there is no split."""
         stats = [(path, path.stat()) for path in self._root.files(dataset)]
         stamps = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-        key = (spec.model_dump_json(), dataset, freeze_layers, *stamps)
+        key = (spec.model_dump_json(), dataset, data_format.model_dump_json(), freeze_layers, *stamps)
         if self._samples is None or self._samples[0] != key:
-            network, samples = self.network(spec), shards.read(self._root, dataset)
+            network, samples = self.network(spec), shards.read(self._root, dataset, data_format)
             self._samples = (
                 key,
                 self._with_frozen_layers(network, network.encoded(samples.texts, samples.labels), freeze_layers),

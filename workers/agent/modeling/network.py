@@ -4,6 +4,7 @@ Each architecture defines `base` and `large` in its own file.
 """
 
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -68,17 +69,19 @@ class Network:
     def encoded(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> EncodedTexts:
         """Return the texts, and their labels, as token ids and class indices.
 
+        Composed and decomposed characters give the same ids.
+
         Raises:
             DataError: `unknown_label` when a label is not one of the spec's classes.
         """
         # Tokenizers fail on an empty list.
-        ids = self.encode(texts) if texts else []
+        ids = self.encode([unicodedata.normalize("NFC", text) for text in texts]) if texts else []
         if labels is None:
             return EncodedTexts.of(ids, None, self.pad_id, pad_left=self.pad_left)
         class_of = {label: index for index, label in enumerate(self.spec.labels)}
         unknown = sum(label not in class_of for label in labels)
         if unknown:
-            raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not")
+            raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not have")
         classes = [class_of[label] for label in labels if label is not None]
         return EncodedTexts.of(ids, classes, self.pad_id, pad_left=self.pad_left)
 

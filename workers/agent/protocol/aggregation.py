@@ -6,6 +6,7 @@ from pydantic import Field
 
 from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, Message, ModelSpec, Peer
 from workers.agent.protocol.consensus import AuditRecord, Vote
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.exchange import DataPath
 from workers.agent.protocol.inference import EvaluationResult
 from workers.agent.protocol.training import Compression, Hyperparameters, TrainReport
@@ -37,6 +38,7 @@ class AggregateRound(Message):
     workers: list[Peer]
     self_peer: Peer = Field(description="The address at which the workers reach this aggregator.")
     dataset: str = Field(description="Path of the workers' shards; for `synchronous`, of the data at the aggregator.")
+    data_format: DataFormat = DataFormat()
     quorum: int = Field(ge=1, description="Fewest updates that complete a round.")
     strategy: StrategySpec = StrategySpec()
     consensus: str = "none"

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from workers.agent.protocol.common import Message, ModelSpec, Peer
+from workers.agent.protocol.data import DataFormat
 
 
 class ScoreUpdates(Message):
@@ -14,6 +15,7 @@ class ScoreUpdates(Message):
     candidates: dict[str, str] = Field(description="Node id -> digest of its update.")
     source: Peer = Field(description="Agent that has the base and the updates.")
     dataset: str
+    data_format: DataFormat = DataFormat()
     limit: int = Field(128, description="Held-out samples to use, at most.")
 
 

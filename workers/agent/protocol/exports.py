@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from workers.agent.protocol.common import Message, ModelSpec, Peer
+from workers.agent.protocol.data import DataFormat
 
 
 class ExportModel(Message):
@@ -19,6 +20,7 @@ class ExportModel(Message):
     validation: str | None = Field(
         None, description="The aggregator's validation file; temperature and int8 are measured on it."
     )
+    data_format: DataFormat = DataFormat()
     workers: list[Peer] = []
     self_peer: Peer | None = Field(None, description="The address at which the workers reach this aggregator.")
     federated: bool = Field(True, description="false: the workers shared one pooled data set.")

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workers.agent.protocol.common import Message, ModelSpec, Peer
+from workers.agent.protocol.data import DataFormat
 
 
 class EvaluateModel(Message):
@@ -15,6 +16,7 @@ class EvaluateModel(Message):
     digest: str
     source: Peer = Field(description="Agent that has the model.")
     dataset: str
+    data_format: DataFormat = DataFormat()
     held_out: bool = Field(True, description="True: only the held-out split; False: every sample.")
 
 
@@ -55,11 +57,13 @@ class PredictTexts(Message):
     validation: str | None = Field(
         None, description="The aggregator's validation file, if there is one; `global` is calibrated on it."
     )
+    data_format: DataFormat = Field(DataFormat(), description="Of `dataset` and `validation`.")
     aggregation: Literal["global", "ensemble", "majority", "weighted", "mean"]
     workers: list[Peer]
     self_peer: Peer = Field(description="The address at which the workers reach this aggregator.")
     inputs: list[str] | None = None
     input_data: str | None = None
+    input_format: DataFormat = DataFormat()
     input_sha256: str | None = Field(None, description="The SHA-256 that `input_data` must have.")
     prediction_id: str | None = Field(None, description="The id under which the prediction can be followed and stopped.")
     engine: Literal["torch", "onnx"] = "torch"
@@ -111,6 +115,7 @@ class PredictionResult(Message):
     seconds: float
     nodes_used: int
     lost: list[str] = Field([], description="Workers that did not answer.")
+    notices: list[str] = Field([], description="What was left out of the figures and why, in words.")
 
 
 class InferTexts(Message):
@@ -123,6 +128,7 @@ class InferTexts(Message):
     texts: list[str]
     local: bool = Field(False, description="Use this worker's own last local model where there is one.")
     dataset: str | None = Field(None, description="This worker's shard; metrics come from its held-out split.")
+    data_format: DataFormat = DataFormat()
     weigh: bool = Field(False, description="Return the held-out accuracy of the model.")
     calibrate: bool = Field(False, description="Calibrate a local model; return the sums of a global one.")
     engine: Literal["torch", "onnx"] = "torch"

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workers.agent.protocol.common import AgentProblem, Autonomy, Decision, LinkUse, Message, ModelSpec, Peer
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.exchange import DataPath
 
 # Part of a worker's samples that is not trained on.
@@ -15,6 +16,7 @@ class CheckShard(Message):
     """Check whether a worker's data can be used for training."""
 
     dataset: str = Field(description="Absolute path or glob inside the sandbox.")
+    data_format: DataFormat = DataFormat()
     labelled: bool = Field(True, description="Whether every sample needs a label.")
 
 
@@ -24,6 +26,7 @@ class ShardReport(Message):
     node_id: str
     files: int = 0
     samples: int = 0
+    skipped: int = Field(0, description="Rows that could not be used and were left out.")
     labels: dict[str, int] = Field({}, description="Label -> number of its samples.")
     problem: AgentProblem | None = None
 
@@ -36,6 +39,7 @@ class InitTraining(Message):
     base_digest: str | None = Field(None, description="Global model to continue from; None creates a new one.")
     sources: list[Peer] = Field([], description="Agents that may have a copy of base_digest.")
     validation: str | None = Field(None, description="Path or glob of a labelled validation file; it may be missing.")
+    data_format: DataFormat = DataFormat()
     freeze_layers: int = 0
     private: bool = Field(False, description="Whether the workers will train with differential privacy.")
 
@@ -103,6 +107,7 @@ class LocalWork(Message):
     model: ModelSpec
     base_digest: str
     dataset: str
+    data_format: DataFormat = DataFormat()
     hyperparameters: Hyperparameters
 
 

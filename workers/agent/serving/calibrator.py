@@ -10,9 +10,9 @@ from workers.agent.modeling import calibration
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.held_out_metrics import measure
 from workers.agent.peers.client import PeerClient
-from workers.agent.protocol.common import ModelSpec, Peer
+from workers.agent.protocol.common import Peer
 from workers.agent.protocol.exports import ExportModel
-from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
+from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts, PredictTexts
 from workers.agent.runtime.errors import AgentError
 from workers.agent.storage.model_store import ModelStore
 
@@ -28,30 +28,31 @@ class Calibrator:
         self._store = store
         self._cache = cache
 
-    def calibration_sums(self, model: ModelSpec, digest: str, validation: str | None) -> CalibrationSums | None:
+    def calibration_sums(self, request: ExportModel | PredictTexts) -> CalibrationSums | None:
         """Return the sums on the validation file; None without a usable file.
 
         A model that this agent has validated in a round is not measured again.
         """
+        digest = request.digest
         metrics = self._cache.metrics_of(digest)
-        if metrics is None and validation is not None:
+        if metrics is None and request.validation is not None:
             with self._cache.lock:
-                samples = self.validation(model, validation)
+                samples = self._validation(request, request.validation)
                 if samples is None:
                     return None
-                metrics = measure(self._cache.load(model, self._store.require(digest)), samples.first(_MOST_SAMPLES))
+                metrics = measure(self._cache.load(request.model, self._store.require(digest)), samples.first(_MOST_SAMPLES))
                 self._cache.store_metrics(digest, metrics)
         if metrics is None or not calibration.is_valid(metrics.calibration_sums):
             return None
         return metrics.calibration_sums
 
-    def validation(self, model: ModelSpec, path: str) -> EncodedTexts | None:
+    def _validation(self, request: ExportModel | PredictTexts, path: str) -> EncodedTexts | None:
         """Return the samples of the validation file; None when they cannot be used.
 
         The caller holds the cache's lock.
         """
         try:
-            return self._cache.samples(model, path)
+            return self._cache.samples(request.model, path, data_format=request.data_format)
         except AgentError:
             return None
 
@@ -61,7 +62,7 @@ class Calibrator:
         Without a validation file it uses the workers' held-out samples.
         """
         classes = len(request.model.labels)
-        sums = await asyncio.to_thread(self.calibration_sums, request.model, request.digest, request.validation)
+        sums = await asyncio.to_thread(self.calibration_sums, request)
         if sums is not None:
             return calibration.fit([sums], classes)
         workers_sums = await asyncio.gather(*(self._ask(request, peer) for peer in request.workers))
@@ -77,6 +78,7 @@ class Calibrator:
             source=self._peers.introduce(request.self_peer, peer),
             texts=[],
             dataset=request.dataset,
+            data_format=request.data_format,
             calibrate=True,
         )
         try:

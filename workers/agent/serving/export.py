@@ -67,7 +67,7 @@ def _save_graphs(cache: ModelCache, network: Network, request: ExportModel, fold
     held_out: EncodedTexts | None = None
     if request.validation is not None:
         with suppress(AgentError):
-            held_out = cache.samples(request.model, request.validation)
+            held_out = cache.samples(request.model, request.validation, data_format=request.data_format)
     classes, threads = len(request.model.labels), torch.get_num_threads()
     return int8_graph.write(folder / "model.onnx", folder / "model.int8.onnx", held_out, classes, threads)
 

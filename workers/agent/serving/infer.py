@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from workers.agent.datasets.batches import EncodedTexts
+from workers.agent.datasets.batches import EncodedShard, EncodedTexts
 from workers.agent.modeling import calibration
 from workers.agent.modeling.cache import ModelCache
 from workers.agent.modeling.held_out_metrics import HeldOutMetrics, measure, probabilities
@@ -106,7 +106,7 @@ class InferenceWorker:
     def _held_out(self, request: InferTexts) -> EncodedTexts | None:
         """Return None when this worker's samples cannot be read any more."""
         try:
-            return self._cache.shard(request.model, request.dataset).held_out if request.dataset else None
+            return self._shard(request).held_out if request.dataset else None
         except AgentError:
             return None
 
@@ -122,6 +122,9 @@ class InferenceWorker:
         metrics = self._cache.metrics_of(served.digest)
         if metrics is None:
             network = self._load(request, served)
-            metrics = measure(network, self._cache.shard(request.model, request.dataset or "").held_out)
+            metrics = measure(network, self._shard(request).held_out)
             self._cache.store_metrics(served.digest, metrics)
         return metrics
+
+    def _shard(self, request: InferTexts) -> EncodedShard:
+        return self._cache.shard(request.model, request.dataset or "", data_format=request.data_format)

@@ -30,7 +30,7 @@ from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving import combine, input_file
 from workers.agent.serving.calibrator import Calibrator
-from workers.agent.serving.label_metrics import label_metrics
+from workers.agent.serving.scoring import Score, score
 from workers.agent.storage.model_store import ModelStore
 
 _WITHIN_S = 300.0
@@ -96,7 +96,8 @@ class Predictor:
         """
         started = time.perf_counter()
         self._store.require(request.digest)
-        texts, labels = await asyncio.to_thread(self._input, request)
+        samples = await asyncio.to_thread(self._input, request)
+        texts = samples.texts
         split = request.aggregation == "global"
         combined = await (self._split(request, texts) if split else self._ask_all(request, texts))
         # The labels come from the table before calibration, because rounding must not change them.
@@ -104,6 +105,7 @@ class Predictor:
         calibrated = calibration.apply_temperature(combined.table, combined.temperature)
         confidences = calibrated.gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
         predicted = [request.model.labels[index] for index in best.tolist()]
+        scored = Score() if request.input_data is None else score(samples, predicted, request.model.labels)
         return PredictionResult(
             predictions=[
                 TextPrediction(text=text, sentiment=label, confidence=confidence)
@@ -115,25 +117,26 @@ class Predictor:
             seconds=time.perf_counter() - started,
             nodes_used=len({answer.node_id for answer in combined.answers}),
             lost=combined.lost,
-            **(label_metrics(labels, predicted) if labels else {}),
+            notices=scored.notices,
+            **scored.figures,
         )
 
-    def _input(self, request: PredictTexts) -> tuple[list[str], list[str] | None]:
-        """Return the texts, and their labels if every text has one."""
+    def _input(self, request: PredictTexts) -> shards.TextSamples:
+        """Return the texts, and the labels of those that have one."""
         if request.input_data is None:
-            return list(request.inputs or []), None
+            texts = list(request.inputs or [])
+            return shards.TextSamples(texts, [None] * len(texts), 0)
         if request.input_sha256 is not None:
             input_file.require(self._root, request.input_data, request.input_sha256)
-        samples = shards.read(self._root, request.input_data, labelled=False)
+        samples = shards.read(self._root, request.input_data, request.input_format, labelled=False)
         if request.input_sha256 is not None:
             # Another file may have taken its place while it was read.
             input_file.require(self._root, request.input_data, request.input_sha256)
-        labels = [label for label in samples.labels if label is not None]
-        return samples.texts, labels if len(labels) == len(samples) else None
+        return samples
 
     async def _split(self, request: PredictTexts, texts: list[str]) -> "_CombinedAnswer":
         """Give each worker a part of the texts. The part of a lost worker goes to the others."""
-        sums = await asyncio.to_thread(self._calibrator.calibration_sums, request.model, request.digest, request.validation)
+        sums = await asyncio.to_thread(self._calibrator.calibration_sums, request)
         combined = _CombinedAnswer(torch.empty(len(texts), len(request.model.labels)))
         remaining, peers = list(range(len(texts))), list(request.workers)
         while remaining:
@@ -180,6 +183,7 @@ class Predictor:
             texts=list(texts),
             local=request.aggregation != "global",
             dataset=request.dataset,
+            data_format=request.data_format,
             weigh=request.aggregation == "weighted",
             calibrate=sums is None,
             engine=request.engine,

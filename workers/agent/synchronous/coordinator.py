@@ -154,7 +154,7 @@ class SyncCoordinator:
         """Return all training samples of the pooled data."""
         with self._cache.lock:
             self._cache.load(request.model, self._store.require(request.base_digest))
-            return self._cache.shard(request.model, request.dataset).training
+            return self._cache.shard(request.model, request.dataset, data_format=request.data_format).training
 
     async def _publish(self, sync_round: SyncRound, attempt: Attempt, links: list[LinkUse], started: float) -> None:
         """Fetch the workers' common model, measure it and end the round."""

@@ -7,8 +7,6 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from workers.agent.datasets.batches import EncodedShard
 from workers.agent.modeling.held_out_metrics import loss_and_accuracy
 from workers.agent.modeling.network import Network
@@ -39,8 +37,6 @@ def _unfit(shard: EncodedShard) -> str | None:
     usable = len(shard.training)
     if usable < FEWEST_SAMPLES:
         return f"{usable} usable samples are fewer than {FEWEST_SAMPLES}"
-    if len(np.unique(shard.training.labels)) < 2:  # type: ignore[arg-type]
-        return "all usable samples have the same label"
     return None
 
 

@@ -93,7 +93,13 @@ class LocalTraining:
         with self._cache.lock:
             network = self._cache.load(request.model, self._start_model(report, request))
             hold_out = hyperparameters.hold_out and hyperparameters.privacy is None
-            shard = self._cache.shard(request.model, request.dataset, hyperparameters.freeze_layers, hold_out=hold_out)
+            shard = self._cache.shard(
+                request.model,
+                request.dataset,
+                hyperparameters.freeze_layers,
+                data_format=request.data_format,
+                hold_out=hold_out,
+            )
             # No node declines a private round: the choice would reveal something of its records.
             if hold_out and allowed(DECLINE, request.autonomy):
                 _decline_or_continue(network, shard, request, folder)

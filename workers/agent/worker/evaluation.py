@@ -30,9 +30,9 @@ class Evaluator:
         started = time.perf_counter()
         with self._cache.lock:
             if request.held_out:
-                samples = self._cache.shard(request.model, request.dataset).held_out
+                samples = self._cache.shard(request.model, request.dataset, data_format=request.data_format).held_out
             else:
-                samples = self._cache.samples(request.model, request.dataset)
+                samples = self._cache.samples(request.model, request.dataset, data_format=request.data_format)
             metrics = measure(self._cache.load(request.model, self._store.require(request.digest)), samples)
             if request.held_out:
                 self._cache.store_metrics(request.digest, metrics)
@@ -59,7 +59,8 @@ class Evaluator:
 
     def _score(self, request: ScoreUpdates) -> ScoreResult:
         with self._cache.lock:
-            samples = self._cache.shard(request.model, request.dataset).held_out.first(request.limit)
+            shard = self._cache.shard(request.model, request.dataset, data_format=request.data_format)
+            samples = shard.held_out.first(request.limit)
 
             def probabilities_of(digest: str) -> torch.Tensor:
                 return probabilities(self._cache.load(request.model, self._store.require(digest)), samples)

@@ -82,7 +82,8 @@ class Replayer:
         start = SegmentStart.read(path)
         with self._cache.lock:
             network = self._cache.load(work.model, self._store.require(work.base_digest))
-            shard = self._cache.shard(work.model, work.dataset, work.hyperparameters.freeze_layers)
+            freeze_layers = work.hyperparameters.freeze_layers
+            shard = self._cache.shard(work.model, work.dataset, freeze_layers, data_format=work.data_format)
             replay = self._replay(network, shard, work, audit, start)
         return AuditResult(
             node_id=self._node_id,

@@ -11,6 +11,7 @@ from sqlalchemy import func
 from api.domain.errors import FieldError
 from api.domain.records import FailureReason
 from api.domain.steps import Step
+from api.domain.training_spec import TrainingSpec
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -20,24 +21,17 @@ from workers.agent.protocol.training import CheckShard, InitTraining, InitTraini
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
+from workers.steps.rounds import classes
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_training
+from workers.steps.rounds.refusal import CONFLICT, UNPROCESSABLE, RefusalError
+from workers.steps.shared import red_flags
+from workers.steps.shared.agent_messages import data_format
 from workers.steps.shared.failure import AgentDiedError
 from workers.steps.shared.lease import act
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
 from workers.steps.shared.training_snapshot import TrainingSnapshot, wait_and_retry
 
-# A node's state is a conflict (409). Data that cannot be used is unprocessable content (422).
-_CONFLICT = 409
-_UNPROCESSABLE = 422
 _UNREACHABLE = "node_unreachable"
-
-
-class RefusalError(Exception):
-    """Why a training cannot start. `pointers` name the wrong fields of its request."""
-
-    def __init__(self, status: int, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
-        super().__init__(detail)
-        self.reason = FailureReason(code=code, detail=detail, status=status, errors=tuple(errors))
 
 
 class _NoAnswerError(Exception):
@@ -50,11 +44,20 @@ class _NoAnswerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What the agents have found: the labels, the first model, and each worker's samples."""
+    """What the agents have found: the labels, the first model, and the report on each shard."""
 
     labels: list[str]
     model: InitTrainingResult
-    samples: dict[str, int]
+    reports: list[ShardReport]
+
+    @property
+    def samples(self) -> dict[str, int]:
+        return {report.node_id: report.samples for report in self.reports}
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Node id -> rows that were left out. Nodes without such rows are not in it."""
+        return {report.node_id: report.skipped for report in self.reports if report.skipped}
 
 
 def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
@@ -64,7 +67,7 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
     """
     lost = _lost_nodes(training)
     if lost:
-        refusal = RefusalError(_CONFLICT, _UNREACHABLE, f"Not running any more: {', '.join(lost)}.")
+        refusal = RefusalError(CONFLICT, _UNREACHABLE, f"Not running any more: {', '.join(lost)}.")
         _refuse(context, training, token, refusal.reason)
         return
     aggregator = training.aggregator
@@ -85,7 +88,7 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
         return
     except EpsilonSpentError as spent:
         errors = (FieldError("/differential_privacy", str(spent)),)
-        _refuse(context, training, token, RefusalError(_UNPROCESSABLE, "epsilon_spent", str(spent), errors).reason)
+        _refuse(context, training, token, RefusalError(UNPROCESSABLE, "epsilon_spent", str(spent), errors).reason)
         return
     with context.database.unit_of_work() as uow:
         cluster = locked_cluster(uow.session, training.cluster_id)
@@ -94,8 +97,11 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
             row.labels, row.privacy = prepared.labels, privacy
             row.digest, row.parameters = prepared.model.digest, prepared.model.parameters
             row.started_at = row.started_at or func.clock_timestamp()
-            facts = {"parameters": row.parameters, "model_bytes": prepared.model.bytes, "labels": row.labels}
+            facts: dict[str, object] = {"parameters": row.parameters, "model_bytes": prepared.model.bytes, "labels": row.labels}
+            if prepared.skipped:
+                facts["skipped_rows"] = prepared.skipped
             transitions.move(uow.session, row, "training", **facts)
+            red_flags.replace_data_flags(uow.session, row, classes.flags(prepared.reports, prepared.labels))
             if cluster.status == "connected":
                 transitions.move(uow.session, cluster, "training", training_id=row.id)
         leases.release(row, 0)
@@ -113,18 +119,18 @@ def _lost_nodes(training: TrainingSnapshot) -> list[str]:
 
 async def _prepare(context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot) -> _Prepared:
     holders = training.workers if training.spec.federated else (aggregator,)
-    reports = await asyncio.gather(*(_check(context, node, training.spec.dataset) for node in holders))
+    reports = await asyncio.gather(*(_check(context, node, training.spec) for node in holders))
     unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
     if unreachable:
         raise _NoAnswerError(unreachable)
     if not training.spec.federated:
         _check_pooled(training, reports[0])
-    labels = agreed_labels(reports)
+    labels = classes.agreed_labels(reports, training.spec.label_names)
     if training.labels and labels != list(training.labels):
-        raise RefusalError(_UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
+        raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
     model = await _init_model(context, training, aggregator, labels)
     _check_measurable(training, model)
-    return _Prepared(labels, model, {report.node_id: report.samples for report in reports})
+    return _Prepared(labels, model, list(reports))
 
 
 async def _init_model(
@@ -137,10 +143,10 @@ async def _init_model(
     except AgentUnreachableError as error:
         raise _NoAnswerError([aggregator.node_id]) from error
     except AgentRefusedError as error:
-        raise RefusalError(_UNPROCESSABLE, error.code, f"{training.aggregator_id}: {error.message}") from error
+        raise RefusalError(UNPROCESSABLE, error.code, f"{training.aggregator_id}: {error.message}") from error
     if model.problem is not None:
         detail = f"{training.aggregator_id}: {model.problem.message}"
-        raise RefusalError(_UNPROCESSABLE, model.problem.code, detail)
+        raise RefusalError(UNPROCESSABLE, model.problem.code, detail)
     return model
 
 
@@ -151,7 +157,7 @@ def _check_measurable(training: TrainingSnapshot, model: InitTrainingResult) -> 
     rule = next((name for name in ("target_accuracy", "patience") if getattr(spec, name) is not None), None)
     if rule is not None and not measured:
         message = "There is no validation file and nothing is held out, so that no accuracy would be measured to stop by."
-        raise RefusalError(_UNPROCESSABLE, "nothing_to_measure_on", message, [FieldError(f"/{rule}", message)])
+        raise RefusalError(UNPROCESSABLE, "nothing_to_measure_on", message, [FieldError(f"/{rule}", message)])
 
 
 async def init_request(context: Context, training: TrainingSnapshot, labels: Sequence[str]) -> InitTraining:
@@ -166,15 +172,16 @@ async def init_request(context: Context, training: TrainingSnapshot, labels: Seq
         base_digest=training.digest if training.completed_rounds else None,
         sources=list(peers.values()),
         validation=training.spec.validation,
+        data_format=data_format(training.spec),
         freeze_layers=training.spec.freeze_layers,
         private=training.spec.differential_privacy is not None,
     )
 
 
-async def _check(context: Context, node: NodeSnapshot, dataset: str) -> ShardReport:
+async def _check(context: Context, node: NodeSnapshot, spec: TrainingSpec) -> ShardReport:
     try:
         async with agent_of(context, node) as agent:
-            return await agent.check_shard(CheckShard(dataset=dataset))
+            return await agent.check_shard(CheckShard(dataset=spec.dataset, data_format=data_format(spec)))
     except AgentUnreachableError:
         problem = AgentProblem(code=_UNREACHABLE, message="the node's agent does not answer")
     except AgentRefusedError as error:
@@ -193,36 +200,11 @@ def _check_pooled(training: TrainingSnapshot, report: ShardReport) -> None:
             f"{report.node_id}: no file in the aggregator's sandbox matches the path. With federated false the pooled data set "
             "lies there; data in the workers' sandboxes is not used."
         )
-        raise RefusalError(_UNPROCESSABLE, "no_match", message, [FieldError("/dataset", message)])
+        raise RefusalError(UNPROCESSABLE, "no_match", message, [FieldError("/dataset", message)])
     # A tenth is held out, and every worker needs a share.
     if report.problem is None and report.samples < 2 * len(training.workers):
         message = f"{report.samples} samples are too few to share out over {len(training.workers)} workers."
-        raise RefusalError(_UNPROCESSABLE, "too_few_samples", message, [FieldError("/dataset", message)])
-
-
-def agreed_labels(reports: Sequence[ShardReport]) -> list[str]:
-    """Return the labels that every shard has, sorted.
-
-    Raises:
-        RefusalError: a shard is unusable, or the shards have different labels.
-    """
-    unusable = [(report.node_id, report.problem) for report in reports if report.problem is not None]
-    if unusable:
-        errors = [FieldError("/dataset", f"{node_id}: {problem.message}") for node_id, problem in unusable]
-        codes = {problem.code for _, problem in unusable}
-        code = codes.pop() if len(codes) == 1 else "shards_unusable"
-        raise RefusalError(_UNPROCESSABLE, code, "; ".join(error.message for error in errors), errors)
-    by_labels: dict[tuple[str, ...], list[str]] = {}
-    for report in reports:
-        by_labels.setdefault(tuple(sorted(report.labels)), []).append(report.node_id)
-    if len(by_labels) > 1:
-        # The message has counts only: a class name is for the data's owner to disclose.
-        errors = [
-            FieldError("/dataset", f"{', '.join(node_ids)}: {len(labels)} labels, unlike other workers'")
-            for labels, node_ids in sorted(by_labels.items(), key=lambda item: len(item[1]))
-        ]
-        raise RefusalError(_UNPROCESSABLE, "labels_differ", "The workers' shards do not have the same labels.", errors)
-    return list(next(iter(by_labels)))
+        raise RefusalError(UNPROCESSABLE, "too_few_samples", message, [FieldError("/dataset", message)])
 
 
 def _refuse(context: Context, training: TrainingSnapshot, token: str, reason: FailureReason) -> None:

@@ -11,6 +11,7 @@ from workers.agent_client import AgentCallError
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.requests import RoundPeers
+from workers.steps.shared.agent_messages import data_format
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ async def evaluate_model(this: RoundContext, peers: RoundPeers, observation: Rou
         digest=aggregate.digest,
         source=peers.aggregator,
         dataset=this.spec.validation,
+        data_format=data_format(this.spec),
         held_out=False,
     )
     evaluations = [aggregate.validation] if aggregate.validation else []

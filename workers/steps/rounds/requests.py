@@ -13,7 +13,7 @@ from workers.agent_client import ClusterKeys
 from workers.steps.rounds import privacy
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
-from workers.steps.shared.agent_messages import compression, hyperparameters, strategy_spec
+from workers.steps.shared.agent_messages import compression, data_format, hyperparameters, strategy_spec
 from workers.steps.shared.node_snapshot import NodeSnapshot, peers_of
 
 
@@ -76,6 +76,7 @@ class RoundPeers:
             workers=[self.by_id[node.node_id] for node in self.expected],
             self_peer=aggregator,
             dataset=spec.dataset,
+            data_format=data_format(spec),
             quorum=this.quorum,
             strategy=strategy_spec(spec),
             consensus=training.cluster.consensus,
@@ -97,6 +98,7 @@ class RoundPeers:
             model=training.model_spec,
             base_digest=training.digest or "",
             dataset=spec.dataset,
+            data_format=data_format(spec),
             hyperparameters=hyperparameters(spec, this.number, privacy.request_for(training, worker.node_id, this.number)),
             compression=compression(spec),
             secure_aggregation=spec.secure_aggregation,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from api.domain.training_spec import TrainingSpec
 from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.training import Compression, DpSgdSpec, Hyperparameters
 
 _SHARED_OPTIONS = Hyperparameters.model_fields.keys() & TrainingSpec.model_fields.keys()
@@ -20,6 +21,11 @@ def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequen
         seed=spec.seed,
         lora_rank=spec.lora_rank,
     )
+
+
+def data_format(spec: TrainingSpec) -> DataFormat:
+    """How workers, aggregator and validators read the files of a training."""
+    return DataFormat(**{name: getattr(spec, name) for name in DataFormat.model_fields})
 
 
 def strategy_spec(spec: TrainingSpec) -> StrategySpec:

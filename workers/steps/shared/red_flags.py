@@ -1,5 +1,6 @@
 """A training's red flags. A flag is raised once, and goes when its cause is over."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import red_flags
 from api.domain.events import EventType
-from api.domain.red_flags import ObservedWorker, RaisedFlag, RoundFacts
+from api.domain.red_flags import Flag, ObservedWorker, RaisedFlag, RoundFacts
 from api.store import events
 from api.store.tables import NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
@@ -19,10 +20,23 @@ def update(session: Session, training: TrainingRow) -> None:
     A new flag is an event. A flag that stays keeps the round and the time in which it was raised.
     """
     session.flush()
+    found = red_flags.find(*_facts(session, training), training.config.learning_rate)
+    kept = [flag for flag in training.red_flags if flag.code in red_flags.DATA_FLAGS]
+    _record(session, training, found, kept)
+
+
+def replace_data_flags(session: Session, training: TrainingRow, flags: Iterable[Flag]) -> None:
+    """Raise the flags of the training's data. Those of an earlier check go."""
+    kept = [flag for flag in training.red_flags if flag.code not in red_flags.DATA_FLAGS]
+    _record(session, training, flags, kept)
+
+
+def _record(session: Session, training: TrainingRow, found: Iterable[Flag], kept: Iterable[RaisedFlag]) -> None:
+    """Store the flags that were found beside those that are kept. A new flag is an event."""
     raised = {(flag.code, flag.node_id): flag for flag in training.red_flags}
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    current = []
-    for flag in red_flags.find(*_facts(session, training), training.config.learning_rate):
+    current = list(kept)
+    for flag in found:
         new = RaisedFlag(**asdict(flag), since=now.astimezone(UTC).isoformat())
         old = raised.get((flag.code, flag.node_id))
         if old is None:
@@ -31,6 +45,7 @@ def update(session: Session, training: TrainingRow) -> None:
             current.append(new)
         else:
             current.append(new.model_copy(update={"round": old.round, "since": old.since}))
+    current.sort(key=lambda flag: (flag.code, flag.node_id or ""))
     if current != training.red_flags:
         training.red_flags = current
 

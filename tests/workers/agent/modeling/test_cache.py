@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.workers.agent.texts import samples, spec
 from workers.agent.modeling.cache import ModelCache
+from workers.agent.protocol.data import DataFormat
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.storage import tensors
@@ -34,6 +36,21 @@ def test_another_dataset_or_another_model_is_another_shard(root: SandboxRoot) ->
     first = cache.shard(spec(), "/data/train.json")
     assert len(cache.shard(spec(), "/data/other.json").training) < len(first.training)
     assert cache.shard(spec(max_length=4), "/data/train.json").training.lengths.max() == 4
+
+
+def test_another_format_is_another_shard(root: SandboxRoot) -> None:
+    cache = ModelCache(root)
+    rows = [{"text": row["text"], "a": row["sentiment"], "b": "neutral"} for row in samples(30)]
+    (root.folder / "data/train.json").write_text(json.dumps(rows))
+    by_a, by_b = (cache.shard(spec(), "/data/train.json", data_format=DataFormat(label_field=name)) for name in "ab")
+    assert len(set(by_a.training.targets(np.arange(27)).tolist())) > 1
+    assert len(set(by_b.training.targets(np.arange(27)).tolist())) == 1
+
+
+def test_composed_and_decomposed_accents_have_the_same_tokens(root: SandboxRoot) -> None:
+    network = ModelCache(root).network(spec())
+    composed, decomposed = (network.encoded([text]).ids.tolist() for text in ("caf\u00e9", "cafe\u0301"))
+    assert composed == decomposed
 
 
 def test_validation_data_is_not_split_and_always_read_anew(root: SandboxRoot) -> None:

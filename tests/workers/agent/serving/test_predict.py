@@ -18,6 +18,7 @@ from tests.workers.agent.impostor import impostor
 from tests.workers.agent.texts import samples
 from workers.agent.modeling import calibration
 from workers.agent.protocol.common import Peer
+from workers.agent.protocol.data import DataFormat
 from workers.agent.protocol.inference import CalibrationSums, InferTexts, PredictTexts
 from workers.agent.serving import combine
 from workers.agent.serving import predict as predict_module
@@ -126,9 +127,44 @@ def test_a_labelled_file_brings_figures_and_an_unlabelled_one_none(trained: Fede
     right = sum(row["sentiment"] == label for row, label in zip(samples(30, 7000), said, strict=True))
     assert answer["accuracy"] == pytest.approx(right / 30)
     assert all(0 <= answer[name] <= 1 for name in ("precision", "recall", "f1_score"))
-    trained.aggregator.put("/data/test.json", [*samples(3), {"text": "and one more"}])
-    assert predict(trained, inputs=None, input_data="/data/test.json")["accuracy"] is None
+    assert answer["notices"] == []
+    trained.aggregator.put("/data/test.json", [{"text": "and one more"}])
+    answer = predict(trained, inputs=None, input_data="/data/test.json")
+    assert answer["accuracy"] is None
+    assert answer["notices"] == ["The file has no labels, so accuracy, precision, recall and f1_score are null."]
     assert predict(trained, 422, inputs=None, input_data="/data/none.json")["code"] == "no_match"
+
+
+def test_the_labels_that_can_be_scored_are_scored(trained: Federation) -> None:
+    rows = samples(30, 7000)
+    trained.aggregator.put("/data/test.json", rows)
+    all_scored = predict(trained, inputs=None, input_data="/data/test.json")
+    changed: list[dict[str, object]] = [dict(row) for row in rows]
+    changed[0]["sentiment"] = rows[0]["sentiment"].upper()
+    del changed[1]["sentiment"]
+    changed[2]["sentiment"] = ["a list"]
+    changed[3]["sentiment"] = "secretword"
+    trained.aggregator.put("/data/test.json", changed)
+    answer = predict(trained, inputs=None, input_data="/data/test.json")
+    said = [prediction["sentiment"] for prediction in all_scored["predictions"]]
+    right = [row["sentiment"] == label for row, label in zip(rows, said, strict=True)]
+    assert answer["accuracy"] == pytest.approx((right[0] + sum(right[4:])) / 27)
+    assert answer["notices"] == [
+        "1 of 30 samples have a label that is no word, integer or boolean.",
+        "1 of 30 samples have no label.",
+        "1 of 30 labels are spelled unlike the training's; they count as its class of that name.",
+        "1 of 30 labels are no class of the training. label_names of a training maps labels.",
+        "The figures are over the other 27 samples.",
+    ]
+
+
+def test_an_input_file_has_its_own_fields(trained: Federation) -> None:
+    rows = [{"review": row["text"], "stars": row["sentiment"], "label": "other"} for row in samples(6, 7000)]
+    trained.aggregator.put("/data/test.json", rows)
+    named = DataFormat(text_field="review", label_field="stars")
+    answer = predict(trained, inputs=None, input_data="/data/test.json", input_format=named)
+    assert [prediction["text"] for prediction in answer["predictions"]] == [row["review"] for row in rows]
+    assert answer["accuracy"] is not None
 
 
 @pytest.mark.parametrize("way", ["global", "mean"])

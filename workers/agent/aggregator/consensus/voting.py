@@ -28,6 +28,7 @@ async def vote(round_state: RoundState, peer_client: PeerClient, log: Log) -> li
             candidates=candidates,
             source=peer_client.introduce(request.self_peer, voter),
             dataset=request.dataset,
+            data_format=request.data_format,
         )
         return await peer_client.ask(voter, "/scores", question, ScoreResult, within_s=_VOTE_WITHIN_S)
 

@@ -1,0 +1,140 @@
+"""The same samples in every format are the same samples."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from workers.agent.datasets import file_bytes
+from workers.agent.datasets.shards import read
+from workers.agent.protocol.data import DataFormat
+from workers.agent.runtime.errors import DataError
+from workers.agent.runtime.paths import SandboxRoot
+
+TEXTS = ["so good, really", 'he said "no"', "two\nlines", "façade ☕"]
+LABELS = ["good", "bad", "bad", "good"]
+ROWS = [{"text": text, "sentiment": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+CSV = 'text,sentiment\n"so good, really",good\n"he said ""no""",bad\n"two\nlines",bad\nfaçade ☕,good\n'
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+BOM = "\ufeff"
+
+
+def in_parquet() -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), buffer)
+    return buffer.getvalue()
+
+
+def in_zstd(content: bytes) -> bytes:
+    compressed: bytes = pyarrow.compress(content, "zstd", asbytes=True)
+    return compressed
+
+
+def columns() -> dict[str, dict[str, str]]:
+    return {field: {str(index): row[field] for index, row in enumerate(ROWS)} for field in ("text", "sentiment")}
+
+
+FORMATS: dict[str, bytes] = {
+    "array": json.dumps(ROWS).encode(),
+    "lines": LINES.encode(),
+    "pretty": json.dumps(ROWS, indent=2).encode(),
+    "data": json.dumps({"version": 1, "data": ROWS}, indent=1).encode(),
+    "pandas columns": json.dumps(columns()).encode(),
+    "pandas index": json.dumps({str(index): row for index, row in enumerate(ROWS)}).encode(),
+    "pandas split": json.dumps(
+        {"columns": ["text", "sentiment"], "index": [0, 1, 2, 3], "data": [list(row.values()) for row in ROWS]}
+    ).encode(),
+    "pandas table": json.dumps({"schema": {"fields": []}, "data": ROWS}).encode(),
+    "lists": json.dumps({"text": TEXTS, "sentiment": LABELS}).encode(),
+    "csv": CSV.encode(),
+    "csv of Windows": (BOM + CSV.replace("\n", "\r\n").replace("two\r\nlines", "two\nlines")).encode(),
+    "semicolons": CSV.replace(",", ";").replace("good; really", "good, really").encode(),
+    "quoted tsv": CSV.replace(",", "\t").replace("good\t really", "good, really").encode(),
+    "parquet": in_parquet(),
+    "gzip": gzip.compress(LINES.encode()),
+    "gzip of csv": gzip.compress(CSV.encode()),
+    "two gzip members": gzip.compress(LINES[:60].encode()) + gzip.compress(LINES[60:].encode()),
+    "zstd": in_zstd(LINES.encode()),
+    "utf-16": LINES.encode("utf-16"),
+    "utf-16 without mark": CSV.encode("utf-16-le"),
+    "utf-16 big": json.dumps(ROWS, ensure_ascii=False).encode("utf-16-be"),
+    "marks between lines": "".join(BOM + json.dumps(row) + "\n" for row in ROWS).encode(),
+    "marks without newline": "".join(BOM + json.dumps(row) for row in ROWS).encode(),
+    "joined arrays": (json.dumps(ROWS[:2]) + BOM + json.dumps(ROWS[2:])).encode(),
+    "joined csv": (BOM + CSV[: CSV.index('"two')] + BOM + "text,sentiment\n" + CSV[CSV.index('"two') :]).encode(),
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> SandboxRoot:
+    (tmp_path / "data").mkdir()
+    return SandboxRoot(tmp_path)
+
+
+def put(root: SandboxRoot, content: bytes) -> None:
+    (root.folder / "data/x").write_bytes(content)
+
+
+def refusal(root: SandboxRoot, content: bytes) -> DataError:
+    put(root, content)
+    with pytest.raises(DataError) as caught:
+        read(root, "/data/x")
+    return caught.value
+
+
+@pytest.mark.parametrize("content", FORMATS.values(), ids=FORMATS.keys())
+def test_every_format_holds_the_same_samples(root: SandboxRoot, content: bytes) -> None:
+    put(root, content)
+    samples = read(root, "/data/x")
+    assert (samples.texts, samples.labels) == (TEXTS, LABELS)
+
+
+def test_unquoted_tsv_may_hold_quotes(root: SandboxRoot) -> None:
+    put(root, b'text\tlabel\n"open\tgood\n5" wide\tbad\n')
+    samples = read(root, "/data/x")
+    assert (samples.texts, samples.labels) == (['"open', '5" wide'], ["good", "bad"])
+
+
+def test_composed_and_decomposed_accents_are_the_same_text(root: SandboxRoot) -> None:
+    put(root, json.dumps([{"text": text, "label": "é"} for text in ("caf\u00e9", "cafe\u0301")]).encode())
+    assert read(root, "/data/x").texts == ["caf\u00e9"] * 2
+
+
+def test_nul_is_replaced(root: SandboxRoot) -> None:
+    put(root, b'[{"text": "a\\u0000b", "label": "x\\u0000"}]')
+    samples = read(root, "/data/x")
+    assert (samples.texts, samples.labels) == (["a\ufffdb"], ["x\ufffd"])
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"PK\x03\x04rest", "unreadable_file", "ZIP archive"),
+        (b"BZh91AY", "unreadable_file", "bzip2"),
+        (gzip.compress(b"x" * 100)[:-9], "unreadable_file", "broken gzip"),
+        (in_zstd(b"x" * 100)[:-3], "unreadable_file", "broken zstd"),
+        (in_parquet()[:-9], "unreadable_file", "broken Parquet"),
+        (b"text,label\nfine,good\nno, quotes, here\n", "unreadable_table", "line 3: the row has 3 cells, and the header has 2"),
+        (b'text,label\n"open,good\nfine,bad\n', "unreadable_table", "line 2: a quote is not closed"),
+        (b"secretword,good\nother,bad\n", "missing_text", "line 1: none of the 2 columns is named 'text'"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_its_place(root: SandboxRoot, content: bytes, code: str, words: str) -> None:
+    problem = refusal(root, content)
+    assert (problem.code, words in problem.message) == (code, True), problem.message
+    assert "secretword" not in problem.message
+
+
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(root: SandboxRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_bytes, "MAX_FILE_BYTES", 10_000)
+    assert refusal(root, gzip.compress(b" " * 20_000)).code == "file_too_large"
+
+
+def test_a_broken_line_can_be_skipped(root: SandboxRoot) -> None:
+    put(root, b'{"text": "a", "label": "x"}\n{"text": "b", "lab\n{"text": "c", "label": "y"}\n')
+    samples = read(root, "/data/x", DataFormat(on_bad_rows="skip"))
+    assert (samples.texts, samples.skipped) == (["a", "c"], 1)
