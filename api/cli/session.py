@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -59,6 +59,11 @@ class Session:
         from api.cli.http.client import ApiClient
 
         return ApiClient(config.resolve(self.url, self.api_key, os.environ, Path.cwd()))
+
+    def close(self) -> None:
+        """Close the client, if the command has used one."""
+        if "client" in self.__dict__:
+            self.client.close()
 
     @property
     def json(self) -> bool:
@@ -121,7 +126,8 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
     def command(context: typer.Context, **values: Any) -> None:
         common_values = given(**{name: values.pop(name) for name in names})
         values = with_ids(values, id_options)
-        function(Session(**{**(context.obj or {}), **common_values}), **values)
+        with closing(Session(**{**(context.obj or {}), **common_values})) as session:
+            function(session, **values)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*options, *common)]
     signature = inspect.Signature([context, *keyword_only])

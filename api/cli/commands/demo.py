@@ -3,7 +3,7 @@
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -71,8 +71,8 @@ def demo(
         with EmbeddedStack(home / "stack", port=0) as stack:
             up_seconds = time.monotonic() - started
             console.print(f"[dim]the stack is up at {stack.url} after {up_seconds:.1f} s[/]")
-            client = ApiClient(Target(stack.url, stack.api_key))
-            summary = _Demo(console, client, plan).run()
+            with closing(ApiClient(Target(stack.url, stack.api_key))) as client:
+                summary = _Demo(console, client, plan).run()
         summary["everything stopped after"] = f"{time.monotonic() - started:.1f} s"
     except CliError as error:
         printing.note(f"error: {error}")

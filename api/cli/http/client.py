@@ -89,6 +89,10 @@ class ApiClient:
         # A proxy of the environment cannot reach the loopback address of this machine.
         self._http = httpx.Client(base_url=target.url, headers=headers, timeout=timeout, trust_env=not _is_loopback(target.url))
 
+    def close(self) -> None:
+        """Close the connections to the API."""
+        self._http.close()
+
     def get(self, path: str, model: type[T], params: Mapping[str, str] | None = None) -> Answer[T]:
         return Answer(self._json(self._send(_Call("GET", path, params=params))), model)
 
