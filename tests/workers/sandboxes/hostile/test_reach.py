@@ -67,7 +67,10 @@ def test_the_machines_files_are_not_there(escape_attack: AttackSetup) -> None:
 def test_neighbours_files_are_not_there(escape_attack: AttackSetup) -> None:
     mark = f"secret-{uuid.uuid4().hex}"
     run(escape_attack.client.upload(escape_attack.neighbour, "/data/secret.txt", stream(mark.encode())))
-    command = f"grep -rs {mark} /data /home /tmp /run /model /export /opt /dev/shm /proc/*/root/data; echo searched"
+    # The code lies in a file of the sandbox, so it must not have the mark in one piece.
+    command = (
+        f"grep -rs {mark[:9]}''{mark[9:]} /data /home /tmp /run /model /export /opt /dev/shm /proc/*/root/data; echo searched"
+    )
     assert escape_attack.output_of(command, "bash") == "searched\n"
 
 
