@@ -20,9 +20,10 @@ class LazyCommand(TyperCommand):
         self._module, self._attribute = module, attribute
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return self._load().make_context(info_name, args, parent=parent, **extra)
+        return self.load().make_context(info_name, args, parent=parent, **extra)
 
-    def _load(self) -> Any:
+    def load(self) -> Any:
+        """Import the module and return the command."""
         try:
             target = getattr(importlib.import_module(self._module), self._attribute)
         except ModuleNotFoundError as error:

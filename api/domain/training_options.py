@@ -19,8 +19,8 @@ Schedule = Literal["cosine", "constant"]
 Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
 
 OnBadRows = Literal["refuse", "skip"]
-FieldName = Annotated[str, Field(min_length=1, max_length=200)]
-_ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+FieldName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+_ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 LabelNames = (
     Annotated[list[_ClassName], Field(min_length=2, max_length=10_000)]
     | Annotated[dict[_ClassName, _ClassName], Field(min_length=2, max_length=10_000)]

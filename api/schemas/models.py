@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.schemas.base import Failure, RequestModel, ResponseModel, Timestamp
+from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, Timestamp
 from api.store.tables import ModelRow
 
 
@@ -26,7 +26,7 @@ class Model(ResponseModel):
     cluster_id: str
     name: str
     status: str = Field(description="One of: pending, completed, failed, cancelled or expired.")
-    progress: float | None = Field(
+    progress: Figure | None = Field(
         None, description="The part of the export that is done, 0..1; null before it begins.", examples=[0.5]
     )
     digest: str = Field(description="Sha256 of the global model's tensors file.")

@@ -90,7 +90,7 @@ class Prediction(ResponseModel):
     inference_time: str | None = Field(description="The seconds of the nodes' computation.", examples=["1.2s"])
     nodes_used: int | None
     status: str = Field(description="One of: pending, completed, failed or cancelled.")
-    progress: float | None = Field(
+    progress: Figure | None = Field(
         None, description="The part of the texts that is done, 0..1; null while it is not known.", examples=[0.5]
     )
     input_size: int | None = Field(None, description="`input_data`: the bytes of the file or files when work on it began.")

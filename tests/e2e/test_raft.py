@@ -35,8 +35,8 @@ def test_a_training_goes_on_under_an_elected_worker(walk: Walk, stack: EmbeddedS
     answer = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=waits, json=asked)
     assert [row["sentiment"] for row in answer["results"]["predictions"]] == ["positive", "negative"]
     asked = {"input_data": "/data/train_shard_1.json", "aggregation": "global"}
-    refused = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", headers=waits, json=asked)
-    assert refused["error"]["code"] == "not_an_aggregator", "its sandbox holds training data, which nobody may read"
+    refused = walk.call("POST", f"/v1/clusters/{cluster_id}/predictions", status=422, headers=waits, json=asked)
+    assert refused["code"] == "not_an_aggregator", "its sandbox holds training data, which nobody may read"
     exported = walk.call("POST", f"/v1/trainings/{training['training_id']}/exports", headers=waits, json={"name": "m"})
     assert exported["status"] == "completed"
     again = walk.train(cluster_id, epochs=1)

@@ -246,6 +246,9 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
             uow.enqueue(Step.NODES_TERMINATE, node.id)
             return
         if outcome.health is None:
+            if node.status == "provisioning":
+                detail = f"The sandbox runs, but its agent does not answer yet.{outcome.limits}"
+                node.error = FailureReason(code="agent_not_ready", detail=detail)
             leases.give_back(node, 0, failed=True)
             uow.enqueue(Step.NODES_ADVANCE, node.id)
             return

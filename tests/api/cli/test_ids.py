@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from api.cli.commands import keys, neural, sandboxes
+from api.cli.lazy import LazyCommand
 from tests.api.cli.fake_api import FakeApi, run
 
 GROUPS = {"neural": neural.app, "sandbox": sandboxes.app, "keys": keys.app}
@@ -14,6 +15,8 @@ GROUPS = {"neural": neural.app, "sandbox": sandboxes.app, "keys": keys.app}
 
 def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, command in getattr(group, "commands", {}).items():
+        if isinstance(command, LazyCommand):
+            command = command.load()
         yield (*names, name), command
         yield from commands(command, *names, name)
 

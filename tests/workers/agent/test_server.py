@@ -115,7 +115,8 @@ def test_health_tells_figures_of_the_process(one: Federation) -> None:
 
 def test_a_shard_is_checked_by_counts(one: Federation) -> None:
     answer = one.workers[0].call("POST", "/shards/check", CheckShard(dataset=DATASET))
-    assert answer == {"node_id": "w1", "files": 1, "samples": 24, "labels": dict.fromkeys(LABELS, 8), "problem": None}
+    counts = {"files": 1, "samples": 24, "skipped": 0, "labels": dict.fromkeys(LABELS, 8)}
+    assert answer == {"node_id": "w1", **counts, "problem": None}
     one.workers[0].put("/data/bad.json", f'[{{"text": "{CANARY}" "sentiment"'.encode())
     answer = one.workers[0].http.post("/shards/check", json={"dataset": "/data/bad.json"})
     assert answer.json()["problem"]["code"] == "unreadable_json"

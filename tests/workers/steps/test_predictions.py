@@ -3,6 +3,7 @@
 import hashlib
 
 from sqlalchemy import func
+from sqlalchemy.orm import undefer
 
 from api.domain.specs import PredictionSpec
 from api.services import predictions
@@ -77,7 +78,7 @@ def _advance(live: LiveCluster, prediction_id: str) -> PredictionRow:
     _due(live, prediction_id)
     steps.advance(live.context, prediction_id)
     with live.database.unit_of_work() as uow:
-        return uow.session.get_one(PredictionRow, prediction_id)
+        return uow.session.get_one(PredictionRow, prediction_id, options=[undefer(PredictionRow.results)])
 
 
 def test_a_text_with_a_nul_is_predicted_with_the_nul_replaced(live: LiveCluster) -> None:
