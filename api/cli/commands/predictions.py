@@ -6,6 +6,7 @@ import typer
 
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http.client import api_path
+from api.cli.ids import id_option
 from api.cli.output import views
 from api.cli.parameters import ClusterId, Wait
 from api.cli.responses import PredictionJson
@@ -54,7 +55,7 @@ def distributed(  # noqa: PLR0913 - Typer makes an option of each parameter
         raise typer.Exit(FAILURE)
 
 
-PredictionId = Annotated[str, typer.Option("--prediction-id", help="pred_…", metavar="ID")]
+PredictionId = Annotated[str, id_option("--prediction-id", "prediction", "pred_ens_ij012")]
 
 
 @app.command("status")

@@ -41,7 +41,7 @@ def test_the_help_shows_an_id_as_it_is_printed(
     argument = next(p for p in command.params if p.name.endswith("_id_argument"))
     assert run(*words, "--help") == 0
     assert "for example" in capsys.readouterr().out
-    assert any(mark in argument.help for mark in ("cls_", "node_", "train_fed_", "search_", "mdl_", "key_"))
+    assert any(mark in argument.help for mark in ("cls_", "node_", "train_fed_", "search_", "mdl_", "key_", "pred_"))
 
 
 def test_an_id_is_given_once(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
