@@ -38,8 +38,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("predictions", "models"):
-        op.execute(f"UPDATE {table} SET status = 'failed' WHERE status = 'cancelled'")  # noqa: S608 - the names are constants
+    op.execute("UPDATE predictions SET status = 'failed' WHERE status = 'cancelled'")
+    op.execute("UPDATE models SET status = 'failed' WHERE status = 'cancelled'")
     _unique_model_names("status NOT IN ('failed', 'expired')")
     _allow("models", "model_status", _MODEL_STATUSES)
     _allow("predictions", "prediction_status", _PREDICTION_STATUSES)

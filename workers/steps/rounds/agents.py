@@ -54,11 +54,11 @@ class _Round:
 
     async def follow(self) -> None:
         observation = self._observation
-        requests = self._train_requests()
+        to_send = self._train_requests()
         observation.add_aggregate_report(await self._begin())
         await self._drop([*self._this.lost, *self._this.excluded])
         self._ends_at = time.monotonic() + (_POLL_WHILE_AWAY_S if self._this.training.recovering else _POLL_S)
-        workers = [asyncio.create_task(self._follow_worker(node, requests.get(node.node_id))) for node in self._peers.workers]
+        workers = [asyncio.create_task(self._follow_worker(node, to_send.get(node.node_id))) for node in self._peers.workers]
         try:
             while observation.is_collecting and not observation.unreachable and self._left_s > 0:
                 await self._poll_aggregator(workers)
