@@ -8,13 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import func
-
 from api.domain.records import FailureReason
 from api.services import models as model_service
-from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, ModelRow, TrainingRow
 from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
@@ -23,6 +19,7 @@ from workers.steps import nodes
 from workers.steps.shared import model_card, progress
 from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.failure import AgentDiedError, StepFailedError
+from workers.steps.shared.job_end import ended, fail
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
@@ -34,7 +31,7 @@ _WRITTEN = 0.5
 
 def advance(context: Context, model_id: str) -> None:
     """Write a pending export and keep its archive."""
-    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id), partial(_fail, context, model_id))
+    under_lease(context, ModelRow, model_id, partial(_advance, context, model_id), partial(fail, context, ModelRow, model_id))
 
 
 def _advance(context: Context, model_id: str, token: str) -> None:
@@ -52,7 +49,13 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         aggregator = aggregator_among(running_nodes)
         card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
-        _fail(context, model_id, token, FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."))
+        fail(
+            context,
+            ModelRow,
+            model_id,
+            token,
+            FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."),
+        )
         return
     request = ExportModel(
         training_id=training.id,
@@ -74,7 +77,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
             context, ModelRow, model_id, token, lambda: _export(context, running_nodes, aggregator, request, archive, note)
         )
     except AgentRefusedError as error:
-        _fail(context, model_id, token, FailureReason(code=error.code, detail=error.message))
+        fail(context, ModelRow, model_id, token, FailureReason(code=error.code, detail=error.message))
     except AgentUnreachableError as error:
         # The node's step brings it back, and the export waits for that.
         nodes.mark_lost(context, aggregator.node_id, "its agent stopped answering")
@@ -124,7 +127,7 @@ async def _export(
 
 def _complete(context: Context, model_id: str, token: str, exported: ExportResult, sha256: str) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, model_id, token)
+        row = ended(uow, ModelRow, model_id, token)
         archive = model_service.archive(context.settings, row)
         if row.status != "pending":
             archive.unlink(missing_ok=True)
@@ -134,21 +137,3 @@ def _complete(context: Context, model_id: str, token: str, exported: ExportResul
         row.size = archive.stat().st_size
         row.files = [file.model_dump() for file in exported.files]
         transitions.move(uow.session, row, "completed", name=row.name, size=row.size)
-
-
-def _fail(context: Context, model_id: str, token: str, reason: FailureReason) -> None:
-    with context.database.unit_of_work() as uow:
-        row = _ended(uow, model_id, token)
-        if row.status != "pending":
-            return
-        row.error = reason
-        transitions.move(uow.session, row, "failed", error=reason.facts())
-
-
-def _ended(uow: UnitOfWork, model_id: str, token: str) -> ModelRow:
-    """The row that this step holds, with its end written down. Its lease is released."""
-    locked_cluster(uow.session, uow.session.get_one(ModelRow, model_id).cluster_id)
-    row = leases.held(uow.session, ModelRow, model_id, token)
-    row.finished_at = row.finished_at or func.clock_timestamp()
-    leases.release(row, None)
-    return row

@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import func
-
 from api.domain.records import FailureReason
 from api.domain.specs import PredictionInput
 from api.domain.training_spec import TrainingSpec
-from api.services.lookup import locked_cluster
 from api.store import leases, transitions
-from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
 from workers.agent.protocol.common import Peer
 from workers.agent.protocol.data import DataFormat
@@ -26,6 +22,7 @@ from workers.steps import nodes
 from workers.steps.shared import progress
 from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.failure import AgentDiedError
+from workers.steps.shared.job_end import ended, fail
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregator_among, is_recovering, peers_of, running
 from workers.steps.shared.restore import restore
@@ -45,8 +42,8 @@ class _RefusedError(Exception):
 
 def advance(context: Context, prediction_id: str) -> None:
     """Run a pending prediction to its end."""
-    fail = partial(_fail, context, prediction_id)
-    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id), fail)
+    end_as_failed = partial(fail, context, PredictionRow, prediction_id)
+    under_lease(context, PredictionRow, prediction_id, partial(_advance, context, prediction_id), end_as_failed)
 
 
 def interrupt(context: Context, prediction_id: str) -> None:
@@ -93,12 +90,12 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         if error.code == _NO_WORKER:
             _mark_lost(context, work.workers)
             raise AgentDiedError(work.workers, _WORK) from error
-        _fail(context, row.id, token, work.reason(error))
+        fail(context, PredictionRow, row.id, token, work.reason(error))
     except AgentUnreachableError as error:
         _mark_lost(context, [work.aggregator])
         raise AgentDiedError([work.aggregator], work.name) from error
     except _RefusedError as error:
-        _fail(context, row.id, token, error.reason)
+        fail(context, PredictionRow, row.id, token, error.reason)
     else:
         _complete(context, row.id, token, answer)
 
@@ -244,7 +241,7 @@ def _input_format(request: PredictionInput, spec: TrainingSpec) -> DataFormat:
 
 def _complete(context: Context, prediction_id: str, token: str, result: PredictionResult) -> None:
     with context.database.unit_of_work() as uow:
-        row = _ended(uow, prediction_id, token)
+        row = ended(uow, PredictionRow, prediction_id, token)
         if row.status != "pending":
             return
         results = result.model_dump(include=_RESULTS)
@@ -254,21 +251,3 @@ def _complete(context: Context, prediction_id: str, token: str, result: Predicti
         # The results have the texts, so the request keeps no copy.
         row.request = row.request.model_copy(update={"inputs": None})
         transitions.move(uow.session, row, "completed", nodes_used=result.nodes_used, seconds=result.seconds)
-
-
-def _fail(context: Context, prediction_id: str, token: str, reason: FailureReason) -> None:
-    with context.database.unit_of_work() as uow:
-        row = _ended(uow, prediction_id, token)
-        if row.status != "pending":
-            return
-        row.error = reason
-        transitions.move(uow.session, row, "failed", error=reason.facts())
-
-
-def _ended(uow: UnitOfWork, prediction_id: str, token: str) -> PredictionRow:
-    """The row that this step holds, with its end written down. Its lease is released."""
-    locked_cluster(uow.session, uow.session.get_one(PredictionRow, prediction_id).cluster_id)
-    row = leases.held(uow.session, PredictionRow, prediction_id, token)
-    row.finished_at = row.finished_at or func.clock_timestamp()
-    leases.release(row, None)
-    return row
