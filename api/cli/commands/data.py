@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.cli.datasets import reader, split
-from api.cli.datasets.check import Sample, check
+from api.cli.datasets.check import FileSample, check
 from api.cli.errors import FAILURE, UsageError
 from api.cli.output.printing import cell, facts, plain, table
 from api.cli.session import Session, group, with_session
@@ -145,7 +145,7 @@ def split_file(  # noqa: PLR0913 - Typer makes an option of each parameter
     _show_split(session, files, report.bad_rows)
 
 
-def _write(files: dict[Path, list[Sample]]) -> None:
+def _write(files: dict[Path, list[FileSample]]) -> None:
     """Write JSON arrays with one sample on a line."""
     for path, part in files.items():
         lines = (json.dumps({"text": sample.text, "sentiment": sample.label}, ensure_ascii=False) for sample in part)
@@ -156,7 +156,7 @@ def _write(files: dict[Path, list[Sample]]) -> None:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _show_split(session: Session, files: dict[Path, list[Sample]], skipped: int) -> None:
+def _show_split(session: Session, files: dict[Path, list[FileSample]], skipped: int) -> None:
     counts = {path: Counter(sample.label for sample in part) for path, part in files.items()}
     labels = sorted({label for count in counts.values() for label in count})
     shown = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.cli.datasets.reader import Row, Table, kind
+from api.cli.datasets.reader import FileRow, Table, kind
 from api.cli.errors import UsageError
 
 TEXT_FIELD: Final = "text"
@@ -15,10 +15,10 @@ _MOST_PLACES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class FileSample:
     text: str
     label: str
-    row: Row
+    row: FileRow
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Report:
 
     text_field: str
     label_field: str
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[FileSample] = field(default_factory=list)
     bad_rows: int = 0
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ def check(table: Table, text_field: str | None = None, label_field: str | None =
         if mistakes:
             report.bad_rows += 1
         elif isinstance(text, str) and label is not None:
-            report.samples.append(Sample(text, label, row))
+            report.samples.append(FileSample(text, label, row))
     report.problems = [f"{_named(found)}: {mistake}" for mistake, found in places.items()]
     _add_notices(report)
     return report
@@ -103,7 +103,7 @@ def _text_mistakes(name: str, text: object) -> list[str]:
     return [f"{name} has a NUL character"] if "\x00" in text else []
 
 
-def _label_mistakes(name: str, row: Row, label: str | None) -> list[str]:
+def _label_mistakes(name: str, row: FileRow, label: str | None) -> list[str]:
     if row.fields.get(name) is None:
         return [f"there is no {name}"]
     if label is None:

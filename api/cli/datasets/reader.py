@@ -19,7 +19,7 @@ _LARGEST_CELL: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """One sample. `place` is where the file has it: `row 3` or `line 3`, from 1."""
 
     place: str
@@ -30,7 +30,7 @@ class Row:
 class Table:
     path: Path
     format: Format
-    rows: list[Row]
+    rows: list[FileRow]
 
 
 def read(path: Path) -> Table:
@@ -76,32 +76,32 @@ def _objects(path: Path, text: str) -> Table:
     columns = list(whole.values())
     if columns and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
         keys = list(columns[0])
-        rows = [Row(f"row {number}", {name: whole[name][key] for name in whole}) for number, key in enumerate(keys, 1)]
+        rows = [FileRow(f"row {number}", {name: whole[name][key] for name in whole}) for number, key in enumerate(keys, 1)]
         return Table(path, "JSON columns", rows)
-    return Table(path, "JSON Lines", [Row("line 1", whole)])
+    return Table(path, "JSON Lines", [FileRow("line 1", whole)])
 
 
-def _lines(path: Path, text: str) -> Iterator[Row]:
+def _lines(path: Path, text: str) -> Iterator[FileRow]:
     # Only a line feed ends a line: JSON may have other line separators inside a text.
     for number, line in enumerate(text.split("\n"), 1):
         if content := line.strip("\ufeff \t\r"):
             value = _json(path, content, number)
             if not isinstance(value, dict):
                 raise UsageError(f"{path}: line {number} is {kind(value)}; an object is wanted")
-            yield Row(f"line {number}", value)
+            yield FileRow(f"line {number}", value)
 
 
-def _items(path: Path, items: object) -> list[Row]:
+def _items(path: Path, items: object) -> list[FileRow]:
     assert isinstance(items, list)
     rows = []
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
             raise UsageError(f"{path}: row {number} is {kind(item)}; an object with a text and a label is wanted")
-        rows.append(Row(f"row {number}", item))
+        rows.append(FileRow(f"row {number}", item))
     return rows
 
 
-def _cells(path: Path, text: str, delimiter: str) -> Iterator[Row]:
+def _cells(path: Path, text: str, delimiter: str) -> Iterator[FileRow]:
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -111,7 +111,7 @@ def _cells(path: Path, text: str, delimiter: str) -> Iterator[Row]:
         for row in reader:
             if None in row or None in row.values():
                 raise UsageError(f"{path}: line {reader.line_num} does not have {len(names)} columns as the first line has")
-            yield Row(f"line {reader.line_num}", dict(row))
+            yield FileRow(f"line {reader.line_num}", dict(row))
     except csv.Error as error:
         raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
 

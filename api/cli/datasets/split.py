@@ -3,17 +3,17 @@
 import random
 from collections.abc import Sequence
 
-from api.cli.datasets.check import Sample
+from api.cli.datasets.check import FileSample
 from api.cli.errors import UsageError
 
-Shards = list[list[Sample]]
+Shards = list[list[FileSample]]
 
 
-def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def hold_out(samples: Sequence[FileSample], share: float, seed: int) -> tuple[list[FileSample], list[FileSample]]:
     """Return the samples without a test set, and the test set: the same share of each label."""
     generator = random.Random(seed)  # noqa: S311 - not for secrets
-    rest: list[Sample] = []
-    test: list[Sample] = []
+    rest: list[FileSample] = []
+    test: list[FileSample] = []
     for group in _by_label(samples, generator):
         count = round(len(group) * share)
         test += group[:count]
@@ -21,14 +21,14 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[S
     return rest, test
 
 
-def stratified(samples: Sequence[Sample], shards: int, seed: int) -> Shards:
+def stratified(samples: Sequence[FileSample], shards: int, seed: int) -> Shards:
     """Deal the samples of each label in turn. So all shards have the labels in the same shares."""
     generator = random.Random(seed)  # noqa: S311 - not for secrets
     dealt = [sample for group in _by_label(samples, generator) for sample in group]
     return _shuffled([dealt[number::shards] for number in range(shards)], generator)
 
 
-def skewed(samples: Sequence[Sample], shards: int, alpha: float, seed: int) -> Shards:
+def skewed(samples: Sequence[FileSample], shards: int, alpha: float, seed: int) -> Shards:
     """Give each shard a share of each label, drawn from a Dirichlet distribution.
 
     A smaller `alpha` means more skew (Hsu et al., 2019, arXiv:1909.06335). No shard is empty.
@@ -46,13 +46,13 @@ def skewed(samples: Sequence[Sample], shards: int, alpha: float, seed: int) -> S
     return _shuffled(result, generator)
 
 
-def by_column(samples: Sequence[Sample], column: str) -> Shards:
+def by_column(samples: Sequence[FileSample], column: str) -> Shards:
     """Return one shard for each value of a column, in the order of these values.
 
     Raises:
         UsageError: A row has no value there, or all rows have the same.
     """
-    groups: dict[str, list[Sample]] = {}
+    groups: dict[str, list[FileSample]] = {}
     for sample in samples:
         value = sample.row.fields.get(column)
         if value is None or isinstance(value, list | dict):
@@ -63,8 +63,8 @@ def by_column(samples: Sequence[Sample], column: str) -> Shards:
     return [groups[value] for value in sorted(groups)]
 
 
-def _by_label(samples: Sequence[Sample], generator: random.Random) -> Shards:
-    groups: dict[str, list[Sample]] = {}
+def _by_label(samples: Sequence[FileSample], generator: random.Random) -> Shards:
+    groups: dict[str, list[FileSample]] = {}
     for sample in samples:
         groups.setdefault(sample.label, []).append(sample)
     return _shuffled([groups[label] for label in sorted(groups)], generator)
