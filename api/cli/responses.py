@@ -179,11 +179,20 @@ class PredictedTextJson:
 
 
 @dataclass
+class ConfusionJson:
+    """Counts of samples: rows are true classes, columns predicted ones."""
+
+    labels: list[str] = field(default_factory=list)
+    counts: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
 class PredictionResults:
     accuracy: float | None = None
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
+    confusion_matrix: ConfusionJson | None = None
     notices: list[str] = field(default_factory=list)
     predictions: list[PredictedTextJson] = field(default_factory=list)
 

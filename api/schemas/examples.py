@@ -234,6 +234,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "precision": 0.91,
             "recall": 0.93,
             "f1_score": 0.92,
+            "confusion_matrix": {"labels": ["negative", "positive"], "counts": [[45, 5], [3, 47]]},
             "predictions": [{"text": "Great product!", "sentiment": "positive", "confidence": 0.97}],
             "temperature": None,
             "temperatures": {"node_w1_abc123": 1.31},

@@ -55,11 +55,22 @@ class PredictedText(ResponseModel):
     )
 
 
+class ConfusionMatrix(ResponseModel):
+    labels: list[str] = Field(description="The classes that occur as true or predicted labels; at most 50.")
+    counts: list[list[int]] = Field(
+        description="`counts[i][j]`: the number of samples of the class `labels[i]` that were predicted as `labels[j]`."
+        " Rows are true, columns predicted."
+    )
+
+
 class Results(ResponseModel):
     accuracy: Figure | None = Field(None, description="The fraction of correct predictions, 0..1, when the input has labels.")
     precision: Figure | None = Field(None, description="The macro mean over the classes.")
     recall: Figure | None = Field(None, description="The macro mean over the classes.")
     f1_score: Figure | None = Field(None, description="The macro mean over the classes.")
+    confusion_matrix: ConfusionMatrix | None = Field(
+        None, description="Over the samples that were scored; null without labels, or with more than 50 classes."
+    )
     notices: list[str] = Field(
         [], description="Labels or rows of the file that were not used, with counts; and why a figure is null."
     )

@@ -67,6 +67,10 @@ def test_prediction_on_a_labelled_file(trained: Trained, aggregation: str) -> No
     results = answer["results"]
     assert len(results["predictions"]) == 80
     assert min(results[name] for name in ("accuracy", "precision", "recall", "f1_score")) > 0.9
+    matrix = results["confusion_matrix"]
+    assert matrix["labels"] == ["negative", "positive"]
+    assert [sum(row) for row in matrix["counts"]] == [40, 40], "each row has the samples of one true class"
+    assert (matrix["counts"][0][0] + matrix["counts"][1][1]) / 80 == pytest.approx(results["accuracy"])
     assert answer["nodes_used"] == 2
     assert set(results["engines"].values()) <= {"onnx-fp32", "onnx-int8"}, "the cluster has wasm_optimization"
     fitted = [results["temperature"]] if aggregation == "global" else list(results["temperatures"].values())

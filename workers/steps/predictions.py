@@ -28,7 +28,8 @@ from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, aggregato
 from workers.steps.shared.restore import restore
 
 log = logging.getLogger(__name__)
-_RESULTS = {"accuracy", "precision", "recall", "f1_score", "predictions", "temperature", "temperatures", "engines", "notices"}
+_FIGURES = {"accuracy", "precision", "recall", "f1_score", "confusion_matrix", "notices"}
+_RESULTS = {*_FIGURES, "predictions", "temperature", "temperatures", "engines"}
 _WORK = "a prediction"
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from api.cli.output.confusion import confusion
 from api.cli.output.printing import cell, facts, percent, plain, status, table, usd
 from api.cli.responses import (
     ApiKey,
@@ -178,11 +179,13 @@ def prediction(item: PredictionJson) -> RenderableType:
         head += [("notice", cell(notice)) for notice in results.notices]
     head += [("time", cell(item.inference_time)), ("nodes", cell(item.nodes_used))]
     head += _ending(None, item.error)
+    parts: list[RenderableType] = [facts(head)]
+    if results and results.confusion_matrix:
+        parts += [Text(), confusion(results.confusion_matrix)]
     texts = results.predictions if results else []
-    if not texts:
-        return facts(head)
-    rows = ((cell(text.sentiment), percent(text.confidence), cell(text.text)) for text in texts[:_MAX_TEXTS])
-    parts: list[RenderableType] = [facts(head), Text(), table(("sentiment", "confidence", "text"), rows, right=("confidence",))]
+    if texts:
+        rows = ((cell(text.sentiment), percent(text.confidence), cell(text.text)) for text in texts[:_MAX_TEXTS])
+        parts += [Text(), table(("sentiment", "confidence", "text"), rows, right=("confidence",))]
     if len(texts) > _MAX_TEXTS:
         parts.append(Text(f"… and {len(texts) - _MAX_TEXTS} more; --format json shows all", style="dim"))
     return Group(*parts)

@@ -1,11 +1,14 @@
 """Evaluations and predictions."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 from workers.agent.protocol.data import DataFormat
+
+# A matrix of more classes is too large to be read.
+MAX_CONFUSED_CLASSES: Final = 50
 
 
 class EvaluateModel(Message):
@@ -99,6 +102,13 @@ class TextPrediction(Message):
     confidence: float
 
 
+class ConfusionMatrix(Message):
+    """How often each true class was predicted as each class. Rows are true, columns predicted."""
+
+    labels: list[str] = Field(max_length=MAX_CONFUSED_CLASSES)
+    counts: list[list[int]] = Field(description="shape (labels, labels).")
+
+
 class PredictionResult(Message):
     """The predictions, and their metrics (0..1) where the texts had labels."""
 
@@ -106,6 +116,7 @@ class PredictionResult(Message):
     precision: float | None = None
     recall: float | None = None
     f1_score: float | None = None
+    confusion_matrix: ConfusionMatrix | None = None
     predictions: list[TextPrediction]
     temperature: float | None = Field(None, description="`global`: the temperature of the confidences.")
     temperatures: dict[str, float | None] = Field(

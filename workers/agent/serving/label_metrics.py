@@ -1,7 +1,11 @@
-"""Macro precision, recall and F1 over the classes that occur in the true labels."""
+"""Macro precision, recall and F1 over the classes that occur in the true labels, and the
+confusion matrix.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
+
+from workers.agent.protocol.inference import MAX_CONFUSED_CLASSES, ConfusionMatrix
 
 
 def label_metrics(labels: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
@@ -20,3 +24,16 @@ def label_metrics(labels: Sequence[str], predicted: Sequence[str]) -> dict[str, 
         "recall": sum(recall) / len(label_counts),
         "f1_score": sum(f1) / len(label_counts),
     }
+
+
+def confusion_matrix(labels: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> ConfusionMatrix | None:
+    """Count each pair of a true and a predicted class: shape (classes, classes).
+
+    It has the classes that occur, in the order of `classes`. Return None if there are too many.
+    """
+    occurring = {*labels, *predicted}
+    names = [name for name in classes if name in occurring]
+    if len(names) > MAX_CONFUSED_CLASSES:
+        return None
+    pairs = Counter(zip(labels, predicted, strict=True))
+    return ConfusionMatrix(labels=names, counts=[[pairs[true, answer] for answer in names] for true in names])

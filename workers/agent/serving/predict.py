@@ -118,6 +118,7 @@ class Predictor:
             nodes_used=len({answer.node_id for answer in combined.answers}),
             lost=combined.lost,
             notices=scored.notices,
+            confusion_matrix=scored.confusion,
             **scored.figures,
         )
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.serving.label_metrics import label_metrics
+from workers.agent.protocol.inference import MAX_CONFUSED_CLASSES
+from workers.agent.serving.label_metrics import confusion_matrix, label_metrics
 
 
 def test_figures_by_hand() -> None:
@@ -39,3 +40,34 @@ def test_figures_are_shares_that_no_order_changes(pairs: list[tuple[str, str]], 
     assert label_metrics([truth for truth, _ in pairs], [predicted for _, predicted in pairs]) == pytest.approx(metrics)
     truth = [label for label, _ in pairs]
     assert set(label_metrics(truth, truth).values()) == {1.0}
+
+
+def test_the_confusion_matrix_has_true_rows_and_predicted_columns() -> None:
+    matrix = confusion_matrix(list("aaabbc"), list("aabbac"), list("cab"))
+    assert matrix is not None
+    assert matrix.labels == ["c", "a", "b"]
+    assert matrix.counts == [[1, 0, 0], [0, 2, 1], [0, 1, 1]]
+
+
+def test_the_confusion_matrix_leaves_out_classes_that_do_not_occur() -> None:
+    matrix = confusion_matrix(list("aa"), list("ab"), list("abcd"))
+    assert matrix is not None
+    assert (matrix.labels, matrix.counts) == (["a", "b"], [[1, 1], [0, 0]])
+
+
+def test_the_confusion_matrix_of_too_many_classes_is_none() -> None:
+    names = [str(number) for number in range(MAX_CONFUSED_CLASSES + 1)]
+    assert confusion_matrix(names, names, names) is None
+    matrix = confusion_matrix(names[1:], names[1:], names)
+    assert matrix is not None
+    assert len(matrix.labels) == MAX_CONFUSED_CLASSES
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=50))
+def test_the_confusion_matrix_agrees_with_the_accuracy(pairs: list[tuple[str, str]]) -> None:
+    truth, predicted = [truth for truth, _ in pairs], [predicted for _, predicted in pairs]
+    matrix = confusion_matrix(truth, predicted, "abc")
+    assert matrix is not None
+    assert sum(map(sum, matrix.counts)) == len(pairs)
+    right = sum(row[number] for number, row in enumerate(matrix.counts))
+    assert right / len(pairs) == pytest.approx(label_metrics(truth, predicted)["accuracy"])

@@ -3,6 +3,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -128,9 +129,13 @@ def test_a_labelled_file_brings_figures_and_an_unlabelled_one_none(trained: Fede
     assert answer["accuracy"] == pytest.approx(right / 30)
     assert all(0 <= answer[name] <= 1 for name in ("precision", "recall", "f1_score"))
     assert answer["notices"] == []
+    matrix = answer["confusion_matrix"]
+    pairs = Counter((row["sentiment"], label) for row, label in zip(samples(30, 7000), said, strict=True))
+    assert matrix["counts"] == [[pairs[true, label] for label in matrix["labels"]] for true in matrix["labels"]]
+    assert sum(map(sum, matrix["counts"])) == 30
     trained.aggregator.put("/data/test.json", [{"text": "and one more"}])
     answer = predict(trained, inputs=None, input_data="/data/test.json")
-    assert answer["accuracy"] is None
+    assert answer["accuracy"] is answer["confusion_matrix"] is None
     assert answer["notices"] == ["The file has no labels, so accuracy, precision, recall and f1_score are null."]
     assert predict(trained, 422, inputs=None, input_data="/data/none.json")["code"] == "no_match"
 
