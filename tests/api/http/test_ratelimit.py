@@ -108,6 +108,60 @@ def test_processes_share_a_bucket(port: int) -> None:
     asyncio.run(play())
 
 
+def test_a_process_takes_a_hundredth_of_the_quota_at_a_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        rates = limiter(port, 1000, 1000)
+        asked: list[str] = []
+        ask = rates._redis.eval
+
+        def counted(*arguments: object) -> object:
+            asked.append(str(arguments[2]))
+            return ask(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(rates._redis, "eval", counted)
+        first = await rates.take("leased")
+        assert first is not None
+        assert (first.left, first.next_s) == (999, 0)
+        for number in range(2, 201):
+            allowance = await rates.take("leased")
+            assert allowance is not None
+            assert 0 <= allowance.left - (1000 - number) <= 2, "what has been refilled meanwhile"
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        assert 18 <= len(asked) <= 45, "ten tokens at a time, or fewer: not one call for each request"
+        await rates.aclose()
+
+    asyncio.run(play())
+
+
+def test_a_request_with_a_lease_does_not_wait_for_redis(silent: int, port: int) -> None:
+    async def play() -> None:
+        rates = limiter(port, 1000, 1000)
+        assert await rates.take("waits") is not None
+        await rates._redis.aclose()
+        rates._redis = limiter(silent, 1000)._redis
+        began = time.perf_counter()
+        for _ in range(9):
+            assert await rates.take("waits") is not None
+        assert time.perf_counter() - began < 0.1
+        assert await rates.take("waits") is None, "then Redis is asked, and it is away"
+        await rates.aclose()
+
+    asyncio.run(play())
+
+
+def test_many_processes_grant_no_more_than_the_bucket_has(port: int) -> None:
+    async def play() -> None:
+        many = [limiter(port, 1000, 10_000) for _ in range(4)]
+        counts = await asyncio.gather(*(passed(rates, "many", 400) for rates in many))
+        assert sum(counts) <= 1001, "a token is given out once"
+        assert sum(counts) >= 1000 - 4 * 10, "each process may hold a hundredth"
+        for rates in many:
+            await rates.aclose()
+
+    asyncio.run(play())
+
+
 def test_no_limit_asks_no_redis() -> None:
     async def play() -> None:
         rates = limiter(9, None)
