@@ -32,6 +32,7 @@ from api.routes import (
 )
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.dispatch import CeleryDispatcher
+from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
 from api.runtime.log_setup import set_up_logging
 from api.runtime.transactions import UseCaseRunner
@@ -60,7 +61,16 @@ def create_app(settings: Settings) -> FastAPI:
         audit_writer, rate_limiter = AuditWriter(use_cases), RateLimiter(settings)
         writing = asyncio.create_task(audit_writer.run())
         stream_limiter = anyio.CapacityLimiter(settings.max_streams)
-        app.state.flow_nexus = AppState(settings, use_cases, listener, provider, stream_limiter, audit_writer, rate_limiter)
+        app.state.flow_nexus = AppState(
+            settings,
+            use_cases,
+            listener,
+            provider,
+            stream_limiter,
+            audit_writer,
+            rate_limiter,
+            KeyCache(settings, use_cases, listener),
+        )
         try:
             yield
         finally:

@@ -9,7 +9,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.domain.errors import ForbiddenError, UnauthorizedError
 from api.domain.scopes import effective
 from api.http.deps import AppState, State
-from api.services import principals
 from api.services.audit import AuditLine
 from api.services.principals import Principal
 
@@ -47,8 +46,7 @@ async def _authenticate(
 ) -> Principal:
     if credentials is None:
         raise UnauthorizedError("missing_key", "Send an API key: Authorization: Bearer <key>.")
-    plaintext = credentials.credentials
-    principal = await state.run(lambda uow: principals.find_principal(uow.session, state.settings, plaintext))
+    principal = await state.key_cache.find(credentials.credentials)
     if principal is not None:
         principal = replace(principal, audit_record=_begin_audit(request, principal))
     if principal is None or not principal.valid:

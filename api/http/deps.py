@@ -12,6 +12,7 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
 from api.http.ratelimit import RateLimiter
 from api.runtime.audit_writer import AuditWriter
+from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
 from api.runtime.transactions import UseCaseRunner
 from api.services.pages import PageCursor, PageRequest
@@ -36,6 +37,7 @@ class AppState:
     stream_limiter: anyio.CapacityLimiter
     audit_writer: AuditWriter
     rate_limiter: RateLimiter
+    key_cache: KeyCache
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run a use case in one transaction. With `caller`, write its line in the audit log too."""

@@ -1,4 +1,8 @@
-"""Listen to Postgres notifications over one connection, for event streams and `Prefer: wait`."""
+"""Listen to Postgres notifications over one connection.
+
+Event streams and `Prefer: wait` wait for those of a cluster. The cache of keys waits for those of a
+key.
+"""
 
 import asyncio
 import contextlib
@@ -11,7 +15,8 @@ from typing import TypeVar
 import psycopg
 from sqlalchemy import make_url
 
-from api.store.events import CHANNEL
+from api.runtime.notification_channel import NotificationChannel, open_channel
+from api.store.events import KEY_MARK
 
 NAME = "flow_nexus_listener"
 log = logging.getLogger(__name__)
@@ -21,18 +26,24 @@ _POLL_EVERY_S = 2.0
 _RECONNECT_S = 1.0
 _CHECK_S = 15.0
 _ANSWER_S = 5.0
+# A request waits this long for the proof that the connection is alive.
+_PROOF_S = 1.0
 
 
 class Listener:
     """Wake the waiters of a cluster when a transaction in it is committed.
 
-    `run()` holds the connection and opens a new one when it breaks.
+    `run()` holds the connection and opens a new one when it breaks. `on_key_change` is called with
+    the id of each key that was changed. It is called with None when any key may have changed: the
+    connection is new or lost.
     """
 
     def __init__(self, database_url: str) -> None:
         url = make_url(database_url).set(drivername="postgresql")
         self._conninfo = url.render_as_string(hide_password=False)
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._channel: NotificationChannel | None = None
+        self.on_key_change: Callable[[str | None], None] = _ignore
 
     async def run(self) -> None:
         while True:
@@ -44,19 +55,45 @@ class Listener:
             await asyncio.sleep(_RECONNECT_S)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            self._conninfo, autocommit=True, connect_timeout=5, application_name=NAME
-        )
-        async with connection:
-            await connection.execute(f"LISTEN {CHANNEL}")
+        async with open_channel(self._conninfo, NAME, self._receive) as channel:
+            self.on_key_change(None)
+            self._channel = channel
             self._wake_all()
-            while True:
-                async for notification in connection.notifies(timeout=_CHECK_S):
-                    for event in self._waiting.get(notification.payload, ()):
-                        event.set()
-                # A dead connection is silent too. This query fails on a dead one.
-                async with asyncio.timeout(_ANSWER_S):
-                    await connection.execute("SELECT 1")
+            try:
+                while True:
+                    await channel.wait(_CHECK_S)
+                    # A dead connection is silent too. It gives no answer.
+                    async with asyncio.timeout(_ANSWER_S):
+                        await asyncio.shield(channel.caught_up())
+            finally:
+                self._channel = None
+                self.on_key_change(None)
+
+    def _receive(self, payload: str) -> None:
+        if payload.startswith(KEY_MARK):
+            self.on_key_change(payload)
+        for event in self._waiting.get(payload, ()):
+            event.set()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._channel is not None
+
+    async def caught_up(self) -> bool:
+        """Return whether every notification sent before this call has arrived.
+
+        It takes one round trip and no transaction. The result is false without a connection that
+        answers within a second.
+        """
+        channel = self._channel
+        if channel is None:
+            return False
+        try:
+            async with asyncio.timeout(_PROOF_S):
+                return await asyncio.shield(channel.caught_up())
+        except TimeoutError as error:
+            channel.end(error)
+            return False
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():
@@ -102,6 +139,10 @@ class Listener:
                 if done(loaded) or left <= 0 or await abandoned():
                     return loaded
                 await wait_for_event(event, min(left, _POLL_EVERY_S))
+
+
+def _ignore(_: str | None) -> None:
+    return
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:

@@ -20,6 +20,7 @@ from api.domain.scopes import SCOPES as SCOPES
 from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.services.principals import PREFIX_LENGTH, Principal, digest, key_is_valid
 from api.settings import Settings
+from api.store import events
 from api.store.tables import ApiKeyRow, NodeRow, ProjectRow
 
 
@@ -112,6 +113,7 @@ def revoke(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
     row = _locked(session, project_id, key_id)
     if row.revoked_at is None:
         row.revoked_at = func.clock_timestamp()
+        events.announce_key(session, row.id)
         session.flush()
         session.refresh(row)
     return row
@@ -142,6 +144,7 @@ def rotate(
     row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None
     row.digest, row.prefix = digest(settings, secret), secret[:PREFIX_LENGTH]
     row.rotated_at = func.clock_timestamp()
+    events.announce_key(session, row.id)
     session.flush()
     session.refresh(row)
     return IssuedKey(row, secret)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.services.audit import AuditLine
@@ -22,7 +22,8 @@ class Principal:
     """The caller of a request.
 
     `node_id` is set for a data owner: the one node with their data. `audit_record` is the line of
-    the request in the audit log.
+    the request in the audit log. `valid_for_s` are the seconds until the secret ends by itself,
+    None if it does not.
     """
 
     project_id: str
@@ -31,32 +32,35 @@ class Principal:
     prefix: str
     node_id: str | None = None
     valid: bool = True
+    valid_for_s: float | None = field(default=None, compare=False)
     used_recently: bool = field(default=True, compare=False)
     audit_record: AuditLine | None = field(default=None, compare=False, repr=False)
 
 
-def find_principal(session: Session, settings: Settings, plaintext: str) -> Principal | None:
-    """Return the principal of a key, also of an expired or revoked one.
+def find_principal(session: Session, key_digest: bytes, prefix: str) -> Principal | None:
+    """Return the principal of the key with this digest, also of an expired or revoked one.
 
-    `valid` tells them apart.
+    `valid` tells them apart. `prefix` is the start of the secret.
     """
-    key_digest = digest(settings, plaintext)
     fresh = ApiKeyRow.last_used_at > func.clock_timestamp() - _USED_RESOLUTION
     has_digest = or_(
         ApiKeyRow.digest == key_digest,
         and_(ApiKeyRow.old_digest == key_digest, ApiKeyRow.old_valid_until > func.clock_timestamp()),
     )
-    match = session.execute(select(ApiKeyRow, key_is_valid(), fresh).where(has_digest)).first()
+    own_end = case((ApiKeyRow.old_digest == key_digest, ApiKeyRow.old_valid_until), else_=None)
+    seconds = func.extract("epoch", func.least(ApiKeyRow.expires_at, own_end) - func.clock_timestamp())
+    match = session.execute(select(ApiKeyRow, key_is_valid(), fresh, seconds).where(has_digest)).first()
     if match is None:
         return None
-    row, is_valid, used_recently = match
+    row, is_valid, used_recently, valid_for_s = match
     return Principal(
         project_id=row.project_id,
         key_id=row.id,
         scopes=frozenset(row.scopes),
-        prefix=plaintext[:PREFIX_LENGTH],
+        prefix=prefix,
         node_id=row.node_id,
         valid=is_valid,
+        valid_for_s=None if valid_for_s is None else float(valid_for_s),
         used_recently=bool(used_recently),
     )
 

@@ -10,6 +10,8 @@ from api.domain.events import EventType
 from api.store.tables import ClusterRow, EventRow
 
 CHANNEL = "flow_nexus"
+KEY_MARK = "key_"
+"""A notification that begins with this is a key's id. Every other one is a cluster's id."""
 
 
 def emit(
@@ -28,6 +30,11 @@ def emit(
     )
     session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=event_type.value, data=dict(data)))
     session.execute(select(func.pg_notify(CHANNEL, cluster_id)))
+
+
+def announce_key(session: Session, key_id: str) -> None:
+    """Tell every API process, when the transaction commits, that a key was revoked or rotated."""
+    session.execute(select(func.pg_notify(CHANNEL, key_id)))
 
 
 def read(session: Session, cluster_id: str, after: int, *, training_id: str | None = None, limit: int = 500) -> list[EventRow]:

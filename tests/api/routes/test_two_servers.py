@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.routes.conftest import NOWHERE
+from tests.api.routes.conftest import NOWHERE, MakeUser
 from tests.api.routes.user import CLUSTER, TRAINING, User
 
 
@@ -92,3 +92,20 @@ def test_a_cluster_is_terminated_once(user: User, servers: list[str]) -> None:
     stream = user.http.get(f"/v1/clusters/{cluster_id}/events", params={"follow": "false"}).text
     assert stream.count("event: cluster.terminating") == 1
     assert stream.count("event: node.terminating") == 2
+
+
+@pytest.mark.parametrize("how", ["revoke", "rotate"])
+def test_a_key_that_ends_at_one_server_ends_at_the_other_at_once(make_user: MakeUser, servers: list[str], how: str) -> None:
+    admin = make_user(scopes=frozenset({"admin"}))
+    for _ in range(10):
+        key = admin.key(scopes=["clusters:read"])
+        own = {"Authorization": f"Bearer {key['api_key']}"}
+        with httpx.Client(base_url=servers[1], headers=own, timeout=60) as other:
+            assert [other.get("/v1/clusters").status_code for _ in range(3)] == [200] * 3
+            headers = {"Authorization": f"Bearer {admin.secret}"}
+            if how == "revoke":
+                assert httpx.delete(f"{servers[0]}/v1/keys/{key['key_id']}", headers=headers, timeout=60).is_success
+            else:
+                path = f"/v1/keys/{key['key_id']}/rotate"
+                assert httpx.post(f"{servers[0]}{path}", json={}, headers=headers, timeout=60).is_success
+            assert other.get("/v1/clusters").status_code == 401, "the very next request"

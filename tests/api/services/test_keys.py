@@ -21,7 +21,8 @@ def settings(postgres_url: str, tmp_path: Path) -> Settings:
 
 def valid_principal(session: Session, settings: Settings, secret: str) -> principals.Principal | None:
     """Return the principal of a valid key, else None."""
-    principal = principals.find_principal(session, settings, secret)
+    digest = principals.digest(settings, secret)
+    principal = principals.find_principal(session, digest, secret[: principals.PREFIX_LENGTH])
     return principal if principal is not None and principal.valid else None
 
 
