@@ -1,9 +1,9 @@
 """Freezing: the embeddings and the first encoder layers are not trained.
 
-Their output for a text never changes, so it is computed once and kept. Later epochs compute only
-the layers above. See e.g. Lee et al., "What Would Elsa Do? Freezing Layers During Transformer
-Fine-Tuning", 2019, arXiv:1911.03090. A kept text is always the same: it has no token dropout, and
-the frozen layers have no dropout.
+Their output for a text never changes, so it is computed once and kept, if there is room. Later
+epochs compute only the layers above. See e.g. Lee et al., "What Would Elsa Do? Freezing Layers
+During Transformer Fine-Tuning", 2019, arXiv:1911.03090. A kept text is always the same: it has no
+token dropout, and the frozen layers have no dropout.
 """
 
 import tempfile
@@ -20,12 +20,14 @@ from torch import nn
 
 from workers.agent.datasets.batches import EncodedTexts, by_length
 from workers.agent.modeling.models.lora import frozen_by_adapters
+from workers.agent.runtime import disk
 from workers.agent.runtime.errors import AgentError
 
 _STACKS = ("encoder.layer", "h", "layers")
 _EMBEDDINGS = ("embeddings", "wte", "wpe", "embed_tokens")
 _BATCH = 64
 MEMORY_BYTES = 256 * 2**20
+DISK_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,44 +114,62 @@ def with_activations(model: nn.Module, count: int, data: EncodedTexts, folder: P
     """Return `data` with the output of the first `count` layers.
 
     The output is fp32 with shape (tokens of all texts, width). Above MEMORY_BYTES it is in an
-    unnamed file in `folder`, otherwise in memory.
+    unnamed file in `folder`. If it takes more than DISK_BYTES, or a quarter of the disk that is
+    left, it is not kept. Then it is computed again for each batch.
     """
-    stack = _stack(model, count)
-    recorder = _ActivationRecorder(stack.layers[0])
+    data = replace(data, activations=None, frozen_layers=count)
     kept: NDArray[np.float32] | None = None
-    with torch.inference_mode(), stack.replaced_by([*stack.layers[:count], recorder]):
-        for batch in by_length(data.lengths, _BATCH):
-            ids, mask = data.batch(batch)
-            model(input_ids=ids, attention_mask=mask)
+    for batch in by_length(data.lengths, _BATCH):
+        hidden = frozen_activations(model, data, batch)
+        if kept is None:
+            kept = _empty_activations(len(data.ids), hidden.shape[2], folder)
             if kept is None:
-                kept = _empty_activations(len(data.ids), recorder.seen.shape[2], folder)
-            outputs = recorder.seen[mask.bool()].numpy()
-            places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-            kept[places] = outputs
-    return replace(data, activations=kept, frozen_layers=count)
+                break
+        _, mask = data.batch(batch)
+        kept[_places(data, batch)] = hidden[mask.bool()].numpy()
+    return replace(data, activations=kept)
 
 
 def logits_from_activations(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    """Compute the logits from the kept activations of `data`: shape (texts, classes)."""
+    """Compute the logits from the frozen layers' output: shape (texts, classes)."""
     ids, mask = data.batch(batch)
+    hidden = frozen_activations(model, data, batch)
     with replaying(model, data.frozen_layers) as player:
-        player.seen = frozen_activations(data, batch)
+        player.seen = hidden
         result: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
     return result
 
 
-def frozen_activations(data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    """Return the kept activations of a batch; zero at padding.
+def frozen_activations(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
+    """Return the frozen layers' output for a batch, kept or computed; zero at padding.
 
-    They are fp32 with shape (texts, length of the longest text, width).
+    It is fp32 with shape (texts, length of the longest text, width).
     """
+    ids, mask = data.batch(batch)
     if data.activations is None:
-        raise ValueError("these texts have no kept activations")
-    _, mask = data.batch(batch)
+        return _computed(model, data.frozen_layers, ids, mask)
     hidden = np.zeros((*mask.shape, data.activations.shape[1]), np.float32)
-    places = np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
-    hidden[mask.bool().numpy()] = data.activations[places]
+    hidden[mask.bool().numpy()] = data.activations[_places(data, batch)]
     return torch.from_numpy(hidden)
+
+
+def _computed(model: nn.Module, count: int, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Run the first `count` layers in fp32 and without dropout, as for kept activations."""
+    stack, was_training = _stack(model, count), model.training
+    recorder = _ActivationRecorder(stack.layers[0])
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+            with stack.replaced_by([*stack.layers[:count], recorder]):
+                model(input_ids=ids, attention_mask=mask)
+            return recorder.seen * mask.unsqueeze(2)
+    finally:
+        model.train(was_training)
+
+
+def _places(data: EncodedTexts, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of a batch's tokens among all tokens."""
+    return np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
 
 
 @contextmanager
@@ -161,10 +181,13 @@ def replaying(model: nn.Module, count: int) -> Iterator["_ActivationPlayer"]:
         yield player
 
 
-def _empty_activations(tokens: int, width: int, folder: Path) -> NDArray[np.float32]:
-    if tokens * width * 4 <= MEMORY_BYTES:
+def _empty_activations(tokens: int, width: int, folder: Path) -> NDArray[np.float32] | None:
+    size = tokens * width * 4
+    if size <= MEMORY_BYTES:
         return np.empty((tokens, width), np.float32)
     folder.mkdir(parents=True, exist_ok=True)
+    if size > min(DISK_BYTES, disk.left(folder.parent) // 4):
+        return None
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, np.float32, "w+", shape=(tokens, width))
 

@@ -95,7 +95,7 @@ class Network:
 
         When `data` has activations of frozen layers, it computes only the layers above.
         """
-        if data.activations is None:
+        if not data.frozen_layers:
             return self.logits(*data.batch(batch))
         return logits_from_activations(self.model, data, batch)
 

@@ -71,7 +71,7 @@ class PrivateTraining:
         batch = random.sample(len(data), plan.sampling_rate)
         total = gradients.zeros()
         if len(batch):
-            ids = self.apply_token_dropout(data.batch(batch)[0]) if data.activations is None else None
+            ids = self.apply_token_dropout(data.batch(batch)[0]) if not data.frozen_layers else None
             gradients.add(total, data, batch, ids)
         for name, tensor in total.items():
             tensor.add_(random.noise(tensor), alpha=plan.noise_multiplier * plan.max_grad_norm)

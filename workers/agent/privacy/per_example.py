@@ -80,7 +80,7 @@ class PerExampleGradients:
     def _add(self, total: dict[str, torch.Tensor], data: EncodedTexts, batch: Any, ids: torch.Tensor | None) -> None:
         texts, mask = data.batch(batch)
         texts = texts if ids is None else ids
-        above = frozen_activations(data, batch) if data.activations is not None else None
+        above = frozen_activations(self._network.model, data, batch) if data.frozen_layers else None
         with torch.no_grad():
             by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.frozen_layers)
             square = sum((gradient.flatten(1).square().sum(1) for gradient in by_name.values()), start=torch.zeros(len(batch)))

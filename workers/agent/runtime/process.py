@@ -11,6 +11,8 @@ from pathlib import Path
 _PR_SET_DUMPABLE = 4
 _M_ARENA_MAX = -8
 _GIB = 2**30
+# The local host enforces this limit also where there are no cgroups.
+_MEMORY_VARIABLE = "SANDBOX_MEMORY_BYTES"
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -66,14 +68,17 @@ def cpu_cores() -> int:
 def memory_gb() -> float | None:
     """Return the GiB that this sandbox may use.
 
-    It is the smaller of the sandbox's cgroup limit and the machine's memory.
+    It is the smallest of the sandbox's limits and the machine's memory.
     """
-    limit = _memory_bytes()
+    limit = memory_bytes()
     return round(limit / _GIB, 2) if limit is not None else None
 
 
-def _memory_bytes() -> int | None:
+def memory_bytes() -> int | None:
+    """Return the bytes that this sandbox may use; None if they cannot be read."""
     limits = [_cgroup_limit(path) for path in _CGROUP_LIMITS]
+    told = os.environ.get(_MEMORY_VARIABLE, "")
+    limits.append(int(told) if told.isdecimal() else None)
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):
@@ -100,7 +105,8 @@ def memory_share() -> float:
 def _memory() -> list[tuple[int, int]]:
     """Return pairs of (used, limit) in bytes.
 
-    Resident memory is limited by the sandbox, private writable memory by RLIMIT_DATA.
+    The sandbox limits resident memory without pages of files, which the kernel can drop.
+    RLIMIT_DATA limits private writable memory.
     """
     try:
         sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in Path("/proc/self/statm").read_text().split()]
@@ -108,8 +114,8 @@ def _memory() -> list[tuple[int, int]]:
         return []
     import resource
 
-    sandbox_limit, data_limit = _memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
-    pairs = [(sizes[1], sandbox_limit)] if sandbox_limit is not None else []
+    sandbox_limit, data_limit = memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
+    pairs = [(sizes[1] - sizes[2], sandbox_limit)] if sandbox_limit is not None else []
     return [*pairs, (sizes[5], data_limit)] if data_limit != resource.RLIM_INFINITY else pairs
 
 

@@ -331,7 +331,7 @@ def step(
 
 
 def _logits(network: Network, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
-    if data.activations is not None:
+    if data.frozen_layers:
         return network.batch_logits(data, batch)
     ids, mask = data.batch(batch)
     return network.logits(hidden(network, ids), mask)

@@ -32,23 +32,32 @@ def build_network(architecture: str, tmp_path: Path) -> Network:
 
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
 @pytest.mark.parametrize("count", [1, 3, 4])
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_kept_activations_give_the_whole_models_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, count: int, on_disk: bool
+@pytest.mark.parametrize("place", ["memory", "disk", "nowhere"])
+def test_the_frozen_layers_output_gives_the_whole_models_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, count: int, place: str
 ) -> None:
-    if on_disk:
+    if place != "memory":
         monkeypatch.setattr(freezing, "MEMORY_BYTES", 0)
+    if place == "nowhere":
+        monkeypatch.setattr(freezing, "DISK_BYTES", 0)
     network = build_network(architecture, tmp_path)
     names = set(tensors.state_of(network.model))
     plain = network.encoded(TEXTS, LABELS)
     kept = freezing.with_activations(network.model, count, plain, tmp_path / "cache")
-    assert isinstance(kept.activations, np.memmap) is on_disk
+    assert isinstance(kept.activations, np.memmap) is (place == "disk")
+    assert (kept.activations is None) is (place == "nowhere")
     torch.testing.assert_close(probabilities(network, kept), probabilities(network, plain), atol=1e-6, rtol=1e-5)
     assert set(tensors.state_of(network.model)) == names, "the model is whole again"
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
 @pytest.mark.parametrize("architecture", ["transformer", "gpt"])
-def test_only_the_layers_above_are_trained(tmp_path: Path, architecture: str) -> None:
+def test_only_the_layers_above_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, is_kept: bool
+) -> None:
+    if not is_kept:
+        monkeypatch.setattr(freezing, "MEMORY_BYTES", 0)
+        monkeypatch.setattr(freezing, "DISK_BYTES", 0)
     network = build_network(architecture, tmp_path)
     before = {name: tensor.clone() for name, tensor in tensors.state_of(network.model).items()}
     data = freezing.with_activations(network.model, 2, network.encoded(TEXTS, LABELS), tmp_path)

@@ -240,6 +240,9 @@ class ProcessTable:
             "TMPDIR": str(self._paths.resolve("/tmp")),  # noqa: S108 (the sandbox's own)
             "PYTHONPATH": self._settings.python_path,
             "PYTHONDONTWRITEBYTECODE": "1",
+            # The file system and the kernel may show the host's. Programs can plan with these.
+            "SANDBOX_MEMORY_BYTES": str(self._settings.memory_bytes),
+            "SANDBOX_DISK_BYTES": str(self._settings.disk_bytes),
         }
         if self._settings.root != "/":
             environment["SANDBOX_ROOT"] = self._settings.root
