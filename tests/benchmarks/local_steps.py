@@ -87,10 +87,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     root = SandboxRoot(given.data)
-    found = shards.read(root, "/train_shard_1.json").select(range(given.samples))
+    found = shards.read(root, "/train_shard_1.json")
     labels = sorted({label for label in found.labels if label})
     network = build(ModelSpec(architecture="transformer", model=given.model, labels=labels), root)
-    measure(network, network.encoded(found.texts, found.labels))
+    measure(network, network.encoded(found.texts[: given.samples], found.labels[: given.samples]))
 
 
 if __name__ == "__main__":

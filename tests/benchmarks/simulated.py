@@ -46,9 +46,7 @@ class Feedback:
     def of(cls, folder: Path, spec: ModelSpec, scratch: Path, *, frozen: int = 0, samples: int | None = None) -> "Feedback":
         network, source = build(spec, SandboxRoot(scratch)), SandboxRoot(folder)
         parts = [data.read(source, f"/train_shard_{number}.json") for number in (1, 2, 3, 4)]
-        if samples is not None:
-            parts = [part.select(range(min(samples, len(part)))) for part in parts]
-        texts = [(list(part.texts), list(part.labels)) for part in parts]
+        texts = [(part.texts[:samples], part.labels[:samples]) for part in parts]
         test = data.read(source, "/test.json")
         encoded = [network.encoded(*part) for part in (*texts, (test.texts, test.labels))]
         if frozen:

@@ -53,7 +53,7 @@ def _serve(config: AgentConfig, threads: int, decisions: list[Decision]) -> None
     hide_messages()
     log = Log(config.node_id)
     plain_root = os.environ.get("SANDBOX_ROOT")
-    app = Agent(config, SandboxRoot(Path(plain_root or "/")), log, decisions).app()
+    app = Agent(config, SandboxRoot(Path(plain_root or "/"), config.largest_file), log, decisions).app()
     log("ready", role=config.role, threads=threads, torch=torch.__version__)
     # A sandbox without namespaces has no ports of its own. Its host then uses this socket.
     address = {"uds": f"{plain_root}/run/{config.port}.sock"} if plain_root else {"host": "0.0.0.0", "port": config.port}  # noqa: S104

@@ -211,6 +211,7 @@ async def _start_agent(context: Context, node: NodeSnapshot, autonomy: Autonomy)
         role=node.role,
         key=ClusterKeys(context.settings.secret_key, node.cluster_id).key(node.node_id),
         autonomy=autonomy,
+        largest_file=context.settings.max_upload_bytes,
     )
     await context.provider.upload(node.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
     await context.provider.start(node.sandbox_id, _AGENT_COMMAND)

@@ -1,8 +1,9 @@
 """Token ids of many texts, and the padded batches made of them."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ _BUCKET = 8
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """Texts as token ids in one flat array.
+    """Texts as token ids in one flat array, in memory or mapped from a file.
 
     Text i is `ids[offsets[i]:offsets[i + 1]]`. `labels` are class indices, or None.
     """
@@ -26,6 +27,7 @@ class EncodedTexts:
     activations: NDArray[np.float32] | None = None
     """Output of the frozen layers: fp32, shape (tokens of all texts, width); see freezing.py."""
     frozen_layers: int = 0
+    """Without `activations`, their output is computed for each batch."""
 
     @classmethod
     def of(
@@ -33,7 +35,7 @@ class EncodedTexts:
     ) -> "EncodedTexts":
         """Return the flat form of a list of texts."""
         lengths = np.fromiter((len(ids) for ids in texts), np.int64, len(texts))
-        flat = np.fromiter((i for ids in texts for i in ids), np.int32, int(lengths.sum()))
+        flat = np.fromiter(chain.from_iterable(texts), np.int32, int(lengths.sum()))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return cls(flat, offsets, np.asarray(labels, np.int64) if labels is not None else None, pad_id, pad_left)
 
@@ -46,9 +48,21 @@ class EncodedTexts:
 
     def select(self, indices: NDArray[np.int64]) -> "EncodedTexts":
         """Return the texts at `indices`, without activations."""
-        texts: Any = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
-        labels: Any = None if self.labels is None else self.labels[indices]
-        return EncodedTexts.of(texts, labels, self.pad_id, pad_left=self.pad_left)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._lengths_of(indices))])
+        texts = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
+        ids = np.concatenate([np.empty(0, np.int32), *texts])
+        return EncodedTexts(ids, offsets, None if self.labels is None else self.labels[indices], self.pad_id, self.pad_left)
+
+    def _lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.offsets[indices + 1] - self.offsets[indices]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of ids, offsets and labels. It copies none of them."""
+        digest = hashlib.sha256()
+        for array in (self.ids, self.offsets, self.labels):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def first(self, count: int) -> "EncodedTexts":
         """Return the first `count` texts, without activations."""
@@ -56,7 +70,7 @@ class EncodedTexts:
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (ids, attention mask): int64, shape (texts, length of the longest text)."""
-        width = int(self.lengths[indices].max())
+        width = int(self._lengths_of(indices).max())
         ids = np.full((len(indices), width), self.pad_id, np.int64)
         mask = np.zeros((len(indices), width), np.int64)
         for row, index in enumerate(indices):

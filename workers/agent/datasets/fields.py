@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from workers.agent.datasets.rows import Row, RowProblem
@@ -28,23 +28,33 @@ def clean(value: str) -> str:
     return unicodedata.normalize("NFC", clean_text(value)).strip().strip("\ufeff")
 
 
-def find_label_field(rows: Iterable[Row], data_format: DataFormat, name: str) -> str | None:
-    """Return the field that holds the labels of a file; None if there is none.
+class LabelField:
+    """The field that holds the labels of a file. It is known from the first row that has it."""
 
-    Raises:
-        DataError: `ambiguous_label_field`.
-    """
-    if data_format.label_field is not None:
-        return data_format.label_field
-    names: set[str] = set()
-    for row in rows:
-        if isinstance(row.value, dict):
-            names.update(row.value)
-    candidates = [field for field in LABEL_FIELDS if field in names and field != data_format.text_field]
-    if len(candidates) > 1:
-        message = f"{name} has the fields {' and '.join(candidates)}; name the one with the labels in label_field"
-        raise DataError("ambiguous_label_field", message)
-    return candidates[0] if candidates else None
+    def __init__(self, data_format: DataFormat, name: str) -> None:
+        """Messages show `name` for the file."""
+        self.field = data_format.label_field
+        self._name = name
+        fields = () if self.field is not None else LABEL_FIELDS
+        self._candidates = [field for field in fields if field != data_format.text_field]
+        self._seen: set[str] = set()
+
+    def see(self, row: Row) -> None:
+        """Look for the field in a row.
+
+        Raises:
+            DataError: `ambiguous_label_field`.
+        """
+        if not isinstance(row.value, dict):
+            return
+        found = [field for field in self._candidates if field in row.value]
+        if found and not self._seen.issuperset(found):
+            self._seen.update(found)
+            names = [field for field in self._candidates if field in self._seen]
+            if len(names) > 1:
+                message = f"{self._name} has the fields {' and '.join(names)}; name the one with the labels in label_field"
+                raise DataError("ambiguous_label_field", message)
+            self.field = names[0]
 
 
 def text_of(row: Row, field: str) -> str | RowProblem:

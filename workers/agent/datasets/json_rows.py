@@ -1,74 +1,41 @@
 """The rows of JSON: an array, JSON Lines, `{"data": [...]}`, or what pandas' `to_json` writes."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from workers.agent.datasets.file_bytes import DataFile
+from workers.agent.datasets.json_text import JsonText
 from workers.agent.datasets.rows import Row, RowProblem
 from workers.agent.runtime.errors import DataError
 
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
-_DECODER: Final = json.JSONDecoder()
 
-
-def json_rows(content: str, name: str, text_field: str) -> Iterator[Row]:
-    """Yield the rows of all JSON values in `content`.
+def json_rows(file: DataFile, text_field: str) -> Iterator[Row]:
+    """Yield the rows of all JSON values of a file.
 
     Several values may follow each other, because joined files have them so.
 
     Raises:
         DataError: `unreadable_json`, where the reader cannot continue at the next line.
+        `file_too_large` for a value that does not fit into memory.
     """
-    count = 0
-    for line, value in _values(content, name):
-        if isinstance(value, RowProblem):
-            yield Row("line", line, problem=value)
-            continue
-        table = value if isinstance(value, list) else _table(value, text_field)
-        if table is None:
-            yield Row("line", line, value)
-            continue
-        for element in table:
-            count += 1
-            yield Row("row", count, element)
-
-
-def _values(content: str, name: str) -> Iterator[tuple[int, object]]:
-    """Yield (line, value) for each JSON value. A line that is not JSON gives its problem."""
-    position, counted, line = _after_space(content, 0), 0, 1
-    while position < len(content):
-        line, counted = line + content.count("\n", counted, position), position
+    text, count = JsonText(file), 0
+    while first := text.next_character():
+        line = text.line
         try:
-            value, end = _DECODER.raw_decode(content, position)
+            value = None if first == "[" else text.value()
+            table: Iterable[object] | None = text.elements() if first == "[" else _table(value, text_field)
+            if table is None:
+                yield Row("line", line, value)
+                continue
+            for element in table:
+                count += 1
+                yield Row("row", count, element)
         except (ValueError, RecursionError) as error:
-            where = _place(error, line)
-            following = _next_line(content, position)
-            if following is None:
-                raise DataError("unreadable_json", f"{name} is not valid JSON at {where}") from None
-            value, end = RowProblem("unreadable_json", f"the line is not valid JSON at {where}", "write one object"), following
-        yield line, value
-        position = _after_space(content, end)
-
-
-def _after_space(content: str, position: int) -> int:
-    match = _SPACE.match(content, position)
-    return match.end() if match else position
-
-
-def _place(error: Exception, line: int) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno}"
-    return f"line {line}"  # a number too long or a nesting too deep for the parser
-
-
-def _next_line(content: str, position: int) -> int | None:
-    """Return where the next value of JSON Lines begins; None if the content is no JSON Lines."""
-    if content[position] == "[":
-        return None
-    end = content.find("\n", position)
-    following = len(content) if end < 0 else _after_space(content, end)
-    return following if following == len(content) or content[following] == "{" else None
+            where = text.place(error)
+            if first == "[" or not text.skip_line():
+                raise DataError("unreadable_json", f"{file.name} is not valid JSON at {where}") from None
+            problem = RowProblem("unreadable_json", f"the line is not valid JSON at {where}", "write one object")
+            yield Row("line", line, problem=problem)
 
 
 def _table(value: object, text_field: str) -> list[Any] | None:

@@ -5,34 +5,52 @@ import io
 from collections.abc import Iterator
 from typing import Final
 
+from workers.agent.datasets.file_bytes import DataFile
 from workers.agent.datasets.rows import Row, RowProblem
 from workers.agent.runtime.errors import DataError
 
 _SEPARATORS: Final = ("\t", ",", ";", "|")
-# csv refuses longer cells; reading limits the size of the file already.
-csv.field_size_limit(2**31 - 1)
+# An open quote takes all that follows into one cell. A longer cell ends as such a quote.
+csv.field_size_limit(2**24)
 
 
-def table_rows(content: str, name: str, text_field: str) -> Iterator[Row]:
+def table_rows(file: DataFile, text_field: str) -> Iterator[Row]:
     """Yield the rows below the header. The separator is a tab, comma, semicolon or bar.
 
     Raises:
         DataError: `unreadable_json` if the content is no table, `missing_text` without a header
         that has `text_field`.
     """
-    header, separator = _header(content, name, text_field)
-    rows = _rows(content, header, separator, csv.QUOTE_MINIMAL)
-    if separator == "\t":
-        # Many programs write TSV without quoting. There a quote is an ordinary character.
-        quoted = list(rows)
-        broken = any(row.problem is not None for row in quoted)
-        rows = _rows(content, header, separator, csv.QUOTE_NONE) if broken else iter(quoted)
-    yield from rows
+    header, separator = _header(file, text_field)
+    quoting = csv.QUOTE_MINIMAL
+    # Many programs write TSV without quoting. There a quote is an ordinary character.
+    if separator == "\t" and any(row.problem is not None for row in _rows(file, header, separator, quoting)):
+        quoting = csv.QUOTE_NONE
+    yield from _rows(file, header, separator, quoting)
 
 
-def _header(content: str, name: str, text_field: str) -> tuple[list[str], str]:
+def _lines(file: DataFile) -> Iterator[str]:
+    """Yield the lines with their ends, as csv wants them.
+
+    Raises:
+        DataError: `file_too_large` for a line that does not fit into memory.
+    """
+    rest = ""
+    for piece in file.text():
+        text = rest + piece
+        # A carriage return at the end may be half of a line end.
+        end = max(text.rfind("\n"), text.rfind("\r", 0, len(text) - 1)) + 1
+        yield from io.StringIO(text[:end], newline="")
+        rest = text[end:]
+        if len(rest) > file.in_memory:
+            raise file.too_large_for_memory("one line", "write each row on a line of its own")
+    yield from io.StringIO(rest, newline="")
+
+
+def _header(file: DataFile, text_field: str) -> tuple[list[str], str]:
     """Return the names of the columns, and the separator."""
-    first = next((line for line in io.StringIO(content) if line.strip()), "")
+    name = file.name
+    first = next((line for line in _lines(file) if line.strip()), "")
     headers = {
         separator: [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])] for separator in _SEPARATORS
     }
@@ -52,9 +70,8 @@ def _header(content: str, name: str, text_field: str) -> tuple[list[str], str]:
     raise DataError("missing_text", message)
 
 
-def _rows(content: str, header: list[str], separator: str, quoting: int) -> Iterator[Row]:
-    lines = io.StringIO(content, newline="")
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+def _rows(file: DataFile, header: list[str], separator: str, quoting: int) -> Iterator[Row]:
+    reader = csv.reader(_lines(file), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
     is_header = True
     while True:
         line = reader.line_num + 1

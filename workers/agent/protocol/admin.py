@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workers.agent.protocol.common import Autonomy, Message
+from workers.agent.protocol.data import LARGEST_FILE
 
 PORT = 8000
 # The autonomy level from which the watchdog restarts a dead agent.
@@ -24,6 +25,7 @@ class AgentConfig(Message):
     port: int = PORT
     threads: int | None = Field(None, description="CPU threads for torch; None lets the agent decide.")
     autonomy: Autonomy = Autonomy()
+    largest_file: int = Field(LARGEST_FILE, description="Bytes of the largest data file.")
 
 
 class AgentHealth(Message):

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from workers.agent.protocol.common import Message
 
+# Bytes of one data file, also when it is decompressed. The deployment's largest upload replaces it.
+LARGEST_FILE = 2_000_000_000
+
 
 class DataFormat(Message):
     """The fields of a row, the names of the classes, and the treatment of bad rows."""

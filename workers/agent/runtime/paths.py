@@ -3,6 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
+from workers.agent.protocol.data import LARGEST_FILE
 from workers.agent.runtime.errors import AgentError
 
 _WILD = frozenset("*?[")
@@ -11,12 +12,19 @@ _WILD = frozenset("*?[")
 class SandboxRoot:
     """The sandbox's root folder: "/" in a real sandbox, any folder in a test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, largest_file: int = LARGEST_FILE) -> None:
+        """`largest_file` is the largest data file in bytes, the same as the largest upload."""
         self.folder = folder.resolve()
+        self.largest_file = largest_file
 
     @property
     def models(self) -> Path:
         return self.folder / "model"
+
+    @property
+    def encoded(self) -> Path:
+        """The folder of token ids, which later rounds and a restarted agent use again."""
+        return self.models / ".encoded"
 
     @property
     def exports(self) -> Path:

@@ -142,7 +142,7 @@ class AttemptRunner:
         request, peers = sync_round.request, attempt.peers
         kind = request.path.kind if request.path is not None and len(peers) > 1 else "star"
         names = [peer.node_id for peer in peers]
-        source = f"{request.training_id}/{_digest_of(data)}/{','.join(names)}"
+        source = f"{request.training_id}/{data.digest()}/{','.join(names)}"
         return {
             peer.node_id: BeginAttempt(
                 training_id=request.training_id,
@@ -227,12 +227,6 @@ class AttemptRunner:
         while True:
             await asyncio.sleep(_CHECK_EVERY_S)
             await asyncio.gather(*map(check, attempt.peers))
-
-
-def _digest_of(data: EncodedTexts) -> str:
-    digest = hashlib.sha256(data.ids.tobytes() + data.offsets.tobytes())
-    digest.update(b"" if data.labels is None else data.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _groups_of(request: AggregateRound, names: Collection[str]) -> list[list[str]]:

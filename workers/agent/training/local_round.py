@@ -212,6 +212,5 @@ def _checkpoint(request: TrainRound, shard: EncodedShard, folder: Path) -> Check
         return None
     digest = hashlib.sha256(request.work.model_dump_json().encode())
     for part in (shard.training, shard.held_out):
-        digest.update(part.ids.tobytes() + part.offsets.tobytes())
-        digest.update(b"" if part.labels is None else part.labels.tobytes())
+        digest.update(part.digest().encode())
     return Checkpoint(folder / _CHECKPOINT, digest.hexdigest())

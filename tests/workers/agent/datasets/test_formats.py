@@ -10,9 +10,12 @@ import pytest
 from pyarrow import parquet
 
 from workers.agent.datasets import file_bytes
+from workers.agent.datasets import samples as samples_module
+from workers.agent.datasets.reading import Reading
+from workers.agent.datasets.samples import SampleStream
 from workers.agent.datasets.shards import read
 from workers.agent.protocol.data import DataFormat
-from workers.agent.runtime.errors import DataError
+from workers.agent.runtime.errors import DataError, StoppedError
 from workers.agent.runtime.paths import SandboxRoot
 
 TEXTS = ["so good, really", 'he said "no"', "two\nlines", "façade ☕"]
@@ -129,9 +132,62 @@ def test_what_cannot_be_read_is_refused_by_its_place(root: SandboxRoot, content:
     assert "secretword" not in problem.message
 
 
-def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(root: SandboxRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_bytes, "MAX_FILE_BYTES", 10_000)
-    assert refusal(root, gzip.compress(b" " * 20_000)).code == "file_too_large"
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(root: SandboxRoot) -> None:
+    problem = refusal(SandboxRoot(root.folder, largest_file=10_000), gzip.compress(b" " * 20_000))
+    assert (problem.code, "10000 bytes (limit: file size)" in problem.message) == ("file_too_large", True)
+
+
+@pytest.mark.parametrize("content", FORMATS.values(), ids=FORMATS.keys())
+@pytest.mark.parametrize("size", [4, 7])
+def test_the_size_of_a_piece_changes_nothing(
+    root: SandboxRoot, content: bytes, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bytes, "_PIECE", size)
+    put(root, content)
+    samples = read(root, "/data/x")
+    assert (samples.texts, samples.labels) == (TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("size", [5, 2**20])
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'[{"text": "a"},\n\n {"text" "b"}]', "line 3, column 10"),
+        (b'[{"text": "a"}, {"text": "b"}, ]', "line 1, column 32"),
+        (b'[{"text": "a"}, {"text": "b"', "line 1, column 29"),
+        (b'[{"text": "a"}\n{"text": "b"}]', "line 2, column 1"),
+        (b'{"text": "a"}\n{"text": "b", "label": tru}\nx', "line 2, column 24"),
+        ("é".encode() * 7 + b"\xff", "byte 14"),
+        ('["é", "'.encode("utf-16-le") + b"\x00\xd8\x00\x00", "byte 14"),
+    ],
+)
+def test_the_place_of_an_error_does_not_depend_on_pieces(
+    root: SandboxRoot, content: bytes, place: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bytes, "_PIECE", size)
+    assert f"{place}" in refusal(root, content).message
+
+
+@pytest.mark.parametrize("name", ["data", "pandas columns", "pandas index", "pandas split", "lists", "line"])
+def test_what_is_parsed_at_once_is_limited_by_the_memory(root: SandboxRoot, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_bytes, "_PIECE", 16)
+    monkeypatch.setattr(samples_module, "most_in_memory", lambda: 20)
+    long_line = b"text,label\n" + b"a word " * 20 + b",good\n"
+    problem = refusal(root, long_line if name == "line" else FORMATS[name])
+    assert (problem.code, "20 bytes (limit: memory)" in problem.message) == ("file_too_large", True), problem.message
+
+
+def test_reading_tells_how_far_it_is_and_can_be_stopped(root: SandboxRoot) -> None:
+    put(root, LINES.encode() * 40_000)
+    reading = Reading()
+    samples = iter(SampleStream(root, "/data/x", reading=reading))
+    for _ in range(10_000):
+        next(samples)
+    assert reading.bytes_total == 40_000 * len(LINES.encode())
+    assert 0 < reading.bytes_read < reading.bytes_total / 4
+    reading.stop.set()
+    with pytest.raises(StoppedError):
+        list(samples)
 
 
 def test_a_broken_line_can_be_skipped(root: SandboxRoot) -> None:

@@ -1,13 +1,10 @@
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from workers.agent.datasets.fields import MAX_TEXT_CHARS
-from workers.agent.datasets.shards import TextSamples, check, read, split
+from workers.agent.datasets.shards import check, read
 from workers.agent.protocol.training import CheckShard
 from workers.agent.runtime.errors import DataError
 from workers.agent.runtime.paths import SandboxRoot
@@ -78,7 +75,6 @@ def test_half_a_surrogate_pair_is_read_as_a_mark(root: SandboxRoot) -> None:
     found = read(root, "/data/a.json")
     assert [text.encode().decode() for text in found.texts] == found.texts
     assert check(root, CheckShard(dataset="/data/a.json"), "w").model_dump_json()
-    assert len(split(found)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,38 +150,3 @@ def test_a_shard_that_cannot_be_trained_on_is_refused(root: SandboxRoot, content
     report = check(root, CheckShard(dataset="/data/x.json"), "w1")
     assert report.problem is not None
     assert report.problem.code == code
-
-
-@st.composite
-def shards(draw: st.DrawFn) -> TextSamples:
-    """Texts with duplicates. The labels do not follow from the text."""
-    pairs = draw(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["good", "bad", "so-so"])), min_size=2, max_size=80))
-    return TextSamples([f"text {number}" for number, _ in pairs], [label for _, label in pairs], 1)
-
-
-@given(shards(), st.randoms())
-def test_a_split_does_not_depend_on_the_order_of_files(samples: TextSamples, random: object) -> None:
-    order = list(range(len(samples)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    first, second = split(samples), split(samples.select(order))
-    for one, other in zip(first, second, strict=True):
-        assert Counter(zip(one.texts, one.labels, strict=True)) == Counter(zip(other.texts, other.labels, strict=True))
-
-
-@given(shards())
-def test_a_split_keeps_every_sample_once_and_equal_texts_together(samples: TextSamples) -> None:
-    training, held_out = split(samples)
-    assert Counter(training.texts) + Counter(held_out.texts) == Counter(samples.texts)
-    assert not set(training.texts) & set(held_out.texts)
-    if len(set(samples.texts)) > 1:
-        assert training.texts
-        assert held_out.texts
-
-
-def test_a_split_is_stratified() -> None:
-    samples = TextSamples(
-        [f"text {number}" for number in range(1000)], ["rare" if number < 100 else "common" for number in range(1000)], 1
-    )
-    training, held_out = split(samples)
-    assert (len(training), len(held_out)) == (900, 100)
-    assert Counter(held_out.labels) == {"rare": 10, "common": 90}

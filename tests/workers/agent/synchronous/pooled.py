@@ -11,6 +11,7 @@ from torch import nn
 
 from api.domain import topology
 from tests.workers.agent import agents
+from tests.workers.agent.datasets.reference_split import split
 from tests.workers.agent.texts import samples
 from workers.agent.datasets import shards
 from workers.agent.datasets.batches import EncodedTexts
@@ -76,7 +77,7 @@ class Alone:
         root = SandboxRoot(federation.aggregator.root)
         self.network: Network = build(agents.MODEL.model_copy(update={"max_length": 31}), root)
         tensors.load_into(self.network.model, agents.global_model(federation))
-        kept, _ = shards.split(shards.read(root, agents.DATASET))
+        kept, _ = split(shards.read(root, agents.DATASET))
         self.data: EncodedTexts = self.network.encoded(kept.texts, kept.labels)
         self.optimizer = OPTIMIZERS[self.wanted.optimizer](self.network.model.parameters(), lr=self.wanted.learning_rate)
 
