@@ -42,6 +42,7 @@ class EventType(StrEnum):
     TRAINING_FAILED = "training.failed"
     TRAINING_RED_FLAG = "training.red_flag"
     TRAINING_AGGREGATOR_PROMOTED = "training.aggregator_promoted"
+    TRAINING_WORKER_JOINED = "training.worker_joined"
 
     ROUND_STARTED = "round.started"
     ROUND_COMPLETED = "round.completed"
@@ -145,6 +146,10 @@ CATALOGUE: Final[Mapping[EventType, EventDescription]] = {
     EventType.TRAINING_AGGREGATOR_PROMOTED: _event(
         "The workers elected one of them as the new aggregator.",
         "training_id from to term votes completed_rounds digest",
+    ),
+    EventType.TRAINING_WORKER_JOINED: _event(
+        "A worker has joined the running training; it takes part from this round on.",
+        "training_id node_id round samples workers",
     ),
     EventType.ROUND_STARTED: _event("A round began.", "training_id round workers data_path data_path_reason"),
     EventType.ROUND_COMPLETED: _event(

@@ -66,6 +66,9 @@ class TrainingPrivacyRecord(Record):
         """The epsilon of the worker that has spent most. The unit is one record of one worker."""
         return max(self.epsilon.values(), default=0.0)
 
+    def with_plan(self, node_id: str, plan: PrivacyPlan) -> "TrainingPrivacyRecord":
+        return TrainingPrivacyRecord(delta=self.delta, plans={**self.plans, node_id: plan}, epsilon=self.epsilon)
+
     def with_epsilon(self, node_id: str, epsilon: float) -> "TrainingPrivacyRecord":
         return TrainingPrivacyRecord(delta=self.delta, plans=self.plans, epsilon={**self.epsilon, node_id: epsilon})
 

@@ -27,6 +27,10 @@ MISSING_CLASSES: Final = "missing_classes"
 SIMILAR_LABELS: Final = "similar_labels"
 DATA_FLAGS: Final = frozenset({MISSING_CLASSES, SIMILAR_LABELS})
 """Flags that the check of the shards raises. They stay for the whole training."""
+CANNOT_JOIN: Final = "worker_cannot_join"
+OUTSIDE: Final = "worker_outside"
+JOIN_FLAGS: Final = frozenset({CANNOT_JOIN, OUTSIDE})
+"""Flags of running workers that take no part. They are checked before each round."""
 WINDOW: Final = 10
 """The number of newest rounds whose worker figures are checked."""
 

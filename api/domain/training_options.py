@@ -135,6 +135,12 @@ class TrainingOptions(BaseModel):
 
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the workers that is drawn for each round, by the seed.")
     min_workers: int = Field(1, ge=1, le=10_000, description="Fewest workers that are drawn for a round.")
+    late_joiners: bool = Field(
+        True,
+        description="true: a worker that is deployed and connected during the training takes part from the next round. "
+        "Its data must fit. false: the training keeps the workers that it began with. "
+        "A red flag names each running worker that takes no part, and why.",
+    )
     round_deadline_s: float | None = Field(
         None,
         ge=1,

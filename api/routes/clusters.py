@@ -67,6 +67,7 @@ async def connect_cluster(
     - hierarchical: groups of about √n workers; the head of each group with the aggregator
 
     The call can be repeated between trainings, also with another topology.
+    During a training it connects new nodes in the same topology. Workers join from the next round.
     """
     row = await state.run(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology), caller)
     return Connections.of(row)

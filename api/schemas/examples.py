@@ -51,6 +51,7 @@ TRAINING: Final[dict[str, Any]] = {
     "status": "training",
     "config": _TRAINING_CONFIG,
     "workers": _WORKERS,
+    "joined": {},
     "aggregator": "node_ps_def456",
     "term": 1,
     "model": "base",

@@ -150,6 +150,7 @@ class Training(ResponseModel):
     status: str = Field(description="One of: pending, training, stopping, completed, refused, stopped or failed.")
     config: TrainingConfig
     workers: list[str]
+    joined: dict[str, int] = Field(description="Workers that have joined the running training, and the first round of each.")
     aggregator: str
     term: int = Field(description="Consensus raft: number of the aggregator's election, from 1.")
     model: str
@@ -172,6 +173,11 @@ class Training(ResponseModel):
             status=row.status,
             config=TrainingConfig.model_validate(row.config.model_dump()),
             workers=row.workers,
+            joined={
+                node_id: joiner.round
+                for node_id, joiner in row.joiners.items()
+                if joiner.round is not None and node_id in row.workers
+            },
             aggregator=row.aggregator_id,
             term=row.term,
             model=row.model,

@@ -47,21 +47,30 @@ def page(session: Session, project_id: str, page_request: PageRequest) -> Result
 def connect(uow: UnitOfWork, project_id: str, cluster_id: str, new_topology: topology.Topology | None) -> ClusterRow:
     """Connect the running nodes.
 
-    A cluster can be connected again between trainings, with another topology.
+    A cluster can be connected again between trainings, with another topology. During a training,
+    nodes that have joined since are added, and the topology stays.
     """
     session = uow.session
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
-    if cluster.status == "training":
-        raise ConflictError("training_active", "The cluster cannot be connected again while a training runs.")
     if active_search(session, cluster) is not None:
         raise ConflictError("search_active", "The cluster cannot be connected again while a search runs.")
-    nodes = session.scalars(
-        select(NodeRow)
-        .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(("running", "provisioning")))
-        .order_by(NodeRow.created_at, NodeRow.id)
-    ).all()
-    starting = [node.id for node in nodes if node.status == "provisioning"]
+    is_training = cluster.status == "training"
+    if is_training and new_topology not in (None, cluster.topology):
+        message = f"While a training runs, the topology stays {cluster.topology!r}. New nodes can be connected: leave it out."
+        raise ConflictError("training_active", message)
+    # A node of a running training may be away for a moment. It stays a member.
+    kept = set(cluster.members) if is_training else set()
+    nodes = [
+        node
+        for node in session.scalars(
+            select(NodeRow)
+            .where(NodeRow.cluster_id == cluster.id, NodeRow.status.in_(LIVE_NODE))
+            .order_by(NodeRow.created_at, NodeRow.id)
+        )
+        if node.status in ("running", "provisioning") or node.id in kept
+    ]
+    starting = [node.id for node in nodes if node.status == "provisioning" and node.id not in kept]
     if starting:
         raise ConflictError("nodes_not_ready", f"These nodes are still starting: {', '.join(starting)}.")
     workers = [node.id for node in nodes if node.role == "worker"]

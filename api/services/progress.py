@@ -135,8 +135,15 @@ def _training_cost(training: TrainingRow, nodes: Sequence[NodeRow], now: datetim
     if training.started_at is None:
         return Decimal(0)
     node_ids = {*training.workers, training.aggregator_id, *training.former_aggregators}
-    training_nodes = [node for node in nodes if node.id in node_ids]
-    return spending.within(training_nodes, training.started_at, training.finished_at or now)
+    until = training.finished_at or now
+    return sum((spending.within([node], _since(training, node), until) for node in nodes if node.id in node_ids), Decimal(0))
+
+
+def _since(training: TrainingRow, node: NodeRow) -> datetime:
+    """Return when a node began to work for a training that has started."""
+    joiner = training.joiners.get(node.id)
+    moments = (training.started_at, None if joiner is None else joiner.joined_at)
+    return max(moment for moment in moments if moment is not None)
 
 
 def _workers(session: Session, training: TrainingRow) -> dict[str, WorkerView]:

@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api.domain import status
+from api.domain.late_joiners import JoinRecord
 from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.red_flags import RaisedFlag
@@ -262,6 +263,9 @@ class TrainingRow(Leased, Base):
     config: Mapped[TrainingSpec] = mapped_column(Typed(TrainingSpec))
     model: Mapped[str]
     workers: Mapped[list[str]]
+    joiners: Mapped[dict[str, JoinRecord]] = mapped_column(
+        Typed(dict[str, JoinRecord]), server_default=text("'{}'"), default=dict
+    )
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
     term: Mapped[int] = mapped_column(server_default=text("1"), default=1)
     former_aggregators: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)

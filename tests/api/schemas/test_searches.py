@@ -55,6 +55,7 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
         "patience",
         "budget_usd",
         "max_minutes",
+        "late_joiners",
     }
     assert is_integer("batch_size")
     assert is_number("learning_rate")

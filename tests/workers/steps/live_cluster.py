@@ -10,7 +10,7 @@ from api.domain.sandboxes import Endpoint, ResourceLimitHit
 from api.schemas.trainings import Round, TrainingCreate
 from api.services import clusters, trainings
 from api.store.database import Database
-from api.store.tables import EventRow, NodeRow
+from api.store.tables import EventRow, NodeRow, TrainingRow
 from tests.workers.agent import agents
 from workers.agent_client import ClusterKeys
 from workers.context import Context
@@ -74,6 +74,10 @@ class LiveCluster:
                     rounds = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
                     return row.status, [Round.of(*rows) for rows in rounds]
         raise AssertionError("the training did not end")
+
+    def read(self, training_id: str) -> TrainingRow:
+        with self.database.unit_of_work() as uow:
+            return trainings.get(uow.session, self.project_id, training_id)
 
     def events(self, event_type: str) -> list[dict[str, Any]]:
         with self.database.unit_of_work() as uow:

@@ -46,6 +46,23 @@ def flags(reports: Sequence[ShardReport], labels: Sequence[str]) -> list[Flag]:
     return [flag for flag in lacking if flag is not None] + _similar(counts)
 
 
+def unknown(report: ShardReport, labels: Sequence[str]) -> str | None:
+    """Return what is wrong with the labels of a shard that joins, as counts. None if they fit."""
+    others = {label: count for label, count in report.labels.items() if label not in labels}
+    if not others:
+        return None
+    return (
+        f"{len(others)} of its {len(report.labels)} labels are no class of this training "
+        f"({sum(others.values())} of {report.samples} samples); correct them, or begin a training with label_names"
+    )
+
+
+def joiner_flags(report: ShardReport, labels: Sequence[str]) -> list[Flag]:
+    """Return the red flags of a shard that joins."""
+    flag = _missing(report, labels, None)
+    return [] if flag is None else [flag]
+
+
 def _counts(reports: Iterable[ShardReport]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for report in reports:
@@ -53,7 +70,8 @@ def _counts(reports: Iterable[ShardReport]) -> Counter[str]:
     return counts
 
 
-def _missing(report: ShardReport, labels: Sequence[str], counts: Counter[str]) -> Flag | None:
+def _missing(report: ShardReport, labels: Sequence[str], counts: Counter[str] | None) -> Flag | None:
+    """Flag classes that a shard lacks. `counts` are those of all shards, None if not known."""
     missing = [label for label in labels if not report.labels.get(label)]
     if not missing:
         return None
@@ -64,7 +82,7 @@ def _missing(report: ShardReport, labels: Sequence[str], counts: Counter[str]) -
         "The training works with such skew. If the accuracy stays low, try more rounds with fewer local_epochs, "
         "or the strategy fedprox."
     )
-    if all(counts[label] == count for label, count in report.labels.items()):
+    if counts is not None and all(counts[label] == count for label, count in report.labels.items()):
         suggestion = f"No other shard has a class of {report.node_id}. If these are other names of the same, use label_names."
     return Flag(MISSING_CLASSES, message, suggestion, report.node_id, None)
 

@@ -31,7 +31,7 @@ from workers.steps.shared.lease import act
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
 from workers.steps.shared.training_snapshot import TrainingSnapshot, wait_and_retry
 
-_UNREACHABLE = "node_unreachable"
+UNREACHABLE = "node_unreachable"
 
 
 class _NoAnswerError(Exception):
@@ -67,7 +67,7 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
     """
     lost = _lost_nodes(training)
     if lost:
-        refusal = RefusalError(CONFLICT, _UNREACHABLE, f"Not running any more: {', '.join(lost)}.")
+        refusal = RefusalError(CONFLICT, UNREACHABLE, f"Not running any more: {', '.join(lost)}.")
         _refuse(context, training, token, refusal.reason)
         return
     aggregator = training.aggregator
@@ -119,12 +119,12 @@ def _lost_nodes(training: TrainingSnapshot) -> list[str]:
 
 async def _prepare(context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot) -> _Prepared:
     holders = training.workers if training.spec.federated else (aggregator,)
-    reports = await asyncio.gather(*(_check(context, node, training.spec) for node in holders))
-    unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == _UNREACHABLE]
+    reports = await asyncio.gather(*(check_shard(context, node, training.spec) for node in holders))
+    unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == UNREACHABLE]
     if unreachable:
         raise _NoAnswerError(unreachable)
     if not training.spec.federated:
-        _check_pooled(training, reports[0])
+        check_pooled(len(training.workers), reports[0])
     labels = classes.agreed_labels(reports, training.spec.label_names)
     if training.labels and labels != list(training.labels):
         raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
@@ -178,19 +178,20 @@ async def init_request(context: Context, training: TrainingSnapshot, labels: Seq
     )
 
 
-async def _check(context: Context, node: NodeSnapshot, spec: TrainingSpec) -> ShardReport:
+async def check_shard(context: Context, node: NodeSnapshot, spec: TrainingSpec) -> ShardReport:
     try:
         async with agent_of(context, node) as agent:
             return await agent.check_shard(CheckShard(dataset=spec.dataset, data_format=data_format(spec)))
     except AgentUnreachableError:
-        problem = AgentProblem(code=_UNREACHABLE, message="the node's agent does not answer")
+        problem = AgentProblem(code=UNREACHABLE, message="the node's agent does not answer")
     except AgentRefusedError as error:
         problem = AgentProblem(code=error.code, message=error.message)
     return ShardReport(node_id=node.node_id, problem=problem)
 
 
-def _check_pooled(training: TrainingSnapshot, report: ShardReport) -> None:
-    """Check the pooled data set: it is in the aggregator's sandbox, and every worker gets a share.
+def check_pooled(workers: int, report: ShardReport) -> None:
+    """Check the pooled data set: it is in the aggregator's sandbox, and each of `workers` workers
+    gets a share.
 
     Raises:
         RefusalError: `no_match` or `too_few_samples`.
@@ -202,8 +203,8 @@ def _check_pooled(training: TrainingSnapshot, report: ShardReport) -> None:
         )
         raise RefusalError(UNPROCESSABLE, "no_match", message, [FieldError("/dataset", message)])
     # A tenth is held out, and every worker needs a share.
-    if report.problem is None and report.samples < 2 * len(training.workers):
-        message = f"{report.samples} samples are too few to share out over {len(training.workers)} workers."
+    if report.problem is None and report.samples < 2 * workers:
+        message = f"{report.samples} samples are too few to share out over {workers} workers."
         raise RefusalError(UNPROCESSABLE, "too_few_samples", message, [FieldError("/dataset", message)])
 
 

@@ -5,14 +5,14 @@ by the worker's report. A round that was begun counts, even if it failed: its up
 seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import privacy
 from api.domain.accountant import DpSgdSteps, epsilon
-from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
+from api.domain.privacy import PrivacyPlan, PrivacySpec, RoundPrivacyRecord, TrainingPrivacyRecord
 from api.store.tables import RoundNodeRow, TrainingRow
 from workers.agent.protocol.training import DpSgdSpec
 from workers.context import Context
@@ -20,7 +20,7 @@ from workers.steps.shared.training_snapshot import TrainingSnapshot
 
 
 class EpsilonSpentError(Exception):
-    """Earlier rounds have spent the target's epsilon. Nothing is left for the other rounds."""
+    """A worker cannot train within the target's epsilon and delta."""
 
 
 def plan_training(context: Context, training: TrainingSnapshot, samples: Mapping[str, int]) -> TrainingPrivacyRecord | None:
@@ -32,22 +32,53 @@ def plan_training(context: Context, training: TrainingSnapshot, samples: Mapping
     Raises:
         EpsilonSpentError: a worker has no epsilon left.
     """
-    spec, asked = training.spec, training.spec.differential_privacy
+    asked = training.spec.differential_privacy
     if asked is None:
         return None
     with context.database.unit_of_work() as uow:
         spent = {node_id: _spent(uow.session, training.training_id, node_id) for node_id in samples}
     delta = training.privacy.delta if training.privacy is not None else asked.delta_for(samples.values())
-    epochs_left = max(1, spec.epochs - spec.epochs_after(training.completed_rounds))
-    plans = {}
-    for node_id, count in samples.items():
-        plan = privacy.plan(asked, delta, count, spec.batch_size, epochs_left, spent[node_id])
-        if plan is None:
-            raise EpsilonSpentError(f"{node_id} has spent the target's epsilon in the rounds that were begun")
-        plans[node_id] = plan
+    plans = {node_id: _plan(training, asked, delta, node_id, count, spent[node_id]) for node_id, count in samples.items()}
     return TrainingPrivacyRecord(
         delta=delta, plans=plans, epsilon={node_id: epsilon(steps, delta) for node_id, steps in spent.items()}
     )
+
+
+def plan_joiner(context: Context, training: TrainingSnapshot, node_id: str, samples: int) -> PrivacyPlan | None:
+    """Return the plan of a worker that joins. None without differential privacy.
+
+    The plans of the other workers stay: each worker's noise hides its own records.
+
+    Raises:
+        EpsilonSpentError: the worker has no epsilon left, or delta is too large for its shard.
+    """
+    asked, record = training.spec.differential_privacy, training.privacy
+    if asked is None or record is None:
+        return None
+    if asked.delta is None and asked.delta_for([samples]) < record.delta:
+        raise EpsilonSpentError(
+            f"{node_id} has {samples} records, more than any shard at the beginning, and the training's delta is too large "
+            "for so many"
+        )
+    with context.database.unit_of_work() as uow:
+        spent = _spent(uow.session, training.training_id, node_id)
+    return _plan(training, asked, record.delta, node_id, samples, spent)
+
+
+def _plan(
+    training: TrainingSnapshot, asked: PrivacySpec, delta: float, node_id: str, samples: int, spent: Sequence[DpSgdSteps]
+) -> PrivacyPlan:
+    """Return one worker's plan for the epochs that are left.
+
+    Raises:
+        EpsilonSpentError: no noise is enough.
+    """
+    spec = training.spec
+    epochs_left = max(1, spec.epochs - spec.epochs_after(training.completed_rounds))
+    plan = privacy.plan(asked, delta, samples, spec.batch_size, epochs_left, spent)
+    if plan is None:
+        raise EpsilonSpentError(f"{node_id} has spent the target's epsilon in the rounds that were begun")
+    return plan
 
 
 def request_for(training: TrainingSnapshot, node_id: str, number: int) -> DpSgdSpec | None:

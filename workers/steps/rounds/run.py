@@ -18,6 +18,7 @@ Any part may die at any moment. No round is lost, and none is counted twice:
   (`rounds.promotion`). Round n is recorded only once most workers hold its model.
 - A worker stops answering. The round waits while the node's step says that it may come back. Then
   it continues without the worker.
+- A worker that joins dies before it counts as one. The round begins without it.
 - A worker declines the round (autonomy 0.8). The round continues without it at once. The next
   round asks it again.
 """
@@ -33,7 +34,7 @@ from api.store.tables import TrainingRow
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.rounds import deaths, promotion
+from workers.steps.rounds import deaths, joining, promotion
 from workers.steps.rounds.agents import train_and_aggregate
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
@@ -49,7 +50,12 @@ log = logging.getLogger(__name__)
 
 
 def run(context: Context, training: TrainingSnapshot, token: str) -> None:
-    """Start the next round, or continue the open one. It takes at most one long poll."""
+    """Start the next round, or continue the open one. It takes at most one long poll.
+
+    Workers that have joined since take part from the next round on (`rounds.joining`).
+    """
+    if training.aggregator is not None and joining.admit(context, training, token, training.aggregator):
+        return
     aggregator = _ready_aggregator(context, training, token)
     if aggregator is None:
         return

@@ -21,13 +21,26 @@ def update(session: Session, training: TrainingRow) -> None:
     """
     session.flush()
     found = red_flags.find(*_facts(session, training), training.config.learning_rate)
-    kept = [flag for flag in training.red_flags if flag.code in red_flags.DATA_FLAGS]
+    kept = [flag for flag in training.red_flags if flag.code in red_flags.DATA_FLAGS | red_flags.JOIN_FLAGS]
     _record(session, training, found, kept)
 
 
 def replace_data_flags(session: Session, training: TrainingRow, flags: Iterable[Flag]) -> None:
     """Raise the flags of the training's data. Those of an earlier check go."""
     kept = [flag for flag in training.red_flags if flag.code not in red_flags.DATA_FLAGS]
+    _record(session, training, flags, kept)
+
+
+def add_data_flags(session: Session, training: TrainingRow, flags: Iterable[Flag]) -> None:
+    """Raise the flags of the data of workers that join."""
+    new = list(flags)
+    names = {(flag.code, flag.node_id) for flag in new}
+    _record(session, training, new, [flag for flag in training.red_flags if (flag.code, flag.node_id) not in names])
+
+
+def replace_join_flags(session: Session, training: TrainingRow, flags: Iterable[Flag]) -> None:
+    """Raise the flags of running workers that take no part. Those of an earlier check go."""
+    kept = [flag for flag in training.red_flags if flag.code not in red_flags.JOIN_FLAGS]
     _record(session, training, flags, kept)
 
 

@@ -31,7 +31,7 @@ _RETRY_S = 1.0
 class TrainingSnapshot:
     """A training as plain values, read in one transaction.
 
-    - `planned_workers`: the ids of all workers that the training began with.
+    - `planned_workers`: the ids of all workers that the training began with, or that joined it.
     - `workers`: those that run and take part in the current round.
     - `recovering`: those that stopped answering. Their sandbox may still be there.
     - `idle`: those that run but are not in the current round. They may hold its base model.
