@@ -1,11 +1,10 @@
-"""Progress of a training: epochs, time left and convergence, all from measured rounds."""
+"""Progress of a training: epochs and time left, all from measured rounds."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import cos, pi
 from statistics import fmean
 
-_RECENT_ROUNDS = 5
+RECENT_ROUNDS = 5
 
 
 def total_rounds(total_epochs: int, local_epochs: int) -> int:
@@ -48,22 +47,7 @@ def remaining_seconds(recent_round_seconds: Sequence[float], rounds_left: int) -
         return 0.0
     if not recent_round_seconds:
         return None
-    return fmean(recent_round_seconds[-_RECENT_ROUNDS:]) * rounds_left
-
-
-def convergence_rate(losses: Sequence[float]) -> float | None:
-    """Return 1 - (last fall of the loss) / (largest fall between two rounds), clipped to 0..1.
-
-    0: the loss falls as fast as ever. 1: the loss does not fall any more. None before the third
-    round, because a single fall cannot be compared.
-    """
-    if len(losses) < 3:
-        return None
-    falls = [a - b for a, b in pairwise(losses)]
-    largest = max(falls)
-    if largest <= 0:
-        return 1.0
-    return min(1.0, max(0.0, 1.0 - falls[-1] / largest))
+    return fmean(recent_round_seconds[-RECENT_ROUNDS:]) * rounds_left
 
 
 def compression_ratio(bytes_received: int | None, updates: int, parameters: int | None) -> float | None:

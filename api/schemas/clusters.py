@@ -1,18 +1,27 @@
 """Models of clusters, their connections and their status."""
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field
 
 from api.domain.consensus import Consensus
 from api.domain.progress import duration_text
+from api.domain.red_flags import RaisedFlag
 from api.domain.specs import Architecture, ClusterSpec
 from api.domain.topology import Topology
+from api.domain.training_progress import TrainingProgress
+from api.domain.training_progress import WorkerProgress as KeptProgress
 from api.schemas.base import Failure, Figure, Name, RequestModel, ResponseModel, StopReason, Timestamp
 from api.schemas.trainings import TrainingPrivacy
-from api.services.progress import ClusterStatusView, SessionView
+from api.services.progress import MOST_SESSIONS, ClusterStatusView, EarlierView, SessionView
 from api.store.tables import ClusterRow
+
+ReasonT = TypeVar("ReasonT", Failure, StopReason)
+# A status stays below 64 KiB with 100 workers. The rounds and the events have the whole texts.
+_MOST_FLAGS = 10
+_LONGEST_REASON = 80
+_LONGEST_MESSAGE = 240
+_LONGEST_DETAIL = 2000
 
 
 class ClusterCreate(RequestModel):
@@ -136,13 +145,34 @@ class Metrics(ResponseModel):
         " longer falls. null: fewer than three rounds are done."
     )
 
+    @classmethod
+    def of(cls, figures: TrainingProgress) -> "Metrics":
+        return cls(
+            global_loss=figures.global_loss,
+            global_accuracy=figures.global_accuracy,
+            validation_accuracy=figures.validation_accuracy,
+            convergence_rate=figures.convergence_rate,
+        )
+
 
 class WorkerProgress(ResponseModel):
     local_loss: Figure | None = Field(description="Mean cross-entropy (nats) of the worker's last local epoch.")
     local_accuracy: Figure | None
     samples: int | None = Field(description="Training samples of the worker's shard, without held-out samples.")
     state: str | None = Field(description="The state in the newest round: training, done, rejected, failed or lost.")
-    reason: str | None = Field(description="Why the worker was rejected, failed or lost.")
+    reason: str | None = Field(
+        description=f"Why the worker was rejected, failed or lost, in {_LONGEST_REASON} characters. The rounds have all of it."
+    )
+
+    @classmethod
+    def of(cls, worker: KeptProgress) -> "WorkerProgress":
+        return cls(
+            local_loss=worker.local_loss,
+            local_accuracy=worker.local_accuracy,
+            samples=worker.samples,
+            state=worker.state,
+            reason=_shortened(worker.reason, _LONGEST_REASON),
+        )
 
 
 class RedFlag(ResponseModel):
@@ -164,8 +194,53 @@ class RedFlag(ResponseModel):
     round: int | None = Field(description="The round that raised the flag; null before the first round.")
     since: Timestamp
 
+    @classmethod
+    def of(cls, flag: RaisedFlag) -> "RedFlag":
+        return cls(**{**flag.model_dump(), "message": _shortened(flag.message, _LONGEST_MESSAGE)})
+
+
+class EarlierSession(ResponseModel):
+    """An earlier training in short. `url` has all of it."""
+
+    training_id: str
+    status: str
+    epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
+    total_epochs: int
+    metrics: Metrics
+    time_elapsed: str | None = Field(description="Elapsed time as text.", examples=["8m 30s"])
+    estimated_completion: str | None = Field(description="Time left as text.", examples=["0s"])
+    elapsed_seconds: Figure | None
+    remaining_seconds: Figure | None
+    cost_usd: Figure | None
+    stop_reason: StopReason | None
+    error: Failure | None
+    url: str = Field(
+        description="The path of the training. Below it, `/rounds` has the figures of each worker.",
+        examples=["/v1/trainings/train_fed_gh789"],
+    )
+
+    @classmethod
+    def of(cls, view: EarlierView) -> "EarlierSession":
+        return cls(
+            training_id=view.training_id,
+            status=view.status,
+            epoch=view.epoch,
+            total_epochs=view.total_epochs,
+            metrics=Metrics.of(view.figures),
+            time_elapsed=duration_text(view.elapsed_seconds),
+            estimated_completion=duration_text(view.remaining_seconds),
+            elapsed_seconds=view.elapsed_seconds,
+            remaining_seconds=view.remaining_seconds,
+            cost_usd=_usd(view.cost_usd),
+            stop_reason=_short(StopReason.of(view.stop_reason), _LONGEST_REASON),
+            error=_short(Failure.of(view.error), _LONGEST_REASON),
+            url=f"/v1/trainings/{view.training_id}",
+        )
+
 
 class TrainingSession(ResponseModel):
+    """The newest training, or the one that runs, in full."""
+
     training_id: str
     status: str
     epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
@@ -186,7 +261,10 @@ class TrainingSession(ResponseModel):
     )
     cost_per_epoch_usd: Figure | None
     cost_per_accuracy_point_usd: Figure | None = Field(description="Per percentage point of validation_accuracy.")
-    red_flags: list[RedFlag] = Field(description="Current problems; for an ended training, the problems at its end.")
+    red_flags: list[RedFlag] = Field(
+        description=f"Current problems; for an ended training, the problems at its end. At most {_MOST_FLAGS} are shown."
+    )
+    red_flag_count: int = Field(description="The number of all current problems.")
     privacy: TrainingPrivacy | None
     stop_reason: StopReason | None
     error: Failure | None
@@ -198,8 +276,8 @@ class TrainingSession(ResponseModel):
             status=view.training.status,
             epoch=view.epoch,
             total_epochs=view.total_epochs,
-            metrics=Metrics(**view.metrics),
-            workers={node_id: WorkerProgress(**asdict(worker)) for node_id, worker in view.workers.items()},
+            metrics=Metrics.of(view.figures),
+            workers={node_id: WorkerProgress.of(worker) for node_id, worker in view.workers.items()},
             time_elapsed=duration_text(view.elapsed_seconds),
             estimated_completion=duration_text(view.remaining_seconds),
             elapsed_seconds=view.elapsed_seconds,
@@ -207,10 +285,11 @@ class TrainingSession(ResponseModel):
             cost_usd=float(view.cost_usd),
             cost_per_epoch_usd=_usd(view.cost_per_epoch_usd),
             cost_per_accuracy_point_usd=_usd(view.cost_per_accuracy_point_usd),
-            red_flags=[RedFlag(**flag.model_dump()) for flag in view.training.red_flags],
+            red_flags=[RedFlag.of(flag) for flag in view.training.red_flags[:_MOST_FLAGS]],
+            red_flag_count=len(view.training.red_flags),
             privacy=TrainingPrivacy.of(view.training),
             stop_reason=StopReason.of(view.training.stop_reason),
-            error=Failure.of(view.training.error),
+            error=_short(Failure.of(view.training.error), _LONGEST_DETAIL),
         )
 
 
@@ -224,22 +303,45 @@ class NodeSummary(ResponseModel):
 class ClusterStatus(ResponseModel):
     cluster_id: str
     status: str
-    training_sessions: list[TrainingSession] = Field(description="The newest first, at most 50; ended trainings are included.")
+    training_sessions: list[TrainingSession | EarlierSession] = Field(
+        description=f"The newest {MOST_SESSIONS} trainings, the newest first. Ended trainings are included. The newest one"
+        " and the one that runs are in full. The others are short and have a `url`."
+    )
+    trainings_url: str = Field(
+        description="The list of all trainings of the cluster, in pages.",
+        examples=["/v1/trainings?cluster_id=cls_9x7k3m2p"],
+    )
     nodes: list[NodeSummary]
-    cost_usd: Figure = Field(description="All sandbox-seconds of the cluster so far, times their price.")
+    cost_usd: Figure = Field(
+        description="All sandbox-seconds of the cluster so far, times their price. Times and costs of an answer are those of"
+        " the last whole second."
+    )
 
     @classmethod
     def of(cls, view: ClusterStatusView) -> "ClusterStatus":
         return cls(
-            cluster_id=view.cluster.id,
-            status=view.cluster.status,
-            training_sessions=[TrainingSession.of(session) for session in view.sessions],
+            cluster_id=view.cluster_id,
+            status=view.status,
+            training_sessions=[
+                TrainingSession.of(session) if isinstance(session, SessionView) else EarlierSession.of(session)
+                for session in view.sessions
+            ],
+            trainings_url=f"/v1/trainings?cluster_id={view.cluster_id}",
             nodes=[
                 NodeSummary(node_id=node.id, role=node.role, status=node.status, sandbox_id=node.sandbox_id)
                 for node in view.nodes
             ],
             cost_usd=float(view.cost_usd),
         )
+
+
+def _short(reason: ReasonT | None, most: int) -> ReasonT | None:
+    """Return a reason with at most `most` characters of its detail."""
+    return None if reason is None else reason.model_copy(update={"detail": _shortened(reason.detail, most)})
+
+
+def _shortened(text: str | None, most: int) -> str | None:
+    return text if text is None or len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _usd(amount: Any) -> float | None:

@@ -137,9 +137,25 @@ _SESSION: Final[dict[str, Any]] = {
             "since": _TIME,
         }
     ],
+    "red_flag_count": 1,
     "privacy": None,
     "stop_reason": None,
     "error": None,
+}
+_EARLIER_SESSION: Final[dict[str, Any]] = {
+    "training_id": "train_fed_ab345",
+    "status": "completed",
+    "epoch": 20,
+    "total_epochs": 20,
+    "metrics": {"global_loss": 0.61, "global_accuracy": 0.71, "validation_accuracy": 0.7, "convergence_rate": 0.64},
+    "time_elapsed": "17m 4s",
+    "estimated_completion": "0s",
+    "elapsed_seconds": 1024.3,
+    "remaining_seconds": 0.0,
+    "cost_usd": 4.78,
+    "stop_reason": None,
+    "error": None,
+    "url": "/v1/trainings/train_fed_ab345",
 }
 _ROUND: Final[dict[str, Any]] = {
     "round": 10,
@@ -213,7 +229,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "ClusterStatus": {
         "cluster_id": "cls_9x7k3m2p",
         "status": "training",
-        "training_sessions": [_SESSION],
+        "training_sessions": [_SESSION, _EARLIER_SESSION],
+        "trainings_url": "/v1/trainings?cluster_id=cls_9x7k3m2p",
         "nodes": [{"node_id": "node_w1_abc123", "role": "worker", "status": "running", "sandbox_id": "sbx4f0c2a9d1e7b"}],
         "cost_usd": 2.61,
     },

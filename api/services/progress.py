@@ -1,38 +1,68 @@
-"""The status of a cluster and its trainings. All values come from rows that steps have written."""
+"""The status of a cluster and its trainings. All values come from rows that steps have written.
 
-from collections.abc import Sequence
+The status reads no round. A step that changes a round keeps what the status shows in the row of the
+training. So the status costs the same, however many rounds and trainings there are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session
+from sqlalchemy import Integer, func, or_, select, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, undefer
 
 from api.domain import cost, progress
+from api.domain.errors import NotFoundError
+from api.domain.records import FailureReason
 from api.domain.status import ACTIVE_TRAINING
-from api.domain.stopping import Spent
+from api.domain.stopping import Spent, TrainingStop
+from api.domain.training_progress import TrainingProgress, WorkerProgress
 from api.services import spending
-from api.services.lookup import owned
+from api.store.documents import FormerSandbox
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
-MAX_SESSIONS = 50
+MOST_SESSIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerView:
-    """A worker's newest metrics, and its state in the newest round. None: not known yet."""
+class NodeView:
+    """A node as the status shows it, and what its cost is computed from."""
 
-    local_loss: float | None
-    local_accuracy: float | None
-    samples: int | None
-    state: str | None
-    reason: str | None
+    id: str
+    role: str
+    status: str
+    sandbox_id: str | None
+    former_sandboxes: Sequence[FormerSandbox]
+    started_at: datetime | None
+    ended_at: datetime | None
+    price_per_minute: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierView:
+    """An earlier training, in short.
+
+    Seconds are wall-clock time without the time in which the training was stopped. `cost_usd` is
+    None while it is not known.
+    """
+
+    training_id: str
+    status: str
+    epoch: int
+    total_epochs: int
+    figures: TrainingProgress
+    elapsed_seconds: float | None
+    remaining_seconds: float | None
+    cost_usd: Decimal | None
+    stop_reason: TrainingStop | None
+    error: FailureReason | None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """One training as the status shows it.
+    """The newest or the running training, in full.
 
     Seconds are wall-clock time without the time in which the training was stopped.
     """
@@ -40,8 +70,8 @@ class SessionView:
     training: TrainingRow
     epoch: int
     total_epochs: int
-    metrics: dict[str, float | None]
-    workers: dict[str, WorkerView]
+    figures: TrainingProgress
+    workers: Mapping[str, WorkerProgress]
     elapsed_seconds: float | None
     remaining_seconds: float | None
     cost_usd: Decimal
@@ -51,119 +81,214 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatusView:
-    cluster: ClusterRow
-    sessions: Sequence[SessionView]
-    nodes: Sequence[NodeRow]
+    cluster_id: str
+    status: str
+    sessions: Sequence[SessionView | EarlierView]
+    nodes: Sequence[NodeView]
     cost_usd: Decimal
 
 
 def cluster_status(session: Session, project_id: str, cluster_id: str) -> ClusterStatusView:
-    """Return the cluster, its nodes, and its trainings with the newest first."""
-    cluster = owned(session, ClusterRow, project_id, cluster_id)
-    now = session.execute(select(func.clock_timestamp())).scalar_one()
-    nodes = session.scalars(
-        select(NodeRow).where(NodeRow.cluster_id == cluster.id).order_by(NodeRow.created_at, NodeRow.id)
-    ).all()
-    trainings = session.scalars(
-        select(TrainingRow)
-        .where(TrainingRow.cluster_id == cluster.id)
-        .order_by(TrainingRow.created_at.desc(), TrainingRow.id.desc())
-        .limit(MAX_SESSIONS)
-    ).all()
-    sessions = [session_view(session, row, nodes, now) for row in trainings]
-    return ClusterStatusView(cluster, sessions, nodes, spending.total(nodes, now))
+    """Return the cluster, its nodes, and its trainings with the newest first.
+
+    The newest training and the one that runs are in full, the others in short.
+
+    Raises:
+        NotFoundError: the project has no such cluster.
+    """
+    # Times and costs are those of the last whole second: within one, equal rows give equal answers.
+    second = func.date_trunc("second", func.clock_timestamp())
+    cluster = session.execute(
+        select(ClusterRow.status, second).where(ClusterRow.id == cluster_id, ClusterRow.project_id == project_id)
+    ).first()
+    if cluster is None:
+        raise NotFoundError("cluster", cluster_id)
+    status, now = cluster
+    nodes = _nodes(session, cluster_id)
+    sessions = _sessions(session, cluster_id, nodes, now)
+    return ClusterStatusView(cluster_id, status, sessions, nodes, spending.total(nodes, now))
 
 
-def training_view(session: Session, training: TrainingRow) -> SessionView:
-    now = session.execute(select(func.clock_timestamp())).scalar_one()
-    nodes = session.scalars(select(NodeRow).where(NodeRow.cluster_id == training.cluster_id)).all()
-    return session_view(session, training, nodes, now)
+def _nodes(session: Session, cluster_id: str) -> list[NodeView]:
+    query = select(
+        NodeRow.id,
+        NodeRow.role,
+        NodeRow.status,
+        NodeRow.sandbox_id,
+        NodeRow.former_sandboxes,
+        NodeRow.started_at,
+        NodeRow.ended_at,
+        NodeRow.price_per_minute,
+    )
+    rows = session.execute(query.where(NodeRow.cluster_id == cluster_id).order_by(NodeRow.created_at, NodeRow.id))
+    return [NodeView(*row) for row in rows]
 
 
-def session_view(session: Session, training: TrainingRow, nodes: Sequence[NodeRow], now: datetime) -> SessionView:
-    rounds = session.scalars(
-        select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.status == "completed").order_by(RoundRow.number)
-    ).all()
-    spec = training.config
-    epoch = spec.epochs_after(len(rounds))
-    last = rounds[-1] if rounds else None
-    metrics = {
-        "global_loss": last.global_loss if last else None,
-        "global_accuracy": last.global_accuracy if last else None,
-        "validation_accuracy": last.validation_accuracy if last else None,
-        "convergence_rate": progress.convergence_rate([row.global_loss for row in rounds if row.global_loss is not None]),
+def _sessions(session: Session, cluster_id: str, nodes: Sequence[NodeView], now: datetime) -> list[SessionView | EarlierView]:
+    config = type_coerce(TrainingRow.config, JSONB)
+    query = select(
+        TrainingRow.id,
+        TrainingRow.status,
+        config["epochs"].astext.cast(Integer),
+        config["local_epochs"].astext.cast(Integer),
+        TrainingRow.completed_rounds,
+        TrainingRow.progress,
+        TrainingRow.started_at,
+        TrainingRow.finished_at,
+        TrainingRow.paused_seconds,
+        TrainingRow.cost_usd,
+        TrainingRow.stop_reason,
+        TrainingRow.error,
+    )
+    newest_first = (TrainingRow.created_at.desc(), TrainingRow.id.desc())
+    rows = session.execute(query.where(TrainingRow.cluster_id == cluster_id).order_by(*newest_first).limit(MOST_SESSIONS)).all()
+    if not rows:
+        return []
+    shown_in_full = or_(TrainingRow.id == rows[0][0], TrainingRow.status.in_(ACTIVE_TRAINING))
+    full = {
+        row.id: session_view(row, nodes, now)
+        for row in session.scalars(
+            select(TrainingRow)
+            .where(TrainingRow.cluster_id == cluster_id, shown_in_full)
+            .options(undefer(TrainingRow.worker_progress))
+        )
     }
-    spent = _training_cost(training, nodes, now)
-    rounds_left = spec.total_rounds - len(rounds)
-    remaining = None
-    if training.status in ACTIVE_TRAINING:
-        remaining = progress.remaining_seconds([row.seconds for row in rounds if row.seconds is not None], rounds_left)
-    elif training.status == "completed":
-        remaining = 0.0
+    listed = [full.pop(row[0]) if row[0] in full else _earlier(row, now) for row in rows]
+    # A resumed training may be older than those.
+    return [*listed, *full.values()]
+
+
+_EarlierColumns = tuple[
+    str,
+    str,
+    int,
+    int,
+    int,
+    TrainingProgress,
+    datetime | None,
+    datetime | None,
+    float,
+    Decimal | None,
+    TrainingStop | None,
+    FailureReason | None,
+]
+
+
+def _earlier(columns: _EarlierColumns, now: datetime) -> EarlierView:
+    training_id, status, epochs, local_epochs, rounds, figures, started_at, finished_at, paused_s, usd, why, error = columns
+    return EarlierView(
+        training_id=training_id,
+        status=status,
+        epoch=progress.epoch(rounds, epochs, local_epochs),
+        total_epochs=epochs,
+        figures=figures,
+        elapsed_seconds=_seconds(started_at, finished_at, paused_s, now),
+        remaining_seconds=_remaining(status, figures, progress.total_rounds(epochs, local_epochs) - rounds),
+        cost_usd=Decimal(0) if started_at is None else usd,
+        stop_reason=why,
+        error=error,
+    )
+
+
+def session_view(training: TrainingRow, nodes: Iterable[NodeView], now: datetime) -> SessionView:
+    """Return a training in full. `nodes` are those of its cluster."""
+    spec = training.config
+    figures = training.progress
+    epoch = spec.epochs_after(training.completed_rounds)
+    usd = _training_cost(training, nodes, now)
     return SessionView(
         training=training,
         epoch=epoch,
         total_epochs=spec.epochs,
-        metrics=metrics,
-        workers=_workers(session, training),
-        elapsed_seconds=_elapsed(training, now),
-        remaining_seconds=remaining,
-        cost_usd=spent,
-        cost_per_epoch_usd=cost.per_epoch(spent, epoch),
-        cost_per_accuracy_point_usd=cost.per_accuracy_point(spent, metrics["validation_accuracy"]),
+        figures=figures,
+        workers={node_id: training.worker_progress.get(node_id) or WorkerProgress() for node_id in training.workers},
+        elapsed_seconds=elapsed_seconds(training, now),
+        remaining_seconds=_remaining(training.status, figures, spec.total_rounds - training.completed_rounds),
+        cost_usd=usd,
+        cost_per_epoch_usd=cost.per_epoch(usd, epoch),
+        cost_per_accuracy_point_usd=cost.per_accuracy_point(usd, figures.validation_accuracy),
     )
+
+
+def _remaining(status: str, figures: TrainingProgress, rounds_left: int) -> float | None:
+    if status in ACTIVE_TRAINING:
+        return progress.remaining_seconds(figures.recent_seconds, rounds_left)
+    return 0.0 if status == "completed" else None
+
+
+def note_round(training: TrainingRow, row: RoundRow) -> None:
+    """Keep the figures of a round that was just completed, for the status."""
+    training.progress = training.progress.after(
+        global_loss=row.global_loss,
+        global_accuracy=row.global_accuracy,
+        validation_accuracy=row.validation_accuracy,
+        seconds=None if row.seconds is None else float(row.seconds),
+    )
+
+
+def note_workers(session: Session, training: TrainingRow, number: int) -> None:
+    """Keep the newest state and metrics of the workers of a round, for the status."""
+    session.flush()
+    kept = dict(training.worker_progress)
+    rows = select(
+        RoundNodeRow.node_id,
+        RoundNodeRow.state,
+        RoundNodeRow.reason,
+        RoundNodeRow.local_loss,
+        RoundNodeRow.local_accuracy,
+        RoundNodeRow.samples,
+    ).where(RoundNodeRow.training_id == training.id, RoundNodeRow.number == number)
+    for node_id, state, reason, loss, accuracy, samples in session.execute(rows):
+        new: dict[str, object] = {"state": state, "reason": reason}
+        if loss is not None:
+            new |= {"local_loss": loss, "local_accuracy": accuracy}
+        if samples is not None:
+            new["samples"] = samples
+        kept[node_id] = kept.get(node_id, WorkerProgress()).model_copy(update=new)
+    if kept != training.worker_progress:
+        training.worker_progress = kept
+
+
+def training_cost(session: Session, training: TrainingRow, now: datetime) -> Decimal:
+    """Return the cost of the training's sandboxes between its start and its end, or `now`."""
+    return _training_cost(training, _nodes(session, training.cluster_id), now)
 
 
 def spent(session: Session, training: TrainingRow) -> Spent:
     """Return what a running training has used, and what each further second of it costs."""
     now = session.execute(select(func.clock_timestamp())).scalar_one()
-    nodes = session.scalars(
-        select(NodeRow).where(NodeRow.id.in_([*training.workers, training.aggregator_id, *training.former_aggregators]))
-    ).all()
+    nodes = _nodes_of(training, _nodes(session, training.cluster_id))
     per_minute = sum((node.price_per_minute for node in nodes if node.ended_at is None), Decimal(0))
-    return Spent(_elapsed(training, now) or 0.0, _training_cost(training, nodes, now), per_minute / 60)
+    return Spent(elapsed_seconds(training, now) or 0.0, _training_cost(training, nodes, now), per_minute / 60)
 
 
-def _elapsed(training: TrainingRow, now: datetime) -> float | None:
-    if training.started_at is None:
+def elapsed_seconds(training: TrainingRow, now: datetime) -> float | None:
+    """Return the wall-clock seconds of a training, None before its start."""
+    return _seconds(training.started_at, training.finished_at, training.paused_seconds, now)
+
+
+def _seconds(started_at: datetime | None, finished_at: datetime | None, paused_s: float, now: datetime) -> float | None:
+    if started_at is None:
         return None
-    return ((training.finished_at or now) - training.started_at).total_seconds() - training.paused_seconds
+    return max(0.0, ((finished_at or now) - started_at).total_seconds() - paused_s)
 
 
-def _training_cost(training: TrainingRow, nodes: Sequence[NodeRow], now: datetime) -> Decimal:
-    """Return the cost of the training's sandboxes between its start and its end."""
+def _training_cost(training: TrainingRow, nodes: Iterable[NodeView], now: datetime) -> Decimal:
+    if training.cost_usd is not None:
+        return training.cost_usd
     if training.started_at is None:
         return Decimal(0)
-    node_ids = {*training.workers, training.aggregator_id, *training.former_aggregators}
     until = training.finished_at or now
-    return sum((spending.within([node], _since(training, node), until) for node in nodes if node.id in node_ids), Decimal(0))
+    return sum((spending.within([node], _since(training, node), until) for node in _nodes_of(training, nodes)), Decimal(0))
 
 
-def _since(training: TrainingRow, node: NodeRow) -> datetime:
+def _since(training: TrainingRow, node: NodeView) -> datetime:
     """Return when a node began to work for a training that has started."""
     joiner = training.joiners.get(node.id)
     moments = (training.started_at, None if joiner is None else joiner.joined_at)
     return max(moment for moment in moments if moment is not None)
 
 
-def _workers(session: Session, training: TrainingRow) -> dict[str, WorkerView]:
-    """Return each worker's newest metrics. A worker without a finished round has None."""
-    newest = (
-        select(RoundNodeRow)
-        .where(RoundNodeRow.training_id == training.id)
-        .ext(distinct_on(RoundNodeRow.node_id))
-        .order_by(RoundNodeRow.node_id, RoundNodeRow.number.desc())
-    )
-    states = {row.node_id: row for row in session.scalars(newest)}
-    measured = {row.node_id: row for row in session.scalars(newest.where(RoundNodeRow.local_loss.is_not(None)))}
-    return {node_id: _worker(measured.get(node_id), states.get(node_id)) for node_id in training.workers}
-
-
-def _worker(measured: RoundNodeRow | None, newest: RoundNodeRow | None) -> WorkerView:
-    return WorkerView(
-        local_loss=measured.local_loss if measured else None,
-        local_accuracy=measured.local_accuracy if measured else None,
-        samples=measured.samples if measured else newest.samples if newest else None,
-        state=newest.state if newest else None,
-        reason=newest.reason if newest else None,
-    )
+def _nodes_of(training: TrainingRow, nodes: Iterable[NodeView]) -> list[NodeView]:
+    node_ids = {*training.workers, training.aggregator_id, *training.former_aggregators}
+    return [node for node in nodes if node.id in node_ids]

@@ -133,7 +133,7 @@ def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
     if training.finished_at is not None and training.started_at is not None:
         gap = session.scalar(select(func.extract("epoch", func.clock_timestamp() - training.finished_at)))
         training.paused_seconds += float(gap or 0)
-    training.finished_at = None
+    training.finished_at = training.cost_usd = None
     transitions.move(session, training, "pending", reason="resumed")
     leases.wake(training)
     uow.enqueue(Step.TRAININGS_ADVANCE, training.id)

@@ -36,6 +36,7 @@ from api.domain.resources import NodeResources
 from api.domain.searches import PlannedTrial, SearchPlan
 from api.domain.specs import ClusterSettings, PredictionInput
 from api.domain.stopping import TrainingStop
+from api.domain.training_progress import TrainingProgress, WorkerProgress
 from api.domain.training_spec import TrainingSpec
 from api.store.columns import Typed
 from api.store.documents import ConnectionDocument, FormerSandbox, RejectedUpdatesDocument
@@ -254,10 +255,16 @@ class SearchRow(Leased, Base):
 
 
 class TrainingRow(Leased, Base):
+    """A training.
+
+    `progress` and `worker_progress` are what its rounds have changed, for the cluster's status.
+    `cost_usd` is the final cost of an ended training.
+    """
+
     __tablename__ = "trainings"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"))
     search_id: Mapped[str | None] = mapped_column(ForeignKey("searches.id"))
     status: Mapped[str] = mapped_column(_states(status.TRAINING_MOVES, "training_status"))
     config: Mapped[TrainingSpec] = mapped_column(Typed(TrainingSpec))
@@ -273,6 +280,14 @@ class TrainingRow(Leased, Base):
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    progress: Mapped[TrainingProgress] = mapped_column(
+        Typed(TrainingProgress), server_default=text("'{}'"), default=lambda: TrainingProgress()
+    )
+    # Deferred: it is large with many workers, and only the status of the cluster shows it.
+    worker_progress: Mapped[dict[str, WorkerProgress]] = mapped_column(
+        Typed(dict[str, WorkerProgress]), server_default=text("'{}'"), default=dict, deferred=True
+    )
+    cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
     privacy: Mapped[TrainingPrivacyRecord | None] = mapped_column(Typed(TrainingPrivacyRecord))
     stop_reason: Mapped[TrainingStop | None] = mapped_column(Typed(TrainingStop))
     red_flags: Mapped[list[RaisedFlag]] = mapped_column(Typed(list[RaisedFlag]), server_default=text("'[]'"), default=list)
@@ -284,6 +299,7 @@ class TrainingRow(Leased, Base):
 
     __table_args__ = (
         Index("ix_trainings_page", "project_id", "created_at", "id"),
+        Index("ix_trainings_cluster_page", "cluster_id", "created_at", "id"),
         Index("ix_trainings_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(
             "uq_trainings_one_active",

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from api.domain.progress import (
     compression_ratio,
-    convergence_rate,
     duration_text,
     epoch,
     epochs_of_round,
@@ -16,6 +15,38 @@ from api.domain.progress import (
     total_rounds,
     weighted_mean,
 )
+from api.domain.training_progress import TrainingProgress
+
+
+def convergence_rate(losses: list[float]) -> float | None:
+    """Return the rate after completed rounds with these losses."""
+    return after_rounds([(loss, 1.0) for loss in losses]).convergence_rate
+
+
+def after_rounds(rounds: list[tuple[float | None, float | None]]) -> TrainingProgress:
+    """Return the figures after completed rounds with these losses and seconds."""
+    figures = TrainingProgress()
+    for loss, seconds in rounds:
+        figures = figures.after(global_loss=loss, global_accuracy=None, validation_accuracy=None, seconds=seconds)
+    return figures
+
+
+def test_the_metrics_are_those_of_the_last_round() -> None:
+    figures = TrainingProgress().after(global_loss=0.5, global_accuracy=0.6, validation_accuracy=0.7, seconds=2)
+    assert (figures.global_loss, figures.global_accuracy, figures.validation_accuracy) == (0.5, 0.6, 0.7)
+    figures = figures.after(global_loss=None, global_accuracy=None, validation_accuracy=0.8, seconds=None)
+    assert (figures.global_loss, figures.global_accuracy, figures.validation_accuracy) == (None, None, 0.8)
+    assert (figures.last_loss, figures.recent_seconds) == (0.5, (2,))
+
+
+def test_a_round_without_a_loss_does_not_count_for_the_convergence() -> None:
+    assert after_rounds([(1.0, 1), (None, 1), (0.5, 1), (float("nan"), 1), (0.25, 1)]).convergence_rate == 0.5
+
+
+def test_the_figures_do_not_grow_with_the_rounds() -> None:
+    short, long = after_rounds([(1.0, 1.0)] * 10), after_rounds([(1.0, 1.0)] * 1000)
+    assert len(short.model_dump_json()) + 10 >= len(long.model_dump_json())
+    assert long.recent_seconds == (1.0,) * 5
 
 
 @given(st.integers(1, 500), st.integers(1, 50))

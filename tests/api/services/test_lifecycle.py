@@ -207,7 +207,9 @@ def test_status_before_any_round_is_zero_and_null(user: User) -> None:
         view = progress.cluster_status(uow.session, user.project, cluster_id)
     (session,) = view.sessions
     assert (session.epoch, session.total_epochs) == (0, 10)
-    assert set(session.metrics.values()) == {None}
+    assert isinstance(session, progress.SessionView)
+    metrics = (session.figures.global_loss, session.figures.global_accuracy, session.figures.validation_accuracy)
+    assert (*metrics, session.figures.convergence_rate) == (None,) * 4
     assert session.remaining_seconds is None
     assert all(worker.local_loss is None for worker in session.workers.values())
     assert uow.session.get(ClusterRow, cluster_id) is not None

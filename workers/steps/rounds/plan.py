@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.domain import sampling, topology
 from api.domain.events import EventType
+from api.services import progress
 from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
@@ -60,6 +61,7 @@ def open_round(context: Context, training: TrainingSnapshot, token: str, number:
         row.data_path, row.data_path_reason = _data_path(training, drawn)
         for node_id in drawn:
             privacy.charge(session, training, training_row, round_node(session, row, node_id))
+        progress.note_workers(session, training_row, number)
         _emit_started(session, training, row, drawn)
         return OpenedRound(_states(session, row), row.data_path)
 

@@ -59,6 +59,7 @@ def record(this: RoundContext, observation: RoundObservation) -> None:
         if aggregate is not None and aggregate.state == "done" and rows.training.status in ("training", "stopping"):
             _complete(rows, this, observation, aggregate)
             searches.wake_search(uow, rows.training)
+        figures.note_workers(uow.session, rows.training, this.number)
         red_flags.update(uow.session, rows.training)
         if not observation.has_failed_for_good:
             leases.release(rows.training, 0)
@@ -170,6 +171,7 @@ def _complete(rows: _Rows, this: RoundContext, observation: RoundObservation, ag
     transitions.move_round(row, "completed")
     training.digest = aggregate.digest
     training.completed_rounds = row.number
+    figures.note_round(training, row)
     # A training that is being stopped has its reason already.
     if row.number < this.spec.total_rounds and training.status == "training":
         training.stop_reason = _stop_reason(rows)

@@ -36,7 +36,7 @@ def _facts(
     workers: Sequence[RoundNodeRow],
 ) -> dict[str, object]:
     last = rounds[-1] if rounds else None
-    view = figures.training_view(session, training)
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
     samples = {row.node_id: row.samples for row in workers if row.samples is not None}
     votes = [Vote.model_validate(vote) for row in rounds for vote in row.votes]
     states = Counter(row.state for row in workers)
@@ -70,8 +70,8 @@ def _facts(
         "validation_accuracy": last.validation_accuracy if last else None,
         "validation_samples": last.validation_samples if last else None,
         "validation_source": last.validation_source if last else None,
-        "seconds": view.elapsed_seconds,
-        "cost_usd": float(view.cost_usd),
+        "seconds": figures.elapsed_seconds(training, now),
+        "cost_usd": float(figures.training_cost(session, training, now)),
     }
 
 

@@ -13,6 +13,7 @@ from api.domain.status import ACTIVE_TRAINING
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
+from api.services import progress as figures
 from api.services import searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
@@ -149,7 +150,9 @@ def _end(uow: UnitOfWork, cluster: ClusterRow, row: TrainingRow, status: str, er
         open_round.error = error
         transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
     row.error = error
-    row.finished_at = func.clock_timestamp()
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
+    row.finished_at = now
+    row.cost_usd = figures.training_cost(session, row, now)
     transitions.move(session, row, status, **_reasons(error, None if status == "failed" else row.stop_reason))
     leases.release(row, None)
     searches.wake_search(uow, row)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from api.domain.accountant import DpSgdSteps, epsilon
 from api.domain.errors import InvalidError
 from api.domain.specs import PredictionSpec
-from api.schemas.clusters import ClusterStatus
+from api.schemas.clusters import ClusterStatus, TrainingSession
 from api.schemas.nodes import NodeRound
 from api.schemas.trainings import Training
 from api.services import predictions, progress, trainings
@@ -53,6 +53,7 @@ def test_every_round_says_what_it_has_spent_and_all_end_at_the_target(live: Live
     with live.database.unit_of_work() as uow:
         status_view = ClusterStatus.of(progress.cluster_status(uow.session, live.project_id, live.cluster_id))
         session = next(shown for shown in status_view.training_sessions if shown.training_id == training_id)
+        assert isinstance(session, TrainingSession)
         assert session.privacy == privacy
         assert session.workers[live.workers[0]].samples == 24
         with pytest.raises(InvalidError, match="weighs by exact accuracies"):

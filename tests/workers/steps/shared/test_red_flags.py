@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from api.schemas.clusters import ClusterStatus, RedFlag
+from api.schemas.clusters import ClusterStatus, RedFlag, TrainingSession
 from api.services import progress
 from api.services.lookup import locked_cluster
 from api.store import transitions
@@ -57,7 +57,10 @@ class FlaggedTraining:
             red_flags.update(uow.session, uow.session.get_one(TrainingRow, self.id))
         with self.database.unit_of_work() as uow:
             status = ClusterStatus.of(progress.cluster_status(uow.session, self.project_id, self.cluster_id))
-            return status.training_sessions[0].red_flags
+            (session,) = status.training_sessions
+            assert isinstance(session, TrainingSession)
+            assert session.red_flag_count == len(session.red_flags)
+            return session.red_flags
 
     def events(self) -> list[dict[str, Any]]:
         with self.database.unit_of_work() as uow:
