@@ -35,6 +35,7 @@ from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
 from api.runtime.log_setup import set_up_logging
+from api.runtime.single_flight import SingleFlight
 from api.runtime.transactions import UseCaseRunner
 from api.settings import Settings
 from api.store.database import Database, make_engine
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
             audit_writer,
             rate_limiter,
             KeyCache(settings, use_cases, listener),
+            SingleFlight(),
         )
         try:
             yield

@@ -14,6 +14,7 @@ from api.http.ratelimit import RateLimiter
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
+from api.runtime.single_flight import SingleFlight
 from api.runtime.transactions import UseCaseRunner
 from api.services.pages import PageCursor, PageRequest
 from api.services.principals import Principal
@@ -38,6 +39,7 @@ class AppState:
     audit_writer: AuditWriter
     rate_limiter: RateLimiter
     key_cache: KeyCache
+    reads: SingleFlight
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run a use case in one transaction. With `caller`, write its line in the audit log too."""

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Body, Path, Response
 
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
-from api.routes.common import LOCATION, WAITED, answers, errors, set_location, to_page
+from api.http.reading import Reading
+from api.routes.common import LOCATION, UNCHANGED, WAITED, answers, errors, set_location, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -37,17 +38,30 @@ async def create_cluster(
     return Cluster.of(row)
 
 
-@router.get("", operation_id="list_clusters", summary="List clusters", responses=errors())
-async def list_clusters(caller: ClusterReader, state: State, page_request: Pages) -> Page[Cluster]:
+@router.get(
+    "",
+    operation_id="list_clusters",
+    summary="List clusters",
+    response_model=Page[Cluster],
+    responses={**UNCHANGED, **errors()},
+)
+async def list_clusters(caller: ClusterReader, reading: Reading, page_request: Pages) -> Response:
     """Return the newest clusters first. Terminated clusters are included."""
-    page = await state.run(lambda uow: clusters.page(uow.session, caller.project_id, page_request))
-    return to_page(page, Cluster.of)
+    return await reading.answer(
+        caller, lambda uow: to_page(clusters.page(uow.session, caller.project_id, page_request), Cluster.of)
+    )
 
 
-@router.get("/{cluster_id}", operation_id="get_cluster", summary="Get a cluster", responses=errors(404))
-async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, state: State) -> Cluster:
+@router.get(
+    "/{cluster_id}",
+    operation_id="get_cluster",
+    summary="Get a cluster",
+    response_model=Cluster,
+    responses={**UNCHANGED, **errors(404)},
+)
+async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
     """Return the cluster's configuration and status."""
-    return Cluster.of(await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id)))
+    return await reading.answer(caller, lambda uow: Cluster.of(clusters.get(uow.session, caller.project_id, cluster_id)))
 
 
 @router.post(
@@ -77,11 +91,18 @@ async def connect_cluster(
     "/{cluster_id}/status",
     operation_id="get_cluster_status",
     summary="Watch trainings, nodes and cost",
-    responses=errors(404),
+    response_model=ClusterStatus,
+    responses={**UNCHANGED, **errors(404)},
 )
-async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, state: State) -> ClusterStatus:
-    """Return trainings, nodes and cost. Every figure is measured, or null."""
-    return await state.run(lambda uow: ClusterStatus.of(progress.cluster_status(uow.session, caller.project_id, cluster_id)))
+async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
+    """Return trainings, nodes and cost. Every figure is measured, or null.
+
+    The ETag covers the whole answer. So it changes each second while something in the cluster
+    costs.
+    """
+    return await reading.answer(
+        caller, lambda uow: ClusterStatus.of(progress.cluster_status(uow.session, caller.project_id, cluster_id))
+    )
 
 
 @router.post(

@@ -26,6 +26,11 @@ _DESCRIPTIONS = {
     503: "Temporarily unavailable; see Retry-After",
 }
 LOCATION = {"Location": {"description": "where the resource is", "schema": {"type": "string"}}}
+_ETAG = {"ETag": {"description": "a hash of the body, for `If-None-Match`", "schema": {"type": "string"}}}
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": _ETAG},
+    304: {"description": "The client has this answer: the ETag is one of `If-None-Match`", "headers": _ETAG},
+}
 WAITED = {
     **LOCATION,
     "Preference-Applied": {"description": "`wait=N` when `Prefer` was honoured", "schema": {"type": "string"}},

@@ -1,15 +1,16 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.records import FailureReason
 from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
+from api.http.reading import Reading
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.common import UNCHANGED, WAITED, answers, errors, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -62,46 +63,64 @@ def _refusal(row: TrainingRow) -> DomainError:
     return kind(reason.code, reason.detail, errors=reason.errors)
 
 
-@router.get("/trainings", operation_id="list_trainings", summary="List trainings", responses=errors(404))
+@router.get(
+    "/trainings",
+    operation_id="list_trainings",
+    summary="List trainings",
+    response_model=Page[Training],
+    responses={**UNCHANGED, **errors(404)},
+)
 async def list_trainings(
     caller: ClusterReader,
-    state: State,
+    reading: Reading,
     page_request: Pages,
     cluster_id: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only trainings of this cluster.")
     ] = None,
-) -> Page[Training]:
+) -> Response:
     """Return the newest trainings first. Ended trainings are included."""
-    page = await state.run(lambda uow: trainings.page(uow.session, caller.project_id, cluster_id, page_request))
-    return to_page(page, Training.of)
+    return await reading.answer(
+        caller, lambda uow: to_page(trainings.page(uow.session, caller.project_id, cluster_id, page_request), Training.of)
+    )
 
 
-@router.get("/trainings/{training_id}", operation_id="get_training", summary="Get a training", responses=errors(404))
-async def get_training(training_id: TrainingId, caller: ClusterReader, state: State) -> Training:
+@router.get(
+    "/trainings/{training_id}",
+    operation_id="get_training",
+    summary="Get a training",
+    response_model=Training,
+    responses={**UNCHANGED, **errors(404)},
+)
+async def get_training(training_id: TrainingId, caller: ClusterReader, reading: Reading) -> Response:
     """Return configuration, nodes and status.
 
     The rounds and the cluster's status have the figures.
     """
-    return Training.of(await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id)))
+    return await reading.answer(caller, lambda uow: Training.of(trainings.get(uow.session, caller.project_id, training_id)))
 
 
 @router.get(
-    "/trainings/{training_id}/rounds", operation_id="list_rounds", summary="List a training's rounds", responses=errors(404)
+    "/trainings/{training_id}/rounds",
+    operation_id="list_rounds",
+    summary="List a training's rounds",
+    response_model=RoundList,
+    responses={**UNCHANGED, **errors(404)},
 )
 async def list_rounds(
     training_id: TrainingId,
     caller: ClusterReader,
-    state: State,
+    reading: Reading,
     limit: Annotated[int, Query(ge=1, le=1000, description="Rounds on a page.")] = 100,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before.")] = None,
-) -> RoundList:
+) -> Response:
     """Return the oldest rounds first, each with its workers' figures."""
-    rounds = await state.run(
-        lambda uow: trainings.rounds(uow.session, caller.project_id, training_id, limit + 1, int(cursor or 0))
-    )
-    more = len(rounds) > limit
-    items = [Round.of(row, nodes) for row, nodes in rounds[:limit]]
-    return RoundList(items=items, next_cursor=str(items[-1].round) if more else None)
+
+    def read(uow: UnitOfWork) -> RoundList:
+        rounds = trainings.rounds(uow.session, caller.project_id, training_id, limit + 1, int(cursor or 0))
+        items = [Round.of(row, nodes) for row, nodes in rounds[:limit]]
+        return RoundList(items=items, next_cursor=str(items[-1].round) if len(rounds) > limit else None)
+
+    return await reading.answer(caller, read)
 
 
 @router.post(
