@@ -32,7 +32,7 @@ class ReadRequest:
 
         Callers with the same rights who send the same request at the same moment share the
         transaction. The ETag is strong: a hash of the body. So an answer that has changed in any
-        figure is never a 304, and the answers of two projects never have the same one.
+        figure is never a 304.
         """
         scope = self.request.scope
         rights = (caller.project_id, caller.node_id, caller.scopes)

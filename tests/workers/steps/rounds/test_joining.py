@@ -65,7 +65,9 @@ class Joining:
     def session(self, training_id: str) -> TrainingSession:
         with self.live.database.unit_of_work() as uow:
             status = ClusterStatus.of(progress.cluster_status(uow.session, self.live.project_id, self.live.cluster_id))
-            return next(session for session in status.training_sessions if session.training_id == training_id)
+            session = next(session for session in status.training_sessions if session.training_id == training_id)
+            assert isinstance(session, TrainingSession)
+            return session
 
 
 @pytest.fixture
