@@ -18,6 +18,8 @@ TEXTS = [
     "  spaces\n and\ttabs  ",
     "x" * 500,
     "İstanbul ǅ ß",
+    "这个很好。 สวัสดีครับ हिन्दी السَّلامُ cafe\u0301 ＡＢＣ",
+    "👩\u200d👩\u200d👧 👍🏽 https://www.a-b.com/x?y=1 ok",
 ]
 
 
