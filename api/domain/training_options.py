@@ -95,7 +95,13 @@ class TrainingOptions(BaseModel):
         "diloco trains with adamw: there, the default of `optimizer` counts as absent.",
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
-    max_length: int = Field(128, ge=8, le=512, description="Tokens of a text. Longer texts are cut.")
+    max_length: int = Field(
+        128,
+        ge=8,
+        le=512,
+        description="Tokens of a text that the network reads. Longer texts are cut. "
+        "The linear path of a model from scratch reads 1024 tokens.",
+    )
     validation: str = Field(
         "/data/validation*.json",
         description="Path or glob in the sandboxes of the aggregator and the validators. It is used if it exists.",

@@ -30,7 +30,7 @@ def test_every_architecture_trains_predicts_and_exports(walk: Walk, architecture
     exported = walk.call("POST", f"/v1/trainings/{training_id}/exports", headers=waits, json={"name": "m"})
     names = {file["path"] for file in exported["files"]}
     assert {"model.safetensors", "model.onnx", "config.json"} <= names
-    assert ("modeling_cnn.py" in names) is (architecture == "cnn")
+    assert {f"modeling_{architecture.replace('-', '_')}.py", "modeling_hashed_words.py"} <= names
     walk.terminate(cluster_id)
 
 

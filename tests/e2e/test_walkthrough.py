@@ -109,7 +109,7 @@ def test_export_is_kept_and_loads(trained: Trained, tmp_path: Path) -> None:
     assert "Calibrated confidences are `softmax(logits / " in card
     assert "| 4 | 2 | 0 | 0 |" in card, "the fourth round's record: two updates accepted, none rejected, late or lost"
     assert all(f"{node_id}: 1" in card for node_id in trained.workers), "samples by worker"
-    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     assert set(loaded.config.id2label.values()) == {"positive", "negative"}
     from_sandbox = walk.http.get(f"/v1/sandboxes/{aggregator}/files", params={"path": "/export/model_v1.0"})
     names = tarfile.open(fileobj=io.BytesIO(from_sandbox.content)).getnames()

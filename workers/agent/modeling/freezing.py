@@ -126,7 +126,8 @@ def with_activations(model: nn.Module, count: int, data: EncodedTexts, folder: P
             if kept is None:
                 break
         _, mask = data.batch(batch)
-        kept[_places(data, batch)] = hidden[mask.bool()].numpy()
+        width = hidden.shape[1]
+        kept[_places(data, batch, width)] = hidden[mask[:, :width].bool()].numpy()
     return replace(data, activations=kept)
 
 
@@ -140,16 +141,23 @@ def logits_from_activations(model: nn.Module, data: EncodedTexts, batch: NDArray
     return result
 
 
+def read_by_layers(model: nn.Module, tokens: int) -> int:
+    """Return how many of a batch's tokens the layers read. A linear path may read more."""
+    most: int = getattr(model.config, "deep_tokens", tokens)
+    return min(tokens, most)
+
+
 def frozen_activations(model: nn.Module, data: EncodedTexts, batch: NDArray[np.int64]) -> torch.Tensor:
     """Return the frozen layers' output for a batch, kept or computed; zero at padding.
 
-    It is fp32 with shape (texts, length of the longest text, width).
+    It is fp32 with shape (texts, tokens that the layers read, width).
     """
     ids, mask = data.batch(batch)
     if data.activations is None:
         return _computed(model, data.frozen_layers, ids, mask)
-    hidden = np.zeros((*mask.shape, data.activations.shape[1]), np.float32)
-    hidden[mask.bool().numpy()] = data.activations[_places(data, batch)]
+    tokens = read_by_layers(model, mask.shape[1])
+    hidden = np.zeros((len(batch), tokens, data.activations.shape[1]), np.float32)
+    hidden[mask[:, :tokens].bool().numpy()] = data.activations[_places(data, batch, tokens)]
     return torch.from_numpy(hidden)
 
 
@@ -162,14 +170,15 @@ def _computed(model: nn.Module, count: int, ids: torch.Tensor, mask: torch.Tenso
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
             with stack.replaced_by([*stack.layers[:count], recorder]):
                 model(input_ids=ids, attention_mask=mask)
-            return recorder.seen * mask.unsqueeze(2)
+            return recorder.seen * mask[:, : recorder.seen.shape[1]].unsqueeze(2)
     finally:
         model.train(was_training)
 
 
-def _places(data: EncodedTexts, batch: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the places of a batch's tokens among all tokens."""
-    return np.concatenate([np.arange(data.offsets[index], data.offsets[index + 1]) for index in batch])
+def _places(data: EncodedTexts, batch: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+    """Return where the activations of the first `tokens` tokens of each text are kept."""
+    starts, ends = data.offsets[batch], data.offsets[batch + 1]
+    return np.concatenate([np.arange(start, min(start + tokens, end)) for start, end in zip(starts, ends, strict=True)])
 
 
 @contextmanager

@@ -39,13 +39,17 @@ _PRETRAINED = frozenset({"transformer", "transformer-xl", "gpt"})
 _SIZES = frozenset({"base", "large"})
 _TOKEN_DROPOUT = 0.1
 _LABEL_SMOOTHING = 0.1
+# Of a model from scratch. Its linear path reads more of a text than the deep network does.
+_LONGEST_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """A classifier, and how texts become its input.
 
-    `encode` maps texts to token ids, cut at the spec's max_length.
+    `encode` maps texts to token ids. A pretrained model gets at most the spec's max_length. A model
+    from scratch gets at most `tokens`. Its deep network reads the spec's max_length of them, its
+    linear path reads all.
     """
 
     spec: ModelSpec
@@ -59,6 +63,8 @@ class Network:
     """Fraction of tokens that training replaces by `unknown_id`, so that no single word decides."""
     unknown_id: int = 0
     first_word_id: int = 0
+    tokens: int = 0
+    """Tokens of the longest text."""
     label_smoothing: float = 0.0
     """Fraction of each target that training spreads over all classes.
 
@@ -135,11 +141,16 @@ def _from_scratch(spec: ModelSpec) -> Network:
     if not 3 <= spec.max_length <= transformer.POSITIONS:
         raise AgentError("max_length_too_long", f"max_length must be 3..{transformer.POSITIONS} for this model")
     architecture = ARCHITECTURES[spec.architecture]
-    common = {"vocab_size": hashed_words.VOCAB_SIZE, "pad_token_id": hashed_words.PAD, **_label_config(spec.labels)}
+    common = {
+        "vocab_size": hashed_words.VOCAB_SIZE,
+        "pad_token_id": hashed_words.PAD,
+        "deep_tokens": spec.max_length,
+        **_label_config(spec.labels),
+    }
     model = architecture.make(architecture.SIZES[spec.model], spec.max_length, common)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        return [hashed_words.encode(text, spec.max_length) for text in texts]
+        return [hashed_words.encode(text, _LONGEST_TEXT) for text in texts]
 
     return Network(
         spec,
@@ -151,6 +162,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
         token_dropout=_TOKEN_DROPOUT,
         unknown_id=hashed_words.UNK,
         first_word_id=len(hashed_words.SPECIALS),
+        tokens=_LONGEST_TEXT,
         label_smoothing=_LABEL_SMOOTHING,
     )
 
@@ -169,4 +181,4 @@ def _pretrained(spec: ModelSpec, root: SandboxRoot) -> Network:
 
     # A decoder counts positions from its first token. Padding after a text does not affect it.
     pad_left = spec.architecture != "gpt" and tokenizer.padding_side == "left"
-    return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer, pad_left=pad_left)
+    return Network(spec, model.eval(), encode, tokenizer.pad_token_id, tokenizer, pad_left=pad_left, tokens=spec.max_length)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from workers.agent.datasets.batches import EncodedTexts
-from workers.agent.modeling.freezing import frozen_activations, replaying
+from workers.agent.modeling.freezing import frozen_activations, read_by_layers, replaying
 from workers.agent.modeling.network import Network
 from workers.agent.privacy.unrolled import unrolled
 from workers.agent.runtime.errors import AgentError
@@ -85,6 +85,7 @@ class PerExampleGradients:
             by_name, by_word = self._gradients(texts, mask, data.targets(batch), above, data.frozen_layers)
             square = sum((gradient.flatten(1).square().sum(1) for gradient in by_name.values()), start=torch.zeros(len(batch)))
             if by_word is not None:
+                texts = _read(self._network, texts)
                 by_word = by_word.reshape(len(batch), texts.shape[1], -1)
                 padding = self._words.padding_idx if self._words is not None else None
                 if padding is not None:
@@ -114,7 +115,7 @@ class PerExampleGradients:
         names = {id(parameter): name for name, parameter in self._trained.items()}
         added = None
         if self._table is not None and self._words is not None:
-            added = torch.zeros(*texts.shape, self._words.embedding_dim)
+            added = torch.zeros(*_read(network, texts).shape, self._words.embedding_dim)
         with ExitStack() as wrapped:
             player = wrapped.enter_context(replaying(model, layers)) if above is not None else None
             # Without its frozen layers, the model numbers the other layers from 0 again.
@@ -136,7 +137,7 @@ class PerExampleGradients:
                 if player is not None and hidden is not None:
                     player.seen = hidden.unsqueeze(0)
                 with _added_to_words(self._words, added_to_words):
-                    inputs = {"input_ids": text.unsqueeze(0), "attention_mask": _attention(network, text_mask)}
+                    inputs = {"input_ids": text.unsqueeze(0), "attention_mask": _attention(network, _read(network, text_mask))}
                     logits = functional_call(model, {**fixed, **trained}, (), inputs).logits.float()
                 return nn.functional.cross_entropy(logits, target.unsqueeze(0), label_smoothing=network.label_smoothing)
 
@@ -188,6 +189,12 @@ def _added_to_words(words: nn.Embedding | None, added: torch.Tensor | None) -> I
         yield
     finally:
         hook.remove()
+
+
+def _read(network: Network, texts: torch.Tensor) -> torch.Tensor:
+    """Return the tokens that the deep network reads: shape (…, tokens)."""
+    tokens = read_by_layers(network.model, texts.shape[-1])
+    return texts[..., -tokens:] if network.pad_left else texts[..., :tokens]
 
 
 def _attention(network: Network, text_mask: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from workers.agent.serving.model_card import card
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import ModelStore
 
+_SHARED_CODE = "modeling_hashed_words.py"
 _TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
@@ -73,11 +74,12 @@ def _save_graphs(cache: ModelCache, network: Network, request: ExportModel, fold
 
 
 def _save_model(network: Network, folder: Path) -> None:
-    code: str | None = getattr(ARCHITECTURES[network.spec.architecture], "CODE", None)
     model: Any = merged(network.model)
     config: Any = model.config
-    if code is not None:
-        shutil.copy(Path(models.__file__).parent / code, folder)
+    if network.tokenizer is None:
+        code: str = ARCHITECTURES[network.spec.architecture].CODE
+        for name in (code, _SHARED_CODE):
+            shutil.copy(Path(models.__file__).parent / name, folder)
         module = code.removesuffix(".py")
         names = {"AutoConfig": type(config), "AutoModelForSequenceClassification": type(model)}
         config.auto_map = {name: f"{module}.{cls.__name__}" for name, cls in names.items()}
@@ -93,7 +95,7 @@ def _save_tokenizer(network: Network, folder: Path) -> None:
     config = {
         "tokenizer_class": "HashedWordTokenizer",
         "auto_map": {"AutoTokenizer": ["tokenization_hashed_words.HashedWordTokenizer", None]},
-        "model_max_length": network.spec.max_length,
+        "model_max_length": network.tokens,
         "padding_side": "left" if network.pad_left else "right",
         **{f"{name}_token": token for name, token in zip(("pad", "unk", "cls", "sep"), hashed_words.SPECIALS, strict=True)},
     }

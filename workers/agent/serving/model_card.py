@@ -41,18 +41,16 @@ def card(request: ExportModel, temperature: float | None, int8: QuantizationResu
 
 def _loading(request: ExportModel) -> str:
     hashed = request.model.model in ("base", "large")
-    code = getattr(ARCHITECTURES[request.model.architecture], "CODE", None) if hashed else None
-    trust = ", trust_remote_code=True"
+    trust = ", trust_remote_code=True" if hashed else ""
     snippet = (
         "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}"{trust if code else ""})\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{request.name}"{trust if hashed else ""})\n```'
+        f'model = AutoModelForSequenceClassification.from_pretrained("{request.name}"{trust})\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{request.name}"{trust})\n```'
     )
-    files = [f"`{code}`"] if code else []
-    files += ["`tokenization_hashed_words.py`"] if hashed else []
-    if not files:
+    if not hashed:
         return snippet
-    return f"{snippet}\n\n`trust_remote_code` runs {' and '.join(files)} of this folder."
+    code = ARCHITECTURES[request.model.architecture].CODE
+    return f"{snippet}\n\n`trust_remote_code` runs `{code}` and `tokenization_hashed_words.py` of this folder."
 
 
 def _confidence(temperature: float | None) -> str:

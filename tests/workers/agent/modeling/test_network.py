@@ -65,9 +65,10 @@ def test_another_seed_gives_other_weights(root: SandboxRoot) -> None:
 @pytest.mark.parametrize(
     ("model", "layers", "width", "parameters"),
     # Embeddings (16,388 words + 32 positions + 1 type + norm with 2 vectors), layers, pooler, head.
+    # Then the linear path: 8 numbers for each word, each bucket of pairs and each class.
     [
-        ("base", 2, 128, (16_388 + 32 + 1 + 2) * 128 + 2 * 198_272 + 128 * 129 + 3 * 129),
-        ("large", 4, 256, (16_388 + 32 + 1 + 2) * 256 + 4 * 789_760 + 256 * 257 + 3 * 257),
+        ("base", 2, 128, (16_388 + 32 + 1 + 2) * 128 + 2 * 198_272 + 128 * 129 + 3 * 129 + (16_388 + 65_536 + 3) * 8),
+        ("large", 4, 256, (16_388 + 32 + 1 + 2) * 256 + 4 * 789_760 + 256 * 257 + 3 * 257 + (16_388 + 65_536 + 3) * 8),
     ],
 )
 def test_sizes_are_what_the_readme_says(root: SandboxRoot, model: str, layers: int, width: int, parameters: int) -> None:
@@ -87,8 +88,17 @@ def test_texts_become_one_row_of_logits_each_and_padding_changes_none(root: Sand
     torch.testing.assert_close(together[0], alone[0], atol=1e-5, rtol=0)
 
 
-def test_texts_are_cut_at_the_specs_length(root: SandboxRoot) -> None:
-    assert build(spec(max_length=8), root).encoded(["word " * 50]).lengths.tolist() == [8]
+def test_the_deep_network_reads_to_the_specs_length_and_the_linear_path_reads_on(root: SandboxRoot) -> None:
+    network = build(spec(max_length=8), root)
+    assert network.encoded(["word " * 50, "word " * 2000]).lengths.tolist() == [52, 1024]
+    texts = ["word " * 50 + last for last in ("good", "bad")]
+    model: Any = network.model
+    good, bad = logits(network, texts)
+    assert torch.equal(good, bad), "the linear path is zero before a training"
+    with torch.no_grad():
+        model.linear_path.table.weight.normal_()
+    good, bad = logits(network, texts)
+    assert not torch.allclose(good, bad, atol=1e-3)
 
 
 def test_labels_become_indices_in_the_specs_order(root: SandboxRoot) -> None:

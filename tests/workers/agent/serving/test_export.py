@@ -20,9 +20,12 @@ from workers.agent.serving.onnx_graph import OnnxGraph, write
 TEXTS = [row["text"] for row in samples(20)] + ["great", "a " * 60]
 
 
-def test_an_export_loads_with_transformers_alone_and_says_the_same(tmp_path: Path) -> None:
+def test_an_export_loads_with_transformers_and_its_own_code_and_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = exported(tmp_path)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     assert model.config.id2label == dict(enumerate(LABELS))
     network = build(spec(), SandboxRoot(tmp_path))
     data = network.encoded(TEXTS)
@@ -76,7 +79,7 @@ def test_the_card_shows_facts_and_what_was_not_measured(tmp_path: Path) -> None:
     assert "| temperature | 1.234 |" in card
     assert "softmax(logits / 1.234)" in card
     assert 'from_pretrained("sentiment_v1.0", trust_remote_code=True)' in card
-    assert "`trust_remote_code` runs `tokenization_hashed_words.py` of this folder." in card
+    assert "`trust_remote_code` runs `modeling_transformer.py` and `tokenization_hashed_words.py` of this folder." in card
     assert "onnx" not in card
 
 

@@ -19,15 +19,15 @@ class GptSize:
 
 SIZES = {"base": GptSize(2, 128, 4), "large": GptSize(4, 256, 4)}
 _DROPOUT = 0.2
+CODE = "modeling_gpt.py"
 
 
 def make(size: GptSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     """Build the model. `common` are the options of any transformers config."""
-    from transformers.models.gpt2.configuration_gpt2 import GPT2Config
-    from transformers.models.gpt2.modeling_gpt2 import GPT2ForSequenceClassification
+    from workers.agent.modeling.models.modeling_gpt import GptConfig, GptForSequenceClassification
 
-    return GPT2ForSequenceClassification(
-        GPT2Config(
+    return GptForSequenceClassification(
+        GptConfig(
             n_layer=size.layers,
             n_embd=size.width,
             n_head=size.heads,

@@ -1,6 +1,7 @@
 """A convolutional text classifier (Kim, EMNLP 2014, arXiv:1408.5882) as a transformers model.
 
-Every export of a `cnn` contains a copy of this file. So it imports only torch and transformers.
+Every export of a `cnn` contains a copy of this file. So it imports only torch,
+transformers, and another file of the export.
 """
 
 from collections.abc import Sequence
@@ -8,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .modeling_hashed_words import HashedWordModel, WithLinearPath
 
 
 class CnnConfig(PretrainedConfig):
@@ -22,6 +25,7 @@ class CnnConfig(PretrainedConfig):
         filters: int = 1,
         widths: Sequence[int] = (1,),
         dropout: float = 0.0,
+        deep_tokens: int = 1,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -29,17 +33,17 @@ class CnnConfig(PretrainedConfig):
         self.filters = filters
         self.widths = list(widths)
         self.dropout = dropout
+        self.deep_tokens = deep_tokens
         super().__init__(**kwargs)
 
 
-class CnnForSequenceClassification(PreTrainedModel):
+class CnnNetwork(HashedWordModel):
     """Convolutions of several widths over the words, with a maximum over the text.
 
     Padding is zero, like the positions beyond the ends of a text.
     """
 
     config_class = CnnConfig
-    main_input_name = "input_ids"
 
     def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)
@@ -51,12 +55,6 @@ class CnnForSequenceClassification(PreTrainedModel):
         self.classifier = nn.Linear(config.filters * len(config.widths), len(config.id2label or {}))
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.1)
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()
-
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
@@ -67,3 +65,7 @@ class CnnForSequenceClassification(PreTrainedModel):
         hidden = (1 - mask).unsqueeze(1).to(rows.dtype) * -1e4
         pooled = [(torch.relu(convolution(rows)) + hidden).amax(2) for convolution in self.convolutions]
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(torch.cat(pooled, dim=1))))
+
+
+class CnnForSequenceClassification(WithLinearPath, CnnNetwork):
+    """The network and a linear path beside it."""

@@ -1,37 +1,46 @@
 """A bidirectional LSTM classifier (Hochreiter and Schmidhuber, 1997) as a transformers model.
 
-Every export of an `rnn` contains a copy of this file. So it imports only torch and transformers.
+Every export of an `rnn` contains a copy of this file. So it imports only torch,
+transformers, and another file of the export.
 """
 
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .modeling_hashed_words import HashedWordModel, WithLinearPath
 
 
 class RnnConfig(PretrainedConfig):
     model_type = "flow_nexus_rnn"
 
     def __init__(
-        self, vocab_size: int = 1, embedding_size: int = 1, hidden_size: int = 1, dropout: float = 0.0, **kwargs: Any
+        self,
+        vocab_size: int = 1,
+        embedding_size: int = 1,
+        hidden_size: int = 1,
+        dropout: float = 0.0,
+        deep_tokens: int = 1,
+        **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.dropout = dropout
+        self.deep_tokens = deep_tokens
         super().__init__(**kwargs)
 
 
-class RnnForSequenceClassification(PreTrainedModel):
+class RnnNetwork(HashedWordModel):
     """Two LSTMs read the words forwards and backwards.
 
     A text is the mean of both outputs over its words, without padding.
     """
 
     config_class = RnnConfig
-    main_input_name = "input_ids"
 
     def __init__(self, config: RnnConfig) -> None:
         super().__init__(config)
@@ -41,12 +50,6 @@ class RnnForSequenceClassification(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(2 * config.hidden_size, len(config.id2label or {}))
         self.post_init()  # type: ignore[no-untyped-call]
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.1)
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
@@ -62,3 +65,7 @@ class RnnForSequenceClassification(PreTrainedModel):
         weights = mask.unsqueeze(2).to(both.dtype)
         pooled = (both * weights).sum(1) / weights.sum(1).clamp_min(1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+
+
+class RnnForSequenceClassification(WithLinearPath, RnnNetwork):
+    """The network and a linear path beside it."""

@@ -21,6 +21,7 @@ class TransformerSize:
 
 SIZES = {"base": TransformerSize(2, 128, 4, 512), "large": TransformerSize(4, 256, 4, 1024)}
 DROPOUT = 0.2
+CODE = "modeling_transformer.py"
 
 
 def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
@@ -29,11 +30,10 @@ def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.M
     `common` are the options of any transformers config: vocab_size, pad_token_id and the label
     names.
     """
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertForSequenceClassification
+    from workers.agent.modeling.models.modeling_transformer import TransformerConfig, TransformerForSequenceClassification
 
-    return BertForSequenceClassification(
-        BertConfig(
+    return TransformerForSequenceClassification(
+        TransformerConfig(
             hidden_size=size.width,
             num_hidden_layers=size.layers,
             num_attention_heads=size.heads,

@@ -13,14 +13,18 @@ from torch import nn
 from workers.agent.modeling.models.transformer import DROPOUT, TransformerSize
 from workers.agent.modeling.models.transformer import SIZES as SIZES
 
+CODE = "modeling_transformer_xl.py"
+
 
 def make(size: TransformerSize, max_length: int, common: dict[str, Any]) -> nn.Module:
     """Build the model. `common` are the options of any transformers config."""
-    from transformers.models.xlnet.configuration_xlnet import XLNetConfig
-    from transformers.models.xlnet.modeling_xlnet import XLNetForSequenceClassification
+    from workers.agent.modeling.models.modeling_transformer_xl import (
+        TransformerXlConfig,
+        TransformerXlForSequenceClassification,
+    )
 
-    return XLNetForSequenceClassification(
-        XLNetConfig(
+    return TransformerXlForSequenceClassification(
+        TransformerXlConfig(
             d_model=size.width,
             n_layer=size.layers,
             n_head=size.heads,

@@ -4,6 +4,7 @@ They build the same model twice, ignore padding, learn, and export to a usable f
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,9 +71,9 @@ def test_its_onnx_graph_computes_the_same(network: Network, tmp_path: Path) -> N
         for parameter in network.model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     onnx_graph.write(network, tmp_path / "model.onnx")
-    data = network.encoded(TEXTS)
+    data = network.encoded([*TEXTS, "a text that is longer than what the deep network reads " * 3])
     graph = onnx_graph.OnnxGraph(tmp_path / "model.onnx", threads=1)
-    for batch in (np.arange(1), np.arange(7), np.arange(40)):
+    for batch in (np.arange(1), np.arange(7), np.arange(41)):
         ids, mask = data.batch(batch)
         with torch.inference_mode():
             expected = network.logits(ids, mask)
@@ -87,8 +88,10 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     root = SandboxRoot(tmp_path)
     store = ModelStore(root.models)
+    model: Any = network.model
     with torch.no_grad():
         next(iter(network.model.parameters())).mul_(1.5)
+        model.linear_path.table.weight.normal_(std=0.1)
     digest = store.save("train_x", tensors.state_of(network.model)).digest
     export.export(
         root, store, ModelCache(root), ExportModel(training_id="train_x", name="m", model=network.spec, digest=digest)
@@ -96,19 +99,19 @@ def test_its_export_loads_elsewhere_and_says_the_same(
     folder = root.exports / "m"
     loaded = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    texts = TEXTS[::7]
-    batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=16)
+    texts = [*TEXTS[::7], "a text that is longer than what the deep network reads " * 3]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
     with torch.inference_mode():
         found = loaded(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         expected = network.logits(*network.encoded(texts).batch(np.arange(len(texts))))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert loaded.config.id2label == {0: "negative", 1: "positive"}
-    needs_code = network.spec.architecture in ("rnn", "cnn")
-    if not needs_code:
-        assert AutoModelForSequenceClassification.from_pretrained(folder).config.id2label == loaded.config.id2label
-    assert ('from_pretrained("m", trust_remote_code=True)\ntokenizer' in (folder / "README.md").read_text()) is needs_code
-    code = f"`modeling_{network.spec.architecture}.py` and "
-    assert (f"runs {code}`tokenization_hashed_words.py` of" in (folder / "README.md").read_text()) is needs_code
+    card = (folder / "README.md").read_text()
+    assert 'from_pretrained("m", trust_remote_code=True)\ntokenizer' in card
+    code = f"modeling_{network.spec.architecture.replace('-', '_')}.py"
+    assert f"runs `{code}` and `tokenization_hashed_words.py` of" in card
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
 
 
 @pytest.mark.parametrize("architecture", ["rnn", "cnn"])

@@ -73,7 +73,8 @@ def test_the_mean_of_adapters_is_the_adapter_of_the_mean_model(tmp_path: Path) -
         torch.testing.assert_close(tensor, (models[0][name] + models[1][name]) / 2, atol=1e-6, rtol=1e-5)
 
 
-def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path) -> None:
+def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     from transformers import AutoModelForSequenceClassification
 
     network, root = build_network("transformer", 4, tmp_path), SandboxRoot(tmp_path)
@@ -87,7 +88,7 @@ def test_an_export_and_an_onnx_graph_have_them_added_in(tmp_path: Path) -> None:
         root, store, ModelCache(root), ExportModel(training_id="t", name="m", model=network.spec, digest=digest, onnx=True)
     )
     ids, mask = network.encoded(TEXTS).batch(np.arange(len(TEXTS)))
-    loaded = AutoModelForSequenceClassification.from_pretrained(root.exports / "m").eval()
+    loaded = AutoModelForSequenceClassification.from_pretrained(root.exports / "m", trust_remote_code=True).eval()
     with torch.inference_mode():
         torch.testing.assert_close(loaded(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-5, rtol=1e-4)
     graph = onnx_graph.OnnxGraph(root.exports / "m" / "model.onnx", threads=1)
