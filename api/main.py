@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI
 from api.domain.sandboxes import SandboxProvider
 from api.http import openapi, problems
 from api.http.deps import AppState
-from api.http.metrics import RowCollector, make_registry
+from api.http.metrics import Registries, RowCollector
 from api.http.middleware import RequestMiddleware
 from api.http.query import check_query
 from api.http.ratelimit import RateLimiter
@@ -47,7 +47,8 @@ _STATEMENTS = 1.5
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the app. Its connections open when it starts and close when it ends."""
-    registry = make_registry()
+    registries = Registries.make()
+    held_requests = registries.held_requests()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,10 +56,11 @@ def create_app(settings: Settings) -> FastAPI:
         # Imported by name: the API depends on the interface, not on an implementation.
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
+        listener.on_waiting = held_requests.inc
         listening = asyncio.create_task(listener.run())
         use_cases = UseCaseRunner(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
-        collector = RowCollector(use_cases, listener)
-        registry.register(collector)
+        collector = RowCollector(use_cases)
+        registries.shown.register(collector)
         audit_writer, rate_limiter = AuditWriter(use_cases), RateLimiter(settings)
         writing = asyncio.create_task(audit_writer.run())
         stream_limiter = anyio.CapacityLimiter(settings.max_streams)
@@ -83,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             await audit_writer.aclose()
             await rate_limiter.aclose()
             await provider.aclose()
-            registry.unregister(collector)
+            registries.shown.unregister(collector)
             use_cases.close()
             database.dispose()
 
@@ -100,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_tags=openapi.TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.state.registry = registry
+    app.state.registry = registries.shown
     for module in (
         clusters,
         nodes,
@@ -118,7 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registry)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registries.own)
     return app
 
 

@@ -1,5 +1,6 @@
 """Command line, environment and readiness check of every service except Postgres."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,9 @@ from api.embedded.process import ServiceSpec
 from api.embedded.state_folder import StateFolder
 
 _PROBE_TIMEOUT_S = 2.0
+_MOST_API_WORKERS = 4
+_API_CONNECTIONS = 20
+_FEWEST_CONNECTIONS = 5
 
 
 def redis_server(folder: StateFolder, environment: Mapping[str, str], password: str) -> tuple[ServiceSpec, str]:
@@ -82,8 +86,20 @@ def celery_beat(folder: StateFolder, environment: Mapping[str, str]) -> ServiceS
     return ServiceSpec("beat", argv, environment, log, _log_contains(log, "beat: Starting"), stop_timeout_s=1.0)
 
 
-def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: int, url: str) -> ServiceSpec:
-    argv = [sys.executable, "-m", "api.http.serve", "--host", host, "--port", str(port)]
+def api_workers() -> int:
+    """Return the number of API processes: one for each two cores, at most 4.
+
+    The other cores are for the sandboxes, the database and the Celery worker.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(_MOST_API_WORKERS, cores // 2))
+
+
+def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: int, url: str, workers: int) -> ServiceSpec:
+    # All API processes together have as many connections as one has alone.
+    pool = max(_FEWEST_CONNECTIONS, _API_CONNECTIONS // workers)
+    environment = {"FLOW_NEXUS_DATABASE_POOL_SIZE": str(pool), **environment}
+    argv = [sys.executable, "-m", "api.serve", "--host", host, "--port", str(port), "--workers", str(workers)]
     return ServiceSpec("api", argv, environment, folder.log_path("api"), _http_ready(f"{url}/readyz"))
 
 

@@ -28,7 +28,8 @@ class EmbeddedStack:
     """Use it as a context manager: no process of the stack runs after the `with` block.
 
     The stack does not start a service that the caller's environment already names.
-    `port` 0 means a free port. `report` gets one line for each change of a service.
+    `port` 0 means a free port. `api_workers` None means one API process for each two cores.
+    `report` gets one line for each change of a service.
     The start calls `interrupted` repeatedly and ends when it returns true.
 
     In the block, `url` and `api_key` belong to the API. `env` has the variables of `<home>/env`,
@@ -39,13 +40,14 @@ class EmbeddedStack:
         StackInterruptedError: `interrupted` returned true during the start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of the stack
         self,
         home: Path,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         concurrency: int = 32,
+        api_workers: int | None = None,
         report: Reporter = _silent,
         interrupted: Callable[[], bool] = _never,
     ) -> None:
@@ -56,6 +58,7 @@ class EmbeddedStack:
         self._host = host
         self._port = port
         self._concurrency = concurrency
+        self._api_workers = api_workers or services.api_workers()
         self._report = report
         self._interrupted = interrupted
         self._cleanup = ExitStack()
@@ -107,7 +110,7 @@ class EmbeddedStack:
         control = environment.control(operator)
         self._supervisor.start(services.celery_worker(folder, control, self._concurrency))
         self._supervisor.start(services.celery_beat(folder, control))
-        self._supervisor.start(services.api(folder, control, self._host, port, self.url))
+        self._supervisor.start(services.api(folder, control, self._host, port, self.url, self._api_workers))
         self._supervisor.watch()
 
     def _database(self, sockets: Path) -> str:

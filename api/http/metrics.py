@@ -1,36 +1,42 @@
-"""Prometheus metrics of the rows, counted at each scrape. They hold no ids, names or secrets."""
+"""Prometheus metrics of the requests and of the rows. They hold no ids, names or secrets.
 
+Rows are counted at each scrape. Requests are counted by each process. With several processes
+(`FOLDER` is set), prometheus_client keeps the counts in files, and each process shows the sums.
+"""
+
+import os
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.runtime.listener import Listener
 from api.runtime.transactions import UseCaseRunner
 from api.store.database import UnitOfWork
 from api.store.kinds import KINDS
 from api.store.tables import ModelRow
 
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # Exported models have no metric.
 _COUNTED = tuple(kind for kind in KINDS if kind.table is not ModelRow)
 
 
 class RowCollector(Collector):
-    """Collect rows by status, the delay of due rows, the database's state and the held requests."""
+    """Collect rows by status, the delay of due rows, and the database's state."""
 
-    def __init__(self, use_cases: UseCaseRunner, listener: Listener) -> None:
+    def __init__(self, use_cases: UseCaseRunner) -> None:
         self._use_cases = use_cases
-        self._listener = listener
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return []
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        held = GaugeMetricFamily("flow_nexus_held_requests", "Answers and event streams that wait for something to happen")
-        held.add_metric([], self._listener.waiting)
         up = GaugeMetricFamily("flow_nexus_database_up", "1 when the database answered this scrape")
         families: list[GaugeMetricFamily] = []
         try:
@@ -38,7 +44,7 @@ class RowCollector(Collector):
             up.add_metric([], 1)
         except SQLAlchemyError:
             up.add_metric([], 0)
-        return [held, up, *families]
+        return [up, *families]
 
 
 def _counted(uow: UnitOfWork) -> list[GaugeMetricFamily]:
@@ -55,9 +61,45 @@ def _counted(uow: UnitOfWork) -> list[GaugeMetricFamily]:
     return [*families, late]
 
 
-def make_registry() -> CollectorRegistry:
-    registry = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """`own` has what this process counts. `shown` is what `/metrics` shows.
+
+    They are the same one, unless the service has several processes. Then `shown` has the sums of
+    all processes, and no figures of a single process.
+    """
+
+    own: CollectorRegistry
+    shown: CollectorRegistry
+
+    @classmethod
+    def make(cls) -> "Registries":
+        if FOLDER in os.environ:
+            shown = CollectorRegistry(auto_describe=False)
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+            return cls(CollectorRegistry(auto_describe=False), shown)
+        registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        return cls(registry, registry)
+
+    def held_requests(self) -> Gauge:
+        return Gauge(
+            "flow_nexus_held_requests",
+            "Answers and event streams that wait for something to happen",
+            registry=self.own,
+            multiprocess_mode="livesum",
+        )
+
+
+def forget_dead_processes() -> None:
+    """Drop the gauges of processes that have ended. Their counts stay."""
+    folder = os.environ.get(FOLDER)
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with suppress(FileNotFoundError):  # Another process may do the same.
+                mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.domain.sandboxes import SandboxError
 from api.http.deps import AppState, State
+from api.http.metrics import forget_dead_processes
 from api.schemas.operations import BrokerState, DatabaseState, Health, ProviderState, Readiness
 from api.store.schema import newest_revision
 
@@ -45,8 +46,10 @@ async def get_metrics(request: Request) -> Response:
     """Return metrics in Prometheus's text format: the process, requests by operation, rows by
     status.
 
+    With several processes, the counts are those of all, and there are no metrics of a process.
     No metric names a client or a resource.
     """
+    await anyio.to_thread.run_sync(forget_dead_processes)
     content = await anyio.to_thread.run_sync(generate_latest, request.app.state.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 

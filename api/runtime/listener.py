@@ -35,7 +35,7 @@ class Listener:
 
     `run()` holds the connection and opens a new one when it breaks. `on_key_change` is called with
     the id of each key that was changed. It is called with None when any key may have changed: the
-    connection is new or lost.
+    connection is new or lost. `on_waiting` is called with 1 and -1 when a waiter comes and goes.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -44,6 +44,7 @@ class Listener:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._channel: NotificationChannel | None = None
         self.on_key_change: Callable[[str | None], None] = _ignore
+        self.on_waiting: Callable[[int], None] = _ignore
 
     async def run(self) -> None:
         while True:
@@ -100,19 +101,16 @@ class Listener:
             for event in events:
                 event.set()
 
-    @property
-    def waiting(self) -> int:
-        """Return the number of held answers and event streams that wait now."""
-        return sum(len(events) for events in self._waiting.values())
-
     @asynccontextmanager
     async def subscribe(self, cluster_id: str) -> AsyncIterator[asyncio.Event]:
         """Yield an `asyncio.Event` that is set at each commit in the cluster."""
         event = asyncio.Event()
         self._waiting[cluster_id].add(event)
+        self.on_waiting(1)
         try:
             yield event
         finally:
+            self.on_waiting(-1)
             self._waiting[cluster_id].discard(event)
             if not self._waiting[cluster_id]:
                 del self._waiting[cluster_id]
@@ -141,7 +139,7 @@ class Listener:
                 await wait_for_event(event, min(left, _POLL_EVERY_S))
 
 
-def _ignore(_: str | None) -> None:
+def _ignore(_: object) -> None:
     return
 
 

@@ -19,6 +19,9 @@ def up(
     host: Annotated[str, typer.Option(help="The address of the API.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the API.")] = 8700,
     concurrency: Annotated[int, typer.Option(min=1, max=500, help="The number of steps that the worker runs at once.")] = 32,
+    api_workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="The number of API processes. The default is one for each two cores.")
+    ] = None,
 ) -> None:
     """Run the whole service on this machine: Postgres, Redis, sandbox host, worker, beat and API.
 
@@ -35,7 +38,13 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: signals.put(caught))
     stack = EmbeddedStack(
-        home, host=host, port=port, concurrency=concurrency, report=_print_line, interrupted=lambda: not signals.empty()
+        home,
+        host=host,
+        port=port,
+        concurrency=concurrency,
+        api_workers=api_workers,
+        report=_print_line,
+        interrupted=lambda: not signals.empty(),
     )
     try:
         with stack:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from sqlalchemy import create_engine
 
 from api.domain.scopes import SCOPES
-from api.http.serve import make_config
+from api.http.server import make_config
 from api.main import create_app
 from api.services import keys
 from api.settings import Settings

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http import middleware, serve
-from api.http.metrics import make_registry
+from api.http import middleware, server
+from api.http.metrics import Registries
 from api.http.middleware import RequestMiddleware
 from api.settings import Settings
 from tests.api.routes.conftest import make_settings, serving
@@ -29,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
 def hasty() -> Iterator[None]:
     """Set timeouts that are short enough for a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serve, "HEAD_TIMEOUT_S", HEAD_S)
+        patch.setattr(server, "HEAD_TIMEOUT_S", HEAD_S)
         patch.setattr(middleware, "_BODY_TIMEOUT_S", 1.5)
         patch.setattr(middleware, "_IDLE_TIMEOUT_S", 1.5)
         yield
@@ -141,7 +141,7 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
 
         return serve_and_note
 
-    app.add_middleware(RequestMiddleware, max_body_bytes=1000, registry=make_registry())
+    app.add_middleware(RequestMiddleware, max_body_bytes=1000, registry=Registries.make().own)
     app.add_middleware(noting_the_end)
     with serving(app) as base, closing(connect(base)) as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")

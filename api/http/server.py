@@ -1,12 +1,9 @@
 """The API's HTTP server: uvicorn with limits on the request head.
 
-Start it with `python -m api.http.serve --port 8700`.
-
 uvicorn has no limit on the time or the size of a request head, and leaves this to a proxy. Here a
 head has ten seconds and 64 KiB.
 """
 
-import argparse
 import asyncio
 from collections.abc import Callable
 from typing import Any
@@ -89,17 +86,3 @@ def make_config(app: str | Callable[..., Any], **options: Any) -> uvicorn.Config
         "timeout_graceful_shutdown": _DRAIN_S,
     }
     return uvicorn.Config(app, **{**defaults, **options})
-
-
-def main() -> None:
-    description = "Serve the API; settings come from FLOW_NEXUS_*."
-    parser = argparse.ArgumentParser(prog="python -m api.http.serve", description=description)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8700)
-    arguments = parser.parse_args()
-    config = make_config("api.main:create_app_from_env", factory=True, host=arguments.host, port=arguments.port)
-    uvicorn.Server(config).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,71 @@
+"""Serve the API: `python -m api.serve --port 8700 --workers 2`.
+
+Several worker processes accept connections on one socket. Their parent restarts one that dies.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from api.http.metrics import FOLDER
+from api.http.server import make_config
+
+# A worker that is frozen for this long is replaced.
+_FROZEN_S = 30
+
+
+def main() -> None:
+    description = "Serve the API; settings come from FLOW_NEXUS_*."
+    parser = argparse.ArgumentParser(prog="python -m api.serve", description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8700)
+    parser.add_argument("--workers", type=_count, default=1, help="the number of processes")
+    arguments = parser.parse_args()
+    address = {"host": arguments.host, "port": arguments.port}
+    if arguments.workers == 1:
+        uvicorn.Server(make_config("api.main:create_app_from_env", factory=True, **address)).run()
+        return
+    config = make_config(
+        "api.serve:create_worker_app",
+        factory=True,
+        workers=arguments.workers,
+        timeout_worker_healthcheck=_FROZEN_S,
+        **address,
+    )
+    with tempfile.TemporaryDirectory(prefix="flow-nexus-metrics-") as folder:
+        # The workers write their counts into files here, so that each can tell those of all.
+        os.environ[FOLDER] = folder
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+
+
+def create_worker_app() -> FastAPI:
+    """Build the app in a worker process, which ends when its parent has ended."""
+    from api.main import create_app_from_env
+
+    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
+    return create_app_from_env()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 64:
+        raise argparse.ArgumentTypeError("must be from 1 to 64")
+    return count
+
+
+if __name__ == "__main__":
+    main()
