@@ -11,10 +11,10 @@ from fastapi import Depends, FastAPI
 
 from api.domain.sandboxes import SandboxProvider
 from api.http import openapi, problems
+from api.http.auth import check_open_query
 from api.http.deps import AppState
 from api.http.metrics import Registries, RowCollector
 from api.http.middleware import RequestMiddleware
-from api.http.query import check_query
 from api.http.ratelimit import RateLimiter
 from api.routes import (
     audit,
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Federated training across isolated sandboxes",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        dependencies=[Depends(check_query)],
+        dependencies=[Depends(check_open_query)],
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
         redirect_slashes=False,

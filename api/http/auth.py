@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.domain.errors import ForbiddenError, UnauthorizedError
 from api.domain.scopes import effective
 from api.http.deps import AppState, State
+from api.http.query import check_query
 from api.services.audit import AuditLine
 from api.services.principals import Principal
 
@@ -23,6 +24,7 @@ async def authenticate(scopes: SecurityScopes, credentials: Credentials, state: 
         UnauthorizedError: there is no valid key.
         RateLimitedError: the key has sent too many requests.
         ForbiddenError: the key lacks a scope of the operation, or it is a data owner's key.
+        InvalidError: a query parameter is unknown, comes twice or is blank.
     """
     principal = await _authenticate(scopes, credentials, state, request)
     if principal.node_id is not None:
@@ -57,7 +59,18 @@ async def _authenticate(
     missing = [scope for scope in scopes.scopes if scope not in effective(principal.scopes)]
     if missing:
         raise ForbiddenError("missing_scope", f"The API key lacks the scope {missing[0]}.")
+    check_query(request)
     return principal
+
+
+def check_open_query(request: Request) -> None:
+    """Check the query parameters of an operation that needs no key.
+
+    The app runs this before every operation. The others check their query after the key.
+    """
+    calls = [dependency.call for dependency in request.scope["route"].dependant.dependencies]
+    if authenticate not in calls and authenticate_owner not in calls:
+        check_query(request)
 
 
 def _begin_audit(request: Request, principal: Principal) -> AuditLine:

@@ -1,4 +1,4 @@
-"""Refuse query parameters that an operation does not have, for all operations at once."""
+"""Refuse query parameters that an operation does not have."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _MOST_ERRORS = 20
 
 
 def check_query(request: Request) -> None:
-    """Check the names of the query parameters. The app runs this before every operation.
+    """Check the names of the query parameters.
 
     Raises:
         InvalidError: a parameter is unknown, comes twice or is blank.
