@@ -141,6 +141,55 @@ class ExecuteOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutionJob:
+    """Code for the background. `language` None is the template's. `max_output` is in bytes."""
+
+    code: str
+    language: str | None
+    timeout_s: float
+    max_output: int
+    options: ExecuteOptions = field(default_factory=ExecuteOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionEnd:
+    """How code in the background ended. The times are those of the sandbox's clock.
+
+    `stopped`: a call ended it. There is no exit code then, nor with the limits `timeout` and
+    `output`. `started_at` is None if the code never ran.
+    """
+
+    exit_code: int | None
+    limit: Literal["timeout", "output", "memory"] | None
+    stopped: bool
+    started_at: datetime | None
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPart:
+    """A part of a stream: its bytes from `begin` on. `size` is the stream's size so far."""
+
+    begin: int
+    size: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionOutput:
+    """The state of code in the background, and a part of its output.
+
+    `absent`: the sandbox knows no such execution. `lost`: its processes are gone and left no
+    record of their end.
+    """
+
+    state: Literal["absent", "running", "ended", "lost"]
+    end: ExecutionEnd | None
+    stdout: OutputPart
+    stderr: OutputPart
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceLimitHit:
     """A limit that the sandbox reached, how often, and when first and last.
 
@@ -201,6 +250,12 @@ class SandboxProvider(Protocol):
         max_output: int,
         options: ExecuteOptions | None = None,
     ) -> CommandResult: ...
+    async def start_execution(self, sandbox_id: str, execution_id: str, job: ExecutionJob) -> None: ...
+    async def read_execution(
+        self, sandbox_id: str, execution_id: str, *, after: tuple[int, int], most: int, wait_s: float
+    ) -> ExecutionOutput: ...
+    async def stop_execution(self, sandbox_id: str, execution_id: str) -> None: ...
+    async def remove_execution(self, sandbox_id: str, execution_id: str) -> None: ...
     async def upload(
         self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None
     ) -> StoredFile: ...

@@ -26,6 +26,8 @@ from api.domain.sandboxes import (
     Download,
     Endpoint,
     ExecuteOptions,
+    ExecutionJob,
+    ExecutionOutput,
     LogLine,
     ProviderStatus,
     ResourceLimitHit,
@@ -39,7 +41,7 @@ from api.domain.sandboxes import (
     StoredFile,
 )
 from api.settings import Settings
-from workers.sandboxes import transfer
+from workers.sandboxes import executions, transfer
 from workers.sandboxes.commands import run_command, start_command
 from workers.sandboxes.local_host import LocalHostClient
 from workers.sandboxes.loopback import exempt_loopback_from_proxies
@@ -230,6 +232,43 @@ class SandboxClient:
                 result = await self._run(sandbox_id, command, timeout_s=_CLEAN_UP_S, max_output=1000)
             return result.stdout
         return ""
+
+    async def start_execution(self, sandbox_id: str, execution_id: str, job: ExecutionJob) -> None:
+        """Run code as `execute` does, in the background. A second call with the id does nothing.
+
+        Raises:
+            SandboxUnsupportedError: the sandbox cannot run that language.
+            SandboxPathError: the working folder does not exist.
+        """
+        language = job.language or await self._template(sandbox_id)
+        await self._check_interpreter(sandbox_id, program_of(language))
+        script = make_script(job.code, language, job.options, counts_kills=False)
+        sandbox = await self._sandbox(sandbox_id)
+        try:
+            with self._forgetting(sandbox_id), translate_sdk_errors("start the execution"):
+                await executions.start(sandbox, execution_id, script, job, machine_is_own=self._host is None)
+        except SandboxPathError as error:
+            raise SandboxPathError("the sandbox has no folder at `cwd`, or it cannot be entered") from error
+
+    async def read_execution(
+        self, sandbox_id: str, execution_id: str, *, after: tuple[int, int], most: int, wait_s: float
+    ) -> ExecutionOutput:
+        """Return the state of an execution, and its output after these positions."""
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translate_sdk_errors("read the output"):
+            return await executions.read(sandbox, execution_id, after=after, most=most, wait_s=wait_s)
+
+    async def stop_execution(self, sandbox_id: str, execution_id: str) -> None:
+        """End the code of an execution, with all processes that it started."""
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translate_sdk_errors("end the execution"):
+            await executions.stop(sandbox, execution_id)
+
+    async def remove_execution(self, sandbox_id: str, execution_id: str) -> None:
+        """Remove the output of an execution from its sandbox."""
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translate_sdk_errors("remove the output"):
+            await executions.remove(sandbox, execution_id)
 
     async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None) -> StoredFile:
         sandbox = await self._sandbox(sandbox_id)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from .limit_notifier import LimitNotifier
 from .log_writer import LineLogger, SandboxLog
-from .memory_kills import MemoryKills
+from .memory_kills import RECORD_VARIABLE, MemoryKills
 from .process_tree import adopt_orphans, kill_tree, kill_unrelated
 from .sandbox_paths import HOME, USER, SandboxPaths
 from .wire import SandboxSettings
@@ -22,6 +22,7 @@ _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
 _OOM_SCORE = 500
+_MEMORY_KILLS = "/tmp/.memory_kills"  # noqa: S108 (the sandbox's own)
 _KILLED = 128 + signal.SIGKILL
 _AFTER_KILL_S = 0.3
 # envd must get CPU time to kill a fork bomb. And the agent comes before executed code.
@@ -149,7 +150,7 @@ class ProcessTable:
         self._paths = paths
         self._log = log
         self._notifier = notifier
-        self.memory_kills = MemoryKills(kernel_enforces=not settings.watch_memory)
+        self.memory_kills = MemoryKills(paths.resolve(_MEMORY_KILLS), kernel_enforces=not settings.watch_memory)
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -244,6 +245,8 @@ class ProcessTable:
             "SANDBOX_MEMORY_BYTES": str(self._settings.memory_bytes),
             "SANDBOX_DISK_BYTES": str(self._settings.disk_bytes),
         }
+        if self._settings.watch_memory:
+            environment[RECORD_VARIABLE] = str(self._paths.resolve(_MEMORY_KILLS))
         if self._settings.root != "/":
             environment["SANDBOX_ROOT"] = self._settings.root
         return environment | self._settings.envs | dict(envs)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_SEARCHES = 50
 _PROC = Path("/proc")
@@ -24,8 +25,19 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def die_with_parent() -> None:
+    """Make this process end with its parent. Call it before the process becomes the command."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def kill_tree(pid: int) -> None:
     _kill(lambda: _with_descendants({pid}, _children()))
+
+
+def kill_descendants() -> None:
+    """Kill all processes below this one."""
+    _kill(lambda: _with_descendants({os.getpid()}, _children()) - {os.getpid()})
 
 
 def with_descendants(pids: set[int]) -> set[int]:
