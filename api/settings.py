@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     execute_max_output: int = Field(
         1_000_000, ge=1, description="the largest number of bytes of stdout and of stderr of an execution"
     )
+    background_timeout_s: float = Field(
+        3600, gt=0, description="seconds after which an execution in the background ends, when it names no timeout"
+    )
+    background_max_output: int = Field(
+        10_000_000,
+        ge=1,
+        lt=10**9,
+        description="the largest number of bytes of stdout and of stderr of an execution in the background",
+    )
     max_upload_bytes: int = Field(2_000_000_000, ge=1)
     max_body_bytes: int = Field(16_000_000, ge=1, description="the largest JSON body in bytes")
     sweep_interval_s: float = Field(5, gt=0)
@@ -68,6 +77,7 @@ class Settings(BaseSettings):
     quota_upload_bytes: int | None = Field(
         10**12, ge=0, description="bytes that a project uploaded to sandboxes that still exist"
     )
+    quota_executions: int | None = Field(100, ge=0, description="executions in the background that have not ended")
     quota_spend_usd: Decimal | None = Field(None, ge=0, description="USD that a project spends in total")
     max_streams: int = Field(200, ge=1, description="the largest number of event streams of one API process")
     idle_timeout_minutes: float = Field(
@@ -81,6 +91,9 @@ class Settings(BaseSettings):
     )
     retention_models_days: float | None = Field(
         None, gt=0, description="days for which copies of exported models are kept; null: for ever"
+    )
+    retention_background_hours: float = Field(
+        24, gt=0, description="hours for which a sandbox keeps the output of an execution in the background"
     )
     retention_logs_days: float | None = Field(
         30, gt=0, description="days for which rotated log files in `logs_dir` are kept; null: for ever"

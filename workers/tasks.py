@@ -46,6 +46,11 @@ def predictions_interrupt(prediction_id: str) -> None:
     steps.predictions.interrupt(current_context(), prediction_id)
 
 
+@app.task(name=task_name(Step.EXECUTIONS_ADVANCE))
+def executions_advance(execution_id: str) -> None:
+    steps.executions.advance(current_context(), execution_id)
+
+
 @app.task(name=task_name(Step.MODELS_ADVANCE))
 def models_advance(model_id: str) -> None:
     steps.models.advance(current_context(), model_id)

@@ -27,6 +27,7 @@ _Root = lazy_group(
     LazyCommand("demo", "api.cli.commands.demo", "demo", "Train, predict and export once, then stop everything."),
     LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
     LazyCommand("sandbox", "api.cli.commands.sandboxes", "app", "Sandboxes: files, commands, logs."),
+    LazyCommand("executions", "api.cli.commands.executions", "app", "Code in the background: list, status, logs, cancel."),
     LazyCommand("data", "api.cli.commands.data", "app", "Data for trainings: generate, check, split."),
     LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: create, list, rotate, revoke."),
     LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas of a project, and their use."),

@@ -239,12 +239,35 @@ class StoredFileJson:
 
 
 @dataclass
-class ExecutionJson:
+class ExecutionResultJson:
     stdout: str
     stderr: str
     exit_code: int | None
     duration_ms: int | None = None
     limit: str | None = None
+
+
+@dataclass
+class ExecutionJson:
+    execution_id: str
+    status: str | None = None
+    sandbox_id: str | None = None
+    exit_code: int | None = None
+    limit: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    error: Reason | None = None
+
+
+@dataclass
+class OutputJson:
+    stream: str
+    text: str
 
 
 @dataclass

@@ -64,6 +64,13 @@ class EventType(StrEnum):
     MODEL_CANCELLED = "model.cancelled"
     MODEL_EXPIRED = "model.expired"
 
+    EXECUTION_PENDING = "execution.pending"
+    EXECUTION_RUNNING = "execution.running"
+    EXECUTION_CANCELLING = "execution.cancelling"
+    EXECUTION_COMPLETED = "execution.completed"
+    EXECUTION_FAILED = "execution.failed"
+    EXECUTION_CANCELLED = "execution.cancelled"
+
     SEARCH_PENDING = "search.pending"
     SEARCH_RUNNING = "search.running"
     SEARCH_STOPPING = "search.stopping"
@@ -183,6 +190,18 @@ CATALOGUE: Final[Mapping[EventType, EventDescription]] = {
         "The files of the exported model were deleted, as the retention period is over.",
         "model_id training_id from status name",
     ),
+    EventType.EXECUTION_PENDING: _event(
+        "Code for the background of a sandbox was accepted.", "execution_id from status node_id"
+    ),
+    EventType.EXECUTION_RUNNING: _event("The code began to run.", "execution_id from status"),
+    EventType.EXECUTION_CANCELLING: _event("The code is being ended.", "execution_id from status"),
+    EventType.EXECUTION_COMPLETED: _event(
+        "The code ended by itself or by a limit.", "execution_id from status exit_code limit"
+    ),
+    EventType.EXECUTION_FAILED: _event(
+        "The code could not be started, or its end is not known.", "execution_id from status error"
+    ),
+    EventType.EXECUTION_CANCELLED: _event("The code was ended as asked.", "execution_id from status"),
     EventType.SEARCH_PENDING: _event("The search was created.", "search_id from status trials metric"),
     EventType.SEARCH_RUNNING: _event("The first training of the search began.", "search_id from status"),
     EventType.SEARCH_STOPPING: _event("The search is being stopped.", "search_id from status reason"),

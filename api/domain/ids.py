@@ -49,5 +49,9 @@ def model_id() -> str:
     return f"mdl_{random_part()}"
 
 
+def execution_id() -> str:
+    return f"exec_{random_part()}"
+
+
 def search_id() -> str:
     return f"search_{random_part()}"

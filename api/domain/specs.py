@@ -3,7 +3,7 @@
 The models of the requests are in `api.schemas`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -123,6 +123,28 @@ class PredictionInput(Record):
     text_field: str | None = None
     label_field: str | None = None
     on_bad_rows: OnBadRows | None = None
+
+
+class ExecutionRequest(Record):
+    """Code for the background, and what it gets.
+
+    `language` None is the language of the sandbox's template, `cwd` None the home folder.
+    """
+
+    code: str
+    language: str | None = None
+    env: Mapping[str, str] = {}
+    args: tuple[str, ...] = ()
+    stdin: str | None = None
+    cwd: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSpec:
+    """An execution that a client asked for. `timeout_s` None is the deployment's default."""
+
+    request: ExecutionRequest
+    timeout_s: float | None = None
 
 
 def common_model(worker_models: Sequence[str], aggregator_model: str) -> str:

@@ -57,9 +57,19 @@ SEARCH_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "stopped": frozenset(),
     "failed": frozenset(),
 }
+EXECUTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"running", "cancelling", "failed"}),
+    "running": frozenset({"cancelling", "completed", "failed"}),
+    "cancelling": frozenset({"cancelled", "completed", "failed"}),
+    "completed": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
 
+ACTIVE_EXECUTION: Final = frozenset({"pending", "running", "cancelling"})
 ACTIVE_SEARCH: Final = frozenset({"pending", "running", "stopping"})
 ACTIVE_TRAINING: Final = frozenset({"pending", "training", "stopping"})
+ENDED_EXECUTION: Final = frozenset({"completed", "failed", "cancelled"})
 ENDED_SEARCH: Final = frozenset({"completed", "stopped", "failed"})
 ENDED_TRAINING: Final = frozenset({"completed", "refused", "stopped", "failed"})
 LIVE_NODE: Final = frozenset({"provisioning", "running", "lost", "failed"})
@@ -73,6 +83,7 @@ SETTLED: Final[Mapping[str, frozenset[str]]] = {
     "prediction": frozenset({"completed", "failed", "cancelled"}),
     "model": frozenset({"completed", "failed", "cancelled", "expired"}),
     "search": ENDED_SEARCH,
+    "execution": ENDED_EXECUTION,
     "cluster": ENDED_CLUSTER,
 }
 

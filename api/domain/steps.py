@@ -14,6 +14,7 @@ class Step(StrEnum):
     PREDICTIONS_ADVANCE = "predictions.advance"
     PREDICTIONS_INTERRUPT = "predictions.interrupt"
     MODELS_ADVANCE = "models.advance"
+    EXECUTIONS_ADVANCE = "executions.advance"
     NODES_ADVANCE = "nodes.advance"
     NODES_TERMINATE = "nodes.terminate"
     CLUSTERS_ADVANCE = "clusters.advance"

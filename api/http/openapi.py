@@ -27,6 +27,7 @@ TAGS = [
     {"name": "models", "description": "Exported models"},
     {"name": "sandboxes", "description": "Files, logs and code in a node's sandbox"},
     {"name": "events", "description": "Server-sent events"},
+    {"name": "executions", "description": "Code in the background of a sandbox: start, follow, cancel"},
     {"name": "keys", "description": "API keys of the project, and of the owners of a node's data"},
     {"name": "projects", "description": "Quotas of a project and their use"},
     {"name": "audit", "description": "The audit log: who sent which request, and its result"},

@@ -13,6 +13,7 @@ _CREATED_ID = {
     "create_search": "search_id",
     "predict": "prediction_id",
     "export_model": "model_id",
+    "start_execution": "execution_id",
     "create_key": "key_id",
 }
 # A path's sandbox_id may also be a node's id.

@@ -1,7 +1,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 from fastapi import APIRouter, Header, Query
@@ -27,6 +27,7 @@ from api.store.database import UnitOfWork
 from api.store.tables import EventRow
 
 router = APIRouter(prefix="/v1", tags=["events"])
+KEEP_ALIVE: Final = ": still here\n\n"
 _KEEP_ALIVE_S = 15.0
 _BATCH = 500
 _TIME = TypeAdapter(Timestamp)
@@ -79,7 +80,8 @@ async def stream_cluster_events(
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
 
-    return _EventStream(_EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended))
+    source = _EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended)
+    return EventStream(state, source.lines())
 
 
 @router.get(
@@ -103,7 +105,8 @@ async def stream_training_events(
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
 
-    return _EventStream(_EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended))
+    source = _EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended)
+    return EventStream(state, source.lines())
 
 
 @dataclass(slots=True)
@@ -133,7 +136,7 @@ class _EventSource:
                 if is_last_read:
                     return
                 if not new_events and not await wait_for_event(notified, _KEEP_ALIVE_S):
-                    yield ": still here\n\n"
+                    yield KEEP_ALIVE
 
     async def _ends(self) -> bool:
         return await self.state.run(lambda uow: self.ended(uow) or not principals.is_key_valid(uow.session, self.caller.key_id))
@@ -153,12 +156,12 @@ def _format(event: EventRow) -> str:
     return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """One of at most `max_streams` event streams. A disconnect of the client cancels it."""
 
-    def __init__(self, source: _EventSource) -> None:
-        super().__init__(source.lines(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        self._limiter = source.state.stream_limiter
+    def __init__(self, state: AppState, lines: AsyncIterator[str]) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._limiter = state.stream_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

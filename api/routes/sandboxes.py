@@ -18,7 +18,8 @@ from api.http.upload_body import check_is_whole, file_chunks, file_size
 from api.http.uploads import Upload
 from api.routes.common import answers, errors, set_location, to_page
 from api.schemas.base import Page
-from api.schemas.sandboxes import Execute, Execution, File, Logs, Sandbox
+from api.schemas.executions import ExecuteRequest
+from api.schemas.sandboxes import ExecutionResult, File, Logs, Sandbox
 from api.services import sandboxes
 from api.services.principals import Principal
 from api.store.tables import NodeRow
@@ -179,7 +180,7 @@ async def delete_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter,
     summary="Run code in a sandbox",
     responses=errors(404, 409, 502, body=True),
 )
-async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state: State) -> Execution:
+async def execute(sandbox_id: SandboxId, body: ExecuteRequest, caller: Executor, state: State) -> ExecutionResult:
     """Run code in the template's language, or in `language`.
 
     The code is written to a file in the sandbox and run from it. The file is removed afterwards.
@@ -200,7 +201,7 @@ async def execute(sandbox_id: SandboxId, body: Execute, caller: Executor, state:
             max_output=state.settings.execute_max_output,
             options=options,
         )
-    return Execution.of(result)
+    return ExecutionResult.of(result)
 
 
 @router.get(

@@ -12,14 +12,15 @@ from api.routes.common import set_location
 from api.services.lookup import owned
 from api.services.principals import Principal
 from api.store.kinds import LeasedRowT, kind_of
-from api.store.tables import ClusterRow, ModelRow, PredictionRow
+from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow
 
-_CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "unknown_model")
+_CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "sandbox_ended", "unknown_model")
 _WORK_FAILED = (
     "agent_died",
     "agent_failed",
     "answer_too_large",
     "bad_answer",
+    "end_unknown",
     "export_failed",
     "nodes_unreachable",
     "sandbox_failed",
@@ -65,7 +66,7 @@ class WaitingAnswer:
             cluster_id, load, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
         )
 
-    def raise_if_failed(self, row: PredictionRow | ModelRow, path: str) -> None:
+    def raise_if_failed(self, row: PredictionRow | ModelRow | ExecutionRow, path: str) -> None:
         """Refuse the request of a client that waited for work which failed or was cancelled.
 
         So the answer is no success to a client that reads only the HTTP status. The resource

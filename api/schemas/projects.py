@@ -18,6 +18,7 @@ class Quotas(ResponseModel):
     nodes: Quota = Field(description="Nodes that are not terminated.")
     running_sandboxes: Quota = Field(description="Sandboxes that run or are being started.")
     upload_bytes: Quota = Field(description="Bytes that were uploaded to sandboxes that still exist.")
+    executions: Quota = Field(description="Executions in the background that have not ended.")
     spend_usd: Quota = Field(description="All sandbox-seconds so far, times their price.")
 
 

@@ -1,16 +1,15 @@
-"""Models of sandboxes, their files, logs and executions."""
+"""Models of sandboxes, their files and logs, and of code that is run while the client waits."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from api.domain.paths import check_path
-from api.domain.sandboxes import CommandResult, ExecuteOptions, LogLine, SandboxMetrics, StoredFile
+from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
 from api.domain.sandboxes import ResourceLimitHit as Hit
-from api.schemas.base import Figure, RequestModel, ResponseModel, Timestamp, filled, storable
+from api.schemas.base import Figure, ResponseModel, Timestamp
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
@@ -100,63 +99,7 @@ class File(ResponseModel):
         return cls(path=stored.path, size=stored.size, sha256=stored.sha256)
 
 
-_MAX_ARGS_BYTES = 100_000
-Text = Annotated[str, AfterValidator(storable)]
-
-
-def _small_env(env: dict[str, str]) -> dict[str, str]:
-    if sum(len(f"{name}={value}".encode()) for name, value in env.items()) > _MAX_ARGS_BYTES:
-        raise ValueError(f"must have at most {_MAX_ARGS_BYTES} bytes in all")
-    return env
-
-
-def _small_args(args: list[str]) -> list[str]:
-    if sum(len(argument.encode()) for argument in args) > _MAX_ARGS_BYTES:
-        raise ValueError(f"must have at most {_MAX_ARGS_BYTES} bytes in all")
-    return args
-
-
-EnvName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class Execute(RequestModel):
-    code: Annotated[str, AfterValidator(filled), AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
-    language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
-        None, description="By default the language of the template."
-    )
-    timeout_s: float | None = Field(None, gt=0, le=600, description="By default the deployment's limit for executions.")
-    env: Annotated[dict[EnvName, Text], AfterValidator(_small_env)] = Field(
-        default_factory=dict,
-        max_length=200,
-        description="Environment variables of the code, in addition to those of the sandbox; 100,000 bytes in all.",
-        examples=[{"BATCH": "16"}],
-    )
-    args: Annotated[list[Text], AfterValidator(_small_args)] = Field(
-        default_factory=list,
-        max_length=1000,
-        description="Arguments of the code; 100,000 bytes in all.",
-        examples=[["--rows", "10"]],
-    )
-    stdin: Annotated[str, Field(max_length=1_000_000), AfterValidator(storable)] | None = Field(
-        None, description="The code's standard input; by default it is empty."
-    )
-    cwd: Annotated[str, Field(max_length=1024)] | None = Field(
-        None,
-        description="An existing folder in the sandbox, as an absolute path; by default the home folder.",
-        examples=["/data"],
-    )
-
-    def options(self) -> ExecuteOptions:
-        """Return what the code gets.
-
-        Raises:
-            InvalidError: `cwd` is not an absolute path in the sandbox.
-        """
-        cwd = None if self.cwd is None else check_path(self.cwd, "/cwd", glob=True)
-        return ExecuteOptions(self.env, self.args, self.stdin, cwd)
-
-
-class Execution(ResponseModel):
+class ExecutionResult(ResponseModel):
     stdout: str
     stderr: str
     exit_code: int | None = Field(description="null when the timeout or the output limit ended the command.")
@@ -166,7 +109,7 @@ class Execution(ResponseModel):
     )
 
     @classmethod
-    def of(cls, result: CommandResult) -> "Execution":
+    def of(cls, result: CommandResult) -> "ExecutionResult":
         return cls(
             stdout=result.stdout,
             stderr=result.stderr,

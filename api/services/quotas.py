@@ -11,12 +11,12 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import FieldError, InvalidError, NotFoundError, QuotaExceededError
-from api.domain.status import LIVE_NODE
+from api.domain.status import ACTIVE_EXECUTION, LIVE_NODE
 from api.services import spending
 from api.settings import Settings
-from api.store.tables import ClusterRow, NodeRow, ProjectRow
+from api.store.tables import ClusterRow, ExecutionRow, NodeRow, ProjectRow
 
-QUOTAS: Final = ("clusters", "nodes", "running_sandboxes", "upload_bytes", "spend_usd")
+QUOTAS: Final = ("clusters", "nodes", "running_sandboxes", "upload_bytes", "spend_usd", "executions")
 _COSTING: Final = ("provisioning", "running", "lost", "terminating")
 Amount = int | float
 
@@ -120,6 +120,15 @@ def _sandboxes(session: Session, project_id: str) -> int:
     )
 
 
+def _executions(session: Session, project_id: str) -> int:
+    return (
+        session.scalar(
+            select(func.count()).where(ExecutionRow.project_id == project_id, ExecutionRow.status.in_(ACTIVE_EXECUTION))
+        )
+        or 0
+    )
+
+
 def _bytes(session: Session, project_id: str) -> int:
     uploaded = session.scalar(
         select(func.sum(NodeRow.uploaded_bytes)).where(
@@ -147,4 +156,5 @@ _CURRENT_USE: Final[dict[str, Callable[[Session, str], Amount]]] = {
     "running_sandboxes": _sandboxes,
     "upload_bytes": _bytes,
     "spend_usd": _spend,
+    "executions": _executions,
 }

@@ -6,10 +6,10 @@ from typing import Final, TypeVar
 
 from api.domain import status
 from api.domain.steps import Step
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ExecutionRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 
-LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow
-LeasedRowT = TypeVar("LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow)
+LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow | ExecutionRow
+LeasedRowT = TypeVar("LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ KINDS: Final = (
     RowKind(PredictionRow, "prediction", "predictions", status.PREDICTION_MOVES, Step.PREDICTIONS_ADVANCE),
     RowKind(ModelRow, "model", "models", status.MODEL_MOVES, Step.MODELS_ADVANCE),
     RowKind(SearchRow, "search", "searches", status.SEARCH_MOVES, Step.SEARCHES_ADVANCE),
+    RowKind(ExecutionRow, "execution", "executions", status.EXECUTION_MOVES, Step.EXECUTIONS_ADVANCE),
 )
 _KIND_OF: Final[Mapping[type, RowKind]] = {kind.table: kind for kind in KINDS}
 

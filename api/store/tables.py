@@ -34,7 +34,7 @@ from api.domain.records import FailureReason
 from api.domain.red_flags import RaisedFlag
 from api.domain.resources import NodeResources
 from api.domain.searches import PlannedTrial, SearchPlan
-from api.domain.specs import ClusterSettings, PredictionInput
+from api.domain.specs import ClusterSettings, ExecutionRequest, PredictionInput
 from api.domain.stopping import TrainingStop
 from api.domain.training_progress import TrainingProgress, WorkerProgress
 from api.domain.training_spec import TrainingSpec
@@ -426,6 +426,45 @@ class ModelRow(Leased, Base):
             "name",
             unique=True,
             postgresql_where=text("status NOT IN ('failed', 'cancelled', 'expired')"),
+        ),
+    )
+
+
+class ExecutionRow(Leased, Base):
+    """Code in the background of a sandbox.
+
+    Its output stays in the sandbox, so this row has only its sizes. `request` has the code and is
+    None once the code has begun. `has_output` is true until the output was removed.
+    """
+
+    __tablename__ = "executions"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.id"), index=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    sandbox_id: Mapped[str]
+    status: Mapped[str] = mapped_column(_states(status.EXECUTION_MOVES, "execution_status"))
+    # Deferred: code and its standard input can be large, and only one step needs them.
+    request: Mapped[ExecutionRequest | None] = mapped_column(Typed(ExecutionRequest), deferred=True)
+    language: Mapped[str | None]
+    timeout_s: Mapped[float]
+    exit_code: Mapped[int | None]
+    limit: Mapped[str | None]
+    stdout_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    stderr_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    has_output: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    error: Mapped[FailureReason | None] = mapped_column(Typed(FailureReason))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_executions_page", "node_id", "created_at", "id"),
+        Index("ix_executions_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "ix_executions_active",
+            "project_id",
+            postgresql_where=text("status IN ('pending', 'running', 'cancelling')"),
         ),
     )
 

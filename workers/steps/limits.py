@@ -8,12 +8,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from api.domain.events import EventType
-from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
+from api.domain.status import ACTIVE_EXECUTION, ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.services import clusters, spending
 from api.services.lookup import locked_cluster
 from api.store import events
 from api.store.database import UnitOfWork
-from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ExecutionRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
 from workers.context import Context
 from workers.steps.shared.clock_jump import ClockJumpDetector
 
@@ -107,6 +107,7 @@ def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
         (SearchRow, ACTIVE_SEARCH),
         (PredictionRow, {"pending"}),
         (ModelRow, {"pending"}),
+        (ExecutionRow, ACTIVE_EXECUTION),
         (NodeRow, {"provisioning"}),
     ):
         if session.scalar(select(table.id).where(table.cluster_id == cluster.id, table.status.in_(busy)).limit(1)):
@@ -117,6 +118,7 @@ def _idle_since(session: Session, cluster: ClusterRow) -> datetime | None:
             (TrainingRow, TrainingRow.finished_at),
             (PredictionRow, PredictionRow.finished_at),
             (ModelRow, ModelRow.finished_at),
+            (ExecutionRow, ExecutionRow.finished_at),
             (NodeRow, NodeRow.started_at),
         )
     ]

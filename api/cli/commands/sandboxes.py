@@ -15,7 +15,7 @@ from api.cli.http.download import save, size_of
 from api.cli.ids import id_option
 from api.cli.output import printing, views
 from api.cli.parameters import Limit
-from api.cli.responses import ExecutionJson, JsonObject, LogsJson, SandboxJson
+from api.cli.responses import ExecutionJson, ExecutionResultJson, JsonObject, LogsJson, SandboxJson
 from api.cli.schema_help import schema_command
 from api.cli.session import Session, given, group, with_session
 
@@ -91,7 +91,7 @@ def download(
     session.show_local({"remote_path": remote_path, **asdict(saved)}, lambda: views.transferred(saved.local_path, saved.size))
 
 
-@app.command("execute", cls=schema_command("sandboxes.Execute", timeout="timeout_s"))
+@app.command("execute", cls=schema_command("executions.ExecuteRequest", timeout="timeout_s"))
 @with_session
 def execute(  # noqa: PLR0913 - each option is a parameter
     session: Session,
@@ -105,6 +105,7 @@ def execute(  # noqa: PLR0913 - each option is a parameter
         str | None, typer.Option(help="The code's standard input: the text, @FILE, or - for stdin.", metavar="TEXT")
     ] = None,
     cwd: Annotated[str | None, typer.Option(metavar="PATH")] = None,
+    background: Annotated[bool, typer.Option("--background", help="Start the code, print its id and return at once.")] = False,
 ) -> None:
     """Run code in a sandbox.
 
@@ -121,9 +122,13 @@ def execute(  # noqa: PLR0913 - each option is a parameter
         stdin=None if stdin is None else transfer.content(stdin).read_text(),
         cwd=cwd,
     )
+    if background:
+        path = api_path("sandboxes", sandbox_id, "executions")
+        session.show(session.client.post(path, ExecutionJson, body), views.execution)
+        return
     with session.busy("running"):
         path = api_path("sandboxes", sandbox_id, "execute")
-        answer = session.client.post(path, ExecutionJson, body, hold_s=timeout or _EXECUTE_WAIT_S)
+        answer = session.client.post(path, ExecutionResultJson, body, hold_s=timeout or _EXECUTE_WAIT_S)
     result = answer.value
     if session.json:
         printing.write_json(answer.json)

@@ -166,14 +166,16 @@ class ApiClient:
             yield response
 
     @contextmanager
-    def events(self, path: str, last_event_id: str | None, quiet_s: float) -> Iterator[Iterator[bytes]]:
+    def events(
+        self, path: str, last_event_id: str | None, quiet_s: float, params: Mapping[str, str] | None = None
+    ) -> Iterator[Iterator[bytes]]:
         """Yield the bytes of an event stream.
 
         Raises:
             httpx.ReadTimeout: No byte came for `quiet_s` seconds; raised while the bytes are read.
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_event_id} if last_event_id else {})}
-        with self._open(_Call("GET", path, headers=headers, wait=quiet_s - _GRACE_S, stream=True)) as response:
+        with self._open(_Call("GET", path, params=params, headers=headers, wait=quiet_s - _GRACE_S, stream=True)) as response:
             yield response.iter_bytes()
 
     @contextmanager

@@ -12,6 +12,7 @@ from api.cli.responses import (
     ApiKey,
     ClusterJson,
     ConnectionsJson,
+    ExecutionJson,
     JsonObject,
     LogsJson,
     ModelJson,
@@ -266,6 +267,26 @@ def uploaded(item: StoredFileJson) -> Text:
 def transferred(path: str | None, size: int | None) -> Text:
     """Return one line for a file that was uploaded or downloaded; `size` in bytes."""
     return Text.assemble(plain(path or "–"), ("  ", ""), (f"{_count(size)} bytes", "dim"))
+
+
+def executions(page: PageJson[ExecutionJson]) -> Table:
+    rows = (
+        (cell(item.execution_id), status(item.status), cell(item.exit_code), cell(item.limit), _time(item.created_at))
+        for item in page.items
+    )
+    return table(("execution", "status", "exit code", "limit", "created"), rows, right=("exit code",))
+
+
+def execution(item: ExecutionJson) -> RenderableType:
+    pairs = [
+        ("execution", cell(item.execution_id, "bold")),
+        ("status", status(item.status)),
+        ("sandbox", cell(item.sandbox_id)),
+    ]
+    pairs += [("exit code", cell(item.exit_code)), ("limit", cell(item.limit))]
+    pairs += [("started", _time(item.started_at)), ("ended", _time(item.ended_at))]
+    pairs += [("stdout bytes", _count(item.stdout_bytes)), ("stderr bytes", _count(item.stderr_bytes))]
+    return facts(pairs + _ending(None, item.error))
 
 
 def logs(answer: LogsJson) -> Text:

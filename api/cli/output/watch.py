@@ -1,12 +1,14 @@
-"""Follow a cluster, a search or a training until it has ended.
+"""Follow a cluster, a search, a training or an execution until it has ended.
 
 People see a live picture. Programs get one line of JSON for each change.
 """
 
 import json
+import sys
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import httpx
 from rich.console import RenderableType
@@ -14,12 +16,12 @@ from rich.live import Live
 
 from api.cli.errors import FAILURE, CliError
 from api.cli.http import sse
-from api.cli.http.answer import Answer
+from api.cli.http.answer import Answer, parse
 from api.cli.http.client import ApiClient, api_path
 from api.cli.output import live, printing, views
-from api.cli.responses import ClusterStatusJson, SearchJson, TrainingJson
+from api.cli.responses import ClusterStatusJson, ExecutionJson, OutputJson, SearchJson, TrainingJson
 from api.cli.session import Session
-from api.domain.status import ENDED_SEARCH, ENDED_TRAINING
+from api.domain.status import ENDED_EXECUTION, ENDED_SEARCH, ENDED_TRAINING
 
 T = TypeVar("T")
 
@@ -74,49 +76,82 @@ def _poll(
 def watch_training(session: Session, training_id: str) -> TrainingJson:
     """Follow a training's events until it has ended; return the training."""
     training = session.client.get(api_path("trainings", training_id), TrainingJson)
+    events = _Events(session.client, api_path("trainings", training_id), TrainingJson, "training", ENDED_TRAINING)
     if session.json:
-        return _follow(session.client, training_id, _print).value
+        return events.follow(_print).value
     path = api_path("clusters", training.value.cluster_id or "", "status")
 
     def picture() -> RenderableType:
         return live.picture(session.client.get(path, ClusterStatusJson).value, training_id)
 
     with Live(picture(), console=printing.console(), refresh_per_second=4) as screen:
-        training = _follow(session.client, training_id, lambda _event: screen.update(picture()))
+        training = events.follow(lambda _event: screen.update(picture()))
         screen.update(picture())
     return training.value
 
 
-def _follow(client: ApiClient, training_id: str, on_event: Callable[[sse.Event | None], None]) -> Answer[TrainingJson]:
-    """Pass on each event, and None for a heartbeat, until the training has ended.
+def watch_execution(session: Session, execution_id: str, *, follow: bool) -> ExecutionJson:
+    """Print the output of an execution until it has ended, or so far; return the execution."""
+    path = api_path("executions", execution_id)
+    show = _print if session.json else _print_output
+    if follow:
+        return _Events(session.client, path, ExecutionJson, "execution", ENDED_EXECUTION).follow(show).value
+    with session.client.events(f"{path}/events", None, QUIET_S, {"follow": "false"}) as chunks:
+        for event in sse.parse(chunks):
+            show(event)
+    return session.client.get(path, ExecutionJson, {"tail_bytes": "0"}).value
 
-    A broken connection is opened again.
-    """
-    path, last_id, failures = api_path("trainings", training_id), None, 0
-    while True:
-        try:
-            with client.events(f"{path}/events", last_id, QUIET_S) as chunks:
-                for event in sse.parse(chunks):
-                    failures = 0
-                    on_event(event)
-                    if event is None:
-                        continue
-                    last_id = event.id or last_id
-                    if event.event.removeprefix("training.") in ENDED_TRAINING:
-                        training = client.get(path, TrainingJson)
-                        # An event from before a resume is not the end.
-                        if event.event == f"training.{training.status}":
-                            return training
-            training = client.get(path, TrainingJson)
-            if training.status in ENDED_TRAINING:
-                return training
-        except httpx.ReadTimeout:
-            continue
-        except (httpx.HTTPError, CliError) as error:
-            failures += 1
-            if failures == _RECONNECTS or (isinstance(error, CliError) and error.exit_code != FAILURE):
-                raise error if isinstance(error, CliError) else CliError("the event stream broke off repeatedly") from None
-        time.sleep(_RECONNECT_S)
+
+@dataclass(frozen=True, slots=True)
+class _Events(Generic[T]):
+    """The events of a resource. `<noun>.<status>` with an ended status is the last one."""
+
+    client: ApiClient
+    path: str
+    model: type[T]
+    noun: str
+    ended: Collection[str]
+
+    def follow(self, on_event: Callable[[sse.Event | None], None]) -> Answer[T]:
+        """Pass on each event, and None for a heartbeat, until the resource has ended.
+
+        A broken connection is opened again.
+        """
+        last_id, failures = None, 0
+        while True:
+            try:
+                with self.client.events(f"{self.path}/events", last_id, QUIET_S) as chunks:
+                    for event in sse.parse(chunks):
+                        failures = 0
+                        on_event(event)
+                        if event is None:
+                            continue
+                        last_id = event.id or last_id
+                        if event.event.removeprefix(f"{self.noun}.") in self.ended:
+                            answer = self.client.get(self.path, self.model)
+                            # An event from before a resume is not the end.
+                            if event.event == f"{self.noun}.{answer.status}":
+                                return answer
+                answer = self.client.get(self.path, self.model)
+                if answer.status in self.ended:
+                    return answer
+            except httpx.ReadTimeout:
+                continue
+            except (httpx.HTTPError, CliError) as error:
+                failures += 1
+                if failures == _RECONNECTS or (isinstance(error, CliError) and error.exit_code != FAILURE):
+                    raise error if isinstance(error, CliError) else CliError("the event stream broke off repeatedly") from None
+            time.sleep(_RECONNECT_S)
+
+
+def _print_output(event: sse.Event | None) -> None:
+    """Print the text of an output event to the stream that it came from."""
+    if event is None or event.event != "output":
+        return
+    output = parse(json.loads(event.data), OutputJson)
+    stream = sys.stderr if output.stream == "stderr" else sys.stdout
+    stream.write(output.text)
+    stream.flush()
 
 
 def _print(event: sse.Event | None) -> None:

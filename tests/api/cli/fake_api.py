@@ -104,6 +104,21 @@ SEARCH = {
     "error": None,
     "created_at": CREATED,
 }
+EXECUTION = {
+    "execution_id": "exec_1",
+    "sandbox_id": "sbx_1",
+    "status": "completed",
+    "exit_code": 0,
+    "limit": None,
+    "stdout": "42\n",
+    "stderr": "",
+    "stdout_bytes": 3,
+    "stderr_bytes": 0,
+    "created_at": CREATED,
+    "started_at": CREATED,
+    "ended_at": CREATED,
+    "error": None,
+}
 ANSWERS: dict[str, Any] = {
     "POST /v1/clusters": CLUSTER,
     "GET /v1/clusters": {"items": [CLUSTER], "next_cursor": None},
@@ -134,6 +149,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/sandboxes": {"items": [SANDBOX], "next_cursor": None},
     "GET /v1/sandboxes/sbx_1": SANDBOX,
     "GET /v1/sandboxes/sbx_1/logs": {"lines": [{"time": CREATED, "stream": "stdout", "line": "ready"}]},
+    "POST /v1/sandboxes/sbx_1/executions": EXECUTION,
+    "GET /v1/sandboxes/sbx_1/executions": {"items": [EXECUTION], "next_cursor": None},
+    "GET /v1/executions/exec_1": EXECUTION,
+    "POST /v1/executions/exec_1/cancel": {**EXECUTION, "status": "cancelled"},
     "POST /v1/sandboxes/sbx_1/execute": {"stdout": "42\n", "stderr": "", "exit_code": 0, "duration_ms": 7},
 }
 

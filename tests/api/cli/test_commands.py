@@ -96,6 +96,14 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
         "POST /v1/sandboxes/sbx_1/execute",
         {"code": "x", "env": {"A": "1", "B": "c=d"}, "args": ["--rows", "3"], "stdin": "in", "cwd": "/data"},
     ),
+    (
+        "sandbox execute sbx_1 --code x --arg 3 --timeout 900 --background",
+        "POST /v1/sandboxes/sbx_1/executions",
+        {"code": "x", "args": ["3"], "timeout_s": 900.0},
+    ),
+    ("executions list sbx_1", "GET /v1/sandboxes/sbx_1/executions", None),
+    ("executions status exec_1", "GET /v1/executions/exec_1", None),
+    ("executions cancel --execution-id exec_1", "POST /v1/executions/exec_1/cancel", None),
     ("sandbox status --sandbox-id sbx_1", "GET /v1/sandboxes/sbx_1", None),
     ("sandbox logs --sandbox-id sbx_1 --lines 100", "GET /v1/sandboxes/sbx_1/logs", None),
     ("neural cluster terminate --cluster-id cls_1", "POST /v1/clusters/cls_1/terminate", None),
@@ -178,7 +186,7 @@ def test_a_table_shows_the_same_to_people(
     assert run(*shlex.split(words), "--format", "table") == 0
     out = capsys.readouterr().out
     assert not out.startswith(("{", "["))
-    shown = {"rounds": "loss", "execute": "42", "logs": "ready", "resume": "train_1", "models": "mdl_1"}
+    shown = {"rounds": "loss", "execute --sandbox-id": "42", "logs": "ready", "resume": "train_1", "models": "mdl_1"}
     expected = next((mark for word, mark in shown.items() if word in words), None)
     first = json.dumps(ANSWERS[request_line]).split('_id": "', 1)[-1].split('"', 1)[0]
     assert (expected or first) in out

@@ -12,6 +12,7 @@ TABLES = {
     "prediction": status.PREDICTION_MOVES,
     "model": status.MODEL_MOVES,
     "search": status.SEARCH_MOVES,
+    "execution": status.EXECUTION_MOVES,
 }
 
 

@@ -84,6 +84,11 @@ def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
         "DELETE /v1/sandboxes/{sandbox_id}/files",
         "POST /v1/sandboxes/{sandbox_id}/execute",
         "GET /v1/sandboxes/{sandbox_id}/logs",
+        "POST /v1/sandboxes/{sandbox_id}/executions",
+        "GET /v1/sandboxes/{sandbox_id}/executions",
+        "GET /v1/executions/{execution_id}",
+        "GET /v1/executions/{execution_id}/events",
+        "POST /v1/executions/{execution_id}/cancel",
         "POST /v1/keys",
         "GET /v1/keys",
         "GET /v1/keys/{key_id}",
@@ -144,7 +149,7 @@ def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations:
         for name, operation in operations.items()
     }
     slow = {name for name, operation in operations.items() if "202" in operation["responses"]}
-    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "create_search"}
+    creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "create_search", "start_execution"}
     creating |= {"predict", "export_model", "create_key"}
     assert {name for name, found in headers.items() if "Prefer" in found} == slow
     assert {name for name, found in headers.items() if "Idempotency-Key" in found} == creating
@@ -163,7 +168,8 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
     assert closed == {
         "ClusterConnect",
         "ClusterCreate",
-        "Execute",
+        "ExecuteRequest",
+        "ExecutionCreate",
         "ExportCreate",
         "KeyCreate",
         "KeyRotate",

@@ -88,6 +88,10 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
         transitions.move(uow.session, node, "failed")
     user.call("POST", f"/v1/nodes/{lost}/redeploy", 202)
     node_id = user.nodes(cluster_id)[0]
+    execution_id = user.call("POST", f"/v1/sandboxes/{user.running(cluster_id)}/executions", 202, json={"code": "1"})[
+        "execution_id"
+    ]
+    user.call("POST", f"/v1/executions/{execution_id}/cancel", 202)
     user.call("DELETE", f"/v1/nodes/{node_id}", 202)
     user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
     key_id = user.key(scopes=["admin"])["key_id"]

@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from api.domain.scopes import EXPORT, SCOPES
-from api.domain.specs import PredictionInput
+from api.domain.specs import ExecutionRequest, PredictionInput
 from api.settings import Settings
 from api.store import transitions
-from api.store.tables import ModelRow, PredictionRow
+from api.store.tables import ExecutionRow, ModelRow, PredictionRow
 from tests.api.routes.calls import OPEN, Operation, guarded, operations
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import User, problem
@@ -47,7 +47,17 @@ def first(make_user: MakeUser) -> Belongings:
             id="pred_first", status="pending", aggregation="mean", request=PredictionInput(inputs=(SECRET,)), **common
         )
         model = ModelRow(id="mdl_first", status="pending", name=SECRET, digest="0" * 64, **common)
-        for row in (prediction, model):
+        execution = ExecutionRow(
+            id="exec_first",
+            project_id=user.project_id,
+            cluster_id=cluster_id,
+            node_id=nodes[0],
+            sandbox_id="sbx_first",
+            status="pending",
+            request=ExecutionRequest(code=SECRET),
+            timeout_s=60,
+        )
+        for row in (prediction, model, execution):
             transitions.created(uow.session, row)
     key_id = user.call("POST", "/v1/keys", 201, json={"name": SECRET, "scopes": ["clusters:read"]})["key_id"]
     ids = {
@@ -58,6 +68,7 @@ def first(make_user: MakeUser) -> Belongings:
         "search_id": user.search(user.ready(name=SECRET), dataset=f"/data/{SECRET}.json"),
         "prediction_id": "pred_first",
         "model_id": "mdl_first",
+        "execution_id": "exec_first",
         "key_id": key_id,
     }
     return Belongings(user, ids)
@@ -128,13 +139,17 @@ def test_a_data_owners_key_opens_the_operations_of_its_sandbox_and_no_other(firs
     own, other = first.user.running(cluster_id), first.user.running(cluster_id)
     secret = first.user.call("POST", "/v1/keys", 201, json={"name": "owner", "node_id": own})["api_key"]
     sandbox = {"get_sandbox", "upload_file", "download_file", "delete_file", "execute", "get_logs", "list_node_rounds"}
+    sandbox |= {"start_execution", "list_executions"}
+    of_another_node = {"get_execution", "stream_execution_events", "cancel_execution"}
     with httpx.Client(base_url=first.user.http.base_url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as owner:
         for operation in guarded():
             at_own = owner.request(**operation.call({**first.ids, "sandbox_id": own, "node_id": own}))
             at_other = owner.request(**operation.call({**first.ids, "sandbox_id": other, "node_id": other}))
             if operation.name in sandbox:
-                assert at_own.status_code in (200, 409), f"{operation.name}: {at_own.text}"
+                assert at_own.status_code in (200, 202, 409), f"{operation.name}: {at_own.text}"
                 assert problem(at_other, 404)["code"] == "not_found"
+            elif operation.name in of_another_node:
+                assert problem(at_own, 404)["code"] == "not_found"
             else:
                 assert problem(at_own, 403)["code"] in ("owner_key", "missing_scope"), operation.name
                 assert at_other.status_code == 403

@@ -1,4 +1,7 @@
-"""The end of a prediction or an export: the row is held once more, and its lease is released."""
+"""The end of a prediction, an export or an execution.
+
+The row is held once more, and its lease is released.
+"""
 
 from typing import TypeVar
 
@@ -8,10 +11,11 @@ from api.domain.records import FailureReason
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.database import UnitOfWork
-from api.store.tables import ModelRow, PredictionRow
+from api.store.tables import ExecutionRow, ModelRow, PredictionRow
 from workers.context import Context
 
-JobRowT = TypeVar("JobRowT", ModelRow, PredictionRow)
+JobRowT = TypeVar("JobRowT", ExecutionRow, ModelRow, PredictionRow)
+PendingRowT = TypeVar("PendingRowT", ModelRow, PredictionRow)
 
 
 def ended(uow: UnitOfWork, table: type[JobRowT], row_id: str, token: str) -> JobRowT:
@@ -27,7 +31,7 @@ def ended(uow: UnitOfWork, table: type[JobRowT], row_id: str, token: str) -> Job
     return row
 
 
-def fail(context: Context, table: type[JobRowT], row_id: str, token: str, reason: FailureReason) -> None:
+def fail(context: Context, table: type[PendingRowT], row_id: str, token: str, reason: FailureReason) -> None:
     """End the row as failed, unless it was cancelled meanwhile.
 
     Raises:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.domain.sandboxes import ExecuteOptions
-from api.schemas.sandboxes import Execute
+from api.schemas.executions import ExecuteRequest
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ from api.schemas.sandboxes import Execute
     ],
 )
 def test_sizes_are_bounded(field: str, largest: object, too_large: object) -> None:
-    Execute.model_validate({"code": "1", field: largest})
+    ExecuteRequest.model_validate({"code": "1", field: largest})
     with pytest.raises(ValidationError) as caught:
-        Execute.model_validate({"code": "1", field: too_large})
+        ExecuteRequest.model_validate({"code": "1", field: too_large})
     assert [error["loc"] for error in caught.value.errors()] == [(field,)]
 
 
 def test_nothing_is_given_by_default() -> None:
-    assert Execute(code="1").options() == ExecuteOptions({}, [], None, None)
+    assert ExecuteRequest(code="1").options() == ExecuteOptions({}, [], None, None)
