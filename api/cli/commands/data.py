@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from api.cli.datasets import reader, split
-from api.cli.datasets.check import FileSample, check
+from api.cli.datasets import reader, writer
+from api.cli.datasets.check import TEXT_FIELD, FileSample, check, usable
+from api.cli.datasets.parameters import FileArgument, LabelField, SiteColumn, Skew, SkipBadRows, TestShare, TextField
+from api.cli.datasets.split import SplitOptions, split
 from api.cli.errors import FAILURE, UsageError
 from api.cli.output.printing import cell, facts, plain, table
 from api.cli.session import Session, group, with_session
@@ -21,13 +24,6 @@ from api.sample_data.generator import LABELS, ExhaustedError, Recipe, generate
 from api.sample_data.writer import PREFIX, write
 
 app = group("Data for trainings: generate, check, split.")
-
-FileArgument = Annotated[Path, typer.Argument(help="A JSON array, JSON Lines, CSV or TSV.", metavar="FILE")]
-TextField = Annotated[str | None, typer.Option(help="The field with the text. Default: text.", metavar="NAME")]
-LabelField = Annotated[
-    str | None,
-    typer.Option(help="The field with the label. Default: sentiment, label, labels or category.", metavar="NAME"),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ def check_file(
 
     The exit code is 1 when rows have problems.
     """
-    source = reader.read(file)
+    source = reader.read(file, text_field or TEXT_FIELD)
     report = check(source, text_field, label_field)
     payload = {
         "path": str(file),
@@ -110,53 +106,26 @@ def split_file(  # noqa: PLR0913 - Typer makes an option of each parameter
     session: Session,
     file: FileArgument,
     shards: Annotated[int | None, typer.Option(min=1, max=1000, help="The number of training files.")] = None,
-    skew: Annotated[
-        float | None, typer.Option(min=0.001, max=1000, help="Draw label shares from a Dirichlet: 0.3 is uneven, 100 is even.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="One file for each value of this column.", metavar="COLUMN")] = None,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="The share of each label that goes to a test file.")] = 0.0,
+    skew: Skew = None,
+    site_column: SiteColumn = None,
+    test: TestShare = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that have problems.")] = False,
+    skip_bad_rows: SkipBadRows = False,
     text_field: TextField = None,
     label_field: LabelField = None,
     out: Annotated[Path, typer.Option(help="The folder of the files.")] = Path("data"),
 ) -> None:
     """Split a file of labelled texts into one file for each worker.
 
-    All get the labels in equal shares.
+    All get the labels in equal shares, unless --skew or --site-column is given.
     """
-    if (by is None) == (shards is None) or (by is not None and skew is not None):
-        raise UsageError("give --shards N, with --skew if you like, or --by COLUMN")
-    report = check(reader.read(file), text_field, label_field)
-    if report.problems and not skip_bad_rows:
-        raise UsageError(f"{file}: {report.problems[0]}; see `flow-nexus data check`, or use --skip-bad-rows")
-    samples, held_out = split.hold_out(report.samples, test, seed)
-    if len(samples) < (shards or 1):
-        raise UsageError(f"{file} has {len(samples)} samples for {shards} files")
-    if by is not None:
-        parts = split.by_column(samples, by)
-    elif skew is not None:
-        parts = split.skewed(samples, shards or 1, skew, seed)
-    else:
-        parts = split.stratified(samples, shards or 1, seed)
-    files = {out / f"train_{number}.json": part for number, part in enumerate(parts, 1)}
-    files |= {out / "test.json": held_out} if held_out else {}
-    _write(files)
+    report = usable(file, text_field, label_field, skip_bad_rows=skip_bad_rows)
+    files = writer.files_of(out, *split(report.samples, SplitOptions(shards, skew, site_column, test, seed)))
+    writer.write(files)
     _show_split(session, files, report.bad_rows)
 
 
-def _write(files: dict[Path, list[FileSample]]) -> None:
-    """Write JSON arrays with one sample on a line."""
-    for path, part in files.items():
-        lines = (json.dumps({"text": sample.text, "sentiment": sample.label}, ensure_ascii=False) for sample in part)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _show_split(session: Session, files: dict[Path, list[FileSample]], skipped: int) -> None:
+def _show_split(session: Session, files: Mapping[Path, Sequence[FileSample]], skipped: int) -> None:
     counts = {path: Counter(sample.label for sample in part) for path, part in files.items()}
     labels = sorted({label for count in counts.values() for label in count})
     shown = [

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from api.cli.datasets.reader import FileRow, Table, kind
+from api.cli.datasets import reader
+from api.cli.datasets.rows import FileRow, Table, kind
 from api.cli.errors import UsageError
 
 TEXT_FIELD: Final = "text"
@@ -51,7 +53,10 @@ def check(table: Table, text_field: str | None = None, label_field: str | None =
     places: dict[str, list[str]] = {}
     for row in table.rows:
         text, label = row.fields.get(report.text_field), _label(row.fields.get(report.label_field))
-        mistakes = [*_text_mistakes(report.text_field, text), *_label_mistakes(report.label_field, row, label)]
+        if row.problem:
+            mistakes = [row.problem]
+        else:
+            mistakes = [*_text_mistakes(report.text_field, text), *_label_mistakes(report.label_field, row, label)]
         for mistake in mistakes:
             places.setdefault(mistake, []).append(row.place)
         if mistakes:
@@ -60,6 +65,21 @@ def check(table: Table, text_field: str | None = None, label_field: str | None =
             report.samples.append(FileSample(text, label, row))
     report.problems = [f"{_named(found)}: {mistake}" for mistake, found in places.items()]
     _add_notices(report)
+    return report
+
+
+def usable(path: Path, text_field: str | None, label_field: str | None, *, skip_bad_rows: bool) -> Report:
+    """Read and check a file, and return its report.
+
+    Raises:
+        UsageError: The file cannot be read, has no usable row, or has a problem that may not be
+            skipped.
+    """
+    report = check(reader.read(path, text_field or TEXT_FIELD), text_field, label_field)
+    if report.problems and not skip_bad_rows:
+        raise UsageError(f"{path}: {report.problems[0]}; see `flow-nexus data check`, or use --skip-bad-rows")
+    if not report.samples:
+        raise UsageError(f"{path} has no usable row; see `flow-nexus data check`")
     return report
 
 
@@ -85,11 +105,14 @@ def _fields(names: Sequence[str]) -> str:
 
 
 def _label(value: object) -> str | None:
-    """Return a label as a word: integers and booleans are labels too."""
+    """Return a label as a word: integers and booleans are labels too.
+
+    pandas writes integers as floats where a row has none.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
     return value.strip() if isinstance(value, str) else None
 
 

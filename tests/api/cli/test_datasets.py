@@ -1,11 +1,15 @@
 """`flow-nexus data check` and `data split` on files as people have them."""
 
 import codecs
+import gzip
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from tests.api.cli.fake_api import run
@@ -15,6 +19,17 @@ ARRAY = json.dumps(ROWS)
 LINES = "\n".join(map(json.dumps, ROWS))
 CSV = "text,sentiment,site\r\n" + "".join(f'"text {n}",{row["sentiment"]},{row["site"]}\r\n' for n, row in enumerate(ROWS))
 COLUMNS = json.dumps({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]})
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content)
+    return content.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    packed: bytes = pyarrow.compress(content, "zstd", asbytes=True)
+    return packed
 
 
 def checked(capsys: pytest.CaptureFixture[str], content: str | bytes, *options: str, code: int = 0) -> dict[str, Any]:
@@ -40,10 +55,23 @@ def refused(capsys: pytest.CaptureFixture[str], content: str | bytes, *options: 
         (codecs.BOM_UTF16_LE + ARRAY.encode("utf-16-le"), "JSON array"),
         (LINES, "JSON Lines"),
         (LINES + "\n\n", "JSON Lines"),
-        (json.dumps({"data": ROWS}), "JSON object with data"),
+        (json.dumps({"data": ROWS}), "JSON object with rows"),
+        (json.dumps({"schema": {}, "data": ROWS}), "JSON object with rows"),
+        (json.dumps({"columns": list(ROWS[0]), "data": [list(row.values()) for row in ROWS]}), "JSON object with rows"),
+        (json.dumps({str(n): row for n, row in enumerate(ROWS)}), "JSON object with rows"),
+        (json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}), "JSON columns"),
         (COLUMNS, "JSON columns"),
         (CSV, "CSV"),
+        (CSV.replace(",", ";"), "CSV"),
+        (CSV.replace(",", "|"), "CSV"),
         (CSV.replace(",", "\t"), "TSV"),
+        (CSV.replace(",", "\t").replace('"text 1"', 'text 1"'), "TSV"),
+        (CSV.encode("utf-16"), "CSV"),
+        (CSV.encode("utf-16-le"), "CSV"),
+        (gzip.compress(CSV.encode(), mtime=0), "CSV"),
+        (zstd(LINES.encode()), "JSON Lines"),
+        (parquet(ROWS), "Parquet"),
+        (gzip.compress(parquet(ROWS), mtime=0), "Parquet"),
     ],
 )
 def test_a_file_is_known_by_its_content(
@@ -89,6 +117,29 @@ def test_problems_are_named_by_their_place_and_show_no_value(empty_folder: Path,
     assert "secret" not in str(report)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (CSV + "secret\r\n", "line 32: there are not 3 columns, as in the first line"),
+        (CSV.replace('"text 3"', '"text\n3"') + "a,b,secret,d\r\n", "line 33: there are not 3 columns, as in the first line"),
+        (LINES + '\n{"text": secret}', "line 31: not valid JSON (Expecting value) at column 10"),
+        (LINES + '\n["secret"]', "line 31: a list; an object with a text and a label is wanted"),
+    ],
+)
+def test_one_bad_row_is_a_problem_of_that_row(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], content: str, problem: str
+) -> None:
+    report = checked(capsys, content, code=1)
+    assert (report["problems"], report["usable_rows"]) == ([problem], 30)
+
+
+def test_texts_may_have_quoted_line_ends(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text('text,label\n"two\nlines, and ""quotes""",x\nother,y\n')
+    assert run("data", "split", "file", "--shards", "1", "--format", "json") == 0
+    texts = {row["text"] for row in json.loads(Path("data/train_1.json").read_text())}
+    assert texts == {'two\nlines, and "quotes"', "other"}
+
+
 def test_what_is_odd_is_noticed(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": "a", "label": "Good"}, {"text": "a", "label": "good"}]
     notices = checked(capsys, json.dumps(rows))["notices"]
@@ -103,11 +154,15 @@ def test_what_is_odd_is_noticed(empty_folder: Path, capsys: pytest.CaptureFixtur
     [
         ("", "is empty"),
         ('[{"text": "secret"},\n {"text" "secret"}]', "line 2, column 10"),
-        ('{"text": "a"}\n{"text": secret}\n', "line 2, column 10"),
-        ("[1]", "row 1 is a number"),
+        ('{"text": secret}\n{"text": secret}\n', "line 1: not valid JSON (Expecting value) at column 10"),
+        ("[1]", "row 1: a number; an object"),
+        (b"PAR1secret", "broken Parquet"),
+        (gzip.compress(b"secret", mtime=0)[:-4], "broken gzip"),
+        (b"\x28\xb5\x2f\xfdsecret", "broken zstd"),
+        (b"PK\x03\x04secret", "spreadsheet"),
         (b"\xffsecret", "byte 1 is not UTF-8"),
         ('text,label\n"secret,x\n', "line"),
-        ("text,label\nsecret\n", "line 2 does not have 2 columns"),
+        ("text,label\nsecret\n", "line 2: there are not 2 columns"),
         ("secret", "at least two columns"),
     ],
 )
@@ -117,6 +172,15 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_place(
     error = refused(capsys, content)
     assert message in error
     assert "secret" not in error
+
+
+def test_a_text_is_not_in_training_and_test(empty_folder: Path) -> None:
+    rows = [{"text": f"text {n % 10}", "label": "a" if n % 10 < 5 else "b"} for n in range(40)]
+    Path("file").write_text(json.dumps(rows))
+    assert run("data", "split", "file", "--shards", "1", "--test", "0.1") == 0
+    train, test = ({row["text"] for row in json.loads(Path(f"data/{name}.json").read_text())} for name in ("train_1", "test"))
+    assert test
+    assert not train & test
 
 
 def split(capsys: pytest.CaptureFixture[str], *options: str) -> list[list[dict[str, str]]]:
@@ -154,14 +218,20 @@ def test_skewed_shards_differ_and_none_is_empty(empty_folder: Path, capsys: pyte
 
 
 def test_one_file_for_each_value_of_a_column(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = split(capsys, "--by", "site")
+    first, second = split(capsys, "--site-column", "site")
     assert {int(row["text"].split()[1]) % 2 for row in first} == {0}
     assert {int(row["text"].split()[1]) % 2 for row in second} == {1}
 
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--shards", "2", "--by", "site"), ("--by", "site", "--skew", "1"), ("--by", "nothing"), ("--shards", "31")],
+    [
+        (),
+        ("--shards", "2", "--site-column", "site"),
+        ("--site-column", "site", "--skew", "1"),
+        ("--site-column", "nothing"),
+        ("--shards", "31"),
+    ],
 )
 def test_a_split_that_makes_no_sense_is_refused(
     empty_folder: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
