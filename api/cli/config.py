@@ -56,6 +56,11 @@ def resolve(url: str | None, api_key: str | None, environment: Mapping[str, str]
     return Target(chosen, key)
 
 
+def is_chosen(url: str | None, environment: Mapping[str, str]) -> bool:
+    """Return whether the user has named a URL: by a flag, the environment or the user's file."""
+    return bool(url or environment.get(URL_VARIABLE) or any(source.url for source in _user_file(environment)))
+
+
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)

@@ -25,6 +25,7 @@ _INTERRUPTED = 130
 _Root = lazy_group(
     LazyCommand("up", "api.cli.commands.up", "up", "Start the whole service on this machine."),
     LazyCommand("demo", "api.cli.commands.demo", "demo", "Train, predict and export once, then stop everything."),
+    LazyCommand("train", "api.cli.commands.train", "train", "Train on a file of your own, test and export the model."),
     LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
     LazyCommand("sandbox", "api.cli.commands.sandboxes", "app", "Sandboxes: files, commands, logs."),
     LazyCommand("executions", "api.cli.commands.executions", "app", "Code in the background: list, status, logs, cancel."),

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
@@ -19,24 +19,31 @@ _FLAGS: Final[Mapping[str, str]] = {"round_deadline_s": "--round-deadline"}
 _LONGEST_CHOICE: Final = 40
 
 
-def with_training_options(function: Callable[..., None]) -> Callable[..., None]:
+def with_training_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for each option. Its parameter `options` gets the given ones.
 
     `options` has the form of the request's body: the flags of differential privacy are nested.
+    The options in `without` get no flag.
     """
 
-    @functools.wraps(function)
-    def command(*arguments: Any, **values: Any) -> None:
-        options = _pop_options(RequestedOptions.model_fields, values)
-        privacy = _pop_options(PrivacyOptions.model_fields, values)
-        if privacy:
-            options[_PRIVACY] = privacy
-        function(*arguments, options=options, **values)
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(*arguments: Any, **values: Any) -> None:
+            # The command may have parameters of its own that are named like an option in `without`.
+            own = {name: values.pop(name) for name in without if name in values}
+            options = _pop_options(RequestedOptions.model_fields, values)
+            privacy = _pop_options(PrivacyOptions.model_fields, values)
+            if privacy:
+                options[_PRIVACY] = privacy
+            function(*arguments, options=options, **own, **values)
 
-    signature = inspect.signature(function, eval_str=True)
-    parameters = [parameter for name, parameter in signature.parameters.items() if name != "options"]
-    command.__signature__ = signature.replace(parameters=[*parameters, *_flags()])  # type: ignore[attr-defined]
-    return command
+        signature = inspect.signature(function, eval_str=True)
+        parameters = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+        flags = [flag for flag in _flags() if flag.name not in without]
+        command.__signature__ = signature.replace(parameters=[*parameters, *flags])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 def _pop_options(fields: Mapping[str, FieldInfo], values: dict[str, Any]) -> dict[str, object]:

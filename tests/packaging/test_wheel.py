@@ -66,7 +66,7 @@ def test_the_demo_runs_and_leaves_nothing_running(install: Install) -> None:
     /readyz compares the database with the installed migrations.
     """
     assert not list(install.work.iterdir())
-    done = install.run(install.program, "demo", "--epochs", "1", "--samples", "50", timeout_s=600)
+    done = install.run(install.program, "demo", "--model", "base", "--epochs", "1", "--samples", "50", timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sandboxes still running: 0" in done.stdout
     model = next((install.work / ".demo" / "model").iterdir())

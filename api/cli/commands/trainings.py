@@ -19,7 +19,7 @@ _START_WAIT_S = 30
 
 @app.command("distributed")
 @with_session
-@with_training_options
+@with_training_options()
 def distributed(session: Session, cluster_id: ClusterId, options: dict[str, object], wait: Wait = _START_WAIT_S) -> None:
     """Start a training on all workers of a cluster, and wait for its first round."""
     _start(session, api_path("clusters", cluster_id, "trainings"), options, wait)

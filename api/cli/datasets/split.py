@@ -94,8 +94,8 @@ def by_column(samples: Sequence[FileSample], column: str, fewest: int = 1) -> Sh
     """Return one shard for each value of a column, in the order of these values.
 
     Raises:
-        UsageError: There is no such column, a row has no value there, all rows have the same, or a
-            site has fewer than `fewest` samples.
+        UsageError: There is no such column, or a row has no value there. All rows have the same
+            value, or a site has fewer than `fewest` samples.
     """
     names = list(dict.fromkeys(name for sample in samples for name in sample.row.fields))
     if column not in names:
