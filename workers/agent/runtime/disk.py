@@ -12,8 +12,12 @@ _BLOCK = 512
 
 
 def left(root: Path) -> int:
-    """Return the bytes that this sandbox may still write. `root` is its root folder."""
-    free = shutil.disk_usage(root).free
+    """Return the bytes that this sandbox may still write. `root` is its root folder.
+
+    Under namespaces the root is a small file system of its own. The folders lie on another one.
+    """
+    places = [place for name in _FOLDERS if (place := root / name).is_dir()] or [root]
+    free = min(shutil.disk_usage(place).free for place in places)
     limit = os.environ.get(LIMIT_VARIABLE, "")
     return min(free, int(limit) - _used(root)) if limit.isdecimal() else free
 
