@@ -10,7 +10,7 @@ from api.domain.events import EventType
 from api.domain.specs import ClusterSpec
 from api.domain.status import ACTIVE_SEARCH, ACTIVE_TRAINING, CLOSED_CLUSTER, LIVE_NODE
 from api.domain.steps import Step
-from api.services import quotas
+from api.services import lost_nodes, quotas
 from api.services.lookup import owned, owned_locked_cluster
 from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.settings import Settings
@@ -75,14 +75,16 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, new_topology: top
         raise ConflictError("nodes_not_ready", f"These nodes are still starting: {', '.join(starting)}.")
     workers = [node.id for node in nodes if node.role == "worker"]
     if not workers:
-        raise ConflictError("no_workers", "The cluster has no running worker to connect.")
+        message = "The cluster has no running worker to connect."
+        raise ConflictError("no_workers", message + lost_nodes.advice(session, cluster.id))
     aggregator = next((node.id for node in nodes if node.role == "aggregator"), None)
     aggregator = aggregator or next((node.id for node in nodes if node.acts_as_aggregator), None)
     if new_topology:
         check_topology(cluster.config.consensus, new_topology)
         cluster.topology = new_topology
     if aggregator is None and cluster.topology in ("star", "hierarchical"):
-        raise ConflictError("no_aggregator", f"A {cluster.topology} topology needs an aggregator, and none is running.")
+        message = f"A {cluster.topology} topology needs an aggregator, and none is running."
+        raise ConflictError("no_aggregator", message + lost_nodes.advice(session, cluster.id))
     edges = topology.edges(cluster.topology, workers, aggregator)  # type: ignore[arg-type]
     cluster.connections = [{"from": edge.source, "to": edge.target} for edge in edges if edge.source != edge.target]
     cluster.members = [node.id for node in nodes]

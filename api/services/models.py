@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from api.domain import ids
 from api.domain.errors import ConflictError
 from api.domain.steps import Step
+from api.services import lost_nodes
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned
 from api.services.pages import PageRequest, ResultPage, fetch_page
@@ -28,6 +29,7 @@ def export(uow: UnitOfWork, project_id: str, training_id: str, name: str) -> Mod
     session.refresh(training)
     if not training.completed_rounds or training.digest is None:
         raise ConflictError("no_model", "The training has no global model yet: no round is finished.")
+    lost_nodes.refuse(session, cluster.id, "aggregator")
     taken = session.scalar(
         select(ModelRow.id).where(
             ModelRow.training_id == training.id,

@@ -13,6 +13,7 @@ from api.domain.errors import ConflictError, FieldError, InvalidError
 from api.domain.specs import PredictionSpec
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
+from api.services import lost_nodes
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.store import transitions
@@ -27,6 +28,8 @@ def start(uow: UnitOfWork, project_id: str, cluster_id: str, spec: PredictionSpe
     cluster = owned_locked_cluster(session, project_id, cluster_id)
     refuse_ended(cluster)
     training = _trained(session, project_id, cluster, spec.training_id)
+    lost_nodes.refuse(session, cluster.id, "aggregator")
+    lost_nodes.refuse(session, cluster.id, "worker")
     if spec.aggregation == "weighted":
         _check_weights(training.config)
     row = PredictionRow(

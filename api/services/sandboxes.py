@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from api.domain.access import Act, check_access
 from api.domain.errors import ConflictError, NotFoundError
-from api.services import quotas
+from api.services import lost_nodes, quotas
 from api.services.pages import PageRequest, ResultPage, fetch_page
 from api.services.principals import Principal
 from api.settings import Settings
@@ -109,5 +109,8 @@ def running_sandbox_id(node: NodeRow) -> str:
         ConflictError: the sandbox does not run.
     """
     if node.status != "running" or node.sandbox_id is None:
-        raise ConflictError("sandbox_not_running", f"The sandbox of {node.id} is not running: the node is {node.status}.")
+        message = f"The sandbox of {node.id} is not running: the node is {node.status}."
+        if node.status in ("lost", "failed") and node.due_at is None:
+            message += f" {lost_nodes.of([node.id])}"
+        raise ConflictError("sandbox_not_running", message)
     return node.sandbox_id

@@ -12,6 +12,7 @@ from api.domain.status import ACTIVE_TRAINING
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
+from api.services import lost_nodes
 from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import PageRequest, ResultPage, fetch_page
@@ -161,9 +162,11 @@ def training_nodes(session: Session, cluster: ClusterRow, *, ignore_unconnected:
     # A promoted worker stays the aggregator until there is a parameter server again.
     aggregators = aggregators or [node for node in workers if node.acts_as_aggregator]
     if not workers:
-        raise ConflictError("no_workers", "The cluster has no running worker with the capability 'training'.")
+        message = "The cluster has no running worker with the capability 'training'."
+        raise ConflictError("no_workers", message + lost_nodes.advice(session, cluster.id))
     if not aggregators:
-        raise ConflictError("no_aggregator", "The cluster has no running aggregator (node_type parameter_server).")
+        message = "The cluster has no running aggregator (node_type parameter_server)."
+        raise ConflictError("no_aggregator", message + lost_nodes.advice(session, cluster.id))
     if cluster.status == "initializing":
         raise ConflictError("not_connected", "Connect the cluster before a training: POST …/connect.")
     unconnected = [node.id for node in (*workers, aggregators[0]) if node.id not in cluster.members]

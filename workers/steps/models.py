@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from api.domain.records import FailureReason
+from api.services import lost_nodes
 from api.services import models as model_service
 from api.store import leases, transitions
 from api.store.tables import ClusterRow, ModelRow, TrainingRow
@@ -47,15 +48,11 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         running_nodes = running(uow.session, row.cluster_id)
         aggregator = aggregator_among(running_nodes)
+        lost = lost_nodes.advice(uow.session, row.cluster_id, ("aggregator",))
         card, record = model_card.card(uow.session, training, cluster, row.digest)
     if aggregator is None:
-        fail(
-            context,
-            ModelRow,
-            model_id,
-            token,
-            FailureReason(code="no_aggregator", detail="The cluster has no running aggregator."),
-        )
+        reason = FailureReason(code="no_aggregator", detail=f"The cluster has no running aggregator.{lost}")
+        fail(context, ModelRow, model_id, token, reason)
         return
     request = ExportModel(
         training_id=training.id,

@@ -11,6 +11,7 @@ from functools import partial
 from api.domain.records import FailureReason
 from api.domain.specs import PredictionInput
 from api.domain.training_spec import TrainingSpec
+from api.services import lost_nodes
 from api.store import leases, transitions
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
 from workers.agent.protocol.common import Peer
@@ -79,7 +80,8 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         cluster = uow.session.get_one(ClusterRow, row.cluster_id)
         running_nodes = running(uow.session, row.cluster_id)
         workers_return = is_recovering(uow.session, row.cluster_id, "worker")
-    work = _Work(context, row, token, training, cluster, running_nodes)
+        lost = lost_nodes.advice(uow.session, row.cluster_id)
+    work = _Work(context, row, token, training, cluster, running_nodes, lost)
     try:
         # The input is measured before anything is waited for, because it may be replaced.
         work.describe_input()
@@ -119,7 +121,8 @@ def _mark_lost(context: Context, running_nodes: list[NodeSnapshot]) -> None:
 class _Work:
     """One attempt at a prediction.
 
-    `row`, `training` and `cluster` are detached from their session.
+    `row`, `training` and `cluster` are detached from their session. `lost` names the nodes that do
+    not come back by themselves.
     """
 
     context: Context
@@ -128,6 +131,7 @@ class _Work:
     training: TrainingRow
     cluster: ClusterRow
     nodes: list[NodeSnapshot]
+    lost: str
 
     @property
     def name(self) -> str:
@@ -143,7 +147,7 @@ class _Work:
         """
         workers = [node for node in self.nodes if node.role == "worker" and "inference" in node.capabilities]
         if not workers:
-            raise _RefusedError("no_workers", "No running worker has the capability 'inference'.")
+            raise _RefusedError("no_workers", f"No running worker has the capability 'inference'.{self.lost}")
         return workers
 
     @property
@@ -155,7 +159,7 @@ class _Work:
         """
         aggregator = aggregator_among(self.nodes)
         if aggregator is None:
-            raise _RefusedError("no_aggregator", "The cluster has no running aggregator.")
+            raise _RefusedError("no_aggregator", f"The cluster has no running aggregator.{self.lost}")
         return aggregator
 
     def reason(self, error: AgentRefusedError) -> FailureReason:

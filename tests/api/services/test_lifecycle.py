@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from api.domain.errors import ConflictError, DomainError, NotFoundError
 from api.domain.specs import ClusterSpec, NodeSpec, PredictionSpec, Role
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
-from api.services import clusters, models, nodes, predictions, progress, trainings
+from api.services import clusters, models, nodes, predictions, progress, sandboxes, trainings
 from api.services.pages import PageRequest
 from api.settings import Settings
 from api.store import transitions
@@ -213,3 +213,75 @@ def test_status_before_any_round_is_zero_and_null(user: User) -> None:
     assert session.remaining_seconds is None
     assert all(worker.local_loss is None for worker in session.workers.values())
     assert uow.session.get(ClusterRow, cluster_id) is not None
+
+
+def _lose(user: User, *node_ids: str) -> None:
+    """End the nodes' sandboxes for good."""
+    with user.work() as uow:
+        for node_id in node_ids:
+            node = uow.session.get_one(NodeRow, node_id)
+            transitions.move(uow.session, node, "lost")
+            node.due_at = None
+
+
+def _nodes(user: User, cluster_id: str, role: str) -> list[str]:
+    with user.work() as uow:
+        return list(uow.session.scalars(select(NodeRow.id).where(NodeRow.cluster_id == cluster_id, NodeRow.role == role)))
+
+
+def _trained(user: User, cluster_id: str) -> str:
+    training_id = user.train(cluster_id)
+    with user.work() as uow:
+        training = uow.session.get_one(TrainingRow, training_id)
+        training.completed_rounds, training.digest = 1, "d"
+        transitions.move(uow.session, training, "stopped")
+    return training_id
+
+
+@pytest.mark.parametrize("role", ["worker", "aggregator"])
+def test_lost_nodes_are_named_with_the_request_that_brings_them_back(user: User, role: str) -> None:
+    cluster_id = user.ready()
+    training_id = _trained(user, cluster_id)
+    lost = _nodes(user, cluster_id, role)
+    _lose(user, *lost)
+
+    def resume() -> None:
+        with user.work() as uow:
+            trainings.resume(uow, user.project, training_id)
+
+    def predict() -> None:
+        with user.work() as uow:
+            predictions.start(uow, user.project, cluster_id, PredictionSpec("ensemble", ("a",), None, None))
+
+    def export() -> None:
+        with user.work() as uow:
+            models.export(uow, user.project, training_id, "m")
+
+    calls = [lambda: user.train(cluster_id), resume, predict, *([export] if role == "aggregator" else [])]
+    for call in calls:
+        with pytest.raises(ConflictError) as caught:
+            call()
+        assert caught.value.code == f"no_{'workers' if role == 'worker' else 'aggregator'}"
+        assert all(node_id in caught.value.detail for node_id in lost)
+        assert f"POST /v1/nodes/{lost[0]}/redeploy" in caught.value.detail
+        assert f"flow-nexus neural node redeploy {lost[0]}" in caught.value.detail
+
+
+def test_a_node_that_comes_back_by_itself_is_waited_for(user: User) -> None:
+    cluster_id = user.ready()
+    _trained(user, cluster_id)
+    with user.work() as uow:
+        for node_id in _nodes(user, cluster_id, "worker"):
+            transitions.move(uow.session, uow.session.get_one(NodeRow, node_id), "lost")
+            uow.session.get_one(NodeRow, node_id).due_at = func.clock_timestamp()
+    with user.work() as uow:
+        spec = PredictionSpec("ensemble", ("a",), None, None)
+        assert predictions.start(uow, user.project, cluster_id, spec).status == "pending"
+
+
+def test_a_call_to_a_lost_sandbox_says_how_it_comes_back(user: User) -> None:
+    cluster_id = user.ready()
+    worker = _nodes(user, cluster_id, "worker")[0]
+    _lose(user, worker)
+    with user.work() as uow, pytest.raises(ConflictError, match=f"POST /v1/nodes/{worker}/redeploy"):
+        sandboxes.running_sandbox_id(uow.session.get_one(NodeRow, worker))

@@ -12,7 +12,7 @@ from api.domain.errors import FieldError
 from api.domain.records import FailureReason
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
-from api.services import searches
+from api.services import lost_nodes, searches
 from api.services.lookup import locked_cluster
 from api.store import leases, transitions
 from api.store.tables import TrainingRow
@@ -67,7 +67,7 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
     """
     lost = _lost_nodes(training)
     if lost:
-        refusal = RefusalError(CONFLICT, UNREACHABLE, f"Not running any more: {', '.join(lost)}.")
+        refusal = RefusalError(CONFLICT, UNREACHABLE, f"Not running any more. {lost_nodes.of(lost)}")
         _refuse(context, training, token, refusal.reason)
         return
     aggregator = training.aggregator
