@@ -20,6 +20,8 @@ _FEWEST_WORKERS: Final = 3
 _FAR: Final = 0.2
 _RISES: Final = 3
 _RISEN: Final = 1.2
+# A mean training loss above so many times that of a guess is no beginner's loss.
+_EXPLODED: Final = 2.0
 STAGNANT_ROUNDS: Final = 5
 _REPEATED: Final = 2
 COMES_BACK: Final = ("returning", "provisioning")
@@ -27,6 +29,7 @@ MISSING_CLASSES: Final = "missing_classes"
 SIMILAR_LABELS: Final = "similar_labels"
 DATA_FLAGS: Final = frozenset({MISSING_CLASSES, SIMILAR_LABELS})
 """Flags that the check of the shards raises. They stay for the whole training."""
+ROUND_FAILED: Final = "round_failed"
 CANNOT_JOIN: Final = "worker_cannot_join"
 OUTSIDE: Final = "worker_outside"
 JOIN_FLAGS: Final = frozenset({CANNOT_JOIN, OUTSIDE})
@@ -79,16 +82,20 @@ class RaisedFlag(Record):
 
 
 def find(
-    losses: Sequence[tuple[int, float | None]], rounds: Sequence[RoundFacts], away: Mapping[str, str], learning_rate: float
+    losses: Sequence[tuple[int, float | None]],
+    rounds: Sequence[RoundFacts],
+    away: Mapping[str, str],
+    learning_rate: float,
+    classes: int = 0,
 ) -> list[Flag]:
     """Return all current flags, sorted by code and node.
 
     `losses` are (number, global loss) of the completed rounds, the oldest first. `rounds` are the
     newest rounds with their workers, including the current round. `away` maps each node that does
-    not run and was not removed to its status.
+    not run and was not removed to its status. `classes` is the number of classes, 0 if not known.
     """
-    flags = [*_lost(rounds, away), *_refused(rounds), *_divergent(rounds)]
-    flags += [flag for flag in (_rising(losses, learning_rate), _stagnant(losses)) if flag is not None]
+    flags = [*_lost(rounds, away, learning_rate), *_refused(rounds), *_divergent(rounds)]
+    flags += [flag for flag in (_rising(losses, learning_rate, classes), _stagnant(losses)) if flag is not None]
     return sorted(flags, key=lambda flag: (flag.code, flag.node_id or ""))
 
 
@@ -144,10 +151,11 @@ def _losses(facts: RoundFacts) -> dict[str, float]:
     }
 
 
-def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float) -> Flag | None:
+def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float, classes: int) -> Flag | None:
     """Flag a diverging global loss.
 
-    It rose in each of the last three rounds, to a fifth above its lowest, or it is not finite.
+    It rose in each of the last three rounds, to a fifth above its lowest. Or it is not finite, or
+    more than twice the loss of a guess, ln(classes).
     """
     known = [(number, loss) for number, loss in losses if loss is not None]
     if not known:
@@ -156,10 +164,14 @@ def _rising(losses: Sequence[tuple[int, float | None]], learning_rate: float) ->
     values = [loss for _, loss in known]
     lowest = min((value for value in values if math.isfinite(value)), default=last)
     rises = len(values) > _RISES and all(later > sooner for sooner, later in pairwise(values[-_RISES - 1 :]))
-    if math.isfinite(last) and not (rises and last >= _RISEN * lowest):
+    guess = math.log(classes) if classes > 1 else math.inf
+    exploded = not math.isfinite(last) or last > _EXPLODED * guess
+    if not exploded and not (rises and last >= _RISEN * lowest):
         return None
     message = f"The global loss has risen to {last:.4g}; its lowest was {lowest:.4g}."
-    suggestion = f"Lower the learning rate: it is {learning_rate:g}, try {learning_rate / 3:.2g}."
+    if exploded:
+        message = f"The global loss is {last:.4g}; a guess has {guess:.4g}."
+    suggestion = f"Lower the learning rate: it is {learning_rate:g}, try {learning_rate / (10 if exploded else 3):.2g}."
     return Flag("loss_diverges", message, suggestion, None, number)
 
 
@@ -181,7 +193,16 @@ def _stagnant(losses: Sequence[tuple[int, float | None]]) -> Flag | None:
     return Flag("stagnation", message, suggestion, None, known[-1][0])
 
 
-def _lost(rounds: Sequence[RoundFacts], away: Mapping[str, str]) -> list[Flag]:
+def _remedy(node_id: str, reason: str, learning_rate: float) -> str:
+    """Return what helps against the failure of a worker's training."""
+    if "(diverged)" in reason:
+        return f"Lower the learning rate: it is {learning_rate:g}, try {learning_rate / 10:.2g}."
+    if "memory" in reason:
+        return f"A smaller batch_size or max_length needs less memory. So does a node {node_id} with more memory."
+    return f"Check the data and the logs of node {node_id}."
+
+
+def _lost(rounds: Sequence[RoundFacts], away: Mapping[str, str], learning_rate: float) -> list[Flag]:
     number = rounds[-1].number if rounds else None
     flags = []
     for node_id, status in away.items():
@@ -194,7 +215,7 @@ def _lost(rounds: Sequence[RoundFacts], away: Mapping[str, str]) -> list[Flag]:
     for node_id, worker in (rounds[-1].workers if rounds else {}).items():
         if worker.state == "failed" and node_id not in away:
             message = f"{node_id} could not train: {worker.reason or 'no reason given'}."
-            suggestion = f"Check the logs of node {node_id}; a smaller batch_size needs less memory."
+            suggestion = _remedy(node_id, worker.reason or "", learning_rate)
             flags.append(Flag("node_failed", message, suggestion, node_id, number))
     return flags
 

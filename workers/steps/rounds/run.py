@@ -27,10 +27,18 @@ import logging
 import math
 from dataclasses import replace
 
+from sqlalchemy import select
+
+from api.domain import round_failure
 from api.domain.consensus import majority
 from api.domain.records import FailureReason
+from api.domain.red_flags import ObservedWorker
 from api.domain.training_spec import LEAST_SECURE
-from api.store.tables import TrainingRow
+from api.services import lost_nodes
+from api.services.lookup import locked_cluster
+from api.store import leases
+from api.store.tables import RoundNodeRow, TrainingRow
+from workers.agent.protocol.common import AgentProblem
 from workers.agent_client import AgentRefusedError
 from workers.context import Context
 from workers.steps import nodes
@@ -42,11 +50,13 @@ from workers.steps.rounds.plan import open_round
 from workers.steps.rounds.publish import evaluate_model, replicate_model
 from workers.steps.rounds.record import record
 from workers.steps.rounds.requests import RoundPeers
+from workers.steps.shared import red_flags
 from workers.steps.shared.lease import act
 from workers.steps.shared.node_snapshot import NodeSnapshot
 from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, wait_and_retry
 
 log = logging.getLogger(__name__)
+_RESUME = "Then resume the training."
 
 
 def run(context: Context, training: TrainingSnapshot, token: str) -> None:
@@ -77,14 +87,16 @@ def _ready_aggregator(context: Context, training: TrainingSnapshot, token: str) 
         if training.cluster.consensus == "raft":
             promotion.promote(context, training, token)
         else:
-            detail = f"The aggregator {training.aggregator_id} is lost."
+            detail = f"The aggregator is gone. {lost_nodes.of([training.aggregator_id])} {_RESUME}"
             end_training(context, training, token, "failed", FailureReason(code="aggregator_lost", detail=detail))
         return None
     quorum = _quorum(context, training)
     least = max(quorum, LEAST_SECURE) if training.spec.secure_aggregation else quorum
     left = len(training.workers)
     if left + len(training.recovering) < least:
-        detail = f"{left} of {len(training.planned_workers)} workers are left; a round needs {least}."
+        here = {node.node_id for node in (*training.workers, *training.recovering)}
+        gone = lost_nodes.of([node_id for node_id in training.planned_workers if node_id not in here])
+        detail = f"{left} of {len(training.planned_workers)} workers are left; a round needs {least}. {gone} {_RESUME}"
         end_training(context, training, token, "failed", FailureReason(code="quorum_lost", detail=detail))
         return None
     if training.aggregator is None or not training.workers:
@@ -148,8 +160,7 @@ def _conclude(this: RoundContext, observation: RoundObservation) -> None:
     else:
         record(this, observation)
         if observation.has_failed_for_good:
-            problem = observation.aggregate.problem
-            _fail(this, *((problem.code, problem.message) if problem else ("round_failed", "The aggregator gave no reason.")))
+            _fail(this, observation.aggregate.problem)
 
 
 def _quorum(context: Context, training: TrainingSnapshot) -> int:
@@ -166,5 +177,19 @@ def _needed_copies(this: RoundContext) -> int:
     return majority(len(this.training.planned_workers)) if this.training.cluster.consensus == "raft" else 1
 
 
-def _fail(this: RoundContext, code: str, detail: str) -> None:
-    end_training(this.context, this.training, this.token, "failed", FailureReason(code=code, detail=detail))
+def _fail(this: RoundContext, problem: AgentProblem | None) -> None:
+    """End a training whose round has failed for good. Its error and a red flag name the cause."""
+    found = FailureReason(code="round_failed", detail="The aggregator gave no reason.")
+    if problem is not None:
+        found = FailureReason(code=problem.code, detail=problem.message)
+    with this.context.database.unit_of_work() as uow:
+        session = uow.session
+        locked_cluster(session, this.training.cluster_id)
+        row = leases.held(session, TrainingRow, this.training.training_id, this.token)
+        workers = session.scalars(
+            select(RoundNodeRow).where(RoundNodeRow.training_id == row.id, RoundNodeRow.number == this.number)
+        )
+        states = {worker.node_id: ObservedWorker(worker.state, worker.local_loss, worker.reason) for worker in workers}
+        reason, flag = round_failure.explain(this.spec, this.number, found, states)
+        red_flags.add_failure(session, row, flag)
+    end_training(this.context, this.training, this.token, "failed", reason)

@@ -20,7 +20,7 @@ def update(session: Session, training: TrainingRow) -> None:
     A new flag is an event. A flag that stays keeps the round and the time in which it was raised.
     """
     session.flush()
-    found = red_flags.find(*_facts(session, training), training.config.learning_rate)
+    found = red_flags.find(*_facts(session, training), training.config.learning_rate, len(training.labels or ()))
     kept = [flag for flag in training.red_flags if flag.code in red_flags.DATA_FLAGS | red_flags.JOIN_FLAGS]
     _record(session, training, found, kept)
 
@@ -36,6 +36,11 @@ def add_data_flags(session: Session, training: TrainingRow, flags: Iterable[Flag
     new = list(flags)
     names = {(flag.code, flag.node_id) for flag in new}
     _record(session, training, new, [flag for flag in training.red_flags if (flag.code, flag.node_id) not in names])
+
+
+def add_failure(session: Session, training: TrainingRow, flag: Flag) -> None:
+    """Raise the flag of a round that has failed for good. It goes when the training is resumed."""
+    _record(session, training, [flag], training.red_flags)
 
 
 def replace_join_flags(session: Session, training: TrainingRow, flags: Iterable[Flag]) -> None:
