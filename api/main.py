@@ -16,6 +16,7 @@ from api.http.deps import AppState
 from api.http.metrics import Registries, RowCollector
 from api.http.middleware import RequestMiddleware
 from api.http.ratelimit import RateLimiter
+from api.http.readiness import ReadinessChecker
 from api.routes import (
     audit,
     clusters,
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
             rate_limiter,
             KeyCache(settings, use_cases, listener),
             SingleFlight(),
+            ReadinessChecker(settings, use_cases, provider),
         )
         try:
             yield

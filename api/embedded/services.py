@@ -13,11 +13,14 @@ import redis
 from api.embedded.errors import StackError
 from api.embedded.process import ServiceSpec
 from api.embedded.state_folder import StateFolder
+from api.schemas.operations import Readiness
 
 _PROBE_TIMEOUT_S = 2.0
 _MOST_API_WORKERS = 4
 _API_CONNECTIONS = 20
 _FEWEST_CONNECTIONS = 5
+# The API checks every other part before it answers.
+_API_TIMEOUT_S = 10.0
 
 
 def redis_server(folder: StateFolder, environment: Mapping[str, str], password: str) -> tuple[ServiceSpec, str]:
@@ -100,7 +103,23 @@ def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: in
     pool = max(_FEWEST_CONNECTIONS, _API_CONNECTIONS // workers)
     environment = {"FLOW_NEXUS_DATABASE_POOL_SIZE": str(pool), **environment}
     argv = [sys.executable, "-m", "api.serve", "--host", host, "--port", str(port), "--workers", str(workers)]
-    return ServiceSpec("api", argv, environment, folder.log_path("api"), _http_ready(f"{url}/readyz"))
+    return ServiceSpec("api", argv, environment, folder.log_path("api"), _api_ready(f"{url}/readyz"))
+
+
+def _api_ready(url: str) -> Callable[[int], bool]:
+    """Return a check that the API answers and has its database.
+
+    The other parts are watched by themselves. The API must not be restarted because of them.
+    """
+
+    def ready(_: int) -> bool:
+        try:
+            answer = httpx.get(url, timeout=_API_TIMEOUT_S, trust_env=False)
+            return Readiness.model_validate_json(answer.content).database.ok
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    return ready
 
 
 def _http_ready(url: str) -> Callable[[int], bool]:

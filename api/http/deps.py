@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request
 from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
 from api.http.ratelimit import RateLimiter
+from api.http.readiness import ReadinessChecker
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
@@ -40,6 +41,7 @@ class AppState:
     rate_limiter: RateLimiter
     key_cache: KeyCache
     reads: SingleFlight
+    readiness: ReadinessChecker
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run a use case in one transaction. With `caller`, write its line in the audit log too."""

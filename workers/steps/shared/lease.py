@@ -17,6 +17,7 @@ from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
 from workers.context import Context, draining
 from workers.steps.shared.failure import MOST_FAILURES, AgentDiedError, StepFailedError, describe, is_absence
+from workers.steps.shared.heartbeat import heartbeat
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def under_lease(
         token = leases.claim(uow.session, table, row_id, context.settings.lease_s)
     if token is None:
         return
+    heartbeat.note(context)
     try:
         body(token)
     except leases.LeaseLostError:
@@ -132,6 +134,7 @@ async def _with_heartbeat(
 
 
 def _renew(context: Context, table: type[LeasedRow], row_id: str, token: str) -> bool:
+    heartbeat.note(context)
     with context.database.unit_of_work() as uow:
         return leases.renew(uow.session, table, row_id, token, context.settings.lease_s)
 

@@ -36,14 +36,17 @@ def test_a_learning_rate_that_is_too_large_is_the_error_and_a_red_flag(live: Liv
     assert "learning rate is 10" in flags["round_failed"].suggestion
 
 
-def test_a_consensus_that_refuses_all_updates_says_why(live: LiveCluster) -> None:
+def test_a_consensus_that_refuses_updates_says_whose_and_why(live: LiveCluster) -> None:
     with live.database.unit_of_work() as uow:
         cluster = uow.session.get_one(ClusterRow, live.cluster_id)
-        cluster.config = cluster.config.model_copy(update={"consensus": "proof-of-learning"})
+        cluster.config = cluster.config.model_copy(update={"consensus": "byzantine"})
+    # It takes twenty-five times as many steps as the others, so its update is far from theirs.
+    live.agents[0].put("/data/train_0.json", samples(600))
     live.connect("star")
-    # With such a rate nobody learns anything, so no update has evidence of learning.
-    row = _train(live, quorum=1.0, learning_rate=1e-30, epochs=2)
+    row = _train(live, quorum=1.0, epochs=1)
     assert row.error is not None
     assert row.error.code == "updates_refused", row.error.detail
-    assert "rejected" in row.error.detail
-    assert "round_failed" in {flag.code for flag in row.red_flags}
+    assert f"1 rejected, its update lies far from the others' ({live.workers[0]})" in row.error.detail
+    assert "the quorum is 4" in row.error.detail
+    flags = {flag.code: flag for flag in row.red_flags}
+    assert "robust strategy" in flags["round_failed"].suggestion
