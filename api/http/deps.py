@@ -1,4 +1,7 @@
-"""Dependencies of the routes: the app's state, pages, `Prefer: wait` and `Idempotency-Key`."""
+"""Dependencies of the routes: the app's state, pages, `Prefer: wait` and `Idempotency-Key`.
+
+They are coroutines, because FastAPI runs a plain function in a thread. They do not wait.
+"""
 
 import re
 from collections.abc import Callable
@@ -48,7 +51,7 @@ class AppState:
         return await self.use_cases.run(use_case, caller)
 
 
-def get_state(request: Request) -> AppState:
+async def get_state(request: Request) -> AppState:
     state: AppState = request.app.state.flow_nexus
     return state
 
@@ -56,7 +59,7 @@ def get_state(request: Request) -> AppState:
 State = Annotated[AppState, Depends(get_state)]
 
 
-def get_paging(
+async def get_paging(
     limit: Annotated[int, Query(ge=1, le=100, description="The number of items on a page.")] = 20,
     cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")] = None,
 ) -> PageRequest:
@@ -66,7 +69,7 @@ def get_paging(
 Pages = Annotated[PageRequest, Depends(get_paging)]
 
 
-def get_wait(
+async def get_wait(
     request: Request,
     _prefer: Annotated[
         str | None,
@@ -87,7 +90,7 @@ def get_wait(
 Wait = Annotated[int, Depends(get_wait)]
 
 
-def get_idempotency_key(
+async def get_idempotency_key(
     idempotency_key: Annotated[
         str | None,
         Header(

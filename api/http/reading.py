@@ -53,7 +53,7 @@ def _rendered(answer: BaseModel) -> tuple[bytes, str]:
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def get_reading(
+async def get_reading(
     request: Request,
     state: State,
     _if_none_match: Annotated[

@@ -15,7 +15,7 @@ Word = Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")]
 Moment = Annotated[AwareDatetime | None, Query(description="An RFC 3339 time with its offset from UTC.")]
 
 
-def get_filter(
+async def get_filter(
     key_id: Word = None,
     operation: Word = None,
     resource: Word = None,

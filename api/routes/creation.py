@@ -62,7 +62,7 @@ class CreationRequest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def get_creation(state: State, request: Request, key: IdempotencyKey) -> CreationRequest:
+async def get_creation(state: State, request: Request, key: IdempotencyKey) -> CreationRequest:
     return CreationRequest(state, request, key)
 
 

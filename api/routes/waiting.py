@@ -93,7 +93,7 @@ class WaitingAnswer:
             self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
 
 
-def get_waiting(state: State, request: Request, response: Response, wait: Wait) -> WaitingAnswer:
+async def get_waiting(state: State, request: Request, response: Response, wait: Wait) -> WaitingAnswer:
     return WaitingAnswer(state, request, response, wait)
 
 
