@@ -63,7 +63,7 @@ async def _authenticate(
     return principal
 
 
-def check_open_query(request: Request) -> None:
+async def check_open_query(request: Request) -> None:
     """Check the query parameters of an operation that needs no key.
 
     The app runs this before every operation. The others check their query after the key.

@@ -68,6 +68,7 @@ BENCHMARKS = (
     Benchmark("privacy --epochs 6 --ways plain secure", 180, also=True),
     Benchmark(f"privacy --model minilm --set freeze_layers=6 {_PRIVATE} --ways plain dp8", 400, also=True),
     Benchmark("round_overhead --workers 4 --sizes 1 87", 150, also=True),
+    Benchmark("api_latency --seconds 3", 400, also=True),
     Benchmark("agent_accuracy --seeds 0", 150, also=True),
 )
 

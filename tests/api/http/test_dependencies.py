@@ -29,10 +29,9 @@ def test_no_operation_changes_threads_for_a_dependency(tmp_path: Path) -> None:
     app = create_app(make_settings("postgresql+psycopg://", tmp_path))
     operations = list(routes(app.router))
     assert len(operations) > 40
+    calls = {call for route in operations for call in functions(route.dependant)}
+    calls |= {dependency.dependency for dependency in app.router.dependencies}
     plain = {
-        call
-        for route in operations
-        for call in functions(route.dependant)
-        if not inspect.iscoroutinefunction(call) and not inspect.iscoroutinefunction(type(call).__call__)
+        call for call in calls if not inspect.iscoroutinefunction(call) and not inspect.iscoroutinefunction(type(call).__call__)
     }
     assert plain == set()
