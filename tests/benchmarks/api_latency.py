@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,11 @@ def _running(command: list[str], env: dict[str, str], url: str, log: Path) -> It
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_port() -> int:
@@ -135,7 +135,12 @@ def _mlflow(python: str, url: str, folder: Path, seconds: float) -> dict[int, Me
     port = _free_port()
     base = f"http://127.0.0.1:{port}"
     store = make_url(url).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-    env = {"PATH": f"{Path(python).parent}:{os.environ['PATH']}", "HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    env = {
+        "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     command = [python, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1"]
     with _running(command, env, f"{base}/health", folder / "mlflow.log") as pid:
         api = f"{base}/api/2.0/mlflow"
