@@ -70,6 +70,7 @@ BENCHMARKS = (
     Benchmark("round_overhead --workers 4 --sizes 1 87", 150, also=True),
     Benchmark("api_latency --seconds 3", 400, also=True),
     Benchmark("agent_accuracy --seeds 0", 150, also=True),
+    Benchmark("floor --training 2000 --test 1000", 300, also=True),
 )
 
 
