@@ -32,6 +32,8 @@ from workers.agent.protocol.inference import (
 )
 from workers.agent.protocol.training import (
     CheckShard,
+    ImportModel,
+    ImportModelResult,
     InitTraining,
     InitTrainingResult,
     ReplicateModel,
@@ -139,6 +141,9 @@ class AgentClient:
 
     async def check_shard(self, request: CheckShard) -> ShardReport:
         return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
+
+    async def import_model(self, request: ImportModel) -> ImportModelResult:
+        return await self._call("POST", "/initial-models", ImportModelResult, request, timeout_s=300)
 
     async def init_training(self, request: InitTraining) -> InitTrainingResult:
         return await self._call("POST", "/trainings", InitTrainingResult, request, timeout_s=300)

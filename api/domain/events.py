@@ -132,7 +132,8 @@ CATALOGUE: Final[Mapping[EventType, EventDescription]] = {
         "The node decided something by itself, as its autonomy allows.", "training_id node_id round action reason at"
     ),
     EventType.TRAINING_PENDING: _event(
-        "The training was created or resumed; its data is checked next.", "training_id from status workers aggregator reason"
+        "The training was created, resumed or extended; its data is checked next.",
+        "training_id from status workers aggregator reason epochs",
     ),
     EventType.TRAINING_TRAINING: _event(
         "The workers' data was accepted and the rounds begin.", "training_id from status parameters model_bytes labels"

@@ -60,6 +60,12 @@ _RULES: Final = (
         lambda spec, _: spec.differential_privacy is not None and spec.mixed_precision,
     ),
     _Rule(
+        "/initial_model",
+        "epsilon would not count what the initial model has learned of the same records; "
+        "if it has seen none of them, deploy the nodes with the export's path as `model`",
+        lambda spec, _: spec.differential_privacy is not None and spec.initial_model is not None,
+    ),
+    _Rule(
         "/federated",
         "differential privacy is each worker's own; it is built for federated training",
         lambda spec, _: spec.differential_privacy is not None and not spec.federated,

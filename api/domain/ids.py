@@ -2,9 +2,12 @@
 
 import secrets
 import string
+from typing import Final
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _NODE_MARK = {"worker": "w", "aggregator": "ps", "validator": "v"}
+MODEL_PREFIX: Final = "mdl_"
+TRAINING_PREFIX: Final = "train_"
 _AGGREGATION_MARK = {"ensemble": "ens", "majority": "maj", "weighted": "wgt", "mean": "mean", "global": "glob"}
 
 
@@ -38,7 +41,7 @@ def node_id(role: str, ordinal: int) -> str:
 
 
 def training_id(federated: bool) -> str:
-    return f"train_{'fed' if federated else 'ddp'}_{random_part()}"
+    return f"{TRAINING_PREFIX}{'fed' if federated else 'ddp'}_{random_part()}"
 
 
 def prediction_id(aggregation: str) -> str:
@@ -46,7 +49,7 @@ def prediction_id(aggregation: str) -> str:
 
 
 def model_id() -> str:
-    return f"mdl_{random_part()}"
+    return f"{MODEL_PREFIX}{random_part()}"
 
 
 def execution_id() -> str:

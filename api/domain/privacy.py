@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from api.domain.accountant import DpSgdSteps, noise_for
+from api.domain.accountant import DpSgdSteps, epsilon, noise_for
 from api.domain.errors import FieldError, InvalidError
 from api.domain.records import Record
 from api.domain.training_options import PrivacyOptions
@@ -78,6 +78,19 @@ class RoundPrivacyRecord(Record):
 
     parts: tuple[DpSgdSteps, ...]
     epsilon: float
+
+
+def allows_more(
+    spec: PrivacySpec, delta: float, planned: PrivacyPlan, epochs: int, spent: Iterable[DpSgdSteps], growth: float
+) -> bool:
+    """Return whether a worker can train `epochs` more epochs within its target.
+
+    They may need at most `growth` times the noise of its plan. Without a target the answer is yes.
+    """
+    if spec.target_epsilon is None:
+        return True
+    steps = DpSgdSteps(planned.sampling_rate, growth * planned.noise_multiplier, planned.steps_per_epoch * epochs)
+    return epsilon([*spent, steps], delta) <= spec.target_epsilon
 
 
 def plan(

@@ -1,6 +1,7 @@
 """Progress of a training: epochs and time left, all from measured rounds."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import cos, pi
 from statistics import fmean
 
@@ -9,14 +10,6 @@ RECENT_ROUNDS = 5
 
 def total_rounds(total_epochs: int, local_epochs: int) -> int:
     return -(-total_epochs // local_epochs)
-
-
-def epochs_of_round(number: int, total_epochs: int, local_epochs: int) -> int:
-    """Return the local epochs of round `number` (from 1).
-
-    These are `local_epochs`, or fewer in the last round when the total would be exceeded.
-    """
-    return min(local_epochs, total_epochs - (number - 1) * local_epochs)
 
 
 def learning_rate(initial: float, number: int, rounds: int, schedule: str) -> float:
@@ -31,6 +24,26 @@ def learning_rate(initial: float, number: int, rounds: int, schedule: str) -> fl
     if schedule == "constant":
         return initial
     return initial * 0.5 * (1 + cos(pi * (number - 1) / rounds))
+
+
+def stages(total_epochs: int, extended_after: Sequence[int]) -> list[int]:
+    """Return the epochs of each stage. An extension begins a stage, with a round of its own."""
+    return [end - start for start, end in pairwise((0, *extended_after, total_epochs))]
+
+
+def rounds_of(stage_epochs: Sequence[int], local_epochs: int) -> int:
+    """Return the number of rounds of some stages."""
+    return sum(total_rounds(epochs, local_epochs) for epochs in stage_epochs)
+
+
+def epochs_after(completed_rounds: int, stage_epochs: Sequence[int], local_epochs: int) -> int:
+    """Return the epochs that so many rounds have trained, over all stages."""
+    trained = 0
+    for epochs in stage_epochs:
+        rounds = min(completed_rounds, total_rounds(epochs, local_epochs))
+        trained += epoch(rounds, epochs, local_epochs)
+        completed_rounds -= rounds
+    return trained
 
 
 def epoch(completed_rounds: int, total_epochs: int, local_epochs: int) -> int:

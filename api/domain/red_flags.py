@@ -27,7 +27,8 @@ _REPEATED: Final = 2
 COMES_BACK: Final = ("returning", "provisioning")
 MISSING_CLASSES: Final = "missing_classes"
 SIMILAR_LABELS: Final = "similar_labels"
-DATA_FLAGS: Final = frozenset({MISSING_CLASSES, SIMILAR_LABELS})
+UNTRAINED_CLASSES: Final = "untrained_classes"
+DATA_FLAGS: Final = frozenset({MISSING_CLASSES, SIMILAR_LABELS, UNTRAINED_CLASSES})
 """Flags that the check of the shards raises. They stay for the whole training."""
 ROUND_FAILED: Final = "round_failed"
 CANNOT_JOIN: Final = "worker_cannot_join"

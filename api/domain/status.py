@@ -25,7 +25,7 @@ TRAINING_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "pending": frozenset({"training", "refused", "stopping", "stopped", "failed"}),
     "training": frozenset({"stopping", "completed", "stopped", "failed"}),
     "stopping": frozenset({"stopped", "completed", "failed"}),
-    "completed": frozenset(),
+    "completed": frozenset({"pending"}),
     "refused": frozenset(),
     "stopped": frozenset({"pending"}),
     "failed": frozenset({"pending"}),

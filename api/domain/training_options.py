@@ -26,6 +26,7 @@ LabelNames = (
     | Annotated[dict[_ClassName, _ClassName], Field(min_length=2, max_length=10_000)]
 )
 
+MOST_EPOCHS: Final = 10_000
 DEFAULT_RATIO: Final = 0.05
 DEFAULT_RANK: Final = 8
 
@@ -72,7 +73,14 @@ class TrainingOptions(BaseModel):
     on_bad_rows: OnBadRows = Field(
         "refuse", description="What happens to rows without a usable text or label. skip leaves them out and counts them."
     )
-    epochs: int = Field(ge=1, le=10_000, description="Epochs over each worker's data.")
+    initial_model: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"\S")] | None = Field(
+        None,
+        description="A model of the project to begin from: a model id, a training id or the path of an export. "
+        "The export is a folder or a tar in the aggregator's sandbox. "
+        "Its classes stay in their order, and new classes follow. It must fit the cluster's model.",
+        examples=["mdl_4k2j9x"],
+    )
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Epochs over each worker's data.")
     batch_size: int = Field(32, ge=1, le=4096, description="Samples of one optimizer step at one worker.")
     learning_rate: float = Field(0.001, gt=0, le=10, description="Learning rate of the first round.")
     schedule: Schedule = Field(

@@ -10,7 +10,7 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.privacy import PrivacySpec
 from api.domain.records import Record
 from api.domain.stopping import StoppingRules
-from api.domain.training_options import Compression, TrainingOptions
+from api.domain.training_options import MOST_EPOCHS, Compression, TrainingOptions
 
 # With two updates, each worker could compute the other's from the published mean.
 LEAST_SECURE: Final = 3
@@ -26,10 +26,37 @@ class TrainingSpec(TrainingOptions, Record):
     compression: Compression = "none"
     lora_rank: int = Field(0, ge=0, le=256, description="Rank of the adapters. 0: no adapters.")
     differential_privacy: PrivacySpec | None = None
+    extended_after: tuple[int, ...] = Field(
+        (), description="Trained epochs at each extension of the training. Empty: it was never extended."
+    )
 
     @property
     def total_rounds(self) -> int:
-        return progress.total_rounds(self.epochs, self.local_epochs)
+        return progress.rounds_of(self._stages, self.local_epochs)
+
+    @property
+    def rounds_before_extension(self) -> int:
+        """The number of rounds before the last extension. 0 without one."""
+        return progress.rounds_of(self._stages[:-1], self.local_epochs)
+
+    def extended(self, completed_rounds: int, epochs: int) -> "TrainingSpec":
+        """Return the spec of this training with `epochs` epochs after its completed rounds.
+
+        Raises:
+            InvalidError: `invalid_request`, where the total is too large.
+        """
+        trained = self.epochs_after(completed_rounds)
+        if trained + epochs > MOST_EPOCHS:
+            message = f"the training has {trained} epochs; with {epochs} more it would have over {MOST_EPOCHS}"
+            raise InvalidError("invalid_request", message, errors=(FieldError("/epochs", message),))
+        earlier = [after for after in self.extended_after if after < trained]
+        return self.model_copy(
+            update={"epochs": trained + epochs, "extended_after": (*earlier, *([trained] if trained else []))}
+        )
+
+    @property
+    def _stages(self) -> list[int]:
+        return progress.stages(self.epochs, self.extended_after)
 
     @property
     def strategy_parameters(self) -> dict[str, float | int]:
@@ -58,11 +85,11 @@ class TrainingSpec(TrainingOptions, Record):
 
     def epochs_after(self, rounds: int) -> int:
         """Return the number of epochs that `rounds` completed rounds have trained."""
-        return progress.epoch(rounds, self.epochs, self.local_epochs)
+        return progress.epochs_after(rounds, self._stages, self.local_epochs)
 
     def epochs_of_round(self, number: int) -> int:
         """Return the local epochs of round `number` (from 1)."""
-        return progress.epochs_of_round(number, self.epochs, self.local_epochs)
+        return self.epochs_after(number) - self.epochs_after(number - 1)
 
     def learning_rate_of_round(self, number: int) -> float:
         """Return the learning rate of round `number` (from 1)."""

@@ -1,7 +1,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.records import FailureReason
@@ -14,7 +14,7 @@ from api.routes.common import UNCHANGED, WAITED, answers, errors, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
-from api.schemas.trainings import Round, RoundList, Training, TrainingCreate
+from api.schemas.trainings import Round, RoundList, Training, TrainingCreate, TrainingResume
 from api.services import quotas, trainings
 from api.store.database import UnitOfWork
 from api.store.tables import TrainingRow
@@ -141,9 +141,12 @@ async def stop_training(training_id: TrainingId, caller: ClusterWriter, state: S
 @router.post(
     "/trainings/{training_id}/resume",
     operation_id="resume_training",
-    summary="Resume a stopped or failed training",
+    summary="Resume or extend a training",
     status_code=202,
-    responses={**answers(202, "The training, which continues after its last completed round", WAITED), **errors(404, 409)},
+    responses={
+        **answers(202, "The training, which continues after its last completed round", WAITED),
+        **errors(404, 409, body=True),
+    },
 )
 async def resume_training(
     training_id: TrainingId,
@@ -151,14 +154,19 @@ async def resume_training(
     state: State,
     creation: Creation,
     waiting: Waiting,
+    body: Annotated[TrainingResume, Body(default_factory=TrainingResume)],
 ) -> Training:
-    """Continue with the workers that run now. Completed rounds are not trained again."""
+    """Continue with the workers that run now. Completed rounds are not trained again.
+
+    A stopped or failed training continues to its planned end. With `epochs`, it trains so many
+    more, and so does a completed one.
+    """
 
     def resume(uow: UnitOfWork) -> TrainingRow:
         quotas.claim(uow.session, state.settings, caller.project_id, spend_usd=0)
-        return trainings.resume(uow, caller.project_id, training_id)
+        return trainings.resume(uow, caller.project_id, training_id, body.epochs)
 
-    row = await creation.create(caller, TrainingRow, None, resume)
+    row = await creation.create(caller, TrainingRow, body, resume)
     row = await waiting.wait_until_settled(caller, row)
     waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)

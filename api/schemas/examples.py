@@ -57,6 +57,7 @@ TRAINING: Final[dict[str, Any]] = {
     "model": "base",
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
+    "initial_model": None,
     "completed_rounds": 10,
     "privacy": None,
     "stop_reason": None,

@@ -12,7 +12,7 @@ from api.schemas.trainings import TrainingCreate
 _NOT_SEARCHABLE: Final = frozenset(
     {
         "dataset", "validation", "text_field", "label_field", "label_names", "on_bad_rows",
-        "epochs", "federated", "gradient_compression", "late_joiners",
+        "initial_model", "epochs", "federated", "gradient_compression", "late_joiners",
         "target_accuracy", "patience", "budget_usd", "max_minutes",
     }
 )  # fmt: skip

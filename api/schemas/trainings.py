@@ -8,9 +8,17 @@ from pydantic import ConfigDict, Field
 
 from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
+from api.domain.initial_models import InitialModel, checked_source
 from api.domain.paths import check_path
 from api.domain.privacy import RoundPrivacyRecord
-from api.domain.training_options import DEFAULT_RANK, DEFAULT_RATIO, Optimizer, PrivacyOptions, RequestedOptions
+from api.domain.training_options import (
+    DEFAULT_RANK,
+    DEFAULT_RATIO,
+    MOST_EPOCHS,
+    Optimizer,
+    PrivacyOptions,
+    RequestedOptions,
+)
 from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, StopReason, Timestamp
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
@@ -56,6 +64,8 @@ class TrainingCreate(RequestModel, RequestedOptions):
         fields = self.model_dump(exclude={"gradient_compression"}) | self._compression()
         fields["dataset"] = check_path(self.dataset, "/dataset", glob=True)
         fields["validation"] = check_path(self.validation, "/validation", glob=True)
+        if self.initial_model is not None:
+            fields["initial_model"] = checked_source(self.initial_model)
         given = {name: fields[name] for name in strategies.PARAMETERS if fields[name] is not None}
         fields.update(strategies.parameters(self.strategy, given))
         if self.strategy == "diloco":
@@ -86,6 +96,20 @@ class TrainingCreate(RequestModel, RequestedOptions):
             "compression_ratio": (self.compression_ratio or DEFAULT_RATIO) if is_sparse else None,
             "lora_rank": (self.lora_rank or DEFAULT_RANK) if has_adapters else 0,
         }
+
+
+class TrainingResume(RequestModel):
+    """How to resume a training. An empty body continues it as it was planned."""
+
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Train so many epochs after those already trained. This also extends a completed training. "
+        "null: train the epochs that are left.",
+        examples=[5],
+    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 5}]})
 
 
 def _contradiction(pointer: str, message: str) -> InvalidError:
@@ -143,6 +167,18 @@ class TrainingConfig(ResponseModel, TrainingSpec):
     model_config = ConfigDict(json_schema_extra=_always_sent)
 
 
+class InitialModelInfo(ResponseModel):
+    """The model that a training began from."""
+
+    source: str = Field(description="The request's `initial_model`.", examples=["mdl_4k2j9x"])
+    digest: str = Field(description="SHA-256 of its tensors as a file of a global model.")
+    labels: list[str] = Field(description="Its classes, which are the first of the training's.")
+
+    @classmethod
+    def of(cls, record: InitialModel | None) -> "InitialModelInfo | None":
+        return None if record is None else cls(**record.model_dump())
+
+
 class Training(ResponseModel):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
@@ -156,6 +192,7 @@ class Training(ResponseModel):
     model: str
     labels: list[str] | None = Field(description="Class names. null until the workers' data was checked.")
     parameters: int | None = Field(description="Number of trainable parameters of the model.")
+    initial_model: InitialModelInfo | None = Field(description="null without one, and until it was checked.")
     completed_rounds: int
     privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked.")
     created_at: Timestamp
@@ -183,6 +220,7 @@ class Training(ResponseModel):
             model=row.model,
             labels=row.labels,
             parameters=row.parameters,
+            initial_model=InitialModelInfo.of(row.initial_model),
             completed_rounds=row.completed_rounds,
             privacy=TrainingPrivacy.of(row),
             created_at=row.created_at,

@@ -131,6 +131,7 @@ def _sessions(session: Session, cluster_id: str, nodes: Sequence[NodeView], now:
         TrainingRow.status,
         config["epochs"].astext.cast(Integer),
         config["local_epochs"].astext.cast(Integer),
+        config["extended_after"],
         TrainingRow.completed_rounds,
         TrainingRow.progress,
         TrainingRow.started_at,
@@ -163,6 +164,7 @@ _EarlierColumns = tuple[
     str,
     int,
     int,
+    list[int] | None,
     int,
     TrainingProgress,
     datetime | None,
@@ -175,15 +177,17 @@ _EarlierColumns = tuple[
 
 
 def _earlier(columns: _EarlierColumns, now: datetime) -> EarlierView:
-    training_id, status, epochs, local_epochs, rounds, figures, started_at, finished_at, paused_s, usd, why, error = columns
+    training_id, status, epochs, local_epochs, extended, rounds, figures = columns[:7]
+    started_at, finished_at, paused_s, usd, why, error = columns[7:]
+    stages = progress.stages(epochs, extended or ())
     return EarlierView(
         training_id=training_id,
         status=status,
-        epoch=progress.epoch(rounds, epochs, local_epochs),
+        epoch=progress.epochs_after(rounds, stages, local_epochs),
         total_epochs=epochs,
         figures=figures,
         elapsed_seconds=_seconds(started_at, finished_at, paused_s, now),
-        remaining_seconds=_remaining(status, figures, progress.total_rounds(epochs, local_epochs) - rounds),
+        remaining_seconds=_remaining(status, figures, progress.rounds_of(stages, local_epochs) - rounds),
         cost_usd=Decimal(0) if started_at is None else usd,
         stop_reason=why,
         error=error,
@@ -274,19 +278,36 @@ def _seconds(started_at: datetime | None, finished_at: datetime | None, paused_s
 
 
 def _training_cost(training: TrainingRow, nodes: Iterable[NodeView], now: datetime) -> Decimal:
+    """Return the cost of the training's sandboxes from its start to its end, without its pauses."""
     if training.cost_usd is not None:
         return training.cost_usd
     if training.started_at is None:
         return Decimal(0)
-    until = training.finished_at or now
-    return sum((spending.within([node], _since(training, node), until) for node in _nodes_of(training, nodes)), Decimal(0))
+    return _cost_between(training, nodes, training.started_at, training.finished_at or now) - training.paused_usd
 
 
-def _since(training: TrainingRow, node: NodeView) -> datetime:
-    """Return when a node began to work for a training that has started."""
+def add_pause(session: Session, training: TrainingRow) -> None:
+    """Note the time since an ended training's end, and what its sandboxes cost meanwhile.
+
+    Neither counts as a part of the training.
+    """
+    if training.finished_at is None or training.started_at is None:
+        return
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
+    training.paused_seconds += (now - training.finished_at).total_seconds()
+    training.paused_usd += _cost_between(training, _nodes(session, training.cluster_id), training.finished_at, now)
+
+
+def _cost_between(training: TrainingRow, nodes: Iterable[NodeView], since: datetime, until: datetime) -> Decimal:
+    working = _nodes_of(training, nodes)
+    return sum((spending.within([node], _since(training, node, since), until) for node in working), Decimal(0))
+
+
+def _since(training: TrainingRow, node: NodeView, since: datetime) -> datetime:
+    """Return when a node began to work for a training, but not before `since`."""
     joiner = training.joiners.get(node.id)
-    moments = (training.started_at, None if joiner is None else joiner.joined_at)
-    return max(moment for moment in moments if moment is not None)
+    joined_at = None if joiner is None else joiner.joined_at
+    return since if joined_at is None else max(since, joined_at)
 
 
 def _nodes_of(training: TrainingRow, nodes: Iterable[NodeView]) -> list[NodeView]:

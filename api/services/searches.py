@@ -15,8 +15,8 @@ from api.domain.status import ACTIVE_SEARCH
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
+from api.services import initial_models, trainings
 from api.services import progress as figures
-from api.services import trainings
 from api.services.clusters import refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import PageRequest, ResultPage, fetch_page
@@ -68,7 +68,9 @@ def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) 
     refuse_ended(cluster)
     trainings.refuse_busy(session, cluster)
     workers, aggregator = trainings.training_nodes(session, cluster)
-    common_model([worker.model for worker in workers], aggregator.model)
+    model = common_model([worker.model for worker in workers], aggregator.model)
+    for trial in spec.trials:
+        initial_models.check(session, cluster, trial.training, model)
     spec.check_workers(len(workers), cluster.config.consensus)
     shared, trials = _split(spec.trials)
     row = SearchRow(

@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session
 from api.domain import exclusions, ids
 from api.domain.errors import ConflictError
 from api.domain.specs import common_model
-from api.domain.status import ACTIVE_TRAINING
+from api.domain.status import ACTIVE_TRAINING, CLOSED_CLUSTER
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
-from api.services import lost_nodes
+from api.services import extension, initial_models, lost_nodes
+from api.services import progress as figures
 from api.services.clusters import active_search, refuse_ended
 from api.services.lookup import locked_cluster, owned, owned_locked_cluster
 from api.services.pages import PageRequest, ResultPage, fetch_page
@@ -42,6 +43,8 @@ def begin(
     spec.check_mode(cluster.config.consensus)
     exclusions.check(spec, cluster.config.consensus)
     spec.check_workers(len(workers), cluster.config.consensus)
+    model = common_model([worker.model for worker in workers], aggregator.model)
+    initial_models.check(uow.session, cluster, spec, model)
     row = TrainingRow(
         id=ids.training_id(spec.federated),
         project_id=cluster.project_id,
@@ -49,7 +52,7 @@ def begin(
         search_id=search_id,
         status="pending",
         config=spec,
-        model=common_model([worker.model for worker in workers], aggregator.model),
+        model=model,
         workers=[worker.id for worker in workers],
         aggregator_id=aggregator.id,
         due_at=func.clock_timestamp(),
@@ -114,28 +117,36 @@ def halt(uow: UnitOfWork, training: TrainingRow, reason: str, why: TrainingStop 
         uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
 
 
-def resume(uow: UnitOfWork, project_id: str, training_id: str) -> TrainingRow:
-    """Continue a training after its last completed round, with the workers that run now."""
+def resume(uow: UnitOfWork, project_id: str, training_id: str, epochs: int | None = None) -> TrainingRow:
+    """Continue a training after its last completed round, with the workers that run now.
+
+    `epochs`: it trains so many epochs from there. Without it, it trains those that are left.
+    """
     session = uow.session
     training = owned(session, TrainingRow, project_id, training_id)
     cluster = locked_cluster(session, training.cluster_id)
     session.refresh(training)
-    if training.status in ("pending", "training"):
+    if training.status in ("pending", "training") and epochs is None:
         return training
-    if training.status not in ("stopped", "failed"):
-        raise ConflictError("not_resumable", f"A training that is {training.status} cannot be resumed.")
-    refuse_ended(cluster)
+    extension.check_status(training, epochs)
+    if cluster.status in CLOSED_CLUSTER:
+        raise ConflictError(
+            "cluster_terminated",
+            f"The cluster is {cluster.status}. Create a new training with `initial_model` in another cluster: "
+            f"{training.id}, if its newest model is exported, or the id of one of its exported models.",
+        )
     refuse_busy(session, cluster)
+    if epochs is not None:
+        extension.extend(session, training, epochs)
     workers, aggregator = training_nodes(session, cluster)
     training.workers = [worker.id for worker in workers]
     training.aggregator_id = aggregator.id
     training.model = common_model([worker.model for worker in workers], aggregator.model)
     training.error = training.stop_reason = None
-    if training.finished_at is not None and training.started_at is not None:
-        gap = session.scalar(select(func.extract("epoch", func.clock_timestamp() - training.finished_at)))
-        training.paused_seconds += float(gap or 0)
+    figures.add_pause(session, training)
     training.finished_at = training.cost_usd = None
-    transitions.move(session, training, "pending", reason="resumed")
+    reasons: dict[str, object] = {"reason": "resumed"} if epochs is None else {"reason": "extended", "epochs": epochs}
+    transitions.move(session, training, "pending", **reasons)
     leases.wake(training)
     uow.enqueue(Step.TRAININGS_ADVANCE, training.id)
     return training

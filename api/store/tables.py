@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api.domain import status
+from api.domain.initial_models import InitialModel
 from api.domain.late_joiners import JoinRecord
 from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
 from api.domain.records import FailureReason
@@ -287,6 +288,7 @@ class TrainingRow(Leased, Base):
     labels: Mapped[list[str] | None]
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]
+    initial_model: Mapped[InitialModel | None] = mapped_column(Typed(InitialModel))
     completed_rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     progress: Mapped[TrainingProgress] = mapped_column(
         Typed(TrainingProgress), server_default=text("'{}'"), default=lambda: TrainingProgress()
@@ -304,6 +306,7 @@ class TrainingRow(Leased, Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     paused_seconds: Mapped[float] = mapped_column(server_default=text("0"), default=0.0)
+    paused_usd: Mapped[Decimal] = mapped_column(Numeric(12, 6), server_default=text("0"), default=Decimal(0))
 
     __table_args__ = (
         Index("ix_trainings_page", "project_id", "created_at", "id"),

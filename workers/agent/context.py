@@ -16,6 +16,7 @@ from workers.agent.storage.model_store import ModelStore
 @dataclass(frozen=True, slots=True)
 class AgentContext:
     node_id: str
+    root: SandboxRoot
     peers: PeerClient
     store: ModelStore
     cache: ModelCache
@@ -28,4 +29,4 @@ class AgentContext:
         """Return a new agent's parts. `key` is the agent's own; `decisions` led to its start."""
         peers, store = PeerClient(key), ModelStore(root.models)
         fetcher = ModelFetcher(node_id, peers, store, log)
-        return cls(node_id, peers, store, ModelCache(root), fetcher, log, PendingDecisions(decisions))
+        return cls(node_id, root, peers, store, ModelCache(root), fetcher, log, PendingDecisions(decisions))

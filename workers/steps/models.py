@@ -57,7 +57,9 @@ def _advance(context: Context, model_id: str, token: str) -> None:
     request = ExportModel(
         training_id=training.id,
         name=row.name,
-        model=model_spec(cluster.config.architecture, training.model, training.config, training.labels or []),
+        model=model_spec(
+            cluster.config.architecture, training.model, training.config, training.labels or [], training.initial_model
+        ),
         digest=row.digest,
         onnx=cluster.config.wasm_optimization,
         dataset=training.config.dataset if training.config.holds_out else None,

@@ -213,7 +213,9 @@ class _Work:
             dataset=config.dataset if config.holds_out else None,
             validation=config.validation,
             data_format=data_format(config),
-            model=model_spec(self.cluster.config.architecture, training.model, config, training.labels or []),
+            model=model_spec(
+                self.cluster.config.architecture, training.model, config, training.labels or [], training.initial_model
+            ),
             digest=training.digest or "",
             aggregation=self.row.aggregation,
             workers=[peers[node.node_id] for node in self.workers if node.node_id in peers],

@@ -61,9 +61,16 @@ def stop(session: Session, training_id: TrainingId) -> None:
 
 @app.command("resume")
 @with_session
-def resume(session: Session, training_id: TrainingId, wait: Wait = _START_WAIT_S) -> None:
-    """Continue a stopped or failed training from its last model."""
-    _start(session, api_path("trainings", training_id, "resume"), None, wait)
+def resume(
+    session: Session,
+    training_id: TrainingId,
+    epochs: Annotated[
+        int | None, typer.Option(help="Train so many more epochs. This also extends a completed training.", min=1)
+    ] = None,
+    wait: Wait = _START_WAIT_S,
+) -> None:
+    """Continue a stopped or failed training from its last model, or extend one."""
+    _start(session, api_path("trainings", training_id, "resume"), None if epochs is None else {"epochs": epochs}, wait)
 
 
 @app.command("watch")

@@ -99,7 +99,7 @@ def training(item: TrainingJson) -> Table:
         ("cluster", cell(item.cluster_id)),
         ("status", status(item.status)),
     ]
-    pairs += [(_words(name), cell(value)) for name, value in vars(item.config).items() if value is not None]
+    pairs += [(_words(name), cell(value)) for name, value in vars(item.config).items() if value not in (None, [])]
     pairs += [("workers", cell(item.workers)), ("aggregator", cell(item.aggregator))]
     if (privacy := item.privacy) and privacy.epsilon is not None and privacy.delta is not None:
         pairs.append(("epsilon", cell(f"{privacy.epsilon:.2f} at delta {privacy.delta:.1e}")))

@@ -123,6 +123,12 @@ WALKTHROUGH: list[tuple[str, str, dict[str, Any] | None]] = [
     ("neural train rounds --training-id train_1", "GET /v1/trainings/train_1/rounds", None),
     ("neural train stop --training-id train_1", "POST /v1/trainings/train_1/stop", None),
     ("neural train resume --training-id train_1", "POST /v1/trainings/train_1/resume", None),
+    ("neural train resume train_1 --epochs 5", "POST /v1/trainings/train_1/resume", {"epochs": 5}),
+    (
+        "neural train distributed --cluster-id cls_1 --dataset /d.json --epochs 2 --initial-model mdl_1",
+        "POST /v1/clusters/cls_1/trainings",
+        {"dataset": "/d.json", "epochs": 2, "initial_model": "mdl_1"},
+    ),
     ("neural export --training-id train_1 --name m", "POST /v1/trainings/train_1/exports", {"name": "m"}),
     (
         "neural search --cluster cls_1 --dataset /d --epochs 3 --grid learning-rate=0.001,0.0003 --grid optimizer=adam,sgd"

@@ -38,6 +38,7 @@ def spec(**fields: Any) -> TrainingSpec:
         ({"hold_out": False, "federated": False}, "none", ["/hold_out"]),
         ({**PRIVATE, "mixed_precision": True}, "none", ["/mixed_precision"]),
         ({**PRIVATE, "federated": False}, "none", ["/federated"]),
+        ({**PRIVATE, "initial_model": "mdl_4k2j9x"}, "none", ["/initial_model"]),
         (
             {**SECURE, **PRIVATE, "strategy": "krum", "compression": "int8", "mixed_precision": True},
             "raft",

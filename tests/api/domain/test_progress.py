@@ -5,17 +5,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from api.domain.errors import InvalidError
 from api.domain.progress import (
     compression_ratio,
     duration_text,
     epoch,
-    epochs_of_round,
     learning_rate,
     remaining_seconds,
     total_rounds,
     weighted_mean,
 )
 from api.domain.training_progress import TrainingProgress
+from api.domain.training_spec import TrainingSpec
 
 
 def convergence_rate(losses: list[float]) -> float | None:
@@ -52,10 +53,37 @@ def test_the_figures_do_not_grow_with_the_rounds() -> None:
 @given(st.integers(1, 500), st.integers(1, 50))
 def test_rounds_train_exactly_the_epochs_asked_for(total: int, local: int) -> None:
     rounds = total_rounds(total, local)
-    trained = [epochs_of_round(number, total, local) for number in range(1, rounds + 1)]
+    spec = TrainingSpec(dataset="/data/x.json", epochs=total, local_epochs=local)
+    trained = [spec.epochs_of_round(number) for number in range(1, rounds + 1)]
     assert sum(trained) == total
     assert min(trained) >= 1
     assert epoch(rounds, total, local) == total
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), max_size=4))
+def test_extensions_train_the_epochs_asked_for_and_change_no_earlier_round(
+    total: int, local: int, extensions: list[tuple[int, int]]
+) -> None:
+    """Each extension comes after some of the rounds, as when a rule ended the training early."""
+    spec = TrainingSpec(dataset="/data/x.json", epochs=total, local_epochs=local)
+    done: list[int] = []
+    for rounds, more in extensions:
+        completed = min(max(rounds, len(done)), spec.total_rounds)
+        done = [spec.epochs_of_round(number) for number in range(1, completed + 1)]
+        spec = spec.extended(completed, more)
+        assert spec.epochs == sum(done) + more
+        assert [spec.epochs_of_round(number) for number in range(1, completed + 1)] == done
+        assert (spec.epochs_after(completed), spec.rounds_before_extension) == (sum(done), completed)
+    every = [spec.epochs_of_round(number) for number in range(1, spec.total_rounds + 1)]
+    assert sum(every) == spec.epochs_after(spec.total_rounds) == spec.epochs
+    assert all(1 <= epochs <= local for epochs in every)
+
+
+def test_more_than_the_most_epochs_are_refused() -> None:
+    spec = TrainingSpec(dataset="/data/x.json", epochs=9_000)
+    with pytest.raises(InvalidError) as refused:
+        spec.extended(9_000, 1_001)
+    assert [error.pointer for error in refused.value.errors] == ["/epochs"]
 
 
 @given(st.integers(0, 1000), st.integers(1, 500), st.integers(1, 50))

@@ -69,7 +69,7 @@ def test_no_walk_leaves_the_table_and_none_goes_on_from_a_final_state(noun: str,
     [
         ("cluster", {"terminated"}),
         ("node", {"terminated"}),
-        ("training", {"completed", "refused"}),
+        ("training", {"refused"}),
         ("round", {"completed"}),
         ("prediction", {"completed", "failed", "cancelled"}),
         ("model", {"expired", "failed", "cancelled"}),

@@ -177,6 +177,7 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
         "PredictionCreate",
         "SearchCreate",
         "TrainingCreate",
+        "TrainingResume",
     }
 
 

@@ -11,7 +11,7 @@ from api.domain.records import FailureReason
 from api.domain.resources import NodeResources
 from api.store import transitions
 from api.store.database import Database
-from api.store.tables import ClusterRow, NodeRow, PredictionRow, RoundRow, TrainingRow
+from api.store.tables import ClusterRow, ModelRow, NodeRow, PredictionRow, RoundRow, TrainingRow
 
 PROBLEM = "application/problem+json"
 CLUSTER = {"name": "tests"}
@@ -154,6 +154,11 @@ class User:
                     return
             time.sleep(0.02)
         raise AssertionError("no prediction was created")
+
+    def export_done(self, model_id: str) -> None:
+        """Do what a worker does when the archive of an export is kept."""
+        with self.rows.unit_of_work() as uow:
+            transitions.move(uow.session, uow.session.get_one(ModelRow, model_id), "completed")
 
     def round_done(self, training_id: str, number: int) -> None:
         with self.rows.unit_of_work() as uow:

@@ -48,6 +48,7 @@ def test_every_option_of_a_training_is_searched_or_shared_on_purpose() -> None:
         "label_field",
         "label_names",
         "on_bad_rows",
+        "initial_model",
         "epochs",
         "federated",
         "gradient_compression",

@@ -15,7 +15,7 @@ from workers.agent.context import AgentContext
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, ExchangeResult
 from workers.agent.protocol.common import AgentProblem, LinkUse, UploadResult
 from workers.agent.protocol.inference import EvaluationResult
-from workers.agent.protocol.training import InitTraining, InitTrainingResult
+from workers.agent.protocol.training import ImportModel, ImportModelResult, InitTraining, InitTrainingResult
 from workers.agent.runtime.aggregator_report import AggregatorReport, PublishedModel
 from workers.agent.runtime.current_round import CurrentRound
 from workers.agent.runtime.errors import AgentError, problem_of
@@ -57,6 +57,10 @@ class Aggregator:
             if self._rounds.of_training(request.training_id) is None:
                 self._rounds.round = None
         return ready
+
+    async def import_model(self, request: ImportModel) -> ImportModelResult:
+        """Store an exported model, from which a training can begin."""
+        return await self._first_model.import_export(request)
 
     async def start(self, request: AggregateRound) -> AggregateReport:
         """Begin to collect a round's updates. Return the report, also if the round has begun.

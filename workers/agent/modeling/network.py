@@ -6,7 +6,7 @@ Each architecture defines `base` and `large` in its own file.
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workers.agent.datasets.batches import EncodedTexts
-from workers.agent.modeling import hashed_words
+from workers.agent.modeling import fitting, hashed_words
 from workers.agent.modeling.freezing import logits_from_activations
 from workers.agent.modeling.models import cnn, gpt, lora, pretrained, rnn, transformer, transformer_xl
 from workers.agent.protocol.common import ModelSpec
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError, DataError
 from workers.agent.runtime.paths import SandboxRoot
+from workers.agent.storage import exports, tensors
+from workers.agent.storage.exports import ExportFolder
 
 # Dropout and initial weights use torch's only global generator. Code that uses it holds this lock,
 # so that two threads of an agent stay deterministic.
@@ -37,6 +39,7 @@ ARCHITECTURES: dict[str, ModuleType] = {
 }
 _PRETRAINED = frozenset({"transformer", "transformer-xl", "gpt"})
 _SIZES = frozenset({"base", "large"})
+_HASHED_WORDS = "HashedWordTokenizer"
 _TOKEN_DROPOUT = 0.1
 _LABEL_SMOOTHING = 0.1
 # Of a model from scratch. Its linear path reads more of a text than the deep network does.
@@ -123,10 +126,29 @@ def build(spec: ModelSpec, root: SandboxRoot) -> Network:
     with RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         with process.importing():  # the first time, this imports transformers
-            network = _from_scratch(spec) if spec.model in _SIZES else _pretrained(spec, root)
+            network = _plain(spec, root)
         if spec.lora_rank:
             lora.adapt(network.model, spec.lora_rank)
         return network
+
+
+def _plain(spec: ModelSpec, root: SandboxRoot) -> Network:
+    if spec.model in _SIZES:
+        return _from_scratch(spec, spec.model, spec.max_length)
+    return _from_path(spec, root) if spec.model.startswith("/") else _pretrained(spec, spec.model)
+
+
+def with_adapters(network: Network, spec: ModelSpec) -> Network:
+    """Add the adapters of `spec` to a network without any. Their weights are drawn by its seed.
+
+    Raises:
+        AgentError: `lora_unavailable`.
+    """
+    with RNG, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        if spec.lora_rank:
+            lora.adapt(network.model, spec.lora_rank)
+    return replace(network, spec=spec)
 
 
 def _label_config(labels: Sequence[str]) -> dict[str, Any]:
@@ -137,9 +159,10 @@ def _label_config(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _from_scratch(spec: ModelSpec) -> Network:
-    if not 3 <= spec.max_length <= transformer.POSITIONS:
-        raise AgentError("max_length_too_long", f"max_length must be 3..{transformer.POSITIONS} for this model")
+def _from_scratch(spec: ModelSpec, size: str, positions: int) -> Network:
+    if not 3 <= spec.max_length <= positions <= transformer.POSITIONS:
+        most = min(positions, transformer.POSITIONS)
+        raise AgentError("max_length_too_long", f"max_length must be 3..{most} for this model")
     architecture = ARCHITECTURES[spec.architecture]
     common = {
         "vocab_size": hashed_words.VOCAB_SIZE,
@@ -147,7 +170,7 @@ def _from_scratch(spec: ModelSpec) -> Network:
         "deep_tokens": spec.max_length,
         **_label_config(spec.labels),
     }
-    model = architecture.make(architecture.SIZES[spec.model], spec.max_length, common)
+    model = architecture.make(architecture.SIZES[size], positions, common)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [hashed_words.encode(text, _LONGEST_TEXT) for text in texts]
@@ -167,10 +190,40 @@ def _from_scratch(spec: ModelSpec) -> Network:
     )
 
 
-def _pretrained(spec: ModelSpec, root: SandboxRoot) -> Network:
+def _from_path(spec: ModelSpec, root: SandboxRoot) -> Network:
+    """Build a network from a folder in the sandbox, or from the tar of an export."""
+    if not root.resolve(spec.model).exists():
+        raise AgentError("model_unavailable", f"there is no model at {spec.model}")
+    with exports.opened(root, spec.model, fitting.TOKENIZER_CODE) as folder:
+        if folder.read_object(exports.TOKENIZER_CONFIG).get("tokenizer_class") == _HASHED_WORDS:
+            return _own_export(spec, folder)
+        return _pretrained(spec, str(folder.path))
+
+
+def _own_export(spec: ModelSpec, folder: ExportFolder) -> Network:
+    """Build a network from the export of a `base` or `large` model. Its code is not run."""
+    fitting.check_hashed_words(folder, spec)
+    config, labels = folder.read_object(exports.CONFIG), folder.labels()
+    positions = config.get("deep_tokens")
+    if not isinstance(positions, int) or isinstance(positions, bool):
+        raise exports.bad("its deep_tokens is no integer")
+    old_spec = spec.model_copy(update={"labels": labels, "max_length": positions})
+    for size in ARCHITECTURES[spec.architecture].SIZES:
+        old: Any = _from_scratch(old_spec, size, positions).model
+        if fitting.shapes_of(tensors.state_of(old)) == folder.shapes():
+            break
+    fitting.check_config(config, old.config.to_dict(), spec)
+    fitting.check_shapes(folder.shapes(), fitting.shapes_of(tensors.state_of(old)), spec)
+    network = _from_scratch(spec, size, positions)
+    plain = fitting.PlainModel(labels, tensors.read(folder.weights))
+    tensors.load_into(network.model, fitting.fitted(plain, tensors.state_of(network.model), spec))
+    return network
+
+
+def _pretrained(spec: ModelSpec, source: str) -> Network:
     if spec.architecture not in _PRETRAINED:
         raise AgentError("model_unavailable", f"the architecture {spec.architecture!r} is 'base' or 'large', never pretrained")
-    model, tokenizer = pretrained.make(spec.architecture, spec.model, root, _label_config(spec.labels))
+    model, tokenizer = pretrained.make(spec.architecture, source, _label_config(spec.labels))
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0 and spec.max_length > positions:
         raise AgentError("max_length_too_long", f"max_length must be at most {positions} for this model")

@@ -46,6 +46,8 @@ Control plane -> aggregator:
 
     POST /trainings
          InitTraining -> InitTrainingResult         create or restore the global model
+    POST /initial-models
+         ImportModel -> ImportModelResult           store an exported model to begin from
     POST /rounds/aggregate
          AggregateRound -> AggregateReport          start to collect updates
     POST /trainings/{t}/rounds/{n}/drop

@@ -59,10 +59,13 @@ class ModelSpec(Message):
 
     architecture: str
     model: str
-    labels: list[str] = Field(description="Class names in output order, sorted.")
+    labels: list[str] = Field(description="Class names in output order.")
     max_length: int = Field(128, description="Tokens; longer texts are cut.")
     seed: int = 0
     lora_rank: int = Field(0, ge=0, description="Rank of the adapters; 0 trains the weights without adapters.")
+    initial_digest: str | None = Field(
+        None, description="Model that the training began from. It tells apart trainings that are alike in all else."
+    )
 
 
 class LinkUse(Message):

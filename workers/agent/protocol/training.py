@@ -31,6 +31,30 @@ class ShardReport(Message):
     problem: AgentProblem | None = None
 
 
+class ImportModel(Message):
+    """Read an exported model from the aggregator's sandbox, and store it as a global model."""
+
+    training_id: str
+    path: str = Field(description="The export's folder or its tar.")
+    sha256: str | None = Field(None, description="Digest of the tar; null if it is not known.")
+    discard: bool = Field(False, description="Whether to delete the tar afterwards.")
+    model: ModelSpec = Field(description="What it must fit. Its labels do not matter.")
+
+
+class ImportModelResult(Message):
+    """The model that was stored: its classes in output order, and its digest."""
+
+    labels: list[str]
+    digest: str
+
+
+class InitialWeights(Message):
+    """A model that the aggregator holds, from which a training begins."""
+
+    digest: str
+    model: ModelSpec = Field(description="The network of that model, with its labels.")
+
+
 class InitTraining(Message):
     """Create the first global model of a training, or restore a later one."""
 
@@ -38,6 +62,7 @@ class InitTraining(Message):
     model: ModelSpec
     base_digest: str | None = Field(None, description="Global model to continue from; None creates a new one.")
     sources: list[Peer] = Field([], description="Agents that may have a copy of base_digest.")
+    initial: InitialWeights | None = Field(None, description="What a new global model is made of; None: the spec's seed.")
     validation: str | None = Field(None, description="Path or glob of a labelled validation file; it may be missing.")
     data_format: DataFormat = DataFormat()
     freeze_layers: int = 0

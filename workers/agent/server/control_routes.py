@@ -23,7 +23,7 @@ from workers.agent.protocol.inference import (
     PredictionResult,
     PredictTexts,
 )
-from workers.agent.protocol.training import CheckShard, InitTraining, ReplicateModel, ShardReport, TrainRound
+from workers.agent.protocol.training import CheckShard, ImportModel, InitTraining, ReplicateModel, ShardReport, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.server.parts import AgentParts
@@ -43,6 +43,7 @@ class ControlRoutes:
             Route("/health", self._health),
             Route("/shards/check", posted(CheckShard, self._check_shard), methods=["POST"]),
             Route("/trainings", posted(InitTraining, parts.aggregator.init), methods=["POST"]),
+            Route("/initial-models", posted(ImportModel, parts.aggregator.import_model), methods=["POST"]),
             Route("/rounds/aggregate", posted(AggregateRound, self._aggregate), methods=["POST"]),
             Route("/rounds/train", posted(TrainRound, parts.worker.start), methods=["POST"]),
             Route(round_path, self._report),

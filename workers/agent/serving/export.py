@@ -14,6 +14,7 @@ import torch
 from workers.agent.datasets.batches import EncodedTexts
 from workers.agent.modeling import hashed_words, models
 from workers.agent.modeling.cache import ModelCache
+from workers.agent.modeling.fitting import TOKENIZER_CODE
 from workers.agent.modeling.models.lora import merged
 from workers.agent.modeling.network import ARCHITECTURES, Network
 from workers.agent.protocol.exports import ExportedFile, ExportModel, ExportResult
@@ -26,7 +27,6 @@ from workers.agent.storage import tensors
 from workers.agent.storage.model_store import ModelStore
 
 _SHARED_CODE = "modeling_hashed_words.py"
-_TOKENIZER_FILES = ("hashed_words.py", "tokenization_hashed_words.py")
 
 
 def export(
@@ -47,7 +47,7 @@ def export(
             _save_model(network, part)
             _save_tokenizer(network, part)
             int8 = _save_graphs(cache, network, request, part) if request.onnx else None
-        (part / "README.md").write_text(card(request, temperature, int8))
+        (part / "README.md").write_text(card(request, temperature, int8, hashed=network.tokenizer is None))
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
     finally:
@@ -90,7 +90,7 @@ def _save_tokenizer(network: Network, folder: Path) -> None:
     if network.tokenizer is not None:
         network.tokenizer.save_pretrained(folder)
         return
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_CODE:
         shutil.copy(Path(hashed_words.__file__).with_name(name), folder)
     config = {
         "tokenizer_class": "HashedWordTokenizer",

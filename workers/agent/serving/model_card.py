@@ -16,8 +16,12 @@ _GRAPHS = (
 )
 
 
-def card(request: ExportModel, temperature: float | None, int8: QuantizationResult | None) -> str:
-    """Return the card as Markdown. `int8` is None when no ONNX graph was requested."""
+def card(request: ExportModel, temperature: float | None, int8: QuantizationResult | None, *, hashed: bool) -> str:
+    """Return the card as Markdown.
+
+    `int8` is None when no ONNX graph was requested. `hashed`: the tokenizer is that of hashed
+    words.
+    """
     front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     facts: dict[str, object] = {**request.card, "temperature": temperature}
     if int8 is not None:
@@ -29,7 +33,7 @@ def card(request: ExportModel, temperature: float | None, int8: QuantizationResu
         _ORIGIN.format(*(_FEDERATED if request.federated else _POOLED)),
         table,
         "## Use",
-        _loading(request),
+        _loading(request, hashed=hashed),
         _confidence(temperature),
     ]
     if int8 is not None:
@@ -39,8 +43,7 @@ def card(request: ExportModel, temperature: float | None, int8: QuantizationResu
     return "\n\n".join(parts) + "\n"
 
 
-def _loading(request: ExportModel) -> str:
-    hashed = request.model.model in ("base", "large")
+def _loading(request: ExportModel, *, hashed: bool) -> str:
     trust = ", trust_remote_code=True" if hashed else ""
     snippet = (
         "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"

@@ -12,7 +12,7 @@ from workers.agent.protocol.training import TrainReport, TrainRound
 from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError
 from workers.steps.rounds.context import RoundContext
 from workers.steps.rounds.observation import RoundObservation
-from workers.steps.rounds.preparation import init_request
+from workers.steps.rounds.preparation import prepare_again
 from workers.steps.rounds.requests import RoundPeers
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 
@@ -94,7 +94,7 @@ class _Round:
 
     async def _begin_again(self, request: AggregateRound) -> AggregateReport:
         training = self._this.training
-        ready = await self._aggregator.init_training(await init_request(self._this.context, training, training.labels))
+        ready = await prepare_again(self._this.context, training, self._this.aggregator, self._aggregator)
         if ready.digest != request.base_digest:
             raise AgentRefusedError("other_model", "its first model is not the one that this training began with")
         # The updates that the old agent had are gone, so every worker is asked again.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from api.domain.errors import FieldError
-from api.domain.red_flags import MISSING_CLASSES, SIMILAR_LABELS, Flag
+from api.domain.red_flags import MISSING_CLASSES, SIMILAR_LABELS, UNTRAINED_CLASSES, Flag
 from api.domain.training_options import LabelNames
 from workers.agent.protocol.training import ShardReport
 from workers.steps.rounds.refusal import UNPROCESSABLE, RefusalError
@@ -42,8 +42,10 @@ def agreed_labels(reports: Sequence[ShardReport], label_names: LabelNames | None
 def flags(reports: Sequence[ShardReport], labels: Sequence[str]) -> list[Flag]:
     """Return the red flags that the shards' counts give. They hold counts and class names only."""
     counts = _counts(reports)
-    lacking = (_missing(report, labels, counts) for report in reports)
-    return [flag for flag in lacking if flag is not None] + _similar(counts)
+    untrained = [label for label in labels if not counts[label]]
+    trained = [label for label in labels if counts[label]]
+    lacking = (_missing(report, trained, counts) for report in reports)
+    return [*_untrained(untrained), *(flag for flag in lacking if flag is not None), *_similar(counts)]
 
 
 def unknown(report: ShardReport, labels: Sequence[str]) -> str | None:
@@ -68,6 +70,15 @@ def _counts(reports: Iterable[ShardReport]) -> Counter[str]:
     for report in reports:
         counts.update(report.labels)
     return counts
+
+
+def _untrained(labels: Sequence[str]) -> list[Flag]:
+    """Flag classes that no shard has: those of an earlier model, or of `label_names`."""
+    if not labels:
+        return []
+    message = f"No shard has samples of {_listed(labels)}. These classes stay, and nothing new is learned about them."
+    suggestion = "The model may forget them. Add samples of them to a shard, or train fewer epochs at a lower learning_rate."
+    return [Flag(UNTRAINED_CLASSES, message, suggestion, None, None)]
 
 
 def _missing(report: ShardReport, labels: Sequence[str], counts: Counter[str] | None) -> Flag | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import func
 
 from api.domain.errors import FieldError
+from api.domain.initial_models import InitialModel
 from api.domain.records import FailureReason
 from api.domain.steps import Step
 from api.domain.training_spec import TrainingSpec
@@ -18,10 +19,11 @@ from api.store import leases, transitions
 from api.store.tables import TrainingRow
 from workers.agent.protocol.common import AgentProblem
 from workers.agent.protocol.training import CheckShard, InitTraining, InitTrainingResult, ShardReport
-from workers.agent_client import AgentRefusedError, AgentUnreachableError
+from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.rounds import classes
+from workers.steps.rounds import classes, initial_models
+from workers.steps.rounds.initial_models import FetchedModel
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_training
 from workers.steps.rounds.refusal import CONFLICT, UNPROCESSABLE, RefusalError
 from workers.steps.shared import red_flags
@@ -49,6 +51,7 @@ class _Prepared:
     labels: list[str]
     model: InitTrainingResult
     reports: list[ShardReport]
+    initial: InitialModel | None
 
     @property
     def samples(self) -> dict[str, int]:
@@ -94,7 +97,7 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
         cluster = locked_cluster(uow.session, training.cluster_id)
         row = leases.held(uow.session, TrainingRow, training.training_id, token)
         if row.status == "pending":
-            row.labels, row.privacy = prepared.labels, privacy
+            row.labels, row.privacy, row.initial_model = prepared.labels, privacy, prepared.initial
             row.digest, row.parameters = prepared.model.digest, prepared.model.parameters
             row.started_at = row.started_at or func.clock_timestamp()
             facts: dict[str, object] = {"parameters": row.parameters, "model_bytes": prepared.model.bytes, "labels": row.labels}
@@ -126,23 +129,35 @@ async def _prepare(context: Context, training: TrainingSnapshot, aggregator: Nod
     if not training.spec.federated:
         check_pooled(len(training.workers), reports[0])
     labels = classes.agreed_labels(reports, training.spec.label_names)
-    if training.labels and labels != list(training.labels):
-        raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
-    model = await _init_model(context, training, aggregator, labels)
+    try:
+        async with agent_of(context, aggregator) as agent:
+            # After the first round, its weights are in the training's own models.
+            begins = training.completed_rounds == 0
+            fetched = await initial_models.fetch(context, training, aggregator, agent) if begins else None
+            initial = training.initial if fetched is None else fetched.record
+            labels = labels if initial is None else initial.with_labels(labels)
+            if training.labels and labels != list(training.labels):
+                raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
+            model = await _init_model(context, training, agent, labels, fetched)
+    except AgentUnreachableError as error:
+        raise _NoAnswerError([aggregator.node_id]) from error
     _check_measurable(training, model)
-    return _Prepared(labels, model, list(reports))
+    return _Prepared(labels, model, list(reports), initial)
 
 
 async def _init_model(
-    context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot, labels: Sequence[str]
+    context: Context, training: TrainingSnapshot, agent: AgentClient, labels: Sequence[str], fetched: FetchedModel | None
 ) -> InitTrainingResult:
-    request = await init_request(context, training, labels)
+    request = await _init_request(context, training, labels, fetched)
     try:
-        async with agent_of(context, aggregator) as agent:
-            model = await agent.init_training(request)
-    except AgentUnreachableError as error:
-        raise _NoAnswerError([aggregator.node_id]) from error
+        model = await agent.init_training(request)
     except AgentRefusedError as error:
+        if error.code == "unknown_model":
+            message = (
+                f"No node of the cluster holds the last model of {training.training_id} any more. If it was exported, "
+                "start a new training with the model's id as initial_model."
+            )
+            raise RefusalError(CONFLICT, "model_lost", message) from error
         raise RefusalError(UNPROCESSABLE, error.code, f"{training.aggregator_id}: {error.message}") from error
     if model.problem is not None:
         detail = f"{training.aggregator_id}: {model.problem.message}"
@@ -160,17 +175,45 @@ def _check_measurable(training: TrainingSnapshot, model: InitTrainingResult) -> 
         raise RefusalError(UNPROCESSABLE, "nothing_to_measure_on", message, [FieldError(f"/{rule}", message)])
 
 
-async def init_request(context: Context, training: TrainingSnapshot, labels: Sequence[str]) -> InitTraining:
+async def prepare_again(
+    context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot, agent: AgentClient
+) -> InitTrainingResult:
+    """Have an aggregator that has lost a prepared training prepare it again.
+
+    Raises:
+        AgentRefusedError: it cannot make or find the model that the training stands at.
+    """
+    request = await _init_request(context, training, training.labels, None)
+    if training.initial is None or training.completed_rounds:
+        return await agent.init_training(request)
+    try:
+        # A worker may have pulled the first model already.
+        return await agent.init_training(request.model_copy(update={"base_digest": training.digest}))
+    except AgentRefusedError as error:
+        if error.code != "unknown_model":
+            raise
+    try:
+        fetched = await initial_models.fetch(context, training, aggregator, agent)
+    except RefusalError as refusal:
+        raise AgentRefusedError(refusal.reason.code, refusal.reason.detail) from refusal
+    return await agent.init_training(await _init_request(context, training, training.labels, fetched))
+
+
+async def _init_request(
+    context: Context, training: TrainingSnapshot, labels: Sequence[str], fetched: FetchedModel | None
+) -> InitTraining:
     """Ask an aggregator to make the first global model, or to fetch the last one from its
     workers.
     """
+    initial = training.initial if fetched is None else fetched.record
     peers = await peers_of(context, [*training.workers, *training.idle])
     return InitTraining(
         training_id=training.training_id,
-        model=training.model_spec_for(labels),
+        model=training.model_spec_for(labels, initial),
         # Before the first round there is nothing to restore: the same seed gives the same weights.
         base_digest=training.digest if training.completed_rounds else None,
         sources=list(peers.values()),
+        initial=None if fetched is None else fetched.weights,
         validation=training.spec.validation,
         data_format=data_format(training.spec),
         freeze_layers=training.spec.freeze_layers,

