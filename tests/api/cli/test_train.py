@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,15 @@ def test_a_training_that_fails_is_terminated(
     assert terminated(service)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A shell starts a background job with SIGINT ignored, and pytest passes that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_terminated(service: FakeApi, capsys: pytest.CaptureFixture[str], number: signal.Signals) -> None:
     def interrupted(_request: ApiRequest) -> dict[str, Any]:
