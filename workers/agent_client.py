@@ -32,6 +32,7 @@ from workers.agent.protocol.inference import (
 )
 from workers.agent.protocol.training import (
     CheckShard,
+    EncodeShard,
     ImportModel,
     ImportModelResult,
     InitTraining,
@@ -139,8 +140,15 @@ class AgentClient:
     async def health(self) -> AgentHealth:
         return await self._call("GET", "/health", AgentHealth, timeout_s=5)
 
-    async def check_shard(self, request: CheckShard) -> ShardReport:
-        return await self._call("POST", "/shards/check", ShardReport, request, timeout_s=60)
+    async def check_shard(self, request: CheckShard, wait_s: float = 20) -> ShardReport:
+        """Begin or find the check. Return its result, or after `wait_s` how far it is."""
+        path, timeout_s = f"/shards/check?wait={wait_s:g}", wait_s + _REPORT_GRACE_S
+        return await self._call("POST", path, ShardReport, request, timeout_s=timeout_s)
+
+    async def encode_shard(self, request: EncodeShard, wait_s: float = 20) -> ShardReport:
+        """Begin or find the writing of token ids, as `check_shard`."""
+        path, timeout_s = f"/shards/encode?wait={wait_s:g}", wait_s + _REPORT_GRACE_S
+        return await self._call("POST", path, ShardReport, request, timeout_s=timeout_s)
 
     async def import_model(self, request: ImportModel) -> ImportModelResult:
         return await self._call("POST", "/initial-models", ImportModelResult, request, timeout_s=300)

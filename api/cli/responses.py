@@ -116,10 +116,16 @@ class Privacy:
 
 
 @dataclass
+class PreparationJson:
+    progress: float | None = None
+
+
+@dataclass
 class TrainingJson:
     training_id: str
     cluster_id: str | None = None
     status: str | None = None
+    preparation: PreparationJson | None = None
     config: TrainingConfigJson = field(default_factory=TrainingConfigJson)
     workers: list[str] | None = None
     aggregator: str | None = None
@@ -335,6 +341,7 @@ class TrainingSessionJson:
 
     training_id: str
     status: str | None = None
+    preparation: PreparationJson | None = None
     epoch: int = 0
     total_epochs: int = 0
     metrics: MetricsJson = field(default_factory=MetricsJson)

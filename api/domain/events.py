@@ -34,6 +34,7 @@ class EventType(StrEnum):
     NODE_DECISION = "node.decision"
 
     TRAINING_PENDING = "training.pending"
+    TRAINING_PREPARING = "training.preparing"
     TRAINING_TRAINING = "training.training"
     TRAINING_REFUSED = "training.refused"
     TRAINING_STOPPING = "training.stopping"
@@ -134,6 +135,9 @@ CATALOGUE: Final[Mapping[EventType, EventDescription]] = {
     EventType.TRAINING_PENDING: _event(
         "The training was created, resumed or extended; its data is checked next.",
         "training_id from status workers aggregator reason epochs",
+    ),
+    EventType.TRAINING_PREPARING: _event(
+        "The agents still read the data; sent every 20 seconds or so.", "training_id progress nodes"
     ),
     EventType.TRAINING_TRAINING: _event(
         "The workers' data was accepted and the rounds begin.", "training_id from status parameters model_bytes labels"

@@ -70,4 +70,4 @@ class Upload:
 
 
 def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError("upload_too_large", f"An upload has at most {limit} bytes.")
+    return TooLargeError("upload_too_large", f"An upload has at most {limit} bytes (FLOW_NEXUS_MAX_UPLOAD_BYTES).")

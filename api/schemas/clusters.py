@@ -12,7 +12,7 @@ from api.domain.topology import Topology
 from api.domain.training_progress import TrainingProgress
 from api.domain.training_progress import WorkerProgress as KeptProgress
 from api.schemas.base import Failure, Figure, Name, RequestModel, ResponseModel, StopReason, Timestamp
-from api.schemas.trainings import TrainingPrivacy
+from api.schemas.trainings import Preparation, TrainingPrivacy
 from api.services.progress import MOST_SESSIONS, ClusterStatusView, EarlierView, SessionView
 from api.store.tables import ClusterRow
 
@@ -243,6 +243,7 @@ class TrainingSession(ResponseModel):
 
     training_id: str
     status: str
+    preparation: Preparation | None = Field(description="How far the data is read; null once rounds begin.")
     epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
     total_epochs: int = Field(
         description="The requested epochs, also when the training ended early; `stop_reason` then says why."
@@ -274,6 +275,7 @@ class TrainingSession(ResponseModel):
         return cls(
             training_id=view.training.id,
             status=view.training.status,
+            preparation=Preparation.of(view.training.preparation),
             epoch=view.epoch,
             total_epochs=view.total_epochs,
             metrics=Metrics.of(view.figures),

@@ -55,6 +55,7 @@ TRAINING: Final[dict[str, Any]] = {
     "aggregator": "node_ps_def456",
     "term": 1,
     "model": "base",
+    "preparation": None,
     "labels": ["negative", "neutral", "positive"],
     "parameters": 2431491,
     "initial_model": None,
@@ -115,6 +116,7 @@ SEARCH: Final[dict[str, Any]] = {
 _SESSION: Final[dict[str, Any]] = {
     "training_id": "train_fed_gh789",
     "status": "training",
+    "preparation": None,
     "epoch": 10,
     "total_epochs": 50,
     "metrics": {"global_loss": 0.42, "global_accuracy": 0.78, "validation_accuracy": 0.75, "convergence_rate": 0.85},

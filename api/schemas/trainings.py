@@ -10,6 +10,7 @@ from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.initial_models import InitialModel, checked_source
 from api.domain.paths import check_path
+from api.domain.preparation import PreparationRecord
 from api.domain.privacy import RoundPrivacyRecord
 from api.domain.training_options import (
     DEFAULT_RANK,
@@ -179,6 +180,27 @@ class InitialModelInfo(ResponseModel):
         return None if record is None else cls(**record.model_dump())
 
 
+class NodeReading(ResponseModel):
+    stage: str = Field(description="check: the rows are checked. tokens: their token ids are written to disk.")
+    bytes_read: int = Field(description="Bytes of the stored files that were read in this stage.")
+    bytes_total: int
+    rows: int
+
+
+class Preparation(ResponseModel):
+    """How far the agents have read the data. It is there while a training is pending."""
+
+    progress: Figure = Field(description="The part of both stages that is done, 0..1, by bytes of all nodes.")
+    nodes: dict[str, NodeReading]
+
+    @classmethod
+    def of(cls, record: PreparationRecord | None) -> "Preparation | None":
+        if record is None:
+            return None
+        nodes = {node_id: NodeReading(**reading.model_dump()) for node_id, reading in record.nodes.items()}
+        return cls(progress=record.progress, nodes=nodes)
+
+
 class Training(ResponseModel):
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
@@ -190,6 +212,7 @@ class Training(ResponseModel):
     aggregator: str
     term: int = Field(description="Consensus raft: number of the aggregator's election, from 1.")
     model: str
+    preparation: Preparation | None = Field(description="null before the first second of reading, and once rounds begin.")
     labels: list[str] | None = Field(description="Class names. null until the workers' data was checked.")
     parameters: int | None = Field(description="Number of trainable parameters of the model.")
     initial_model: InitialModelInfo | None = Field(description="null without one, and until it was checked.")
@@ -218,6 +241,7 @@ class Training(ResponseModel):
             aggregator=row.aggregator_id,
             term=row.term,
             model=row.model,
+            preparation=Preparation.of(row.preparation),
             labels=row.labels,
             parameters=row.parameters,
             initial_model=InitialModelInfo.of(row.initial_model),

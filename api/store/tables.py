@@ -30,6 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from api.domain import status
 from api.domain.initial_models import InitialModel
 from api.domain.late_joiners import JoinRecord
+from api.domain.preparation import PreparationRecord
 from api.domain.privacy import RoundPrivacyRecord, TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.red_flags import RaisedFlag
@@ -285,6 +286,7 @@ class TrainingRow(Leased, Base):
     aggregator_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
     term: Mapped[int] = mapped_column(server_default=text("1"), default=1)
     former_aggregators: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    preparation: Mapped[PreparationRecord | None] = mapped_column(Typed(PreparationRecord))
     labels: Mapped[list[str] | None]
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None]

@@ -71,6 +71,7 @@ BENCHMARKS = (
     Benchmark("api_latency --seconds 3", 400, also=True),
     Benchmark("agent_accuracy --seeds 0", 150, also=True),
     Benchmark("floor --training 2000 --test 1000", 300, also=True),
+    Benchmark("large_shard --mib 1000", 1500, also=True),
 )
 
 

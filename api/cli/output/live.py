@@ -43,6 +43,8 @@ def _training(session: TrainingSessionJson) -> list[RenderableType]:
         status(session.status),
     )
     details: list[RenderableType] = [_metrics(session)]
+    if session.preparation is not None:
+        details.append(Text("the workers read their data: ").append_text(percent(session.preparation.progress)))
     if session.stop_reason:
         details.append(early_end(session.stop_reason))
     if session.error:

@@ -99,6 +99,8 @@ def training(item: TrainingJson) -> Table:
         ("cluster", cell(item.cluster_id)),
         ("status", status(item.status)),
     ]
+    if item.preparation is not None:
+        pairs.append(("data read", percent(item.preparation.progress)))
     pairs += [(_words(name), cell(value)) for name, value in vars(item.config).items() if value not in (None, [])]
     pairs += [("workers", cell(item.workers)), ("aggregator", cell(item.aggregator))]
     if (privacy := item.privacy) and privacy.epsilon is not None and privacy.delta is not None:

@@ -22,6 +22,7 @@ ROUND = f"/trainings/{TRAINING}/rounds/1"
 ROUTES = [
     ("GET", "/health"),
     ("POST", "/shards/check"),
+    ("POST", "/shards/encode"),
     ("POST", "/trainings"),
     ("POST", "/rounds/aggregate"),
     ("POST", "/rounds/train"),
@@ -116,7 +117,10 @@ def test_health_tells_figures_of_the_process(one: Federation) -> None:
 def test_a_shard_is_checked_by_counts(one: Federation) -> None:
     answer = one.workers[0].call("POST", "/shards/check", CheckShard(dataset=DATASET))
     counts = {"files": 1, "samples": 24, "skipped": 0, "labels": dict.fromkeys(LABELS, 8)}
-    assert answer == {"node_id": "w1", **counts, "problem": None}
+    assert answer.pop("idle_seconds") >= 0
+    assert answer["bytes_read"] == answer.pop("bytes_total")
+    assert answer.pop("bytes_read") > 0
+    assert answer == {"node_id": "w1", "state": "done", "rows": 24, **counts, "problem": None}
     one.workers[0].put("/data/bad.json", f'[{{"text": "{CANARY}" "sentiment"'.encode())
     answer = one.workers[0].http.post("/shards/check", json={"dataset": "/data/bad.json"})
     assert answer.json()["problem"]["code"] == "unreadable_json"

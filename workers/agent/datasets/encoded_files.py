@@ -73,7 +73,7 @@ class EncodedFiles:
             DataError: `unknown_label`, `dataset_changed`, `not_enough_disk`, `not_enough_memory`,
             and the errors of `SampleStream`.
         """
-        stamps = self.stamps(source.dataset)
+        stamps = self._root.stamps(source.dataset)
         folder = self._root.encoded / _name(source, encoder, stamps)
         shard = _opened(folder, encoder)
         if shard is None:
@@ -83,11 +83,6 @@ class EncodedFiles:
             raise DataError("unreadable_file", "the token ids cannot be read back from disk")
         os.utime(folder)
         return shard
-
-    def stamps(self, dataset: str) -> list[tuple[str, int, int]]:
-        """Return path, size and time of change of each file."""
-        stats = [(path, path.stat()) for path in self._root.files(dataset)]
-        return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
     def _write(
         self, folder: Path, source: ShardSource, encoder: Encoder, reading: Reading, stamps: Sequence[tuple[str, int, int]]
@@ -101,7 +96,7 @@ class EncodedFiles:
             unfinished.mkdir(mode=0o700, parents=True)
             samples = _encode(unfinished, stream, encoder, self._root.folder)
             _divide(unfinished, samples, _held_out(unfinished, samples, encoder, wanted=source.hold_out))
-            if self.stamps(source.dataset) != stamps:
+            if self._root.stamps(source.dataset) != stamps:
                 raise DataError("dataset_changed", "the files of the dataset changed while they were read; try again")
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)

@@ -1,6 +1,7 @@
 """How far the reading of a dataset is. Another thread may look at it, and may stop it."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from workers.agent.runtime.errors import StoppedError
@@ -13,6 +14,7 @@ class Reading:
     bytes_total: int = 0
     bytes_read: int = 0
     rows: int = 0
+    changed_at: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def reach(self, position: int) -> None:
@@ -22,4 +24,4 @@ class Reading:
         """
         if self.stop.is_set():
             raise StoppedError
-        self.bytes_read = position
+        self.bytes_read, self.changed_at = position, time.monotonic()

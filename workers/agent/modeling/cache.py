@@ -108,7 +108,7 @@ class ModelCache:
         self, spec: ModelSpec, dataset: str, freeze_layers: int = 0, *, data_format: DataFormat = DataFormat()
     ) -> EncodedTexts:
         """Return all samples of `dataset`. It is for validation data, so there is no split."""
-        stamps = self._files.stamps(dataset)
+        stamps = self._root.stamps(dataset)
         key = (spec.model_dump_json(), dataset, data_format.model_dump_json(), freeze_layers, *stamps)
         if self._samples is None or self._samples[0] != key:
             network = self.network(spec)

@@ -33,8 +33,10 @@ Control plane -> any agent:
 
 Control plane -> worker:
 
-    POST /shards/check
+    POST /shards/check?wait=20
          CheckShard -> ShardReport                  check that the worker's data can be used
+    POST /shards/encode?wait=20
+         EncodeShard -> ShardReport                 write the token ids to disk
     POST /rounds/train
          TrainRound -> TrainReport                  start local training
     POST /evaluations

@@ -20,10 +20,27 @@ class CheckShard(Message):
     labelled: bool = Field(True, description="Whether every sample needs a label.")
 
 
+class EncodeShard(Message):
+    """Write a shard's token ids to disk, where the rounds find them."""
+
+    model: ModelSpec
+    dataset: str
+    data_format: DataFormat = DataFormat()
+    hold_out: bool = True
+
+
 class ShardReport(Message):
-    """The contents of a shard as counts, never as data."""
+    """The contents of a shard as counts, never as data. While the agent reads, how far it is.
+
+    Bytes are those of the files as they are stored.
+    """
 
     node_id: str
+    state: Literal["running", "done"] = "done"
+    bytes_read: int = 0
+    bytes_total: int = 0
+    rows: int = Field(0, description="Rows that were read so far.")
+    idle_seconds: float = Field(0.0, description="Seconds since the last bytes were read.")
     files: int = 0
     samples: int = 0
     skipped: int = Field(0, description="Rows that could not be used and were left out.")

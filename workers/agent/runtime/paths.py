@@ -55,6 +55,14 @@ class SandboxRoot:
                 raise AgentError("path_not_allowed", "the pattern is invalid: '**' matches whole folders only") from None
         return [path for path in paths if path.is_relative_to(self.folder) and _is_file(path)]
 
+    def stamps(self, pattern: str) -> list[tuple[str, int, int]]:
+        """Return path, size in bytes and time of change (ns) of each file that `pattern` names.
+
+        Raises: AgentError `path_not_allowed`.
+        """
+        stats = [(path, path.stat()) for path in self.files(pattern)]
+        return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
     def shown(self, path: Path) -> str:
         """Return `path` as the sandbox's own programs see it."""
         return "/" + path.relative_to(self.folder).as_posix()

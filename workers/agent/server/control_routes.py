@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.agent.datasets import shards
 from workers.agent.protocol.admin import AgentHealth
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, DropWorkers
 from workers.agent.protocol.common import StopResult
@@ -23,13 +22,15 @@ from workers.agent.protocol.inference import (
     PredictionResult,
     PredictTexts,
 )
-from workers.agent.protocol.training import CheckShard, ImportModel, InitTraining, ReplicateModel, ShardReport, TrainRound
+from workers.agent.protocol.training import CheckShard, EncodeShard, ImportModel, InitTraining, ReplicateModel, TrainRound
 from workers.agent.runtime import process
 from workers.agent.runtime.errors import AgentError
 from workers.agent.server.parts import AgentParts
 from workers.agent.server.responses import json_response, posted, read_message, round_of, wait_seconds
 from workers.agent.serving import input_file
 from workers.agent.serving.export import export
+
+_CHECK_WAIT_S = 20.0
 
 
 class ControlRoutes:
@@ -41,7 +42,8 @@ class ControlRoutes:
         parts, round_path = self._parts, "/trainings/{training_id}/rounds/{number:int}"
         return [
             Route("/health", self._health),
-            Route("/shards/check", posted(CheckShard, self._check_shard), methods=["POST"]),
+            Route("/shards/check", self._check_shard, methods=["POST"]),
+            Route("/shards/encode", self._encode_shard, methods=["POST"]),
             Route("/trainings", posted(InitTraining, parts.aggregator.init), methods=["POST"]),
             Route("/initial-models", posted(ImportModel, parts.aggregator.import_model), methods=["POST"]),
             Route("/rounds/aggregate", posted(AggregateRound, self._aggregate), methods=["POST"]),
@@ -77,8 +79,13 @@ class ControlRoutes:
             )
         )
 
-    async def _check_shard(self, check: CheckShard) -> ShardReport:
-        return await asyncio.to_thread(shards.check, self._parts.root, check, self._parts.config.node_id)
+    async def _check_shard(self, request: Request) -> Response:
+        check, wait_s = await read_message(CheckShard, request), wait_seconds(request, _CHECK_WAIT_S)
+        return json_response(await self._parts.preparer.check(check, wait_s))
+
+    async def _encode_shard(self, request: Request) -> Response:
+        encode, wait_s = await read_message(EncodeShard, request), wait_seconds(request, _CHECK_WAIT_S)
+        return json_response(await self._parts.preparer.encode(encode, wait_s))
 
     async def _aggregate(self, request: AggregateRound) -> AggregateReport:
         if request.synchronous is None:
@@ -113,6 +120,8 @@ class ControlRoutes:
         training_id, parts = request.path_params["training_id"], self._parts
         holders = (parts.worker, parts.aggregator, parts.sync_worker, parts.coordinator)
         stopped = [holder.stop(training_id) for holder in holders]
+        # A cluster has one training at a time, so this is its preparation.
+        stopped.append(parts.preparer.stop())
         return json_response(StopResult(stopped=any(stopped)))
 
     async def _predict(self, request: PredictTexts) -> PredictionResult:

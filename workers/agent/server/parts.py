@@ -18,6 +18,7 @@ from workers.agent.serving.predict import Predictor
 from workers.agent.storage.model_store import ModelStore
 from workers.agent.synchronous.coordinator import SyncCoordinator
 from workers.agent.synchronous.worker import SyncWorker
+from workers.agent.training.preparing import Preparer
 from workers.agent.worker.ballots import Voter
 from workers.agent.worker.evaluation import Evaluator
 from workers.agent.worker.replay import Replayer
@@ -32,6 +33,7 @@ class AgentParts:
     store: ModelStore
     cache: ModelCache
     fetcher: ModelFetcher
+    preparer: Preparer
     worker: Worker
     aggregator: Aggregator
     sync_worker: SyncWorker
@@ -57,6 +59,7 @@ class AgentParts:
             store=store,
             cache=cache,
             fetcher=fetcher,
+            preparer=Preparer(context, root),
             worker=Worker(context),
             aggregator=aggregator,
             sync_worker=SyncWorker(context),

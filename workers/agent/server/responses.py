@@ -33,13 +33,13 @@ def round_of(request: Request) -> tuple[str, int]:
     return request.path_params["training_id"], request.path_params["number"]
 
 
-def wait_seconds(request: Request) -> float:
+def wait_seconds(request: Request, default: float = 0.0) -> float:
     """Return the seconds that a long poll may take.
 
     Raises: AgentError `invalid_message`.
     """
     try:
-        return min(_LONGEST_WAIT_S, max(0.0, float(request.query_params.get("wait", "0"))))
+        return min(_LONGEST_WAIT_S, max(0.0, float(request.query_params.get("wait", default))))
     except ValueError:
         raise AgentError("invalid_message", "wait must be a number of seconds") from None
 

@@ -29,8 +29,9 @@ from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds import classes
-from workers.steps.rounds.preparation import UNREACHABLE, check_pooled, check_shard
+from workers.steps.rounds.preparation import check_pooled
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_joiner
+from workers.steps.rounds.reading import UNREACHABLE, check_shard
 from workers.steps.rounds.refusal import RefusalError
 from workers.steps.shared import red_flags
 from workers.steps.shared.lease import act

@@ -5,26 +5,30 @@ made.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import func
 
 from api.domain.errors import FieldError
+from api.domain.events import EventType
 from api.domain.initial_models import InitialModel
+from api.domain.preparation import PreparationRecord
+from api.domain.privacy import TrainingPrivacyRecord
 from api.domain.records import FailureReason
 from api.domain.steps import Step
-from api.domain.training_spec import TrainingSpec
 from api.services import lost_nodes, searches
 from api.services.lookup import locked_cluster
-from api.store import leases, transitions
+from api.store import events, leases, transitions
 from api.store.tables import TrainingRow
-from workers.agent.protocol.common import AgentProblem
-from workers.agent.protocol.training import CheckShard, InitTraining, InitTrainingResult, ShardReport
+from workers.agent.protocol.common import ModelSpec
+from workers.agent.protocol.training import CheckShard, EncodeShard, InitTraining, InitTrainingResult, ShardReport
 from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds import classes, initial_models
 from workers.steps.rounds.initial_models import FetchedModel
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_training
+from workers.steps.rounds.reading import UNREACHABLE, DataReading, StillReadingError
 from workers.steps.rounds.refusal import CONFLICT, UNPROCESSABLE, RefusalError
 from workers.steps.shared import red_flags
 from workers.steps.shared.agent_messages import data_format
@@ -33,7 +37,8 @@ from workers.steps.shared.lease import act
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of, peers_of
 from workers.steps.shared.training_snapshot import TrainingSnapshot, wait_and_retry
 
-UNREACHABLE = "node_unreachable"
+# Problems of the token ids that no round could overcome.
+_DATA_LIMITS = ("not_enough_disk", "not_enough_memory", "file_too_large")
 
 
 class _NoAnswerError(Exception):
@@ -78,8 +83,12 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
         wait_and_retry(context, training, token)
         return
     try:
-        prepared = act(context, TrainingRow, training.training_id, token, lambda: _prepare(context, training, aggregator))
+        work = partial(_prepare, context, training, token, aggregator)
+        prepared = act(context, TrainingRow, training.training_id, token, work)
         privacy = plan_training(context, training, prepared.samples)
+    except StillReadingError as still_reading:
+        _go_on_reading(context, training, token, still_reading.record)
+        return
     except _NoAnswerError as silence:
         for node_id in silence.node_ids:
             nodes.mark_lost(context, node_id, "its agent does not answer")
@@ -93,11 +102,22 @@ def prepare(context: Context, training: TrainingSnapshot, token: str) -> None:
         errors = (FieldError("/differential_privacy", str(spent)),)
         _refuse(context, training, token, RefusalError(UNPROCESSABLE, "epsilon_spent", str(spent), errors).reason)
         return
+    _begin_rounds(context, training, token, prepared, privacy)
+
+
+def _begin_rounds(
+    context: Context,
+    training: TrainingSnapshot,
+    token: str,
+    prepared: _Prepared,
+    privacy: TrainingPrivacyRecord | None,
+) -> None:
     with context.database.unit_of_work() as uow:
         cluster = locked_cluster(uow.session, training.cluster_id)
         row = leases.held(uow.session, TrainingRow, training.training_id, token)
         if row.status == "pending":
-            row.labels, row.privacy, row.initial_model = prepared.labels, privacy, prepared.initial
+            row.labels, row.privacy, row.preparation = prepared.labels, privacy, None
+            row.initial_model = prepared.initial
             row.digest, row.parameters = prepared.model.digest, prepared.model.parameters
             row.started_at = row.started_at or func.clock_timestamp()
             facts: dict[str, object] = {"parameters": row.parameters, "model_bytes": prepared.model.bytes, "labels": row.labels}
@@ -120,13 +140,20 @@ def _lost_nodes(training: TrainingSnapshot) -> list[str]:
     return lost
 
 
-async def _prepare(context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot) -> _Prepared:
-    holders = training.workers if training.spec.federated else (aggregator,)
-    reports = await asyncio.gather(*(check_shard(context, node, training.spec) for node in holders))
-    unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == UNREACHABLE]
-    if unreachable:
-        raise _NoAnswerError(unreachable)
-    if not training.spec.federated:
+async def _prepare(context: Context, training: TrainingSnapshot, token: str, aggregator: NodeSnapshot) -> _Prepared:
+    """Raises: StillReadingError while agents read; the same call goes on later."""
+    async with DataReading(context, training.training_id, token) as reading:
+        return await _prepared(context, training, aggregator, reading)
+
+
+async def _prepared(context: Context, training: TrainingSnapshot, aggregator: NodeSnapshot, reading: DataReading) -> _Prepared:
+    spec = training.spec
+    holders = training.workers if spec.federated else (aggregator,)
+    check = CheckShard(dataset=spec.dataset, data_format=data_format(spec))
+    reports = await asyncio.gather(*(reading.check(node, check) for node in holders))
+    _require_answers(reports)
+    reading.require_done(reports)
+    if not spec.federated:
         check_pooled(len(training.workers), reports[0])
     labels = classes.agreed_labels(reports, training.spec.label_names)
     try:
@@ -138,11 +165,64 @@ async def _prepare(context: Context, training: TrainingSnapshot, aggregator: Nod
             labels = labels if initial is None else initial.with_labels(labels)
             if training.labels and labels != list(training.labels):
                 raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
+            network = training.model_spec_for(labels, initial)
+            await _encode_validation(training, aggregator, reading, network)
             model = await _init_model(context, training, agent, labels, fetched)
     except AgentUnreachableError as error:
         raise _NoAnswerError([aggregator.node_id]) from error
     _check_measurable(training, model)
+    await _encode_shards(training, holders, reading, network)
     return _Prepared(labels, model, list(reports), initial)
+
+
+def _require_answers(reports: Sequence[ShardReport]) -> None:
+    unreachable = [report.node_id for report in reports if report.problem is not None and report.problem.code == UNREACHABLE]
+    if unreachable:
+        raise _NoAnswerError(unreachable)
+
+
+async def _encode_validation(
+    training: TrainingSnapshot, aggregator: NodeSnapshot, reading: DataReading, network: ModelSpec
+) -> None:
+    """Have the validation file read before the first model is made, because it may be large."""
+    report = await reading.encode(aggregator, _encode_request(training, network, training.spec.validation, hold_out=False))
+    _require_answers([report])
+    reading.require_done([report])
+
+
+async def _encode_shards(
+    training: TrainingSnapshot, holders: Sequence[NodeSnapshot], reading: DataReading, network: ModelSpec
+) -> None:
+    """Have the token ids of all shards written, so that the first round can begin with them.
+
+    Raises:
+        RefusalError: a shard does not fit on its node.
+    """
+    request = _encode_request(training, network, training.spec.dataset, hold_out=training.spec.holds_out)
+    reports = await asyncio.gather(*(reading.encode(node, request) for node in holders))
+    _require_answers(reports)
+    reading.require_done(reports)
+    for report in reports:
+        if report.problem is not None and report.problem.code in _DATA_LIMITS:
+            detail = f"{report.node_id}: {report.problem.message}"
+            raise RefusalError(UNPROCESSABLE, report.problem.code, detail, [FieldError("/dataset", detail)])
+
+
+def _encode_request(training: TrainingSnapshot, network: ModelSpec, dataset: str, *, hold_out: bool) -> EncodeShard:
+    return EncodeShard(model=network, dataset=dataset, data_format=data_format(training.spec), hold_out=hold_out)
+
+
+def _go_on_reading(context: Context, training: TrainingSnapshot, token: str, record: PreparationRecord) -> None:
+    """Give the training back, due at once, with how far its data is read."""
+    with context.database.unit_of_work() as uow:
+        locked_cluster(uow.session, training.cluster_id)
+        row = leases.held(uow.session, TrainingRow, training.training_id, token)
+        if row.status == "pending":
+            row.preparation = record
+            facts = {"training_id": row.id, "progress": record.progress, "nodes": record.model_dump(mode="json")["nodes"]}
+            events.emit(uow.session, row.cluster_id, EventType.TRAINING_PREPARING, facts, training_id=row.id)
+        leases.release(row, 0)
+        uow.enqueue(Step.TRAININGS_ADVANCE, row.id)
 
 
 async def _init_model(
@@ -221,17 +301,6 @@ async def _init_request(
     )
 
 
-async def check_shard(context: Context, node: NodeSnapshot, spec: TrainingSpec) -> ShardReport:
-    try:
-        async with agent_of(context, node) as agent:
-            return await agent.check_shard(CheckShard(dataset=spec.dataset, data_format=data_format(spec)))
-    except AgentUnreachableError:
-        problem = AgentProblem(code=UNREACHABLE, message="the node's agent does not answer")
-    except AgentRefusedError as error:
-        problem = AgentProblem(code=error.code, message=error.message)
-    return ShardReport(node_id=node.node_id, problem=problem)
-
-
 def check_pooled(workers: int, report: ShardReport) -> None:
     """Check the pooled data set: it is in the aggregator's sandbox, and each of `workers` workers
     gets a share.
@@ -255,7 +324,7 @@ def _refuse(context: Context, training: TrainingSnapshot, token: str, reason: Fa
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, training.cluster_id)
         row = leases.held(uow.session, TrainingRow, training.training_id, token)
-        row.error = reason
+        row.error, row.preparation = reason, None
         row.finished_at = func.clock_timestamp()
         if row.status == "pending":
             resumed = row.completed_rounds > 0

@@ -1,4 +1,4 @@
-"""How far a prediction or an export is, written down while its step works."""
+"""How far a step's work is, written down meanwhile: predictions, exports, data of trainings."""
 
 import asyncio
 import logging
@@ -7,7 +7,8 @@ from contextlib import suppress
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.store.tables import ModelRow, PredictionRow
+from api.domain.preparation import PreparationRecord
+from api.store.tables import ModelRow, PredictionRow, TrainingRow
 from workers.agent_client import AgentCallError, AgentClient
 from workers.context import Context
 
@@ -26,6 +27,19 @@ def note(context: Context, table: type[PredictionRow] | type[ModelRow], row_id: 
             )
     except SQLAlchemyError as error:
         log.info("%s: its progress was not written down: %s", row_id, type(error).__name__)
+
+
+def note_preparation(context: Context, training_id: str, token: str, record: PreparationRecord) -> None:
+    """Write down how far the data of a training is read. A lost lease or database is no failure."""
+    try:
+        with context.database.unit_of_work() as uow:
+            uow.session.execute(
+                update(TrainingRow)
+                .where(TrainingRow.id == training_id, TrainingRow.lease_token == token, TrainingRow.status == "pending")
+                .values(preparation=record)
+            )
+    except SQLAlchemyError as error:
+        log.info("%s: its progress was not written down: %s", training_id, type(error).__name__)
 
 
 async def follow_prediction(context: Context, agent: AgentClient, prediction_id: str, token: str) -> None:

@@ -154,7 +154,7 @@ def _end(uow: UnitOfWork, cluster: ClusterRow, row: TrainingRow, status: str, er
         transitions.move_round(open_round, "failed" if status == "failed" else "stopped")
     row.error = error
     now = session.execute(select(func.clock_timestamp())).scalar_one()
-    row.finished_at = now
+    row.finished_at, row.preparation = now, None
     row.cost_usd = figures.training_cost(session, row, now)
     transitions.move(session, row, status, **_reasons(error, None if status == "failed" else row.stop_reason))
     leases.release(row, None)

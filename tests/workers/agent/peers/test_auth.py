@@ -25,6 +25,7 @@ REPORT = {"node_id": "w2", "training_id": TRAINING, "round": 1, "state": "done"}
 OPEN = [
     ("GET", "/health", {"control"}),
     ("POST", "/shards/check", {"control"}),
+    ("POST", "/shards/encode", {"control"}),
     ("POST", "/trainings", {"control"}),
     ("POST", "/rounds/aggregate", {"control"}),
     ("POST", "/rounds/train", {"control"}),
