@@ -95,7 +95,7 @@ def run(walk: Walk, stack: EmbeddedStack, path: Path, architecture: str, batches
     size = path.stat().st_size
     cluster_id, workers, _ = walk.cluster(1, topology="star", architecture=architecture)
     started = time.monotonic()
-    walk.call("PUT", f"/v1/sandboxes/{workers[0]}/files", params={"path": "/data/train_1.jsonl"}, content=chunks(path))
+    walk.call("PUT", f"/v1/sandboxes/{workers[0]}/files", params={"path": "/data/train_1.json"}, content=chunks(path))
     row("upload", f"{size / _MIB / (time.monotonic() - started):.0f} MiB/s")
     with AgentMemory(stack.pid("sandboxes")) as memory:
         training = walk.train(cluster_id, epochs=1, batch_size=64)
