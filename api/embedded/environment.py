@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
+_HOST = ("FLOW_NEXUS_WARM_AGENTS",)
 _E2B = ("E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL", "E2B_DOMAIN", "E2B_HTTP_VERSION")
 
 
@@ -19,6 +20,11 @@ def plain() -> dict[str, str]:
     It is for services that need no secret.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith(("FLOW_NEXUS_", "E2B_"))}
+
+
+def sandbox_host() -> dict[str, str]:
+    """Return the environment of the local sandbox host: `plain` and the host's own settings."""
+    return {**plain(), **{name: os.environ[name] for name in _HOST if name in os.environ}}
 
 
 def control(operator: Mapping[str, str]) -> dict[str, str]:

@@ -134,7 +134,7 @@ class EmbeddedStack:
         if external.get("E2B_API_KEY", secrets.sandbox_key) != secrets.sandbox_key:
             self._report_external("sandboxes")
             return external
-        service, url = services.sandbox_host(self.folder, environment.plain(), secrets.sandbox_key)
+        service, url = services.sandbox_host(self.folder, environment.sandbox_host(), secrets.sandbox_key)
         self._supervisor.start(service)
         return {
             "E2B_API_URL": url,

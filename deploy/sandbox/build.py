@@ -6,18 +6,24 @@ E2B_DOMAIN or E2B_API_URL where the host is not E2B's own cloud.
 A template holds Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
 below /opt/flow-nexus. Both templates have the same content. The name tells the control plane which
 language `execute` takes.
+
+Its start command is an agent that waits for its configuration file. E2B starts it once, when it
+builds the template, and then stores the memory. So each new sandbox has a ready agent at once.
 """
 
 import argparse
 import tomllib
 from pathlib import Path
 
-from e2b import Template, default_build_logger
-from e2b.template.main import TemplateBuilder
+from e2b import Template, default_build_logger, wait_for_file
+from e2b.template.main import TemplateFinal
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT_ROOT = "/opt/flow-nexus"
 FOLDERS = "/data /model /export"
+CONFIG_PATH = "/run/flow-nexus/agent.json"
+READY_PATH = "/home/user/.agent-waits"
+START_COMMAND = f"exec python -m workers.agent --wait --ready {READY_PATH} --config {CONFIG_PATH}"
 TEMPLATES = ("python", "nodejs")
 # Python reads this file at every start. Environment variables of a template end with its build.
 PATH_FILE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')/flow_nexus.pth"
@@ -29,7 +35,7 @@ def agent_requirements() -> list[str]:
     return requirements
 
 
-def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
+def make_template(python: str, torch_index: str | None) -> TemplateFinal:
     """Return the template, with torch from the package index `torch_index` if that is given.
 
     An index with CPU builds of torch makes the template much smaller: they are a tenth of the size.
@@ -51,6 +57,7 @@ def make_template(python: str, torch_index: str | None) -> TemplateBuilder:
         .run_cmd("python -c 'import torch, transformers, workers.agent.protocol' && node --version")
         .set_user("user")
         .set_workdir("/home/user")
+        .set_start_cmd(START_COMMAND, wait_for_file(READY_PATH))
     )
 
 

@@ -72,6 +72,7 @@ BENCHMARKS = (
     Benchmark("agent_accuracy --seeds 0", 150, also=True),
     Benchmark("floor --training 2000 --test 1000", 300, also=True),
     Benchmark("large_shard --mib 1000", 1500, also=True),
+    Benchmark("start --skip-restart", 240, also=True),
 )
 
 

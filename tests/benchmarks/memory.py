@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 _EVERY_S = 0.5
-_AGENT = b"workers.agent\0--config"
+_AGENT = b"-m\0workers.agent\0"
 
 
 def _descendants(pid: int) -> set[int]:
@@ -26,7 +26,7 @@ def _descendants(pid: int) -> set[int]:
     return found
 
 
-def _pss(pid: int) -> int | None:
+def pss(pid: int) -> int | None:
     """Return bytes: private pages, plus this process's part of each shared page.
 
     It returns None when they cannot be read.
@@ -62,7 +62,7 @@ class AgentMemory:
 
     def _run(self) -> None:
         while not self._done.wait(_EVERY_S):
-            sizes = [size for pid in _descendants(self._host_pid) if _is_agent(pid) and (size := _pss(pid)) is not None]
+            sizes = [size for pid in _descendants(self._host_pid) if _is_agent(pid) and (size := pss(pid)) is not None]
             if sizes and sum(sizes) > (self.peak or 0):
                 self.peak, self.agents = sum(sizes), len(sizes)
 

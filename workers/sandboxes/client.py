@@ -167,6 +167,13 @@ class SandboxClient:
         with self._forgetting(sandbox_id), translate_sdk_errors("start the command"):
             return await start_command(sandbox, command)
 
+    async def is_running(self, sandbox_id: str, words: str) -> bool:
+        """Return whether a command that a client or the template started has these words."""
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id), translate_sdk_errors("list the commands"):
+            commands = await sandbox.commands.list(request_timeout=_REQUEST_S)
+        return any(words in " ".join([command.cmd, *command.args]) for command in commands)
+
     async def run(
         self, sandbox_id: str, command: str, *, timeout_s: float, max_output: int, stdin: str | None = None
     ) -> CommandResult:
@@ -270,15 +277,19 @@ class SandboxClient:
         with self._forgetting(sandbox_id), translate_sdk_errors("remove the output"):
             await executions.remove(sandbox, execution_id)
 
-    async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, mode: int | None = None) -> StoredFile:
+    async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id):
-            return await transfer.upload(sandbox, path, chunks, mode)
+            return await transfer.upload(sandbox, path, chunks)
 
     async def download(self, sandbox_id: str, path: str) -> Download:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id):
             return await transfer.download(sandbox, path)
+
+    async def remove(self, sandbox_id: str, path: str) -> None:
+        """Remove a file, if it exists and the sandbox answers."""
+        await transfer.remove_file(await self._sandbox(sandbox_id), path)
 
     async def endpoint(self, sandbox_id: str, port: int) -> Endpoint:
         sandbox = await self._sandbox(sandbox_id)

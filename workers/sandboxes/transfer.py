@@ -61,7 +61,7 @@ def checked_path(path: str) -> PurePosixPath:
     return parsed
 
 
-async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes], mode: int | None) -> StoredFile:
+async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> StoredFile:
     """Write a file under a temporary name in its folder, then rename it.
 
     An upload that breaks off therefore leaves nothing behind.
@@ -71,11 +71,9 @@ async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes],
     try:
         measured = await _write(sandbox, partial, chunks)
         with translate_sdk_errors("move the file to its path"):
-            if mode is not None:
-                await _shell(sandbox, f"chmod {mode:o} {_quoted(partial)}", "set the file's mode")
             await sandbox.files.rename(partial, str(target), request_timeout=_SHORT_S)
     except BaseException:
-        await asyncio.shield(_remove(sandbox, partial))
+        await asyncio.shield(remove_file(sandbox, partial))
         raise
     return StoredFile(str(target), measured.size, measured.sha256.hexdigest())
 
@@ -134,7 +132,7 @@ async def _chunks(sandbox: AsyncSandbox, path: str, size: int | None, *, remove:
             raise SandboxUnavailableError("the file changed while it was read")
     finally:
         if remove:
-            await asyncio.shield(_remove(sandbox, path))
+            await asyncio.shield(remove_file(sandbox, path))
 
 
 async def _pack(sandbox: AsyncSandbox, folder: PurePosixPath, packed: str) -> None:
@@ -142,14 +140,8 @@ async def _pack(sandbox: AsyncSandbox, folder: PurePosixPath, packed: str) -> No
     result = await run_command(sandbox, command, timeout_s=_TAR_S, max_output=_MESSAGE_BYTES, stdin=None)
     # Exit code 1 means that a file changed while it was read. The archive is still complete.
     if result.exit_code not in (0, 1):
-        await _remove(sandbox, packed)
+        await remove_file(sandbox, packed)
         raise SandboxError("the sandbox could not pack the folder")
-
-
-async def _shell(sandbox: AsyncSandbox, command: str, action: str) -> None:
-    result = await run_command(sandbox, command, timeout_s=_SHORT_S, max_output=_MESSAGE_BYTES, stdin=None)
-    if result.exit_code != 0:
-        raise SandboxError(f"the sandbox could not {action}")
 
 
 def _quoted(path: str) -> str:
@@ -160,6 +152,7 @@ def _quoted(path: str) -> str:
     return '"${SANDBOX_ROOT-}"' + shlex.quote(path)
 
 
-async def _remove(sandbox: AsyncSandbox, path: str) -> None:
-    with contextlib.suppress(SandboxError), translate_sdk_errors("remove a temporary file"):
+async def remove_file(sandbox: AsyncSandbox, path: str) -> None:
+    """Remove a file. A failure is ignored."""
+    with contextlib.suppress(SandboxError), translate_sdk_errors("remove a file"):
         await sandbox.files.remove(path, request_timeout=_SHORT_S)

@@ -41,7 +41,11 @@ from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 log = logging.getLogger(__name__)
 _CONFIG_PATH = "/run/flow-nexus/agent.json"
 _AGENT_COMMAND = f"exec python -m workers.agent --config {_CONFIG_PATH}"
+# The words by which an agent that waits for its configuration is known.
+_WAITING_AGENT = "-m workers.agent --wait"
+_NEXT_AGENT_S = 0.5
 _HEALTH_WAIT_S = 15.0
+_HEALTH_FIRST_S = 0.01
 _HEALTH_EVERY_S = 0.2
 _RESTART_AFTER = timedelta(seconds=45)
 # An aggregator whose model does not fit into a sandbox would otherwise get new sandboxes for ever.
@@ -158,10 +162,11 @@ async def _bring_up(context: Context, plan: _NodePlan, token: str) -> _StartResu
         info = await context.provider.get(plan.sandbox_id)
     node = NodeSnapshot(plan.node_id, plan.cluster_id, info.sandbox_id, plan.role, plan.status, 0.0, ())
     health = None if plan.sandbox_id is None else await _health(context, node, 0.0)
-    start = health is None and plan.start_agent
-    if start:
-        await _start_agent(context, node, plan.autonomy)
+    start = health is None and await _start_agent(context, node, plan)
     health = health or await _health(context, node, _HEALTH_WAIT_S)
+    if start and health and plan.status == "lost":
+        # The agent may have come back by itself. Then the file with its key is still there.
+        await context.provider.remove(node.sandbox_id, _CONFIG_PATH)
     return _StartResult(info, start, health, "" if health else await _reached_limits(context, info.sandbox_id))
 
 
@@ -205,16 +210,30 @@ def _autonomy(cluster: ClusterRow, node: NodeRow) -> Autonomy:
     return Autonomy(enabled=cluster.config.daa_enabled, level=node.autonomy)
 
 
-async def _start_agent(context: Context, node: NodeSnapshot, autonomy: Autonomy) -> None:
+async def _start_agent(context: Context, node: NodeSnapshot, plan: _NodePlan) -> bool:
+    """Give an agent that waits its configuration. Where none waits, start one if it is time.
+
+    Return whether it did either. The list of commands does not tell an agent that waits from one
+    that waited and serves now.
+    """
+    is_waiting = await context.provider.is_running(node.sandbox_id, _WAITING_AGENT)
+    if not is_waiting and plan.status == "lost":
+        # Where agents are forked, the next one is there in a moment.
+        await asyncio.sleep(_NEXT_AGENT_S)
+        is_waiting = await context.provider.is_running(node.sandbox_id, _WAITING_AGENT)
+    if not is_waiting and not plan.start_agent:
+        return False
     config = AgentConfig(
         node_id=node.node_id,
         role=node.role,
         key=ClusterKeys(context.settings.secret_key, node.cluster_id).key(node.node_id),
-        autonomy=autonomy,
+        autonomy=plan.autonomy,
         largest_file=context.settings.max_upload_bytes,
     )
-    await context.provider.upload(node.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()), mode=0o600)
-    await context.provider.start(node.sandbox_id, _AGENT_COMMAND)
+    await context.provider.upload(node.sandbox_id, _CONFIG_PATH, _once(config.model_dump_json().encode()))
+    if not is_waiting:
+        await context.provider.start(node.sandbox_id, _AGENT_COMMAND)
+    return True
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -223,6 +242,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 async def _health(context: Context, node: NodeSnapshot, wait_s: float) -> AgentHealth | None:
     end = time.monotonic() + wait_s
+    pause_s = _HEALTH_FIRST_S
     while True:
         try:
             async with agent_of(context, node) as agent:
@@ -230,7 +250,8 @@ async def _health(context: Context, node: NodeSnapshot, wait_s: float) -> AgentH
         except AgentCallError:
             if time.monotonic() >= end:
                 return None
-        await asyncio.sleep(_HEALTH_EVERY_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _HEALTH_EVERY_S)
 
 
 def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult) -> None:

@@ -1,16 +1,19 @@
 """`python -m workers.agent`: the program that the control plane starts in a sandbox."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.workers.agent.programs import KEY, health, program
+from workers.agent.protocol.admin import AgentConfig
 
 
 @pytest.fixture
@@ -48,3 +51,24 @@ def test_a_config_of_another_form_ends_the_program_without_showing_it(root: Path
     )
     assert done.returncode != 0
     assert KEY not in done.stdout + done.stderr
+
+
+def test_an_agent_that_waits_serves_as_soon_as_its_configuration_is_there(root: Path) -> None:
+    ready, config = root / "waits", root / "run" / "agent.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.agent", "--wait", "--ready", str(ready), "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "SANDBOX_ROOT": str(root)},
+    )
+    try:
+        end = time.monotonic() + 60
+        while not ready.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        (root / "partial").write_text(AgentConfig(node_id="w1", role="worker", key=KEY, port=8123, threads=1).model_dump_json())
+        (root / "partial").rename(config)
+        assert health(root)["pid"] == process.pid
+        assert not config.exists(), "the file with the token is gone"
+    finally:
+        process.kill()
+        process.wait(20)

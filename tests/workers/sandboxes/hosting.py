@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,12 +25,15 @@ T = TypeVar("T")
 class Host:
     """A running host.
 
-    `options` are for its command line. `user` is the machine's user that it runs as.
+    `options` are for its command line. `user` is the machine's user that it runs as. Only a `warm`
+    host has a template process. Tests without agents would wait until it has imported everything.
     """
 
-    def __init__(self, home: Path, *options: str, isolation: str = ISOLATION, user: int | None = None) -> None:
+    def __init__(
+        self, home: Path, *options: str, isolation: str = ISOLATION, user: int | None = None, warm: bool = False
+    ) -> None:
         self.home = home
-        self._options = ("--isolation", isolation, *options)
+        self._options = ("--isolation", isolation, "--warm-agents" if warm else "--no-warm-agents", *options)
         self._as_user = [] if user is None else [sys.executable, str(Path(__file__).with_name("as_user.py")), str(user)]
         self.start()
 
@@ -50,6 +54,19 @@ class Host:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def is_warm(self, starts: int = 1, seconds: float = 180) -> bool:
+        """Wait until the template process has been ready `starts` times.
+
+        Return False if this machine or this user cannot fork sandboxes.
+        """
+        log, end = self.home.parent / f"{self.home.name}.log", time.monotonic() + seconds
+        while (text := log.read_text()).count("the template process is ready") < starts:
+            if "agents by command" in text:
+                return False
+            assert time.monotonic() < end, text
+            time.sleep(0.1)
+        return True
 
     @property
     def health(self) -> dict[str, Any]:

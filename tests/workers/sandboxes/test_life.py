@@ -27,6 +27,14 @@ def own_host(tmp_path: Path) -> Iterator[Host]:
     running.stop()
 
 
+@pytest.fixture
+def warm_host(tmp_path: Path) -> Iterator[Host]:
+    """A host that forks sandboxes, where this machine allows it."""
+    running = Host(tmp_path / "home", warm=True)
+    yield running
+    running.stop()
+
+
 def wait_until(reached: object, seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while not reached():  # type: ignore[operator]
@@ -36,24 +44,24 @@ def wait_until(reached: object, seconds: float = 15) -> None:
 
 @linux
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_processes_end_with_the_host_and_sandboxes_come_back(own_host: Host, ending: signal.Signals) -> None:
-    client = own_host.client()
+def test_processes_end_with_the_host_and_sandboxes_come_back(warm_host: Host, ending: signal.Signals) -> None:
+    client = warm_host.client()
     info = run(client.create(spec(uuid.uuid4().hex, timeout_s=60, mark="1")))
     run(client.upload(info.sandbox_id, "/data/kept.txt", stream(b"kept")))
     before = run(client.endpoint(info.sandbox_id, 8000))
     mark = f"7{uuid.uuid4().int % 10**8}"
     # Only a process namespace also ends a process that left its session.
-    leaving = "" if own_host.health["isolation"] == "none" else "setsid"
+    leaving = "" if warm_host.health["isolation"] == "none" else "setsid"
     run(client.start(info.sandbox_id, f"{leaving} sleep {mark} & exec sleep {mark}"))
     wait_until(lambda: len(processes_marked(mark)) >= 2)
 
-    own_host.stop(ending)
+    warm_host.stop(ending)
     wait_until(lambda: not processes_marked(mark))
-    wait_until(lambda: not processes_marked(str(own_host.home)))
+    wait_until(lambda: not processes_marked(str(warm_host.home)))
     time.sleep(2)
 
-    own_host.start()
-    client = own_host.client()
+    warm_host.start()
+    client = warm_host.client()
     (found,) = run(client.list({"mark": "1"}))
     assert found.sandbox_id == info.sandbox_id
     assert (found.end_at - info.end_at).total_seconds() >= 1.5, "the time that the host was down does not count"
@@ -97,11 +105,11 @@ def test_an_expired_sandbox_does_not_come_back(own_host: Host) -> None:
 
 
 @linux
-def test_a_sandbox_whose_first_process_dies_is_started_again(own_host: Host) -> None:
-    client = own_host.client()
+def test_a_sandbox_whose_first_process_dies_is_started_again(warm_host: Host) -> None:
+    client = warm_host.client()
     info = run(client.create(spec(uuid.uuid4().hex)))
     run(client.upload(info.sandbox_id, "/data/kept.txt", stream(b"kept")))
-    first = descendants(own_host.pid)[-1]
+    first = next(pid for pid in descendants(warm_host.pid) if "envd" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
     os.kill(first, signal.SIGKILL)
 
     def answers() -> bool:
@@ -110,7 +118,7 @@ def test_a_sandbox_whose_first_process_dies_is_started_again(own_host: Host) -> 
         except Exception:
             return False
 
-    wait_until(lambda: first not in descendants(own_host.pid))
+    wait_until(lambda: first not in descendants(warm_host.pid))
     wait_until(answers)
     assert run(client.get(info.sandbox_id)).sandbox_id == info.sandbox_id
 

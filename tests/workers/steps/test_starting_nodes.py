@@ -1,11 +1,13 @@
 """A node that does not start says why, and does not wait for what cannot happen."""
 
+import runpy
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import anyio
 import pytest
+from e2b import Template
 
 from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxUnavailableError
@@ -16,6 +18,7 @@ from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.sandboxes.hosting import API_KEY, Host, run
 from tests.workers.steps.context import make_context
 from workers.context import Context
+from workers.sandboxes.host.envd.fork_server import AGENT_COMMAND, AGENT_CONFIG
 from workers.steps import nodes
 
 
@@ -90,6 +93,7 @@ def test_an_agent_that_does_not_answer_is_named_until_it_does(context: Context, 
     node_id = provisioning_node(context)
     with monkeypatch.context() as patch:
         patch.setattr(nodes, "_AGENT_COMMAND", "sleep 600")
+        patch.setattr(nodes, "_CONFIG_PATH", "/run/elsewhere.json")
         patch.setattr(nodes, "_HEALTH_WAIT_S", 0.5)
         status, error = advance(context, node_id)
     assert (status, error and error.code) == ("provisioning", "agent_not_ready")
@@ -100,3 +104,28 @@ def test_an_agent_that_does_not_answer_is_named_until_it_does(context: Context, 
         sandbox_id = uow.session.get_one(NodeRow, node_id).sandbox_id
     assert sandbox_id is not None
     assert run(context.provider.kill(sandbox_id))
+
+
+def test_the_templates_start_command_is_an_agent_that_the_step_knows_as_waiting() -> None:
+    build = runpy.run_path(str(Path(__file__).parents[3] / "deploy/sandbox/build.py"))
+    assert nodes._WAITING_AGENT in build["START_COMMAND"]
+    assert build["CONFIG_PATH"] == nodes._CONFIG_PATH
+    assert build["START_COMMAND"] in Template.to_dockerfile(build["make_template"]("3.11-slim", None))
+    assert nodes._WAITING_AGENT in " ".join(AGENT_COMMAND)
+    assert str(AGENT_CONFIG) == nodes._CONFIG_PATH
+
+
+def test_a_node_whose_agent_waits_needs_no_command(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path / "home", warm=True)
+    try:
+        context = make_context(database, tmp_path, E2B_API_KEY=API_KEY, E2B_API_URL=host.url, E2B_SANDBOX_URL=host.url)
+        if not host.is_warm():
+            pytest.skip("sandboxes are not forked here: no agent waits")
+
+        async def start(_sandbox_id: str, _command: str) -> NoReturn:
+            raise AssertionError("an agent was started by command")
+
+        monkeypatch.setattr(context.provider, "start", start)
+        assert advance(context, provisioning_node(context)) == ("running", None)
+    finally:
+        host.stop()

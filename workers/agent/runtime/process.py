@@ -3,9 +3,10 @@
 import ctypes
 import gc
 import os
+import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
@@ -13,7 +14,10 @@ _M_ARENA_MAX = -8
 _GIB = 2**30
 # The local host enforces this limit also where there are no cgroups.
 _MEMORY_VARIABLE = "SANDBOX_MEMORY_BYTES"
+_STATM = Path("/proc/self/statm")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+_inherited_bytes = 0
 
 
 def harden() -> None:
@@ -41,6 +45,18 @@ def limit_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def draw_seeds() -> None:
+    """Give each library's global random generator a seed of its own from the kernel."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed(secrets.randbits(32))
+    torch.manual_seed(secrets.randbits(63))
 
 
 @contextmanager
@@ -86,6 +102,16 @@ def memory_bytes() -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def leave_out_inherited_memory() -> None:
+    """Do not count the pages that this process has now: they belong to the process it was forked
+    from (Linux).
+    """
+    global _inherited_bytes
+    with suppress(OSError, ValueError):
+        _, resident, of_files = map(int, _STATM.read_text().split()[:3])
+        _inherited_bytes = (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
+
+
 def memory_left() -> int | None:
     """Return the bytes that this process may still allocate (Linux).
 
@@ -109,13 +135,13 @@ def _memory() -> list[tuple[int, int]]:
     RLIMIT_DATA limits private writable memory.
     """
     try:
-        sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in Path("/proc/self/statm").read_text().split()]
+        sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in _STATM.read_text().split()]
     except (OSError, ValueError):
         return []
     import resource
 
     sandbox_limit, data_limit = memory_bytes(), resource.getrlimit(resource.RLIMIT_DATA)[0]
-    pairs = [(sizes[1] - sizes[2], sandbox_limit)] if sandbox_limit is not None else []
+    pairs = [(max(0, sizes[1] - sizes[2] - _inherited_bytes), sandbox_limit)] if sandbox_limit is not None else []
     return [*pairs, (sizes[5], data_limit)] if data_limit != resource.RLIM_INFINITY else pairs
 
 
@@ -138,7 +164,7 @@ def _cgroup_limit(path: Path) -> int | None:
 def rss_mb() -> float:
     """Return the resident memory in MiB, with shared pages."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(_STATM.read_text().split()[1])
         return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
     except (OSError, ValueError, IndexError):
         import resource

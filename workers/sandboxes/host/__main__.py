@@ -22,6 +22,7 @@ from workers.sandboxes.host.config import HostConfig, read_config
 from workers.sandboxes.host.isolation.cgroups import find_cgroups
 from workers.sandboxes.host.isolation.choose import choose_isolation
 from workers.sandboxes.host.sandbox_manager import SandboxManager
+from workers.sandboxes.host.sandbox_starter import SandboxStarter
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 75
@@ -64,7 +65,9 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
         sys.exit(str(error))
     group = "flow-nexus-" + hashlib.sha256(str(config.home).encode()).hexdigest()[:12]
     cgroups = find_cgroups(group) if isolation.isolated else None
-    manager = SandboxManager(config.home, isolation, cgroups, config.limits)
+    # Without cgroups nothing could tell a fork's own memory from that of the template.
+    warm = config.warm_agents and isolation.can_fork and cgroups is not None
+    manager = SandboxManager(config.home, SandboxStarter(isolation, warm=warm), cgroups, config.limits)
     limited_by = "cgroups" if cgroups else "rlimits"
     host = HostApp(manager, config.api_key, config.template_prefix, limited_by=limited_by)
     server = _server(host)
@@ -73,7 +76,7 @@ async def _serve(config: HostConfig, listener: socket.socket) -> None:
         loop.add_signal_handler(number, _stop, server)
     if not isolation.isolated:
         _LOG.warning("%s", "no isolation on this machine; see /health")
-    _LOG.info("isolation by %s, limits by %s", isolation.kind, limited_by)
+    _LOG.info("isolation by %s, limits by %s, agents %s", isolation.kind, limited_by, "warm" if warm else "by command")
     running = asyncio.create_task(manager.run(GatewayApp(manager) if isolation.isolated else None))
     # The one line on stdout: the process that started the host reads the address from it.
     address, port = listener.getsockname()[:2]

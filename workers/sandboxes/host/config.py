@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _KEY_VARIABLE = "E2B_API_KEY"
+_WARM_VARIABLE = "FLOW_NEXUS_WARM_AGENTS"
 _MIN_KEY_LENGTH = 16
 
 
@@ -28,6 +29,7 @@ class HostConfig:
     limits: SandboxLimits
     isolation: str
     template_prefix: str
+    warm_agents: bool
 
 
 def read_config(arguments: list[str] | None = None) -> HostConfig:
@@ -47,11 +49,19 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
     parser.add_argument("--files", type=int, default=500_000, help="limit of files and folders of a sandbox")
     parser.add_argument("--processes", type=int, default=512, help="limit of processes and threads of a sandbox")
     parser.add_argument("--template-prefix", default="flow-nexus-", help="templates have names with and without it")
+    parser.add_argument(
+        "--warm-agents",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get(_WARM_VARIABLE, "off"),
+        help=f"fork sandboxes and agents from a template process; the default is on if {_WARM_VARIABLE} is 'on'",
+    )
     options = parser.parse_args(arguments)
     try:
         key = options.api_key_file.read_text().strip() if options.api_key_file else os.environ.get(_KEY_VARIABLE, "")
     except OSError as error:
         parser.error(f"cannot read the API key: {error.strerror}")
+    if options.warm_agents not in (True, False, "on", "off"):
+        parser.error(f"{_WARM_VARIABLE} must be 'on' or 'off'")
     if len(key) < _MIN_KEY_LENGTH:
         parser.error(f"the API key must have at least {_MIN_KEY_LENGTH} characters")
     return HostConfig(
@@ -62,4 +72,5 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
         limits=SandboxLimits(options.memory_mb << 20, options.disk_mb << 20, options.files, options.processes),
         isolation=options.isolation,
         template_prefix=options.template_prefix,
+        warm_agents=options.warm_agents in (True, "on"),
     )

@@ -13,11 +13,13 @@ from typing import Self
 
 from workers.sandboxes.host.config import SandboxLimits
 from workers.sandboxes.host.envd.wire import ENVD_PORT, FRAME, LIMIT_NAMES, NOTICE, SandboxSettings
+from workers.sandboxes.host.first_process import FirstProcess
 from workers.sandboxes.host.gateway import GATEWAY_FOLDER
 from workers.sandboxes.host.isolation.cgroups import Cgroups
-from workers.sandboxes.host.isolation.choose import Isolation, SandboxLaunch
+from workers.sandboxes.host.isolation.choose import SandboxLaunch
 from workers.sandboxes.host.isolation.plan import make_root, search_path
 from workers.sandboxes.host.sandbox_record import SandboxRecord
+from workers.sandboxes.host.sandbox_starter import SandboxStarter
 
 _DIAL_S = 10.0
 _BOOT_S = 30.0
@@ -38,7 +40,7 @@ class RunningSandbox:
     """Create one with `boot`. It is usable until its first process ends; `wait` returns then."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, control: socket.socket, on_limit: Callable[[str], None], *, isolated: bool
+        self, process: FirstProcess, control: socket.socket, on_limit: Callable[[str], None], *, isolated: bool
     ) -> None:
         self._process = process
         self._on_limit = on_limit
@@ -53,7 +55,7 @@ class RunningSandbox:
         cls,
         record: SandboxRecord,
         folder: Path,
-        isolation: Isolation,
+        starter: SandboxStarter,
         cgroups: Cgroups | None,
         limits: SandboxLimits,
         on_limit: Callable[[str], None],
@@ -66,6 +68,7 @@ class RunningSandbox:
             OSError: the sandbox did not start.
         """
         root = folder / ROOT_FOLDER
+        isolation = starter.isolation
         owner = isolation.owner(record.number)
         make_root(root, owner)
         launch = SandboxLaunch(root, folder / GATEWAY_FOLDER, owner, shm_bytes=limits.memory_bytes // 2)
@@ -78,16 +81,10 @@ class RunningSandbox:
         control, envd_end = socket.socketpair()
         log = os.open(folder / LOG_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            arguments = ["-m", "envd", "--control", str(envd_end.fileno()), "--log", str(log)]
-            process = await asyncio.create_subprocess_exec(
-                *isolation.command(launch, arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={},
-                pass_fds=(envd_end.fileno(), log),
-                start_new_session=True,
-            )
+            process = await starter.start(launch, envd_end, log)
+        except BaseException:
+            control.close()
+            raise
         finally:
             envd_end.close()
             os.close(log)
@@ -111,7 +108,7 @@ class RunningSandbox:
                 (await sandbox.dial(ENVD_PORT)).close()
         except BaseException as error:
             control.close()
-            _kill(process)
+            process.kill()
             await process.wait()
             if isinstance(error, OSError | SandboxGoneError | PortClosedError):
                 raise OSError(errno.EIO, "the sandbox did not start") from error
@@ -198,15 +195,10 @@ class RunningSandbox:
             await self._reader
         self._control.close()
         if self._isolated:
-            _kill(self._process)
+            self._process.kill()
         try:
             async with asyncio.timeout(_DIE_S):
                 await self._process.wait()
         except TimeoutError:
-            _kill(self._process)
+            self._process.kill()
             await self._process.wait()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()

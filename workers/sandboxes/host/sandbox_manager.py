@@ -15,17 +15,18 @@ from workers.sandboxes.host.config import SandboxLimits
 from workers.sandboxes.host.folder_remover import FolderRemover
 from workers.sandboxes.host.gateway import Gateway
 from workers.sandboxes.host.isolation.cgroups import Cgroups
-from workers.sandboxes.host.isolation.choose import Isolation
 from workers.sandboxes.host.limit_hits import LimitHitLog, RecordedLimitHit
 from workers.sandboxes.host.request_bodies import CreateRequest
 from workers.sandboxes.host.running_sandbox import RunningSandbox, SandboxGoneError
 from workers.sandboxes.host.sandbox_record import STATE_FILE, SandboxRecord, new_sandbox_id, new_token
+from workers.sandboxes.host.sandbox_starter import SandboxStarter
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_S = 0.5
 _RESTART_PAUSE_S = 1.0
 _SMALLEST_JUMP = timedelta(seconds=5)
 _GRACE = timedelta(seconds=60)
+_LONGEST_START = timedelta(minutes=5)
 _PARALLEL_BOOTS = 4
 _HEARTBEAT = "alive"
 
@@ -41,8 +42,8 @@ class KeyConflictError(Exception):
 class SandboxManager:
     """Sandboxes survive a restart of the host: files and tokens stay, processes do not."""
 
-    def __init__(self, home: Path, isolation: Isolation, cgroups: Cgroups | None, limits: SandboxLimits) -> None:
-        self.isolation = isolation
+    def __init__(self, home: Path, starter: SandboxStarter, cgroups: Cgroups | None, limits: SandboxLimits) -> None:
+        self.isolation = starter.isolation
         self.limits = limits
         self._home = home
         self._folder = home / "sandboxes"
@@ -55,6 +56,7 @@ class SandboxManager:
         self._running: dict[str, asyncio.Future[RunningSandbox]] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self._creating: dict[str, tuple[str, asyncio.Task[SandboxRecord]]] = {}
+        self._starter = starter
         self._boots = asyncio.Semaphore(_PARALLEL_BOOTS)
 
     async def run(self, peers: ASGIApp | None) -> None:
@@ -63,6 +65,7 @@ class SandboxManager:
         `peers` is the application that each sandbox's gateway serves.
         """
         self._peers = peers
+        self._starter.open()
         self._restore()
         previous = datetime.now(UTC)
         try:
@@ -79,6 +82,7 @@ class SandboxManager:
                 previous = datetime.now(UTC)
         finally:
             await asyncio.gather(*(self._stop(sandbox_id) for sandbox_id in list(self._records)))
+            await self._starter.close()
 
     def _allow_for_clock_jump(self, now: datetime, jump: timedelta) -> None:
         """Move the ends of all sandboxes if the machine slept, or its clock was set.
@@ -178,7 +182,7 @@ class SandboxManager:
             access_token=new_token(),
             traffic_token=None if request.public else new_token(),
             started_at=now,
-            end_at=now + timedelta(seconds=request.timeout_s),
+            end_at=now + _LONGEST_START,
             key=request.key,
             request_digest=request.digest,
         )
@@ -191,6 +195,10 @@ class SandboxManager:
         except SandboxGoneError as error:
             await self.kill(record.sandbox_id)
             raise OSError("the sandbox did not start") from error
+        # Its time begins when it runs. The template process may have been importing until now.
+        now = datetime.now(UTC)
+        record = replace(record, started_at=now, end_at=now + timedelta(seconds=request.timeout_s))
+        self._records[record.sandbox_id] = record
         record.save(folder)
         return record
 
@@ -272,7 +280,7 @@ class SandboxManager:
                     sandbox = await RunningSandbox.boot(
                         self._records[sandbox_id],
                         self.folder(sandbox_id),
-                        self.isolation,
+                        self._starter,
                         self._cgroups,
                         self.limits,
                         self._hits[sandbox_id].add,

@@ -48,3 +48,22 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     assert first.pop("time") > 0
     assert first == {"node_id": "w1", "event": "round", "state": "done", "seconds": 1.5, "problem": None}
     assert second["text"] == "two\nlines"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks as the sandbox host does on Linux")
+def test_forks_of_one_process_draw_different_random_numbers() -> None:
+    code = """
+import os, random
+import numpy, torch
+from workers.agent.runtime import process
+
+for number in range(2):
+    if os.fork() == 0:
+        process.draw_seeds()
+        print(random.random(), numpy.random.rand(), torch.rand(1).item(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    first, second = (line.split() for line in shown.splitlines())
+    assert all(one != other for one, other in zip(first, second, strict=True))

@@ -82,7 +82,7 @@ def attack_setup(user: str, *limits: str) -> Iterator[AttackSetup]:
             os.chown(folder, host_user, host_user)
             os.chown(home, host_user, host_user)
         try:
-            host = Host(home, *(limits or LIMITS), isolation=isolation, user=host_user)
+            host = Host(home, *(limits or LIMITS), isolation=isolation, user=host_user, warm=True)
         except (AssertionError, PermissionError) as error:
             pytest.skip(f"no host runs as {user} here (is this Python open to other users?): {error}")
         try:

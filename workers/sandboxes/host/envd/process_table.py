@@ -9,19 +9,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from .fork_server import AGENT_COMMAND, OOM_SCORE, ForkServer
 from .limit_notifier import LimitNotifier
 from .log_writer import LineLogger, SandboxLog
 from .memory_kills import RECORD_VARIABLE, MemoryKills
-from .process_tree import adopt_orphans, kill_tree, kill_unrelated
+from .process_tree import adopt_orphans, kill_all_but, kill_tree, kill_unrelated
 from .sandbox_paths import HOME, USER, SandboxPaths
 from .wire import SandboxSettings
 
 _CHUNK = 64 << 10
 _QUEUED_CHUNKS = 32
 _DRAIN_S = 1.0
-_OOM_SCORE = 500
 _MEMORY_KILLS = "/tmp/.memory_kills"  # noqa: S108 (the sandbox's own)
 _KILLED = 128 + signal.SIGKILL
 _AFTER_KILL_S = 0.3
@@ -48,6 +48,16 @@ class ProcessExit:
     out_of_memory: bool
 
 
+@dataclass(slots=True)
+class _ForkedAgent:
+    """What `Process` needs of a child that `subprocess` did not start."""
+
+    pid: int
+    stdout: BinaryIO
+    stderr: BinaryIO
+    returncode: int | None = None
+
+
 Event = OutputChunk | ProcessExit
 Listener = asyncio.Queue[Event]
 
@@ -60,7 +70,14 @@ class Process:
     """
 
     def __init__(
-        self, popen: "subprocess.Popen[bytes]", command: Sequence[str], cwd: str, tag: str, *, adopts: bool, kills_before: int
+        self,
+        popen: "subprocess.Popen[bytes] | _ForkedAgent",
+        command: Sequence[str],
+        cwd: str,
+        tag: str,
+        *,
+        adopts: bool,
+        kills_before: int,
     ) -> None:
         self.pid = popen.pid
         self.command = command
@@ -145,11 +162,20 @@ class ProcessTable:
     As the first process of its namespace, envd also inherits the children of others.
     """
 
-    def __init__(self, settings: SandboxSettings, paths: SandboxPaths, log: SandboxLog, notifier: LimitNotifier) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        paths: SandboxPaths,
+        log: SandboxLog,
+        notifier: LimitNotifier,
+        fork_server: int | None = None,
+    ) -> None:
+        """`fork_server` is the process id of the fork server, if there is one. Limits spare it."""
         self._settings = settings
         self._paths = paths
         self._log = log
         self._notifier = notifier
+        self._fork_server = fork_server
         self.memory_kills = MemoryKills(paths.resolve(_MEMORY_KILLS), kernel_enforces=not settings.watch_memory)
         self._processes: dict[int, Process] = {}
         self._endings: set[asyncio.Task[None]] = set()
@@ -159,7 +185,11 @@ class ProcessTable:
 
     def services(self) -> set[int]:
         """Return the ids of the services: processes without a deadline."""
-        return {pid for pid, process in self._processes.items() if not process.adopts}
+        return {pid for pid, process in self._processes.items() if not process.adopts} | self._spared
+
+    @property
+    def _spared(self) -> set[int]:
+        return {self._fork_server} if self._fork_server is not None else set()
 
     def find(self, pid: int | None = None, tag: str | None = None) -> Process:
         """Return the process with that id or tag. Raise LookupError if none is running."""
@@ -181,7 +211,8 @@ class ProcessTable:
         """
         folder = self._paths.resolve(cwd or HOME)
         kills_before = self.memory_kills.count()
-        popen = await self._open(command, folder, self._environment(envs), stdin=stdin, adopts=timeout_s is not None)
+        environment = command_environment(self._settings, self._paths) | dict(envs)
+        popen = await self._open(command, folder, environment, stdin=stdin, adopts=timeout_s is not None)
         shown = self._paths.show(folder)
         process = Process(popen, command, shown, tag, adopts=timeout_s is not None, kills_before=kills_before)
         listener = process.add_listener()
@@ -194,6 +225,42 @@ class ProcessTable:
         if stdin:
             process.stdin = await _writer(popen.stdin)
         return process, listener
+
+    async def fork_agent(self, server: ForkServer) -> Listener | None:
+        """Let the fork server fork an agent. It is a service like one that a client started.
+
+        Return None if the process limit is reached.
+
+        Raises:
+            OSError: the fork server has ended.
+        """
+        null = os.open(os.devnull, os.O_RDONLY)
+        (out, agents_out), (err, agents_err) = os.pipe(), os.pipe()
+        stdout, stderr = os.fdopen(out, "rb", 0), os.fdopen(err, "rb", 0)
+        try:
+            pid = await server.fork([null, agents_out, agents_err])
+        except BaseException:
+            stdout.close()
+            stderr.close()
+            raise
+        finally:
+            for descriptor in (null, agents_out, agents_err):
+                os.close(descriptor)
+        if pid is None:
+            stdout.close()
+            stderr.close()
+            return None
+        forked = _ForkedAgent(pid, stdout, stderr)
+        process = Process(forked, AGENT_COMMAND, HOME, "", adopts=False, kills_before=self.memory_kills.count())
+        listener = process.add_listener()
+        for stream in ("stdout", "stderr"):
+            process.forward_output(stream, self._log)
+        if _is_child(pid):
+            self._processes[pid] = process
+        else:
+            # It has ended, and `reap` did not know it yet.
+            await process.finish(1, self.memory_kills.count())
+        return listener
 
     async def _open(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: bool, adopts: bool
@@ -220,7 +287,7 @@ class ProcessTable:
                     raise
                 self._notifier.notify("processes")
                 self._log.write("system", "process limit reached: processes that belong to no running command were killed")
-                kill_unrelated(set(self._processes))
+                kill_unrelated(set(self._processes) | self._spared)
                 await asyncio.sleep(_AFTER_KILL_S)
         raise AssertionError
 
@@ -229,34 +296,12 @@ class ProcessTable:
             process.time_out()
             self._notifier.notify("timeout")
 
-    def _environment(self, envs: Mapping[str, str]) -> dict[str, str]:
-        home = str(self._paths.resolve(HOME))
-        environment = {
-            "PATH": self._settings.path,
-            "HOME": home,
-            "USER": USER,
-            "LOGNAME": USER,
-            "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8",
-            "TMPDIR": str(self._paths.resolve("/tmp")),  # noqa: S108 (the sandbox's own)
-            "PYTHONPATH": self._settings.python_path,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # The file system and the kernel may show the host's. Programs can plan with these.
-            "SANDBOX_MEMORY_BYTES": str(self._settings.memory_bytes),
-            "SANDBOX_DISK_BYTES": str(self._settings.disk_bytes),
-        }
-        if self._settings.watch_memory:
-            environment[RECORD_VARIABLE] = str(self._paths.resolve(_MEMORY_KILLS))
-        if self._settings.root != "/":
-            environment["SANDBOX_ROOT"] = self._settings.root
-        return environment | self._settings.envs | dict(envs)
-
     @staticmethod
     def _offer_to_oom_killer(pid: int) -> None:
         """Under memory pressure the kernel should kill a command, never envd."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
-                Path(f"/proc/{pid}/oom_score_adj").write_text(str(_OOM_SCORE))
+                Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
 
     def reap(self) -> None:
         while True:
@@ -272,17 +317,51 @@ class ProcessTable:
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 
-    def kill_all(self) -> None:
-        """Kill all processes.
+    def kill_all(self, *, at_end: bool = False) -> None:
+        """Kill all processes, `at_end` also the fork server.
 
         As the first process of its namespace, envd also reaches those that it did not start.
         """
-        if os.getpid() == 1:
+        if os.getpid() != 1:
+            for process in self.list():
+                process.signal(signal.SIGKILL)
+        elif self._fork_server is not None and not at_end:
+            kill_all_but(self._fork_server)
+        else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
-            return
-        for process in self.list():
-            process.signal(signal.SIGKILL)
+
+
+def command_environment(settings: SandboxSettings, paths: SandboxPaths) -> dict[str, str]:
+    """Return the environment of every command, before a client adds to it."""
+    home = str(paths.resolve(HOME))
+    environment = {
+        "PATH": settings.path,
+        "HOME": home,
+        "USER": USER,
+        "LOGNAME": USER,
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(paths.resolve("/tmp")),  # noqa: S108 (the sandbox's own)
+        "PYTHONPATH": settings.python_path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # The file system and the kernel may show the host's. Programs can plan with these.
+        "SANDBOX_MEMORY_BYTES": str(settings.memory_bytes),
+        "SANDBOX_DISK_BYTES": str(settings.disk_bytes),
+    }
+    if settings.watch_memory:
+        environment[RECORD_VARIABLE] = str(paths.resolve(_MEMORY_KILLS))
+    if settings.root != "/":
+        environment["SANDBOX_ROOT"] = settings.root
+    return environment | settings.envs
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _lower_priority_and_adopt() -> None:

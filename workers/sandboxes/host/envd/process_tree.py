@@ -58,6 +58,19 @@ def kill_unrelated(kept: set[int]) -> None:
     _kill(unrelated)
 
 
+def kill_all_but(kept: int) -> None:
+    """Kill all processes but this one and `kept`.
+
+    All are stopped first, so none can fork and escape.
+    Only the first process of a namespace may call it.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGSTOP)
+    for pid in {pid for siblings in _children().values() for pid in siblings} - {os.getpid(), kept}:
+        _signal(pid, signal.SIGKILL)
+    _signal(kept, signal.SIGCONT)
+
+
 def _kill(find: Callable[[], set[int]]) -> None:
     """Stop all processes first, so that none can fork and escape. Then kill them."""
     stopped: set[int] = set()

@@ -18,9 +18,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from uvicorn.server import ServerState
 
+from .agent_keeper import AgentKeeper
 from .dialer import Dialer
 from .file_routes import FileRoutes
 from .filesystem_service import FilesystemService
+from .fork_server import ForkServer
 from .limit_enforcer import LimitEnforcer
 from .limit_notifier import LimitNotifier
 from .log_writer import SandboxLog
@@ -33,7 +35,9 @@ from .wire import SandboxSettings
 _THREADS = 8
 
 
-async def serve(settings: SandboxSettings, control: socket.socket, log_descriptor: int) -> None:
+async def serve(
+    settings: SandboxSettings, control: socket.socket, log_descriptor: int, fork_server: ForkServer | None = None
+) -> None:
     """Run until the host is gone. Then end every process of the sandbox."""
     # asyncio warns when a client closes its connection early. That is no fault.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
@@ -42,16 +46,24 @@ async def serve(settings: SandboxSettings, control: socket.socket, log_descripto
     paths = SandboxPaths(settings.root)
     _make_home(settings, paths)
     notifier = LimitNotifier(control)
-    table = ProcessTable(settings, paths, log, notifier)
+    table = ProcessTable(settings, paths, log, notifier, fork_server.pid if fork_server else None)
     usage = UsageMeter(settings, paths)
     enforcer = LimitEnforcer(settings, usage, table, log, notifier)
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, table.reap)
     connections = _Connections(_application(paths, table, usage, enforcer))
     enforcing = asyncio.create_task(enforcer.run())
+    keeping: asyncio.Task[None] | None = None
+    if fork_server is not None:
+        keeper = AgentKeeper(fork_server, table, log)
+        # The host's first request waits for this. So a new sandbox already has its agent.
+        if await keeper.start():
+            keeping = asyncio.create_task(keeper.run())
     try:
         await Dialer(control, paths, connections.accept).run()
     finally:
-        table.kill_all()
+        if keeping is not None:
+            keeping.cancel()
+        table.kill_all(at_end=True)
         # An ordinary exit would wait for open streams, and nothing is left to save.
         os._exit(0 if not enforcing.done() else 1)
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cgroup_memory import charged_bytes
 from .disk_usage import DiskUsage, measure_disk
 from .sandbox_paths import SandboxPaths
 from .wire import SandboxSettings, UsageReport
@@ -47,11 +48,21 @@ class UsageMeter:
         return UsageReport(
             cpu_count=_cpu_count(),
             cpu_used_pct=cpu_used_pct,
-            memory_used_bytes=use.bytes if use else None,
+            memory_used_bytes=self._memory_used(use),
             memory_total_bytes=self._settings.memory_bytes,
             disk_used_bytes=disk.bytes,
             disk_total_bytes=self._settings.disk_bytes,
         )
+
+    def _memory_used(self, use: ProcessUsage | None) -> int | None:
+        """Return the bytes without page cache, or None if they cannot be told from the machine's.
+
+        Forked processes share the pages of their template. The kernel does not charge these.
+        """
+        if use is None:
+            return None
+        charged = None if self._settings.watch_memory else charged_bytes()
+        return use.bytes if charged is None else charged
 
     def disk(self, stop_above: DiskUsage | None = None) -> DiskUsage:
         """Measure the sandbox's folders. Stop as soon as the count is above `stop_above`."""

@@ -53,8 +53,8 @@ class SandboxSettings:
     @classmethod
     def receive(cls, control: socket.socket) -> Self:
         """Return the settings. Raise EOFError if the host ends before it has sent them."""
-        (length,) = _LENGTH.unpack(_receive_exactly(control, _LENGTH.size))
-        return cls(**json.loads(_receive_exactly(control, length)))
+        (length,) = _LENGTH.unpack(receive_exactly(control, _LENGTH.size))
+        return cls(**json.loads(receive_exactly(control, length)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ class UsageReport:
     disk_total_bytes: int
 
 
-def _receive_exactly(control: socket.socket, size: int) -> bytes:
+def receive_exactly(control: socket.socket, size: int) -> bytes:
+    """Raise EOFError if the host ends before it has sent `size` bytes."""
     data = b""
     while len(data) < size:
         chunk = control.recv(size - len(data))

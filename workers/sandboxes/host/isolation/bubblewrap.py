@@ -39,3 +39,5 @@ def _mount_arguments(mount: Mount) -> list[str]:
             return ["--proc", mount.target]
         case "dev":
             return ["--dev", mount.target]
+        case "machine":
+            raise AssertionError("no sandbox sees the machine's files")

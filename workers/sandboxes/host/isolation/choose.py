@@ -13,9 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from workers.sandboxes.host.envd.process_title import ROOM
+from workers.sandboxes.host.envd.sandbox_paths import HOME, USER
 from workers.sandboxes.host.isolation.bubblewrap import bubblewrap_command
+from workers.sandboxes.host.isolation.fork_messages import ForkPlan
 from workers.sandboxes.host.isolation.launcher import LaunchPlan, NamespacePlan
-from workers.sandboxes.host.isolation.plan import AGENT_ROOT, ENVD_ROOT, make_root, make_shared, plan_mounts, search_path
+from workers.sandboxes.host.isolation.plan import (
+    AGENT_ROOT,
+    ENVD_ROOT,
+    MACHINE_ROOT,
+    Mount,
+    make_root,
+    make_shared,
+    plan_mounts,
+    plan_template_mounts,
+    search_path,
+)
 
 IsolationKind = Literal["bubblewrap", "namespaces", "none"]
 WARNING = "sandboxes are plain processes on this machine: code in them can reach the host's files, network and memory"
@@ -23,6 +36,8 @@ WARNING = "sandboxes are plain processes on this machine: code in them can reach
 _LOG = logging.getLogger(__name__)
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _PACKAGES = Path(__file__).parents[4]
+_TEMPLATE = "workers.sandboxes.host.isolation.template"
+_AGENT_PROGRAM = "workers.agent.program"
 _PROBE_S = 20.0
 # Above the ranges that distributions use for the containers of users and of systemd.
 _FIRST_OWNER = 0x70000000
@@ -86,24 +101,77 @@ class Isolation:
         command = [sys.executable, *arguments]
         namespaces: NamespacePlan | None = None
         if self.isolated:
-            mounts = plan_mounts(launch.root, self.shared, launch.gateway, launch.shm_bytes, launch.cgroups_inside)
+            mounts = self._mounts(launch)
             if self.kind == "bubblewrap":
                 command = bubblewrap_command(shutil.which("bwrap") or "bwrap", mounts, command, environment)
             else:
-                namespaces = {
-                    "owner": launch.owner,
-                    "scratch": str(self.shared / "mnt"),
-                    "mounts": [mount.as_json() for mount in mounts],
-                }
+                namespaces = self._namespaces(mounts, launch.owner)
         plan: LaunchPlan = {
             "parent": os.getpid(),
             "isolated": self.isolated,
             "cgroups": launch.cgroups_to_join,
             "namespaces": namespaces,
+            "template": None,
             "command": command,
             "environment": environment,
         }
-        return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(plan)]
+        return _launcher_command(plan)
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether sandboxes can be forked from a template process.
+
+        bubblewrap becomes a command, so it cannot. For an ordinary user, the program file of a
+        forked process could belong to the sandbox's user.
+        """
+        return self.kind == "namespaces" and os.getuid() == 0
+
+    def template_command(self, control: int) -> list[str]:
+        """Return the command that starts a template process.
+
+        `control` is the descriptor of its socket to the host.
+        """
+        # Libraries compute paths from these when they are imported. They are those of a sandbox.
+        environment = {
+            "PATH": search_path(),
+            "HOME": HOME,
+            "USER": USER,
+            "LOGNAME": USER,
+            "LANG": "C.UTF-8",
+            "TMPDIR": "/tmp",  # noqa: S108 (the sandbox's own)
+            "PYTHONPATH": AGENT_ROOT,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        plan: LaunchPlan = {
+            "parent": os.getpid(),
+            "isolated": True,
+            "cgroups": [],
+            "namespaces": None,
+            "template": self._namespaces(plan_template_mounts(self.shared), None),
+            "command": [sys.executable, "-m", _TEMPLATE, str(control), _AGENT_PROGRAM, ROOM],
+            "environment": environment,
+        }
+        return _launcher_command(plan)
+
+    def fork_plan(self, launch: SandboxLaunch) -> ForkPlan:
+        """Return what a forked child does to become the sandbox."""
+        mounts = [mount.seen_from_template() for mount in self._mounts(launch)]
+        namespaces = self._namespaces(mounts, launch.owner)
+        return {
+            "cgroups": [MACHINE_ROOT + folder for folder in launch.cgroups_to_join],
+            "namespaces": {**namespaces, "scratch": MACHINE_ROOT + namespaces["scratch"]},
+            "title": ["sandbox", str(launch.root)],
+        }
+
+    def _mounts(self, launch: SandboxLaunch) -> list[Mount]:
+        return plan_mounts(launch.root, self.shared, launch.gateway, launch.shm_bytes, launch.cgroups_inside)
+
+    def _namespaces(self, mounts: list[Mount], owner: int | None) -> NamespacePlan:
+        return {"owner": owner, "scratch": str(self.shared / "mnt"), "mounts": [mount.as_json() for mount in mounts]}
+
+
+def _launcher_command(plan: LaunchPlan) -> list[str]:
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(plan)]
 
 
 def choose_isolation(requested: str, shared: Path) -> Isolation:

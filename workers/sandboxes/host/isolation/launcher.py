@@ -7,6 +7,9 @@ namespaces and builds the sandbox's file tree.
 With isolation it dies with the host, and the kernel ends the sandbox's processes with it. Without
 isolation, envd notices that the host is gone and ends them.
 
+The template process of warm sandboxes imports this module. For each sandbox it forks, and the
+child calls `enter` instead of becoming a command. See `template.py`.
+
 Root and an ordinary user need a different order. Root mounts with its own rights. It gives them up
 afterwards, by entering a user namespace whose one user is an unprivileged user of the machine. An
 ordinary user enters the user namespace first, because that gives the right to mount.
@@ -16,6 +19,7 @@ import ctypes
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -28,19 +32,21 @@ UID = 1000
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
 _NAMESPACES = _NEWNS | _NEWCGROUP | _NEWUTS | _NEWIPC | _NEWNET
+_TEMPLATE_NAMESPACES = _NEWNS | _NEWUTS | _NEWIPC | _NEWNET
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _SYS_MOUNT_SETATTR = 442
+_CAPABILITY_VERSION = 0x20080522
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-MountKind = Literal["read", "write", "link", "tmpfs", "proc", "dev"]
+MountKind = Literal["read", "write", "link", "tmpfs", "proc", "dev", "machine"]
 
 
 class MountPlan(TypedDict):
@@ -64,12 +70,16 @@ class NamespacePlan(TypedDict):
 
 
 class LaunchPlan(TypedDict):
-    """The program's one argument. `parent` is the host's process id. `cgroups` are folders."""
+    """The program's first argument. `parent` is the host's process id. `cgroups` are folders.
+
+    `template` is the file tree of a template process. That process keeps its rights.
+    """
 
     parent: int
     isolated: bool
     cgroups: list[str]
     namespaces: NamespacePlan | None
+    template: NamespacePlan | None
     command: list[str]
     environment: dict[str, str]
 
@@ -80,15 +90,25 @@ def main() -> NoReturn:
         _die_with_parent()
         if os.getppid() != plan["parent"]:
             sys.exit("the host is gone")
-    for folder in plan["cgroups"]:
-        Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+    join_cgroups(plan["cgroups"])
     if plan["namespaces"]:
-        _enter(plan["namespaces"])
+        enter(plan["namespaces"])
+    elif plan["template"]:
+        _unshare(_TEMPLATE_NAMESPACES)
+        _build_tree(plan["template"])
     os.execve(plan["command"][0], plan["command"], plan["environment"])  # noqa: S606
 
 
-def _enter(plan: NamespacePlan) -> None:
-    """Enter the namespaces. Return only in their first process, which has no rights left."""
+def join_cgroups(folders: list[str]) -> None:
+    for folder in folders:
+        Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+
+
+def enter(plan: NamespacePlan, host: socket.socket | None = None) -> None:
+    """Enter the namespaces. Return only in their first process, which has no rights left.
+
+    `host` is a connection to the host. If it closes, the first process ends.
+    """
     root = os.getuid() == 0
     if root:
         os.setgroups([])
@@ -101,8 +121,10 @@ def _enter(plan: NamespacePlan) -> None:
     child = os.fork()
     if child:
         inside.close()
-        _wait_outside(child, plan["owner"] if root else None, outside)
+        _wait_outside(child, plan["owner"] if root else None, outside, host)
     outside.close()
+    if host is not None:
+        host.close()
     _die_with_parent()
     _unshare(_NAMESPACES)
     _build_tree(plan)
@@ -117,7 +139,7 @@ def _enter(plan: NamespacePlan) -> None:
     _give_up_rights()
 
 
-def _wait_outside(child: int, owner: int | None, inside: socket.socket) -> NoReturn:
+def _wait_outside(child: int, owner: int | None, inside: socket.socket, host: socket.socket | None) -> NoReturn:
     """Wait for the child, as the process that stays outside.
 
     For root it maps the user first. When the host ends, it ends and takes the child with it.
@@ -126,6 +148,13 @@ def _wait_outside(child: int, owner: int | None, inside: socket.socket) -> NoRet
         _map_user(child, owner, owner)
         inside.send(b".")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+    inside.close()
+    if host is not None:
+        ends = select.poll()
+        ends.register(os.pidfd_open(child), select.POLLIN)
+        ends.register(host, select.POLLIN)
+        ends.poll()
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
@@ -173,6 +202,8 @@ def _mount_entry(mount: MountPlan, place: Path) -> None:
     if kind == "read":
         _mount(source, place, None, _MS_BIND | _MS_REC)
         _set_attributes(place, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=True)
+    elif kind == "machine":
+        _mount(source, place, None, _MS_BIND | _MS_REC)
     elif kind == "write":
         _mount(source, place, None, _MS_BIND)
         _set_attributes(place, _ATTR_NOSUID | _ATTR_NODEV, recursive=True)
@@ -211,6 +242,10 @@ def _give_up_rights() -> None:
     while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     os.setresuid(UID, UID, UID)
+    # A change of program would clear these. A forked first process keeps its program.
+    header, none = struct.pack("Ii", _CAPABILITY_VERSION, 0), bytes(24)
+    if _libc.capset(header, none):
+        _fail("capset")
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         _fail("no_new_privs")
     # A change of user clears the death signal.

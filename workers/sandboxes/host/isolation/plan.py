@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workers.sandboxes.host.envd.sandbox_paths import HOME
@@ -14,6 +14,8 @@ from workers.sandboxes.host.isolation.launcher import MountKind, MountPlan
 AGENT_ROOT = "/opt/flow-nexus"
 ENVD_ROOT = "/opt/envd"
 GATEWAY_ROOT = "/opt/gateway"
+MACHINE_ROOT = "/machine"
+_TEMPLATE_BYTES = 1 << 20
 _WORKERS = Path(__file__).parents[3]
 _ENVD = Path(__file__).parents[1] / "envd"
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -32,6 +34,7 @@ class Mount:
     """One entry of the file tree.
 
     `read` and `write` bind `source`. `link` is a symbolic link to it. `tmpfs` has `size` bytes.
+    `machine` binds `source` with all that is mounted below it; only a template process has it.
     """
 
     kind: MountKind
@@ -41,6 +44,10 @@ class Mount:
 
     def as_json(self) -> MountPlan:
         return {"kind": self.kind, "target": self.target, "source": self.source, "size": self.size}
+
+    def seen_from_template(self) -> "Mount":
+        """Return the same entry with the source's path as a template process sees it."""
+        return replace(self, source=MACHINE_ROOT + self.source) if self.kind in ("read", "write") else self
 
 
 def search_path() -> str:
@@ -70,6 +77,28 @@ def plan_mounts(root: Path, shared: Path, gateway: Path, shm_bytes: int, cgroups
         Mount("read", f"{AGENT_ROOT}/workers/agent", str(_WORKERS / "agent")),
         Mount("read", f"{ENVD_ROOT}/envd", str(_ENVD)),
         Mount("read", GATEWAY_ROOT, str(gateway)),
+    ]
+
+
+def plan_template_mounts(shared: Path) -> list[Mount]:
+    """Return the file tree of a template process.
+
+    Code has the same paths there as in a sandbox, so a forked process finds its modules. The
+    machine's own files are below MACHINE_ROOT, from where the forked processes mount them.
+    """
+    return [
+        Mount("machine", MACHINE_ROOT, "/"),
+        Mount("tmpfs", "/tmp", size=_TEMPLATE_BYTES),  # noqa: S108 (the template's own)
+        Mount("tmpfs", "/home", size=_TEMPLATE_BYTES),
+        Mount("read", "/usr", "/usr"),
+        *_system(),
+        Mount("read", "/etc", str(shared / "etc")),
+        *(Mount("read", path, path) for path in _FROM_ETC if Path(path).exists()),
+        Mount("proc", "/proc"),
+        Mount("dev", "/dev"),
+        Mount("read", "/sys/devices/system/cpu", "/sys/devices/system/cpu"),
+        *(Mount("read", str(prefix), str(prefix)) for prefix in _prefixes()),
+        Mount("read", f"{AGENT_ROOT}/workers", str(_WORKERS)),
     ]
 
 
