@@ -264,6 +264,7 @@ def test_the_template_process_may_die_or_hang_and_no_sandbox_suffers(warm: Host)
     wait_for(lambda: hanging not in processes(warm, TEMPLATE))
     run(client.kill(before))
     wait_for(lambda: not words(agent))
+    assert warm.is_warm(starts=3), "the next tests need forked sandboxes"
 
 
 def test_a_setting_turns_warm_agents_off(tmp_path: Path) -> None:
