@@ -79,6 +79,15 @@ class TrainingSpec(TrainingOptions, Record):
         """Whether an update is a whole model, not only a part of one."""
         return self.compression == "none" and not self.freeze_layers
 
+    def marks_seen_words(self, mode: Consensus) -> bool:
+        """Return whether a global model from scratch shows which words its training texts had.
+
+        Each of these words then has a weight other than zero, and no other word has one. Noise
+        marks every word, adapters mark none. What picks or leaves out values may lose a word.
+        """
+        loses = "topk" in self.compression or strategies.needs_single_updates(self.strategy) or mode == "byzantine"
+        return not loses and self.differential_privacy is None and not self.lora_rank
+
     @property
     def stopping_rules(self) -> StoppingRules:
         return StoppingRules(self.target_accuracy, self.patience, self.budget_usd, self.max_minutes)

@@ -72,7 +72,9 @@ class Results(ResponseModel):
         None, description="Over the samples that were scored; null without labels, or with more than 50 classes."
     )
     notices: list[str] = Field(
-        [], description="Labels or rows of the file that were not used, with counts; and why a figure is null."
+        [],
+        description="Labels or rows of the file that were not used, with counts; and why a figure is null."
+        " Also whether most tokens were never seen in training, and whether most texts were cut.",
     )
     predictions: list[PredictedText]
     temperature: Figure | None = Field(

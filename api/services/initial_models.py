@@ -12,7 +12,8 @@ from api.domain.training_spec import TrainingSpec
 from api.services.lookup import owned
 from api.store.tables import ClusterRow, ModelRow, TrainingRow
 
-_SIZES = ("base", "large", "minilm")
+_FROM_SCRATCH = ("base", "large")
+_SIZES = (*_FROM_SCRATCH, "minilm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +86,27 @@ def check(session: Session, cluster: ClusterRow, spec: TrainingSpec, model: str)
             f"this cluster trains {model!r} of the architecture {cluster.config.architecture!r}"
         )
         raise InvalidError("initial_model_differs", message, errors=(FieldError(POINTER, message),))
+
+
+def marks_seen_words(session: Session, training: TrainingRow) -> bool:
+    """Return whether a training's model shows which words were seen, by it and by all before it.
+
+    False where it began from an export whose training is not known.
+    """
+    row: TrainingRow | None = training
+    while row is not None:
+        mode = session.get_one(ClusterRow, row.cluster_id).config.consensus
+        if row.model not in _FROM_SCRATCH or not row.config.marks_seen_words(mode):
+            return False
+        source = row.config.initial_model
+        if source is None:
+            return True
+        row = _training_of(session, source)
+    return False
+
+
+def _training_of(session: Session, source: str) -> TrainingRow | None:
+    if source.startswith(ids.MODEL_PREFIX):
+        model = session.get(ModelRow, source)
+        return None if model is None else session.get(TrainingRow, model.training_id)
+    return None if initial_models.is_path(source) else session.get(TrainingRow, source)

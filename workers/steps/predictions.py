@@ -11,7 +11,7 @@ from functools import partial
 from api.domain.records import FailureReason
 from api.domain.specs import PredictionInput
 from api.domain.training_spec import TrainingSpec
-from api.services import lost_nodes
+from api.services import initial_models, lost_nodes
 from api.store import leases, transitions
 from api.store.tables import ClusterRow, PredictionRow, TrainingRow
 from workers.agent.protocol.common import Peer
@@ -81,7 +81,8 @@ def _advance(context: Context, prediction_id: str, token: str) -> None:
         running_nodes = running(uow.session, row.cluster_id)
         workers_return = is_recovering(uow.session, row.cluster_id, "worker")
         lost = lost_nodes.advice(uow.session, row.cluster_id)
-    work = _Work(context, row, token, training, cluster, running_nodes, lost)
+        count_unseen = initial_models.marks_seen_words(uow.session, training)
+    work = _Work(context, row, token, training, cluster, running_nodes, lost, count_unseen)
     try:
         # The input is measured before anything is waited for, because it may be replaced.
         work.describe_input()
@@ -122,7 +123,7 @@ class _Work:
     """One attempt at a prediction.
 
     `row`, `training` and `cluster` are detached from their session. `lost` names the nodes that do
-    not come back by themselves.
+    not come back by themselves. `count_unseen` is whether the model shows which words it has seen.
     """
 
     context: Context
@@ -132,6 +133,7 @@ class _Work:
     cluster: ClusterRow
     nodes: list[NodeSnapshot]
     lost: str
+    count_unseen: bool
 
     @property
     def name(self) -> str:
@@ -226,6 +228,7 @@ class _Work:
             input_sha256=self.row.input_sha256,
             prediction_id=self.row.id,
             engine="onnx" if self.cluster.config.wasm_optimization else "torch",
+            count_unseen=self.count_unseen,
         )
 
 

@@ -43,6 +43,27 @@ def test_bad_paths_are_refused_with_a_pointer(path: str) -> None:
     assert caught.value.errors[0].pointer == "/path"
 
 
+@pytest.mark.parametrize(
+    ("fields", "consensus", "shown"),
+    [
+        ({}, "none", True),
+        ({}, "raft", True),
+        ({"compression": "int8"}, "gossip", True),
+        ({"strategy": "fedyogi", "secure_aggregation": True}, "none", True),
+        ({"freeze_layers": 1, "weight_decay": 0.1}, "proof-of-learning", True),
+        ({}, "byzantine", False),
+        ({"strategy": "multi_krum"}, "none", False),
+        ({"strategy": "median"}, "none", False),
+        ({"compression": "topk+int8"}, "none", False),
+        ({"compression": "lora"}, "none", False),
+        ({"differential_privacy": {"noise_multiplier": 1.0}}, "none", False),
+    ],
+)
+def test_which_trainings_show_the_words_that_they_have_seen(fields: dict[str, Any], consensus: Any, shown: bool) -> None:
+    spec = TrainingCreate.model_validate({"dataset": "/data/x.json", "epochs": 1, **fields}).spec()
+    assert spec.marks_seen_words(consensus) is shown
+
+
 def test_good_paths_are_normalised() -> None:
     assert check_path("/data//x.json", "/path") == "/data/x.json"
     assert check_path("/data/train_*.json", "/dataset", glob=True) == "/data/train_*.json"

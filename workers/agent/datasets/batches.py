@@ -28,16 +28,25 @@ class EncodedTexts:
     """Output of the frozen layers: fp32, shape (tokens of all texts, width); see freezing.py."""
     frozen_layers: int = 0
     """Without `activations`, their output is computed for each batch."""
+    cut: int | None = None
+    """Texts with more tokens than the model's max_length. None: it was not counted."""
 
     @classmethod
     def of(
-        cls, texts: Sequence[Sequence[int]], labels: Sequence[int] | None, pad_id: int, *, pad_left: bool = False
+        cls,
+        texts: Sequence[Sequence[int]],
+        labels: Sequence[int] | None,
+        pad_id: int,
+        *,
+        pad_left: bool = False,
+        cut: int | None = None,
     ) -> "EncodedTexts":
         """Return the flat form of a list of texts."""
         lengths = np.fromiter((len(ids) for ids in texts), np.int64, len(texts))
         flat = np.fromiter(chain.from_iterable(texts), np.int32, int(lengths.sum()))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return cls(flat, offsets, np.asarray(labels, np.int64) if labels is not None else None, pad_id, pad_left)
+        classes = np.asarray(labels, np.int64) if labels is not None else None
+        return cls(flat, offsets, classes, pad_id, pad_left, cut=cut)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

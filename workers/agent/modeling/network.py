@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,16 @@ _LABEL_SMOOTHING = 0.1
 _LONGEST_TEXT = 1024
 
 
+class TokenIds(NamedTuple):
+    """The token ids of texts.
+
+    `cut` counts the texts with more tokens than the spec's max_length. None: it is not known.
+    """
+
+    ids: list[list[int]]
+    cut: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A classifier, and how texts become its input.
@@ -57,7 +67,7 @@ class Network:
 
     spec: ModelSpec
     model: nn.Module
-    encode: Callable[[Sequence[str]], list[list[int]]]
+    encode: Callable[[Sequence[str]], TokenIds]
     pad_id: int
     tokenizer: Any
     """The transformers tokenizer of a pretrained model; None for hashed words."""
@@ -84,15 +94,15 @@ class Network:
             DataError: `unknown_label` when a label is not one of the spec's classes.
         """
         # Tokenizers fail on an empty list.
-        ids = self.encode([unicodedata.normalize("NFC", text) for text in texts]) if texts else []
+        ids, cut = self.encode([unicodedata.normalize("NFC", text) for text in texts]) if texts else TokenIds([], 0)
         if labels is None:
-            return EncodedTexts.of(ids, None, self.pad_id, pad_left=self.pad_left)
+            return EncodedTexts.of(ids, None, self.pad_id, pad_left=self.pad_left, cut=cut)
         class_of = {label: index for index, label in enumerate(self.spec.labels)}
         unknown = sum(label not in class_of for label in labels)
         if unknown:
             raise DataError("unknown_label", f"{unknown} of {len(labels)} samples have a label that the training does not have")
         classes = [class_of[label] for label in labels if label is not None]
-        return EncodedTexts.of(ids, classes, self.pad_id, pad_left=self.pad_left)
+        return EncodedTexts.of(ids, classes, self.pad_id, pad_left=self.pad_left, cut=cut)
 
     def logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Compute the logits: shape (texts, classes)."""
@@ -172,8 +182,9 @@ def _from_scratch(spec: ModelSpec, size: str, positions: int) -> Network:
     }
     model = architecture.make(architecture.SIZES[size], positions, common)
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        return [hashed_words.encode(text, _LONGEST_TEXT) for text in texts]
+    def encode(texts: Sequence[str]) -> TokenIds:
+        ids = [hashed_words.encode(text, _LONGEST_TEXT) for text in texts]
+        return TokenIds(ids, sum(len(each) > spec.max_length for each in ids))
 
     return Network(
         spec,
@@ -228,9 +239,13 @@ def _pretrained(spec: ModelSpec, source: str) -> Network:
     if positions is not None and positions > 0 and spec.max_length > positions:
         raise AgentError("max_length_too_long", f"max_length must be at most {positions} for this model")
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=spec.max_length)["input_ids"]
-        return ids
+    def encode(texts: Sequence[str]) -> TokenIds:
+        batch = tokenizer(list(texts), truncation=True, max_length=spec.max_length)
+        ids: list[list[int]] = batch["input_ids"]
+        if batch.encodings is not None:
+            return TokenIds(ids, sum(bool(each.overflowing) for each in batch.encodings))
+        # A tokenizer in Python does not tell what it cut.
+        return TokenIds(ids, None if any(len(each) >= spec.max_length for each in ids) else 0)
 
     # A decoder counts positions from its first token. Padding after a text does not affect it.
     pad_left = spec.architecture != "gpt" and tokenizer.padding_side == "left"

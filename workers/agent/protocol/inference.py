@@ -70,6 +70,7 @@ class PredictTexts(Message):
     input_sha256: str | None = Field(None, description="The SHA-256 that `input_data` must have.")
     prediction_id: str | None = Field(None, description="The id under which the prediction can be followed and stopped.")
     engine: Literal["torch", "onnx"] = "torch"
+    count_unseen: bool = Field(False, description="Whether the model shows which words were seen in training.")
 
 
 class DescribeInput(Message):
@@ -126,7 +127,21 @@ class PredictionResult(Message):
     seconds: float
     nodes_used: int
     lost: list[str] = Field([], description="Workers that did not answer.")
-    notices: list[str] = Field([], description="What was left out of the figures and why, in words.")
+    notices: list[str] = Field(
+        [], description="What was left out of the figures and why; and what the model cannot read of the texts."
+    )
+
+
+class TextCounts(Message):
+    """What a model cannot read of some texts. None: it is not known."""
+
+    cut: int | None = Field(None, ge=0, description="Texts with more tokens than max_length.")
+    tokens: int = Field(ge=0, description="Tokens of the texts that the model gets, without special tokens.")
+    unknown: int | None = Field(None, ge=0, description="Tokens that a pretrained tokenizer does not know.")
+    unseen: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Tokens that no training text had. It is an estimate."
+    )
+    least_unseen: float | None = Field(None, ge=0, allow_inf_nan=False, description="The lower end of `unseen`.")
 
 
 class InferTexts(Message):
@@ -143,6 +158,7 @@ class InferTexts(Message):
     weigh: bool = Field(False, description="Return the held-out accuracy of the model.")
     calibrate: bool = Field(False, description="Calibrate a local model; return the sums of a global one.")
     engine: Literal["torch", "onnx"] = "torch"
+    count_unseen: bool = Field(False, description="Whether the global model shows which words were seen in training.")
 
 
 class InferenceResult(Message):
@@ -156,3 +172,4 @@ class InferenceResult(Message):
     )
     calibration_sums: CalibrationSums | None = None
     engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"
+    counts: TextCounts | None = Field(None, description="What the model cannot read of the texts.")

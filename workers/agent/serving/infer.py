@@ -17,7 +17,9 @@ from workers.agent.modeling.network import Network
 from workers.agent.peers.model_fetcher import ModelFetcher
 from workers.agent.protocol.inference import CalibrationSums, InferenceResult, InferTexts
 from workers.agent.runtime.errors import AgentError
+from workers.agent.serving import text_counts
 from workers.agent.serving.graph_cache import GraphCache, engine_name
+from workers.agent.serving.text_counts import SeenWords
 from workers.agent.storage import tensors
 from workers.agent.storage.model_store import LOCAL_GRAPH, ModelStore
 from workers.agent.training.local_round import LOCAL_MODEL
@@ -45,6 +47,8 @@ class InferenceWorker:
         self._model_fetcher = model_fetcher
         # (path, modification time and inode of the own model's file, its digest), when last hashed.
         self._hashed: tuple[tuple[str, int, int], str] | None = None
+        # (digest of a global model, its words), as last read.
+        self._seen: tuple[str, SeenWords | None] | None = None
 
     async def infer(self, request: InferTexts) -> InferenceResult:
         """Return the probabilities, and the metrics that the request asks for.
@@ -59,7 +63,10 @@ class InferenceWorker:
     def _infer(self, request: InferTexts) -> InferenceResult:
         with self._cache.lock:
             served = self._served(request)
-            table, engine = self._probabilities(request, served)
+            network = self._cache.network(request.model)
+            texts = network.encoded(request.texts)
+            counts = text_counts.count(network, texts, self._seen_words(request, network))
+            table, engine = self._probabilities(request, served, texts)
             weight = self._metrics(request, served).accuracy if request.weigh else None
             calibration_sums = self._calibration_sums(request, served) if request.calibrate else None
         temperature = None
@@ -72,7 +79,16 @@ class InferenceWorker:
             temperature=temperature,
             calibration_sums=calibration_sums,
             engine=engine,
+            counts=counts,
         )
+
+    def _seen_words(self, request: InferTexts, network: Network) -> SeenWords | None:
+        """Return the words of the global model, which has those of all workers."""
+        if not request.count_unseen or network.tokenizer is not None:
+            return None
+        if self._seen is None or self._seen[0] != request.digest:
+            self._seen = (request.digest, SeenWords.of(self._store.require(request.digest), network))
+        return self._seen[1]
 
     def _served(self, request: InferTexts) -> _ServedModel:
         local_model = self._store.folder(request.training_id) / LOCAL_MODEL
@@ -88,8 +104,7 @@ class InferenceWorker:
             self._hashed = (stamp, tensors.file_digest(path))
         return self._hashed[1]
 
-    def _probabilities(self, request: InferTexts, served: _ServedModel) -> tuple[torch.Tensor, str]:
-        texts = self._cache.network(request.model).encoded(request.texts)
+    def _probabilities(self, request: InferTexts, served: _ServedModel, texts: EncodedTexts) -> tuple[torch.Tensor, str]:
         if request.engine == "torch":
             return probabilities(self._load(request, served), texts), "torch"
         graph = self._graphs.get(

@@ -28,7 +28,7 @@ from workers.agent.protocol.inference import (
 )
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.serving import combine, input_file
+from workers.agent.serving import combine, input_file, text_counts
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.scoring import Score, score
 from workers.agent.storage.model_store import ModelStore
@@ -106,6 +106,8 @@ class Predictor:
         confidences = calibrated.gather(1, best[:, None]).squeeze(1).clamp(max=1.0)
         predicted = [request.model.labels[index] for index in best.tolist()]
         scored = Score() if request.input_data is None else score(samples, predicted, request.model.labels)
+        every = [answer.counts for answer in combined.answers]
+        counts = text_counts.total(every) if split else text_counts.middle(every)
         return PredictionResult(
             predictions=[
                 TextPrediction(text=text, sentiment=label, confidence=confidence)
@@ -117,7 +119,7 @@ class Predictor:
             seconds=time.perf_counter() - started,
             nodes_used=len({answer.node_id for answer in combined.answers}),
             lost=combined.lost,
-            notices=scored.notices,
+            notices=[*scored.notices, *text_counts.notices(counts, len(texts), request.model.max_length)],
             confusion_matrix=scored.confusion,
             **scored.figures,
         )
@@ -188,6 +190,7 @@ class Predictor:
             weigh=request.aggregation == "weighted",
             calibrate=sums is None,
             engine=request.engine,
+            count_unseen=request.count_unseen,
         )
         try:
             answer = await self._peers.ask(peer, "/inferences", question, InferenceResult, within_s=_WITHIN_S)
@@ -220,13 +223,16 @@ def _temperature(answers: Sequence[InferenceResult], sums: CalibrationSums | Non
 
 
 def _is_valid(answer: InferenceResult, texts: int, model: ModelSpec) -> bool:
-    """Return whether the answer has one row of probabilities for each text, and a valid weight."""
+    """Return whether the answer has one row of probabilities for each text, and a valid weight.
+
+    Counts must be possible too.
+    """
     rows = answer.probabilities
     has_weight = answer.weight is None or 0 <= answer.weight <= 1
     has_rows = len(rows) == texts and all(
         len(row) == len(model.labels) and all(0 <= probability <= 1 for probability in row) for row in rows
     )
-    return has_weight and has_rows
+    return has_weight and has_rows and (answer.counts is None or text_counts.are_possible(answer.counts, texts))
 
 
 def _combine(request: PredictTexts, answers: Sequence[InferenceResult]) -> torch.Tensor:

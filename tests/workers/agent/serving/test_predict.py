@@ -133,7 +133,7 @@ def test_a_labelled_file_brings_figures_and_an_unlabelled_one_none(trained: Fede
     pairs = Counter((row["sentiment"], label) for row, label in zip(samples(30, 7000), said, strict=True))
     assert matrix["counts"] == [[pairs[true, label] for label in matrix["labels"]] for true in matrix["labels"]]
     assert sum(map(sum, matrix["counts"])) == 30
-    trained.aggregator.put("/data/test.json", [{"text": "and one more"}])
+    trained.aggregator.put("/data/test.json", [{"text": "the lamp is great"}])
     answer = predict(trained, inputs=None, input_data="/data/test.json")
     assert answer["accuracy"] is answer["confusion_matrix"] is None
     assert answer["notices"] == ["The file has no labels, so accuracy, precision, recall and f1_score are null."]
@@ -203,6 +203,10 @@ def test_a_model_that_the_aggregator_does_not_have_is_unknown(trained: Federatio
         {"weight": -1.0},
         {"weight": float("nan")},
         {"more": 1},
+        {"counts": {"cut": 13, "tokens": 9}},
+        {"counts": {"cut": 1, "tokens": 9, "unknown": 10}},
+        {"counts": {"cut": 1, "tokens": 9, "unseen": 9.5, "least_unseen": 1.0}},
+        {"counts": {"cut": -1, "tokens": 9}},
     ],
 )
 def test_an_answer_of_another_form_is_not_counted(trained: Federation, lie: dict[str, object]) -> None:

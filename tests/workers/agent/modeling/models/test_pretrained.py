@@ -101,4 +101,4 @@ def test_minilm_is_loaded_from_its_package(tmp_path: Path) -> None:
     config: Any = network.model.config
     assert config.num_hidden_layers == 6
     assert 22e6 < sum(parameter.numel() for parameter in network.model.parameters()) < 23e6
-    assert network.encode(["good"]) == [[101, 2204, 102]]
+    assert network.encode(["good"]) == ([[101, 2204, 102]], 0)
