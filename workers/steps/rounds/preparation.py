@@ -163,8 +163,7 @@ async def _prepared(context: Context, training: TrainingSnapshot, aggregator: No
             fetched = await initial_models.fetch(context, training, aggregator, agent) if begins else None
             initial = training.initial if fetched is None else fetched.record
             labels = labels if initial is None else initial.with_labels(labels)
-            if training.labels and labels != list(training.labels):
-                raise RefusalError(UNPROCESSABLE, "labels_changed", "The labels differ from those this training began with.")
+            labels = _kept_labels(training, labels)
             network = training.model_spec_for(labels, initial)
             await _encode_validation(training, aggregator, reading, network)
             model = await _init_model(context, training, agent, labels, fetched)
@@ -173,6 +172,23 @@ async def _prepared(context: Context, training: TrainingSnapshot, aggregator: No
     _check_measurable(training, model)
     await _encode_shards(training, holders, reading, network)
     return _Prepared(labels, model, list(reports), initial)
+
+
+def _kept_labels(training: TrainingSnapshot, found: list[str]) -> list[str]:
+    """Return the classes of the training: those it began with, else the ones that were found.
+
+    A shard that went away may have been the only one with a class. The class stays.
+    """
+    if not training.labels:
+        return found
+    new = len({*found} - {*training.labels})
+    if new:
+        message = (
+            f"{new} labels of the shards are no class of this training. "
+            "Upload data with its classes, or begin a training with initial_model, which takes new classes."
+        )
+        raise RefusalError(UNPROCESSABLE, "labels_changed", message, [FieldError("/dataset", message)])
+    return list(training.labels)
 
 
 def _require_answers(reports: Sequence[ShardReport]) -> None:

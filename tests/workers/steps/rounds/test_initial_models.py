@@ -209,6 +209,32 @@ def test_a_completed_training_is_extended(taught: tuple[LiveCluster, Training]) 
     assert epochs == [2, 3, 5, 6]
 
 
+def test_an_extended_training_keeps_its_classes(taught: tuple[LiveCluster, Training]) -> None:
+    live, old = taught
+    workers = live.agents[:-1]
+    for number, worker in enumerate(workers):
+        rows = [row for row in samples(30, number * 1000) if row["sentiment"] != "neutral"]
+        worker.put(f"/data/train_{number}.json", rows)
+    extend(live, old.training_id)
+    assert live.run_to_end(old.training_id)[0] == "completed"
+    assert training(live, old.training_id).labels == LABELS, "no shard has one of them any more"
+    assert "untrained_classes" in flags(live, old.training_id)
+    workers[0].put("/data/train_0.json", [*samples(24, 0), {"text": "a secret", "sentiment": "both"}])
+    extend(live, old.training_id)
+    assert live.run_to_end(old.training_id)[0] == "failed"
+    error = training(live, old.training_id).error
+    assert error is not None
+    assert (error.code, error.detail.split(".")[0]) == (
+        "labels_changed",
+        "1 labels of the shards are no class of this training",
+    )
+
+
+def extend(live: LiveCluster, training_id: str) -> None:
+    with live.database.unit_of_work() as uow:
+        trainings.resume(uow, live.project_id, training_id, 1)
+
+
 def test_epsilon_is_counted_on_and_a_spent_target_is_refused(taught: tuple[LiveCluster, Training]) -> None:
     live, _ = taught
     private: dict[str, Any] = {"differential_privacy": {"noise_multiplier": 2.0}, "epochs": 1}
