@@ -30,7 +30,7 @@ from workers.agent.runtime.paths import SandboxRoot
 _FORM: Final = 1
 _KEPT: Final = 2
 _TEXTS_AT_ONCE: Final = 1024
-_SAMPLES_AT_ONCE: Final = 2**14
+_SAMPLES_AT_ONCE: Final = 2**12
 # Between two checks of disk and memory.
 _CHECK_BYTES: Final = 2**26
 _PARTS: Final = ("training", "held_out")

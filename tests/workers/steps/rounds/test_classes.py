@@ -57,8 +57,8 @@ def test_numbers_beside_names_point_to_label_names() -> None:
 
 def test_many_missing_classes_are_counted() -> None:
     labels = [f"class {number:02}" for number in range(30)]
-    reports = [ShardReport(node_id="w1", samples=5, labels={labels[0]: 5})]
-    (flag,) = flags(reports, labels)
+    whole = ShardReport(node_id="w2", samples=30, labels=dict.fromkeys(labels, 1))
+    (flag,) = flags([ShardReport(node_id="w1", samples=5, labels={labels[0]: 5}), whole], labels)
     assert flag.message.endswith("'class 10' and 19 more.")
 
 
