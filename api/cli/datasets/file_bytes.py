@@ -1,6 +1,7 @@
 """The bytes of a file: decompressed, and decoded to text. The file's name does not matter."""
 
 import gzip
+import io
 import zlib
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,7 @@ def read_bytes(path: Path) -> bytes:
             raise UsageError(f"{path} is larger than 1 GiB")
         content = path.read_bytes()
         if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+            content = _ungzip(content)
         elif content.startswith(_ZSTD):
             content = _unzstd(path, content)
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -47,6 +48,11 @@ def read_bytes(path: Path) -> bytes:
     if len(content) > _LARGEST:
         raise UsageError(f"{path} is larger than 1 GiB when it is decompressed")
     return content
+
+
+def _ungzip(content: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        return file.read(_LARGEST + 1)
 
 
 def _unzstd(path: Path, content: bytes) -> bytes:
