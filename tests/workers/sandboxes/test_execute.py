@@ -2,29 +2,15 @@
 
 import json
 import shutil
-import uuid
-from collections.abc import Iterator
 
 import pytest
 
 from api.domain.sandboxes import CommandResult, ExecuteOptions, SandboxPathError
 from workers.sandboxes.client import SandboxClient
 
-from .hosting import Host, run, spec, stream
+from .hosting import Host, run, stream
 
 NODE = pytest.mark.skipif(shutil.which("node") is None, reason="this machine has no node")
-
-
-@pytest.fixture(scope="module")
-def client(host: Host) -> SandboxClient:
-    return host.client()
-
-
-@pytest.fixture(scope="module")
-def sandbox(client: SandboxClient) -> Iterator[str]:
-    info = run(client.create(spec(uuid.uuid4().hex)))
-    yield info.sandbox_id
-    assert run(client.kill(info.sandbox_id))
 
 
 def execute(

@@ -3,7 +3,6 @@
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,18 +22,6 @@ from .hosting import Host, run, spec
 
 MAX_OUTPUT = 100_000
 NODE = pytest.mark.skipif(shutil.which("node") is None, reason="this machine has no node")
-
-
-@pytest.fixture(scope="module")
-def client(host: Host) -> SandboxClient:
-    return host.client()
-
-
-@pytest.fixture(scope="module")
-def sandbox(client: SandboxClient) -> Iterator[str]:
-    info = run(client.create(spec(uuid.uuid4().hex)))
-    yield info.sandbox_id
-    assert run(client.kill(info.sandbox_id))
 
 
 class Started:
