@@ -1,7 +1,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import anyio
 from fastapi import APIRouter, Header, Query
@@ -153,7 +153,12 @@ def _format(event: EventRow) -> str:
         "training_id": event.training_id,
         **rounded_figures(event.data),
     }
-    return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+    return event_lines(event.seq, event.type, data)
+
+
+def event_lines(number: int, event: str, data: dict[str, Any]) -> str:
+    """Return one server-sent event. `number` is its id."""
+    return f"id: {number}\nevent: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
 class EventStream(StreamingResponse):

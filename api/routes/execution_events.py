@@ -4,7 +4,6 @@ It is read from the sandbox and stored nowhere.
 """
 
 import codecs
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from api.domain.sandboxes import ExecutionOutput, OutputPart, SandboxError
 from api.http.auth import Executor
 from api.http.deps import AppState, State
 from api.routes.common import errors
-from api.routes.events import KEEP_ALIVE, After, EventStream, Follow, LastEventId
+from api.routes.events import KEEP_ALIVE, After, EventStream, Follow, LastEventId, event_lines
 from api.routes.executions import ExecutionId
 from api.runtime.listener import wait_for_event
 from api.services import executions, principals
@@ -139,5 +138,4 @@ class _OutputSource:
     def _event(self, event: str, data: dict[str, Any]) -> str:
         # Half a character was received but not sent. It is sent again after a reconnect.
         sent = [self._positions[name] - len(self._decoders[name].getstate()[0]) for name in _STREAMS]
-        number = sent[0] * _ID_BASE + sent[1]
-        return f"id: {number}\nevent: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+        return event_lines(sent[0] * _ID_BASE + sent[1], event, data)
