@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
             await rate_limiter.aclose()
             await provider.aclose()
             registries.shown.unregister(collector)
-            use_cases.close()
+            await asyncio.to_thread(use_cases.close)
             database.dispose()
 
     app = FastAPI(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_threads
 from contextvars import copy_context
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
@@ -44,6 +44,7 @@ class UseCaseRunner:
         self._within_s = within_s
         self._last_end = time.monotonic()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="work")
+        self._submitted: set[Future[Any]] = set()
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run the use case. With `caller`, the same transaction writes its line in the audit log.
@@ -72,7 +73,12 @@ class UseCaseRunner:
             pending.future.cancel()
 
     def close(self) -> None:
+        """Wait at most `within_s` for the use cases that run, whose callers may be gone.
+
+        Then each has returned its connection to the pool, and the pool can be disposed of.
+        """
         self._threads.shutdown(wait=False, cancel_futures=True)
+        wait_for_threads(set(self._submitted), timeout=self._within_s)
 
     def _seconds_left(self, pending: _PendingUseCase[T]) -> float:
         since = pending.since if pending.has_started else max(pending.since, self._last_end)
@@ -84,6 +90,8 @@ class UseCaseRunner:
     def _submit(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None) -> _PendingUseCase[T]:
         pending = _PendingUseCase(use_case, caller)
         pending.future = self._threads.submit(copy_context().run, self._run_in_thread, pending)
+        self._submitted.add(pending.future)
+        pending.future.add_done_callback(self._submitted.discard)
         return pending
 
     def _run_in_thread(self, pending: _PendingUseCase[T]) -> T:

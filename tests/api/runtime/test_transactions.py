@@ -1,12 +1,13 @@
 """Use cases in threads: limited in number, and given up when the database is silent."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
 from api.runtime.transactions import UseCaseRunner
@@ -57,3 +58,29 @@ def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(databa
 
     assert asyncio.run(again()) == 2
     assert runner.run_blocking(quick) == 2
+
+
+def test_the_end_leaves_no_connection_of_a_caller_who_is_gone(postgres_url: str, database: Database) -> None:
+    """A connection that is returned after the disposal of its pool stays open."""
+    with silence(database):
+        other = Database(create_engine(postgres_url, connect_args={"application_name": "ended"}), lambda _step, _row_id: None)
+        runner = UseCaseRunner(other, at_once=2, within_s=20)
+
+        async def leave() -> None:
+            call = asyncio.create_task(runner.run(slow))
+            while not open_connections(database):
+                await asyncio.sleep(0.01)
+            call.cancel()
+
+        asyncio.run(leave())
+        closing = threading.Thread(target=runner.close)
+        closing.start()
+    closing.join()
+    other.dispose()
+    assert open_connections(database) == 0
+
+
+def open_connections(database: Database) -> int:
+    counted = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ended'")
+    with database.unit_of_work() as uow:
+        return int(uow.session.scalar(counted) or 0)
