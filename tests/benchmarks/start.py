@@ -23,6 +23,7 @@ from pathlib import Path
 from api.embedded.stack import EmbeddedStack
 from tests.benchmarks.memory import pss
 from tests.benchmarks.rows import row
+from tests.benchmarks.template_process import wait_for_template
 from tests.e2e.walk import Walk
 from tests.workers.sandboxes.hosting import descendants
 
@@ -46,17 +47,9 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="start-", ignore_cleanup_errors=True) as folder,
             EmbeddedStack(Path(folder) / "home", port=0) as stack,
         ):
-            _wait_for_template(stack, folder, kind)
+            if kind == "warm":
+                wait_for_template(Path(folder) / "home")
             _measure(stack, kind, options.repeats, restart=not options.skip_restart)
-
-
-def _wait_for_template(stack: EmbeddedStack, folder: str, kind: str) -> None:
-    log = Path(folder) / "home/logs/sandboxes.log"
-    end = time.monotonic() + _READY_S
-    while kind == "warm" and "template process is ready" not in log.read_text():
-        assert time.monotonic() < end, "sandboxes are not forked here: see docs/sandboxes.md"
-        assert stack.pid("sandboxes")
-        time.sleep(0.1)
 
 
 def _measure(stack: EmbeddedStack, kind: str, repeats: int, *, restart: bool) -> None:

@@ -72,6 +72,8 @@ def up(home: Path, port: int | None = None, **variables: str) -> Iterator[Up]:
     port = port or free_port()
     argv = [sys.executable, "-m", "api.cli.main", "up", "--home", str(home), "--port", str(port), "--concurrency", "4"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW_NEXUS_", "E2B_"))}
+    # No test here has a node, and a warm agent's libraries take seconds to import.
+    clean["FLOW_NEXUS_WARM_AGENTS"] = "off"
     process = subprocess.Popen(
         argv, env={**clean, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
     )

@@ -18,8 +18,11 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(not Path("/proc").exi
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[EmbeddedStack]:
-    with tempfile.TemporaryDirectory(prefix="ready-") as folder, EmbeddedStack(Path(folder) / "home", port=0) as running:
-        yield running
+    with tempfile.TemporaryDirectory(prefix="ready-") as folder, pytest.MonkeyPatch.context() as patch:
+        # No test here has a node, and a warm agent's libraries take seconds to import.
+        patch.setenv("FLOW_NEXUS_WARM_AGENTS", "off")
+        with EmbeddedStack(Path(folder) / "home", port=0) as running:
+            yield running
 
 
 def _until(stack: EmbeddedStack, status: int, within_s: float) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def read_config(arguments: list[str] | None = None) -> HostConfig:
     parser.add_argument(
         "--warm-agents",
         action=argparse.BooleanOptionalAction,
-        default=os.environ.get(_WARM_VARIABLE, "off"),
-        help=f"fork sandboxes and agents from a template process; the default is on if {_WARM_VARIABLE} is 'on'",
+        default=os.environ.get(_WARM_VARIABLE, "on"),
+        help=f"fork sandboxes and agents from a template process; the default is off if {_WARM_VARIABLE} is 'off'",
     )
     options = parser.parse_args(arguments)
     try:
