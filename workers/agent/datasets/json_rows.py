@@ -20,10 +20,9 @@ def json_rows(file: DataFile, text_field: str) -> Iterator[Row]:
     """
     text, count = JsonText(file), 0
     while first := text.next_character():
-        line = text.line
+        line, table = text.line, None
         try:
-            value = None if first == "[" else text.value()
-            table: Iterable[object] | None = text.elements() if first == "[" else _table(value, text_field)
+            value, table = _next_value(text, first, text_field)
             if table is None:
                 yield Row("line", line, value)
                 continue
@@ -32,10 +31,24 @@ def json_rows(file: DataFile, text_field: str) -> Iterator[Row]:
                 yield Row("row", count, element)
         except (ValueError, RecursionError) as error:
             where = text.place(error)
-            if first == "[" or not text.skip_line():
+            if first == "[" or isinstance(table, Iterator) or not text.skip_line():
                 raise DataError("unreadable_json", f"{file.name} is not valid JSON at {where}") from None
             problem = RowProblem("unreadable_json", f"the line is not valid JSON at {where}", "write one object")
             yield Row("line", line, problem=problem)
+
+
+def _next_value(text: JsonText, first: str, text_field: str) -> tuple[object, Iterable[object] | None]:
+    """Return the next value, or its rows if it is a whole table.
+
+    An iterator of rows reads the text. Raises: as `json_rows`.
+    """
+    if first == "[":
+        return None, text.elements()
+    try:
+        value = text.value()
+    except DataError as too_large:
+        return None, _large_table(text, too_large)
+    return value, _table(value, text_field)
 
 
 def _table(value: object, text_field: str) -> list[Any] | None:
@@ -45,7 +58,7 @@ def _table(value: object, text_field: str) -> list[Any] | None:
     parts: dict[str, Any] = value
     columns, data = parts.get("columns"), parts.get("data")  # untyped: the keys of pandas' "split"
     if isinstance(columns, list) and isinstance(data, list):
-        return [dict(zip(columns, cells, strict=False)) if isinstance(cells, list) else cells for cells in data]
+        return [_with_columns(columns, cells) for cells in data]
     if isinstance(data, list) and text_field not in parts:
         return data
     if all(isinstance(part, dict) for part in parts.values()):
@@ -55,6 +68,31 @@ def _table(value: object, text_field: str) -> list[Any] | None:
         if len(lengths) == 1 and len(parts) > 1:
             return [dict(zip(parts, cells, strict=True)) for cells in zip(*parts.values(), strict=True)]
     return None
+
+
+def _large_table(text: JsonText, too_large: DataError) -> Iterator[object]:
+    """Yield the rows of an object that does not fit into memory, but whose rows in `data` do.
+
+    Raises: `too_large` if it has no such rows.
+    """
+    columns: object = None
+    has_rows = False
+    for key in text.members():
+        if key == "data" and text.next_character() == "[":
+            has_rows = True
+            yield from (_with_columns(columns, cells) for cells in text.elements())
+        else:
+            value = text.value()
+            columns = value if key == "columns" else columns
+    if not has_rows:
+        raise too_large
+
+
+def _with_columns(columns: object, cells: object) -> object:
+    """Return a row of pandas' "split" as a mapping. Another row stays as it is."""
+    if isinstance(columns, list) and isinstance(cells, list):
+        return dict(zip(columns, cells, strict=False))
+    return cells
 
 
 def _by_row(columns: Mapping[str, dict[str, object]]) -> list[dict[str, object]]:

@@ -72,19 +72,26 @@ class JsonText:
 
         Raises: as `value`.
         """
-        self._position += 1
-        if self.next_character() == "]":
-            self._position += 1
-            return
-        while True:
+        is_left = self._enter("]")
+        while is_left:
             yield self.value()
-            separator = self.next_character()
-            if separator not in (",", "]"):
-                raise json.JSONDecodeError("Expecting ',' delimiter", self._text, self._position)
+            is_left = self._go_on("]")
+
+    def members(self) -> Iterator[str]:
+        """Yield the keys of the object at the position, and move behind it.
+
+        The position is at a key's value. The caller moves behind it before the next key.
+        Raises: as `value`.
+        """
+        is_left = self._enter("}")
+        while is_left:
+            key = self.value()
+            if not isinstance(key, str) or self.next_character() != ":":
+                raise json.JSONDecodeError("Expecting ':' delimiter", self._text, self._position)
             self._position += 1
-            if separator == "]":
-                return
             self.next_character()
+            yield key
+            is_left = self._go_on("}")
 
     def skip_line(self) -> bool:
         """Move to the next line that is not empty. Return whether an object begins there.
@@ -102,6 +109,25 @@ class JsonText:
             return f"line {self.line}"  # a number too long or a nesting too deep for the parser
         column = error.colno + (self._first_column if error.lineno == 1 else 0)
         return f"line {self._first_line + error.lineno - 1}, column {column}"
+
+    def _enter(self, end: str) -> bool:
+        """Move to the first item of an array or object. Return False, behind it, if it is empty."""
+        self._position += 1
+        if self.next_character() != end:
+            return True
+        self._position += 1
+        return False
+
+    def _go_on(self, end: str) -> bool:
+        """Move from the end of an item to the next. Return False, behind `end`, after the last."""
+        separator = self.next_character()
+        if separator not in (",", end):
+            raise json.JSONDecodeError("Expecting ',' delimiter", self._text, self._position)
+        self._position += 1
+        if separator == end:
+            return False
+        self.next_character()
+        return True
 
     def _is_cut(self, error: json.JSONDecodeError) -> bool:
         """Return whether more text could make the value valid."""

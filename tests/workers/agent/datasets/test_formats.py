@@ -177,6 +177,18 @@ def test_what_is_parsed_at_once_is_limited_by_the_memory(root: SandboxRoot, name
     assert (problem.code, "20 bytes (limit: memory)" in problem.message) == ("file_too_large", True), problem.message
 
 
+@pytest.mark.parametrize("name", ["data", "pandas split", "pandas table"])
+def test_the_rows_of_an_object_may_be_larger_than_the_memory(
+    root: SandboxRoot, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bytes, "_PIECE", 16)
+    put(root, FORMATS[name])
+    whole = read(root, "/data/x", DataFormat())
+    monkeypatch.setattr(samples_module, "most_in_memory", lambda: len(FORMATS[name]) // 2)
+    assert read(root, "/data/x", DataFormat()).texts == whole.texts
+    assert refusal(root, FORMATS[name].rstrip(b"}] \n")).code == "unreadable_json"
+
+
 def test_reading_tells_how_far_it_is_and_can_be_stopped(root: SandboxRoot) -> None:
     put(root, LINES.encode() * 40_000)
     reading = Reading()
