@@ -20,6 +20,7 @@ from api.http.readiness import ReadinessChecker
 from api.routes import (
     audit,
     clusters,
+    dashboard,
     events,
     execution_events,
     executions,
@@ -124,6 +125,8 @@ def create_app(settings: Settings) -> FastAPI:
         operations,
     ):
         app.include_router(module.router)
+    if settings.dashboard:
+        app.include_router(dashboard.router)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registries.own)

@@ -101,4 +101,5 @@ class Settings(BaseSettings):
     logs_dir: Path | None = Field(None, description="the folder of the service's log files, when the service writes them")
     retention_interval_s: float = Field(3600, gt=0)
     docs: bool = Field(True, description="serve /docs")
+    dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -31,6 +31,7 @@ _Root = lazy_group(
     LazyCommand("executions", "api.cli.commands.executions", "app", "Code in the background: list, status, logs, cancel."),
     LazyCommand("data", "api.cli.commands.data", "app", "Data for trainings: generate, check, split."),
     LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: create, list, rotate, revoke."),
+    LazyCommand("dashboard", "api.cli.commands.dashboard", "dashboard", "Print the link to the dashboard, or open it."),
     LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas of a project, and their use."),
 )
 

@@ -54,11 +54,15 @@ class Session:
     api_key: str | None = field(default=None, repr=False)
 
     @functools.cached_property
+    def target(self) -> config.Target:
+        return config.resolve(self.url, self.api_key, os.environ, Path.cwd())
+
+    @functools.cached_property
     def client(self) -> "ApiClient":
         # httpx takes longer to import than --help should take.
         from api.cli.http.client import ApiClient
 
-        return ApiClient(config.resolve(self.url, self.api_key, os.environ, Path.cwd()))
+        return ApiClient(self.target)
 
     def close(self) -> None:
         """Close the client, if the command has used one."""

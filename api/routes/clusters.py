@@ -88,6 +88,18 @@ async def connect_cluster(
 
 
 @router.get(
+    "/{cluster_id}/connections",
+    operation_id="get_cluster_connections",
+    summary="Get the connections of a cluster",
+    response_model=Connections,
+    responses={**UNCHANGED, **errors(404)},
+)
+async def get_cluster_connections(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
+    """Return the connections that the last `connect_cluster` made. Before it there are none."""
+    return await reading.answer(caller, lambda uow: Connections.of(clusters.get(uow.session, caller.project_id, cluster_id)))
+
+
+@router.get(
     "/{cluster_id}/status",
     operation_id="get_cluster_status",
     summary="Watch trainings, nodes and cost",

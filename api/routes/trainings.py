@@ -14,8 +14,9 @@ from api.routes.common import UNCHANGED, WAITED, answers, errors, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
+from api.schemas.curves import Curves
 from api.schemas.trainings import Round, RoundList, Training, TrainingCreate, TrainingResume
-from api.services import quotas, trainings
+from api.services import curves, quotas, trainings
 from api.store.database import UnitOfWork
 from api.store.tables import TrainingRow
 
@@ -121,6 +122,29 @@ async def list_rounds(
         return RoundList(items=items, next_cursor=str(items[-1].round) if len(rounds) > limit else None)
 
     return await reading.answer(caller, read)
+
+
+@router.get(
+    "/trainings/{training_id}/curves",
+    operation_id="get_training_curves",
+    summary="Get a training's curves",
+    response_model=Curves,
+    responses={**UNCHANGED, **errors(404)},
+)
+async def get_training_curves(
+    training_id: TrainingId,
+    caller: ClusterReader,
+    reading: Reading,
+    after: Annotated[int, Query(ge=0, le=10**9, description="Only rounds with a larger number.")] = 0,
+) -> Response:
+    """Return the figures of completed rounds as one list for each figure, for charts.
+
+    It is several times smaller than `list_rounds`, which also has votes, audits, transfers and
+    decisions.
+    """
+    return await reading.answer(
+        caller, lambda uow: Curves.of(curves.view(uow.session, caller.project_id, training_id, after), curves.MOST_ROUNDS)
+    )
 
 
 @router.post(

@@ -286,6 +286,12 @@ def _training_cost(training: TrainingRow, nodes: Iterable[NodeView], now: dateti
     return _cost_between(training, nodes, training.started_at, training.finished_at or now) - training.paused_usd
 
 
+def round_costs(session: Session, training: TrainingRow, rounds: Sequence[RoundRow]) -> list[Decimal]:
+    """Return what the training's sandboxes cost between the start and the end of each round."""
+    nodes = _nodes(session, training.cluster_id)
+    return [_cost_between(training, nodes, row.started_at, row.finished_at or row.started_at) for row in rounds]
+
+
 def add_pause(session: Session, training: TrainingRow) -> None:
     """Note the time since an ended training's end, and what its sandboxes cost meanwhile.
 

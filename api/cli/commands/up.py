@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.commands.dashboard import dashboard_link
 from api.cli.errors import UsageError
 
 _INTERRUPTED = 130
@@ -51,6 +52,7 @@ def up(
             _print_line("")
             _print_line(f"url        {stack.url}")
             _print_line(f"key        {stack.api_key}")
+            _print_line(f"look at it {dashboard_link(stack.url, stack.api_key)}")
             _print_line(
                 f"use it     set -a; . {shlex.quote(str(stack.folder.path / 'env'))}; set +a; flow-nexus neural cluster list"
             )
