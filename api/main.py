@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from api.domain.sandboxes import SandboxProvider
 from api.http import openapi, problems
 from api.http.auth import check_open_query
+from api.http.compression import CompressionMiddleware
 from api.http.deps import AppState
 from api.http.metrics import Registries, RowCollector
 from api.http.middleware import RequestMiddleware
@@ -129,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(dashboard.router)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registries.own)
     return app
 

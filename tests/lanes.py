@@ -22,6 +22,7 @@ _REAL_PLACES = (
     "tests/fuzz",
     "tests/workers/agent",
     "tests/workers/sandboxes/hostile",
+    "tests/workers/sandboxes/test_warm.py",
     "tests/workers/steps",
     "tests/workers/test_agent_client.py",
 )

@@ -76,6 +76,11 @@ class ConflictError(DomainError):
     title = "Conflict with the current state"
 
 
+class PreconditionError(DomainError):
+    status = 412
+    title = "Precondition failed"
+
+
 class TooLargeError(DomainError):
     status = 413
     title = "Content too large"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from functools import partial
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -14,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.body_encoding import GZIP, with_gzip_decoded
+from api.http.head_requests import answer_head
 from api.http.problems import ProblemDetails, response
 from api.runtime.log_setup import describe
 
@@ -56,6 +59,12 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         scope["request_id"] = f"req_{secrets.token_hex(8)}"
+        # An empty header says nothing. Clients send it for a variable without a value.
+        scope["headers"] = [header for header in scope["headers"] if header[1].strip()]
+        app = self._app
+        if scope["method"] == "HEAD":
+            # The server keeps its own scope, and so sends no body.
+            scope, app = {**scope, "method": "GET"}, partial(answer_head, self._app)
         started = time.perf_counter()
         answered = False
 
@@ -71,7 +80,7 @@ class RequestMiddleware:
                 await send(message)
 
         try:
-            await self._call_with_limits(scope, receive, send_with_headers)
+            await self._call_with_limits(app, scope, receive, send_with_headers)
         except Exception as error:
             request = (scope["request_id"], scope["method"], scope["path"])
             log.error("%s: %s %.300r failed: %s", *request, describe(error))  # noqa: TRY400 - no message
@@ -81,15 +90,17 @@ class RequestMiddleware:
             detail = "Something went wrong here; the log has it under the request's id."
             await response(Request(scope), ProblemDetails(500, "internal", detail))(scope, receive, send_with_headers)
 
-    async def _call_with_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_with_limits(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         elif scope["method"] == "PUT" and scope["path"].endswith("/files"):
-            await self._app(scope, _with_idle_timeout(receive), send)
+            await app(scope, _with_idle_timeout(receive), send)
         elif (refusal := self._refusal(scope)) and _has_operation(scope):
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, _with_body_limits(receive, self._max_body), send)
+            limited = _with_body_limits(receive, self._max_body)
+            is_gzip = Headers(scope=scope).get("content-encoding", "").lower() in GZIP
+            await app(scope, with_gzip_decoded(limited, self._max_body) if is_gzip else limited, send)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return a refusal when the headers alone suffice for one."""
@@ -98,6 +109,11 @@ class RequestMiddleware:
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         if has_body and not _is_json(headers.get("content-type", "")):
             return response(Request(scope), ProblemDetails(415, "unsupported_media_type", "Send the body as application/json."))
+        if headers.get("content-encoding", "identity").lower() not in ("identity", *GZIP):
+            detail = "The body has an encoding that is not known. Send it as gzip, or without Content-Encoding."
+            return response(
+                Request(scope), ProblemDetails(415, "unsupported_encoding", detail), {"Accept-Encoding": "gzip, identity"}
+            )
         if length.isdecimal() and int(length) > self._max_body:
             return response(Request(scope), ProblemDetails(413, "body_too_large", "The JSON body is too large."))
         return None

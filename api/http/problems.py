@@ -4,6 +4,7 @@ An answer has no stack trace, no SQL and nothing of the request's body.
 """
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -30,6 +31,7 @@ _RETRY_AFTER_S = 2
 _SANDBOX_ERRORS: dict[type[sandboxes.SandboxError], tuple[type[DomainError], str]] = {
     sandboxes.SandboxNotFoundError: (errors.ConflictError, "sandbox_gone"),
     sandboxes.SandboxUnsupportedError: (errors.InvalidError, "unsupported_by_sandbox"),
+    sandboxes.SandboxFileExistsError: (errors.PreconditionError, "file_exists"),
     sandboxes.SandboxPathError: (errors.InvalidError, "invalid_path"),
     sandboxes.SandboxFullError: (errors.TooLargeError, "sandbox_full"),
     sandboxes.SandboxUnavailableError: (errors.UnavailableError, "provider_unavailable"),
@@ -126,6 +128,8 @@ def _syntax_error(error: RequestValidationError, field_errors: Sequence[ErrorDet
 
 def _unreadable(cause: BaseException | None) -> str:
     """Say why Python could not read a JSON body."""
+    if isinstance(cause, zlib.error):
+        return "The body is not valid gzip, as its Content-Encoding says."
     if isinstance(cause, UnicodeDecodeError):
         line = cause.object.count(b"\n", 0, cause.start) + 1
         column = cause.start - cause.object.rfind(b"\n", 0, cause.start)

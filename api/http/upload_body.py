@@ -13,7 +13,7 @@ _LONGEST_HEAD = 16_384
 _SEND_WHOLE = "Send the whole file again, for example with `curl -T FILE`."
 
 
-class _FormBodyError(DomainError):
+class _MediaTypeError(DomainError):
     status = 415
     title = "Unsupported media type"
 
@@ -23,7 +23,11 @@ def check_is_whole(headers: Headers) -> None:
 
     Raises:
         InvalidError: `Content-Range` names a part of a file.
+        DomainError: `Content-Encoding` says that the bytes are not those of the file.
     """
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        detail = "A file is stored as it is sent. Send it without Content-Encoding; a data file may be a gzip or zstd file."
+        raise _MediaTypeError("unsupported_encoding", detail, headers={"Accept-Encoding": "identity"})
     content_range = headers.get("content-range")
     if content_range is not None and not _is_whole(content_range):
         message = f"Content-Range: this is a part of a file, and an upload has the whole. {_SEND_WHOLE}"
@@ -129,4 +133,4 @@ async def _with_line_ends(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             "The body came as a URL-encoded form and has no line ends: `curl -d` takes them out of a file."
             " Use `curl -T FILE`, or send Content-Type: application/octet-stream."
         )
-        raise _FormBodyError("form_body", detail)
+        raise _MediaTypeError("form_body", detail)

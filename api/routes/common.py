@@ -18,6 +18,7 @@ _DESCRIPTIONS = {
     404: "The resource does not exist, or it belongs to another project",
     408: "The body did not arrive in time",
     409: "The request conflicts with the current state",
+    412: "There is a file at this path, and `If-None-Match: *` asks for a new one",
     413: "The body or the file is too large",
     415: "The body has a media type that is not accepted",
     422: "A field or parameter is wrong",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import anyio
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
@@ -35,6 +35,7 @@ _STREAM = {
     "description": "Server-sent events. `id` is a number that counts within the cluster. `event` is the type. `data` is JSON.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
+_ENDED = {"description": "What you follow has ended, and you have all its events: do not reconnect."}
 _CLUSTER_EVENTS = f"""Send every event of the cluster, the oldest first.
 
 The stream ends when the cluster is terminated or the key is closed. The data of every event also has `time` and
@@ -65,7 +66,7 @@ LastEventId = Annotated[
     summary="Follow everything in a cluster",
     description=_CLUSTER_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _STREAM, **errors(404)},
+    responses={200: _STREAM, 204: _ENDED, **errors(404)},
 )
 async def stream_cluster_events(
     cluster_id: ClusterId,
@@ -74,14 +75,14 @@ async def stream_cluster_events(
     after: After = 0,
     follow: Follow = True,
     last_event_id: LastEventId = None,
-) -> StreamingResponse:
+) -> Response:
     row = await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
 
     source = _EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended)
-    return EventStream(state, source.lines())
+    return await _stream_or_end(state, source)
 
 
 @router.get(
@@ -90,7 +91,7 @@ async def stream_cluster_events(
     summary="Follow a training",
     description=_TRAINING_EVENTS,
     response_class=StreamingResponse,
-    responses={200: _STREAM, **errors(404)},
+    responses={200: _STREAM, 204: _ENDED, **errors(404)},
 )
 async def stream_training_events(
     training_id: TrainingId,
@@ -99,13 +100,23 @@ async def stream_training_events(
     after: After = 0,
     follow: Follow = True,
     last_event_id: LastEventId = None,
-) -> StreamingResponse:
+) -> Response:
     row = await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
 
     source = _EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended)
+    return await _stream_or_end(state, source)
+
+
+async def _stream_or_end(state: AppState, source: "_EventSource") -> Response:
+    """Return the stream, or 204 to a client that reconnects and has every event of what has ended.
+
+    A browser's `EventSource` reconnects for ever, until it gets 204.
+    """
+    if source.after and source.follow and await source.has_sent_all():
+        return Response(status_code=204)
     return EventStream(state, source.lines())
 
 
@@ -137,6 +148,10 @@ class _EventSource:
                     return
                 if not new_events and not await wait_for_event(notified, _KEEP_ALIVE_S):
                     yield KEEP_ALIVE
+
+    async def has_sent_all(self) -> bool:
+        """Return whether no event follows `after`, now and later."""
+        return await self._ends() and not await self._read()
 
     async def _ends(self) -> bool:
         return await self.state.run(lambda uow: self.ended(uow) or not principals.is_key_valid(uow.session, self.caller.key_id))

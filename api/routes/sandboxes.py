@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.domain.access import Act
@@ -13,6 +13,7 @@ from api.domain.paths import check_path
 from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, SandboxNotFoundError
 from api.http.activity import ClusterActivity
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
+from api.http.content_digest import with_checked_digest
 from api.http.deps import AppState, Pages, State
 from api.http.upload_body import check_is_whole, file_chunks, file_size
 from api.http.uploads import Upload
@@ -31,6 +32,18 @@ SandboxId = Annotated[
     Path(max_length=100, pattern=r"^[^\x00]*$", description="The id of a sandbox or of its node.", examples=["node_w1_abc123"]),
 ]
 FilePath = Annotated[str, Query(max_length=2000, description="Absolute path in the sandbox.", examples=["/data/train.json"])]
+ContentDigest = Annotated[
+    str | None,
+    Header(
+        max_length=500,
+        description="The SHA-256 or SHA-512 of the body (RFC 9530). If the body has another, nothing is stored.",
+        examples=["sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"],
+    ),
+]
+OnlyNew = Annotated[
+    Literal["*"] | None,
+    Header(alias="If-None-Match", description="`*`: store only a new file; 412 if there is one at the path."),
+]
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _ASK_TIMEOUT_S = 5.0
 _DELETE_TIMEOUT_S = 60.0
@@ -92,28 +105,38 @@ async def _ask(call: Awaitable[T]) -> T | SandboxError:
     operation_id="upload_file",
     summary="Upload a file",
     status_code=201,
-    responses={**answers(201, "The stored file"), **errors(404, 408, 409, 413, 415, 502)},
+    responses={**answers(201, "The stored file"), **errors(404, 408, 409, 412, 413, 415, 502)},
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )
-async def upload_file(
-    sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State, request: Request, response: Response
+async def upload_file(  # noqa: PLR0913 - each is a parameter of the request
+    sandbox_id: SandboxId,
+    path: FilePath,
+    caller: DataWriter,
+    state: State,
+    request: Request,
+    response: Response,
+    content_digest: ContentDigest = None,
+    if_none_match: OnlyNew = None,
 ) -> File:
     """Stream the raw body into a file of the sandbox.
 
     The file appears when the whole body has arrived, or not at all. A multipart form with one file
-    is stored as that file. A part of a file (`Content-Range`) is refused.
+    is stored as that file. A part of a file (`Content-Range`) is refused. A file is stored as it
+    is sent, so `Content-Encoding` is refused. Compress the file itself instead.
 
     In a worker's sandbox, a key without the scope `data:export` can upload only below `/data`.
     """
     target = _file(path)
     check_is_whole(request.headers)
+    body = with_checked_digest(content_digest, request.stream())
     node = await _authorize(state, caller, sandbox_id, "upload", target)
     upload = Upload(state.use_cases, state.settings, caller.project_id, node.id, file_size(request.headers))
-    file = file_chunks(request.headers, request.stream())
+    file = file_chunks(request.headers, body)
     arrived = 0
     try:
         chunks = _activity(state, node).after_each(upload.chunks(file))
-        stored = await state.provider.upload(sandboxes.running_sandbox_id(node), target, chunks)
+        sandbox = sandboxes.running_sandbox_id(node)
+        stored = await state.provider.upload(sandbox, target, chunks, replaces=if_none_match is None)
         arrived = stored.size
     finally:
         await upload.settle(arrived)

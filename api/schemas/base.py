@@ -11,6 +11,8 @@ from api.domain.stopping import TrainingStop
 
 T = TypeVar("T")
 _MOST_FIELDS = 100
+# Each integer up to here has a double of its own.
+_EXACT = 2**53
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -35,6 +37,15 @@ def filled(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
     return text
+
+
+def _with_integers(value: Any) -> Any:
+    """Turn 10.0 into 10: JSON has one kind of number, and its 10.0 is an integer (RFC 8259)."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+    if isinstance(value, dict):
+        return {name: _with_integers(part) for name, part in value.items()}
+    return [_with_integers(part) for part in value] if isinstance(value, list) else value
 
 
 Timestamp = Annotated[
@@ -62,7 +73,7 @@ class RequestModel(BaseModel):
         """Refuse many fields at once. One by one, half a million would take seconds."""
         if isinstance(fields, dict) and len(fields) > _MOST_FIELDS:
             raise ValueError(f"must not have more than {_MOST_FIELDS} fields")
-        return fields
+        return _with_integers(fields)
 
 
 class ResponseModel(BaseModel):

@@ -400,6 +400,7 @@ PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     404: ("not_found", "There is no cluster 'cls_9x7k3m2p' in this project."),
     408: ("body_timeout", "The body did not arrive in time."),
     409: ("cluster_terminated", "The cluster is terminated."),
+    412: ("file_exists", "there is a file or folder at /data/train.json, and it was not replaced"),
     413: ("body_too_large", "The JSON body is too large."),
     415: ("unsupported_media_type", "Send the body as application/json."),
     422: ("invalid_request", "/epochs: Input should be greater than or equal to 1"),

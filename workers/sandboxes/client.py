@@ -277,10 +277,10 @@ class SandboxClient:
         with self._forgetting(sandbox_id), translate_sdk_errors("remove the output"):
             await executions.remove(sandbox, execution_id)
 
-    async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes]) -> StoredFile:
+    async def upload(self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, replaces: bool = True) -> StoredFile:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id):
-            return await transfer.upload(sandbox, path, chunks)
+            return await transfer.upload(sandbox, path, chunks, replaces=replaces)
 
     async def download(self, sandbox_id: str, path: str) -> Download:
         sandbox = await self._sandbox(sandbox_id)

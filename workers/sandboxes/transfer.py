@@ -13,6 +13,7 @@ from e2b import AsyncSandbox, FileType
 from api.domain.sandboxes import (
     Download,
     SandboxError,
+    SandboxFileExistsError,
     SandboxPathError,
     SandboxUnavailableError,
     StoredFile,
@@ -61,21 +62,49 @@ def checked_path(path: str) -> PurePosixPath:
     return parsed
 
 
-async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> StoredFile:
+async def upload(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes], *, replaces: bool) -> StoredFile:
     """Write a file under a temporary name in its folder, then rename it.
 
     An upload that breaks off therefore leaves nothing behind.
+
+    Raises:
+        SandboxFileExistsError: without `replaces`, there is a file or folder at the path.
     """
     target = checked_path(path)
     partial = str(target.parent / f".{secrets.token_hex(8)}.upload")
     try:
+        if not replaces:
+            await _check_is_free(sandbox, target)
         measured = await _write(sandbox, partial, chunks)
-        with translate_sdk_errors("move the file to its path"):
-            await sandbox.files.rename(partial, str(target), request_timeout=_SHORT_S)
+        if replaces:
+            with translate_sdk_errors("move the file to its path"):
+                await sandbox.files.rename(partial, str(target), request_timeout=_SHORT_S)
+        else:
+            await _move_to_free_path(sandbox, partial, target)
     except BaseException:
         await asyncio.shield(remove_file(sandbox, partial))
         raise
     return StoredFile(str(target), measured.size, measured.sha256.hexdigest())
+
+
+async def _check_is_free(sandbox: AsyncSandbox, target: PurePosixPath) -> None:
+    with translate_sdk_errors("look for the file"):
+        if await sandbox.files.exists(str(target), request_timeout=_SHORT_S):
+            raise _exists(target)
+
+
+async def _move_to_free_path(sandbox: AsyncSandbox, partial: str, target: PurePosixPath) -> None:
+    """Give the file its path, unless something is there. Of two uploads, one makes the link."""
+    names = f"{_quoted(partial)} {_quoted(str(target))}"
+    command = f"ln -T {names} 2>/dev/null && rm -f {_quoted(partial)}"
+    result = await run_command(sandbox, command, timeout_s=_SHORT_S, max_output=_MESSAGE_BYTES, stdin=None)
+    if result.exit_code != 0:
+        await _check_is_free(sandbox, target)
+        raise SandboxError("the sandbox could not move the file to its path")
+
+
+def _exists(target: PurePosixPath) -> SandboxFileExistsError:
+    return SandboxFileExistsError(f"there is a file or folder at {target}, and it was not replaced")
 
 
 async def _write(sandbox: AsyncSandbox, path: str, chunks: AsyncIterator[bytes]) -> _MeasuredStream:

@@ -1,6 +1,7 @@
 """Files, code and logs through the API, in a real sandbox of the local host."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import shutil
@@ -8,6 +9,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,6 +105,58 @@ def test_a_part_of_a_file_replaces_nothing(user: User, sandbox: str) -> None:
     headers = {"Content-Range": "bytes 60-99/100"}
     assert user.refused("PUT", path, 422, content=whole[60:], headers=headers)["code"] == "partial_upload"
     assert user.http.get(path).content == whole
+
+
+def test_the_digest_of_an_upload_is_checked(user: User, sandbox: str) -> None:
+    content, path = b"a\n" * 50_000, f"{sandbox}/files?path=/data/digest/file"
+
+    def header(name: str, data: bytes) -> str:
+        return f"{name}=:{base64.b64encode(hashlib.new(name.replace('-', ''), data).digest()).decode()}:"
+
+    right = f"{header('sha-256', content)}, {header('sha-512', content)}"
+    assert user.http.put(path, content=content, headers={"Content-Digest": right}).status_code == 201
+    for name in ("sha-256", "sha-512"):
+        wrong = {"Content-Digest": header(name, content[1:])}
+        assert user.refused("PUT", path, 422, content=content[1:] + b"b", headers=wrong)["code"] == "digest_mismatch"
+    for unusable in ("md5=:AAAA:", "sha-256=abc", "sha-256=:a:", "x"):
+        body = user.refused("PUT", path, 422, content=b"b", headers={"Content-Digest": unusable})
+        assert (body["code"], body["errors"][0]["pointer"]) == ("invalid_digest", "/Content-Digest")
+    assert user.http.get(path).content == content
+    assert names(user, sandbox, "/data/digest") == ["file"]
+
+
+def test_only_a_new_file_is_stored_if_the_client_asks_for_it(user: User, sandbox: str) -> None:
+    path, new = f"{sandbox}/files?path=/data/new/file", {"If-None-Match": "*"}
+    assert user.http.put(path, content=b"first", headers=new).status_code == 201
+    assert user.refused("PUT", path, 412, content=b"second", headers=new)["code"] == "file_exists"
+    assert user.http.get(path).content == b"first"
+    assert user.http.put(path, content=b"third").status_code == 201
+    assert user.refused("PUT", path, 422, content=b"x", headers={"If-None-Match": '"a"'})["errors"]
+    assert names(user, sandbox, "/data/new") == ["file"]
+
+
+def test_of_two_uploads_of_a_new_file_one_is_stored(user: User, sandbox: str) -> None:
+    path = f"{sandbox}/files?path=/data/race/file"
+
+    def slowly(letter: bytes) -> Iterator[bytes]:
+        for _ in range(5):
+            time.sleep(0.1)
+            yield letter * 1000
+
+    def upload(letter: bytes) -> int:
+        return user.http.put(path, content=slowly(letter), headers={"If-None-Match": "*"}).status_code
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(upload, (b"a", b"b"))) == [201, 412]
+    assert len(set(user.http.get(path).content)) == 1
+    assert names(user, sandbox, "/data/race") == ["file"]
+
+
+def test_an_encoded_upload_is_refused(user: User, sandbox: str) -> None:
+    path = f"{sandbox}/files?path=/data/encoded"
+    for encoding in ("gzip", "br"):
+        body = user.refused("PUT", path, 415, content=b"x", headers={"Content-Encoding": encoding})
+        assert body["code"] == "unsupported_encoding"
 
 
 def test_a_form_is_stored_as_its_file_or_refused(user: User, sandbox: str) -> None:
