@@ -14,6 +14,7 @@ from api.http import openapi, problems
 from api.http.auth import check_open_query
 from api.http.compression import CompressionMiddleware
 from api.http.deps import AppState
+from api.http.docs_page import page as docs_page
 from api.http.metrics import Registries, RowCollector
 from api.http.middleware import RequestMiddleware
 from api.http.ratelimit import RateLimiter
@@ -102,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         dependencies=[Depends(check_open_query)],
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=openapi.TAGS,
@@ -128,6 +129,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     if settings.dashboard:
         app.include_router(dashboard.router)
+    if settings.docs:
+        docs_page.install(app)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(CompressionMiddleware)

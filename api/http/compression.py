@@ -7,7 +7,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Below this, the time to compress is more than what a local network saves.
 _MIN_BYTES = 8_192
 _LEVEL = 5
-_COMPRESSED = ("application/json", "application/problem+json", "text/plain", "text/html")
+_COMPRESSED = (
+    "application/json",
+    "application/problem+json",
+    "text/css",
+    "text/html",
+    "text/javascript",
+    "text/markdown",
+    "text/plain",
+)
 
 
 class _JsonResponder(GZipResponder):

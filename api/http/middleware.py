@@ -30,7 +30,6 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_DOCS_PATHS = ("/docs", "/openapi.json")
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 # The audit log has all changes. It also has refusals and these reads of users' data.
 _REFUSED = frozenset({401, 403, 404, 429})
@@ -125,8 +124,7 @@ class RequestMiddleware:
             headers.update(scope["allowance"].headers())
         for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
-        if not scope["path"].startswith(_DOCS_PATHS):
-            headers.setdefault("Content-Security-Policy", _POLICY)
+        headers.setdefault("Content-Security-Policy", _POLICY)
 
     def _count_request(self, scope: Scope, status: int, seconds: float) -> None:
         operation = getattr(scope.get("route"), "operation_id", None) or "none"

@@ -13,6 +13,8 @@ T = TypeVar("T")
 _MOST_FIELDS = 100
 # Each integer up to here has a double of its own.
 _EXACT = 2**53
+# No field lies deeper in a body.
+_LEVELS = 8
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -39,13 +41,13 @@ def filled(text: str) -> str:
     return text
 
 
-def _with_integers(value: Any) -> Any:
+def _with_integers(value: Any, levels: int = _LEVELS) -> Any:
     """Turn 10.0 into 10: JSON has one kind of number, and its 10.0 is an integer (RFC 8259)."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) <= _EXACT else value
-    if isinstance(value, dict):
-        return {name: _with_integers(part) for name, part in value.items()}
-    return [_with_integers(part) for part in value] if isinstance(value, list) else value
+    if isinstance(value, dict) and levels:
+        return {name: _with_integers(part, levels - 1) for name, part in value.items()}
+    return [_with_integers(part, levels - 1) for part in value] if isinstance(value, list) and levels else value
 
 
 Timestamp = Annotated[

@@ -86,7 +86,20 @@ def test_metrics_count_requests_and_rows_and_name_nobody(user: User, url: str) -
 def test_documents(url: str) -> None:
     document = httpx.get(f"{url}/openapi.json")
     assert document.json()["openapi"].startswith("3.1")
-    assert "swagger" in httpx.get(f"{url}/docs").text
+
+
+def test_the_page_of_the_document_needs_no_other_host(url: str) -> None:
+    page = httpx.get(f"{url}/docs")
+    assert "://" not in page.text
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(named) == 4
+    for path in (*named, "openapi.json"):
+        answer = httpx.get(f"{url}/{path}")
+        assert answer.status_code == 200, path
+        assert answer.content
+    scripts = [part.split() for part in page.headers["content-security-policy"].split(";") if "script-src" in part]
+    assert scripts == [["script-src", "'self'"]]
+    problem(httpx.get(f"{url}/docs/core.py"), 404)
 
 
 def test_documents_can_be_switched_off(postgres_url: str, tmp_path: Path) -> None:
