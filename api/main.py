@@ -36,6 +36,7 @@ from api.routes import (
     searches,
     trainings,
 )
+from api.runtime.answer_cache import AnswerCache
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.key_cache import KeyCache
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
             rate_limiter,
             KeyCache(settings, use_cases, listener),
             SingleFlight(),
+            AnswerCache(listener),
             ReadinessChecker(settings, use_cases, provider),
         )
         try:

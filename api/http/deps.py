@@ -15,6 +15,7 @@ from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
 from api.http.ratelimit import RateLimiter
 from api.http.readiness import ReadinessChecker
+from api.runtime.answer_cache import AnswerCache
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
@@ -44,6 +45,7 @@ class AppState:
     rate_limiter: RateLimiter
     key_cache: KeyCache
     reads: SingleFlight
+    answers: AnswerCache
     readiness: ReadinessChecker
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:

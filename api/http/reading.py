@@ -1,4 +1,4 @@
-"""Answer reads: equal ones of the same moment once, and 304 to a client that has the answer."""
+"""Answer reads: equal ones once, unchanged ones from memory, and 304 if the client has it."""
 
 import hashlib
 import re
@@ -10,10 +10,19 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
 from api.http.deps import AppState, State
+from api.runtime.answer_cache import MOST_S, Answer
 from api.services.principals import Principal
 from api.store.database import UnitOfWork
 
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+@dataclass(frozen=True, slots=True)
+class Momentary:
+    """An answer that is right for so many seconds, although nothing is changed."""
+
+    shown: BaseModel
+    lasts_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +36,37 @@ class ReadRequest:
     request: Request
     known: frozenset[str]
 
-    async def answer(self, caller: Principal, read: Callable[[UnitOfWork], BaseModel]) -> Response:
+    async def answer(self, caller: Principal, topic: str, read: Callable[[UnitOfWork], BaseModel | Momentary]) -> Response:
         """Run `read` in one transaction and return its JSON, or 304 if the client has it already.
 
-        Callers with the same rights who send the same request at the same moment share the
-        transaction. The ETag is strong: a hash of the body. So an answer that has changed in any
-        figure is never a 304.
+        `topic` is the id of what the answer shows: a cluster, project or training. Until a change
+        of its rows, the answer is kept for callers with the same rights. Those who send the same
+        request at the same moment share the transaction.
+
+        The ETag is strong: a hash of the body. So an answer that has changed in any figure is never
+        a 304.
         """
         scope = self.request.scope
         rights = (caller.project_id, caller.node_id, caller.scopes)
         key = (scope["path"], scope["query_string"], *rights)
 
-        async def work() -> tuple[bytes, str]:
+        async def read_now() -> Answer:
             return await self.state.run(lambda uow: _rendered(read(uow)))
 
-        body, tag = await self.state.reads.run(key, work)
-        headers = {"ETag": tag}
-        if tag in self.known or "*" in self.known:
+        async def work() -> Answer:
+            return await self.state.answers.answer(key, topic, read_now)
+
+        answer = await self.state.reads.run(key, work)
+        headers = {"ETag": answer.tag}
+        if answer.tag in self.known or "*" in self.known:
             return Response(status_code=304, headers=headers)
-        return Response(body, media_type="application/json", headers=headers)
+        return Response(answer.body, media_type="application/json", headers=headers)
 
 
-def _rendered(answer: BaseModel) -> tuple[bytes, str]:
-    body = answer.model_dump_json(by_alias=True).encode()
-    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+def _rendered(answer: BaseModel | Momentary) -> Answer:
+    shown, lasts_s = (answer.shown, answer.lasts_s) if isinstance(answer, Momentary) else (answer, MOST_S)
+    body = shown.model_dump_json(by_alias=True).encode()
+    return Answer(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', lasts_s)
 
 
 async def get_reading(

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Body, Path, Response
 
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
-from api.http.reading import Reading
+from api.http.reading import Momentary, Reading
 from api.routes.common import LOCATION, UNCHANGED, WAITED, answers, errors, set_location, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
@@ -47,9 +47,11 @@ async def create_cluster(
 )
 async def list_clusters(caller: ClusterReader, reading: Reading, page_request: Pages) -> Response:
     """Return the newest clusters first. Terminated clusters are included."""
-    return await reading.answer(
-        caller, lambda uow: to_page(clusters.page(uow.session, caller.project_id, page_request), Cluster.of)
-    )
+
+    def read(uow: UnitOfWork) -> Page[Cluster]:
+        return to_page(clusters.page(uow.session, caller.project_id, page_request), Cluster.of)
+
+    return await reading.answer(caller, caller.project_id, read)
 
 
 @router.get(
@@ -61,7 +63,11 @@ async def list_clusters(caller: ClusterReader, reading: Reading, page_request: P
 )
 async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
     """Return the cluster's configuration and status."""
-    return await reading.answer(caller, lambda uow: Cluster.of(clusters.get(uow.session, caller.project_id, cluster_id)))
+
+    def read(uow: UnitOfWork) -> Cluster:
+        return Cluster.of(clusters.get(uow.session, caller.project_id, cluster_id))
+
+    return await reading.answer(caller, cluster_id, read)
 
 
 @router.post(
@@ -96,7 +102,11 @@ async def connect_cluster(
 )
 async def get_cluster_connections(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
     """Return the connections that the last `connect_cluster` made. Before it there are none."""
-    return await reading.answer(caller, lambda uow: Connections.of(clusters.get(uow.session, caller.project_id, cluster_id)))
+
+    def read(uow: UnitOfWork) -> Connections:
+        return Connections.of(clusters.get(uow.session, caller.project_id, cluster_id))
+
+    return await reading.answer(caller, cluster_id, read)
 
 
 @router.get(
@@ -112,9 +122,12 @@ async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, readi
     The ETag covers the whole answer. So it changes each second while something in the cluster
     costs.
     """
-    return await reading.answer(
-        caller, lambda uow: ClusterStatus.of(progress.cluster_status(uow.session, caller.project_id, cluster_id))
-    )
+
+    def read(uow: UnitOfWork) -> Momentary:
+        view = progress.cluster_status(uow.session, caller.project_id, cluster_id)
+        return Momentary(ClusterStatus.of(view), view.lasts_s)
+
+    return await reading.answer(caller, cluster_id, read)
 
 
 @router.post(

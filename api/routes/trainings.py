@@ -8,7 +8,7 @@ from api.domain.records import FailureReason
 from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
-from api.http.reading import Reading
+from api.http.reading import Momentary, Reading
 from api.routes.clusters import ClusterId
 from api.routes.common import UNCHANGED, WAITED, answers, errors, to_page
 from api.routes.creation import Creation
@@ -80,9 +80,11 @@ async def list_trainings(
     ] = None,
 ) -> Response:
     """Return the newest trainings first. Ended trainings are included."""
-    return await reading.answer(
-        caller, lambda uow: to_page(trainings.page(uow.session, caller.project_id, cluster_id, page_request), Training.of)
-    )
+
+    def read(uow: UnitOfWork) -> Page[Training]:
+        return to_page(trainings.page(uow.session, caller.project_id, cluster_id, page_request), Training.of)
+
+    return await reading.answer(caller, cluster_id or caller.project_id, read)
 
 
 @router.get(
@@ -97,7 +99,11 @@ async def get_training(training_id: TrainingId, caller: ClusterReader, reading: 
 
     The rounds and the cluster's status have the figures.
     """
-    return await reading.answer(caller, lambda uow: Training.of(trainings.get(uow.session, caller.project_id, training_id)))
+
+    def read(uow: UnitOfWork) -> Training:
+        return Training.of(trainings.get(uow.session, caller.project_id, training_id))
+
+    return await reading.answer(caller, training_id, read)
 
 
 @router.get(
@@ -121,7 +127,7 @@ async def list_rounds(
         items = [Round.of(row, nodes) for row, nodes in rounds[:limit]]
         return RoundList(items=items, next_cursor=str(items[-1].round) if len(rounds) > limit else None)
 
-    return await reading.answer(caller, read)
+    return await reading.answer(caller, training_id, read)
 
 
 @router.get(
@@ -142,9 +148,13 @@ async def get_training_curves(
     It is several times smaller than `list_rounds`, which also has votes, audits, transfers and
     decisions.
     """
-    return await reading.answer(
-        caller, lambda uow: Curves.of(curves.view(uow.session, caller.project_id, training_id, after), curves.MOST_ROUNDS)
-    )
+
+    def read(uow: UnitOfWork) -> Momentary:
+        view = curves.view(uow.session, caller.project_id, training_id, after)
+        # It is not kept: its costs also change with the nodes, and they do not announce a training.
+        return Momentary(Curves.of(view, curves.MOST_ROUNDS), lasts_s=0)
+
+    return await reading.answer(caller, training_id, read)
 
 
 @router.post(

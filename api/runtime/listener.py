@@ -1,14 +1,14 @@
 """Listen to Postgres notifications over one connection.
 
 Event streams and `Prefer: wait` wait for those of a cluster. The cache of keys waits for those of a
-key.
+key, and the cache of answers for those of changed rows.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from api.runtime.notification_channel import NotificationChannel, open_channel
-from api.store.events import KEY_MARK
+from api.store.events import CHANGE_MARK, KEY_MARK
 
 NAME = "flow_nexus_listener"
 log = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ class Listener:
     """Wake the waiters of a cluster when a transaction in it is committed.
 
     `run()` holds the connection and opens a new one when it breaks. `on_key_change` is called with
-    the id of each key that was changed. It is called with None when any key may have changed: the
-    connection is new or lost. `on_waiting` is called with 1 and -1 when a waiter comes and goes.
+    the id of each key that was changed. `on_change` is called with the ids that a changed row
+    concerns. Both are called with None when anything may have changed: the connection is new or
+    lost. `on_waiting` is called with 1 and -1 when a waiter comes and goes.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -44,6 +45,7 @@ class Listener:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._channel: NotificationChannel | None = None
         self.on_key_change: Callable[[str | None], None] = _ignore
+        self.on_change: Callable[[Collection[str] | None], None] = _ignore
         self.on_waiting: Callable[[int], None] = _ignore
 
     async def run(self) -> None:
@@ -57,7 +59,7 @@ class Listener:
 
     async def _listen(self) -> None:
         async with open_channel(self._conninfo, NAME, self._receive) as channel:
-            self.on_key_change(None)
+            self._forget_all()
             self._channel = channel
             self._wake_all()
             try:
@@ -68,13 +70,20 @@ class Listener:
                         await asyncio.shield(channel.caught_up())
             finally:
                 self._channel = None
-                self.on_key_change(None)
+                self._forget_all()
 
     def _receive(self, payload: str) -> None:
+        if payload.startswith(CHANGE_MARK):
+            self.on_change(payload.removeprefix(CHANGE_MARK).split())
+            return
         if payload.startswith(KEY_MARK):
             self.on_key_change(payload)
         for event in self._waiting.get(payload, ()):
             event.set()
+
+    def _forget_all(self) -> None:
+        self.on_key_change(None)
+        self.on_change(None)
 
     @property
     def is_connected(self) -> bool:

@@ -81,11 +81,14 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatusView:
+    """The status of a cluster in one second. `lasts_s` are the seconds until the next one."""
+
     cluster_id: str
     status: str
     sessions: Sequence[SessionView | EarlierView]
     nodes: Sequence[NodeView]
     cost_usd: Decimal
+    lasts_s: float
 
 
 def cluster_status(session: Session, project_id: str, cluster_id: str) -> ClusterStatusView:
@@ -96,17 +99,20 @@ def cluster_status(session: Session, project_id: str, cluster_id: str) -> Cluste
     Raises:
         NotFoundError: the project has no such cluster.
     """
-    # Times and costs are those of the last whole second: within one, equal rows give equal answers.
-    second = func.date_trunc("second", func.clock_timestamp())
     cluster = session.execute(
-        select(ClusterRow.status, second).where(ClusterRow.id == cluster_id, ClusterRow.project_id == project_id)
+        select(ClusterRow.status, func.clock_timestamp()).where(
+            ClusterRow.id == cluster_id, ClusterRow.project_id == project_id
+        )
     ).first()
     if cluster is None:
         raise NotFoundError("cluster", cluster_id)
-    status, now = cluster
+    status, moment = cluster
+    # Times and costs are those of the last whole second: within one, equal rows give equal answers.
+    now = moment.replace(microsecond=0)
     nodes = _nodes(session, cluster_id)
     sessions = _sessions(session, cluster_id, nodes, now)
-    return ClusterStatusView(cluster_id, status, sessions, nodes, spending.total(nodes, now))
+    lasts_s = 1 - moment.microsecond / 1_000_000
+    return ClusterStatusView(cluster_id, status, sessions, nodes, spending.total(nodes, now), lasts_s)
 
 
 def _nodes(session: Session, cluster_id: str) -> list[NodeView]:

@@ -11,7 +11,12 @@ from api.store.tables import ClusterRow, EventRow
 
 CHANNEL = "flow_nexus"
 KEY_MARK = "key_"
-"""A notification that begins with this is a key's id. Every other one is a cluster's id."""
+CHANGE_MARK = "changed "
+"""A notification that begins with `KEY_MARK` is a key's id.
+
+Triggers send notifications with `CHANGE_MARK`. After it come the ids that a changed row concerns,
+separated by spaces. Every other notification is a cluster's id.
+"""
 
 
 def emit(

@@ -125,7 +125,9 @@ def service(postgres_url: str, tmp_path: Path, new_key: Callable[[], keys.Issued
         yield running
 
 
-def test_several_workers_are_one_service(service: Service, new_key: Callable[[], keys.IssuedKey], database: Database) -> None:
+def test_several_workers_are_one_service(
+    service: Service, new_key: Callable[[], keys.IssuedKey], database: Database, settings: Settings
+) -> None:
     for _ in range(30):
         assert service.get("/v1/models").status_code == 200
     for _ in range(3):
@@ -134,11 +136,13 @@ def test_several_workers_are_one_service(service: Service, new_key: Callable[[],
     statuses = [service.get("/v1/models").status_code for _ in range(30)]
     assert (statuses.count(200), statuses.count(429)) == (QUOTA - 30, 60 - QUOTA), "the workers share the bucket"
 
-    ended = new_key()
-    assert {service.get("/v1/clusters", ended.secret).status_code for _ in range(10)} == {200}
+    ended, rotated = new_key(), new_key()
+    assert {service.get("/v1/clusters", key.secret).status_code for key in (ended, rotated) for _ in range(10)} == {200}
     with database.unit_of_work() as uow:
         keys.revoke(uow.session, None, ended.id)
-    assert {service.get("/v1/clusters", ended.secret).status_code for _ in range(10)} == {401}
+        successor = keys.rotate(uow.session, settings, None, rotated.id, 0)
+    assert {service.get("/v1/clusters", key.secret).status_code for key in (ended, rotated) for _ in range(10)} == {401}
+    assert {service.get("/v1/clusters", successor.secret).status_code for _ in range(10)} == {200}
 
     writer = {"Authorization": f"Bearer {new_key().secret}"}
     cluster_id = httpx.post(f"{service.url}/v1/clusters", json={"name": "c"}, headers=writer, timeout=60).json()["cluster_id"]
