@@ -1,6 +1,8 @@
 """Serve the API: `python -m api.serve --port 8700 --workers 2`.
 
 Several worker processes accept connections on one socket. Their parent restarts one that dies.
+It counts a worker as alive once this file is imported. So this file imports little: a worker that
+imports the app on a busy machine is not taken for a frozen one.
 """
 
 import argparse
@@ -9,13 +11,16 @@ import os
 import signal
 import tempfile
 import threading
+from typing import TYPE_CHECKING
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from api.http.metrics import FOLDER
+from api.http.metrics_folder import FOLDER
 from api.http.server import make_config
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 # A worker that is frozen for this long is replaced.
 _FROZEN_S = 30
@@ -45,7 +50,7 @@ def main() -> None:
         Multiprocess(config, sockets=[config.bind_socket()]).run()
 
 
-def create_worker_app() -> FastAPI:
+def create_worker_app() -> "FastAPI":
     """Build the app in a worker process, which ends when its parent has ended."""
     from api.main import create_app_from_env
 

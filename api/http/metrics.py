@@ -6,23 +6,21 @@ Rows are counted at each scrape. Requests are counted by each process. With seve
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.http.metrics_folder import FOLDER
 from api.runtime.transactions import UseCaseRunner
 from api.store.database import UnitOfWork
 from api.store.kinds import KINDS
 from api.store.tables import ModelRow
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # Exported models have no metric.
 _COUNTED = tuple(kind for kind in KINDS if kind.table is not ModelRow)
 
@@ -91,15 +89,3 @@ class Registries:
             registry=self.own,
             multiprocess_mode="livesum",
         )
-
-
-def forget_dead_processes() -> None:
-    """Drop the gauges of processes that have ended. Their counts stay."""
-    folder = os.environ.get(FOLDER)
-    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
-        pid = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            with suppress(FileNotFoundError):  # Another process may do the same.
-                mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.http.deps import State
-from api.http.metrics import forget_dead_processes
+from api.http.metrics_folder import forget_dead_processes
 from api.schemas.operations import Health, Readiness
 
 router = APIRouter(tags=["operations"])

@@ -186,6 +186,13 @@ def test_no_worker_outlives_a_parent_that_is_killed(service: Service) -> None:
     until(lambda: not [pid for pid in workers if lives(pid)], "a worker outlived its parent")
 
 
+def test_the_parent_and_a_starting_worker_import_no_app() -> None:
+    """A worker counts as alive once `api.serve` is imported. Else a slow start is a frozen one."""
+    program = "import sys, api.serve; print(*{'fastapi', 'pydantic', 'sqlalchemy', 'celery'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == []
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "65", "two"])
 def test_a_wrong_number_of_workers_is_refused_in_a_line(count: str) -> None:
     command = [sys.executable, "-m", "api.serve", f"--workers={count}"]
