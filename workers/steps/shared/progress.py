@@ -14,32 +14,28 @@ from workers.context import Context
 
 log = logging.getLogger(__name__)
 _EVERY_S = 1.0
+_FollowedRow = PredictionRow | ModelRow | TrainingRow
 
 
 def note(context: Context, table: type[PredictionRow] | type[ModelRow], row_id: str, token: str, progress: float) -> None:
-    """Write down the part that is done, 0..1. A lost lease or a lost database is no failure."""
-    try:
-        with context.database.unit_of_work() as uow:
-            uow.session.execute(
-                update(table)
-                .where(table.id == row_id, table.lease_token == token, table.status == "pending")
-                .values(progress=round(min(1.0, max(0.0, progress)), 3))
-            )
-    except SQLAlchemyError as error:
-        log.info("%s: its progress was not written down: %s", row_id, type(error).__name__)
+    """Write down the part that is done, 0..1."""
+    _write(context, table, row_id, token, progress=round(min(1.0, max(0.0, progress)), 3))
 
 
 def note_preparation(context: Context, training_id: str, token: str, record: PreparationRecord) -> None:
-    """Write down how far the data of a training is read. A lost lease or database is no failure."""
+    """Write down how far the data of a training is read."""
+    _write(context, TrainingRow, training_id, token, preparation=record)
+
+
+def _write(context: Context, table: type[_FollowedRow], row_id: str, token: str, **values: object) -> None:
+    """Change a pending row. A lost lease or a lost database is no failure."""
     try:
         with context.database.unit_of_work() as uow:
             uow.session.execute(
-                update(TrainingRow)
-                .where(TrainingRow.id == training_id, TrainingRow.lease_token == token, TrainingRow.status == "pending")
-                .values(preparation=record)
+                update(table).where(table.id == row_id, table.lease_token == token, table.status == "pending").values(**values)
             )
     except SQLAlchemyError as error:
-        log.info("%s: its progress was not written down: %s", training_id, type(error).__name__)
+        log.info("%s: its progress was not written down: %s", row_id, type(error).__name__)
 
 
 async def follow_prediction(context: Context, agent: AgentClient, prediction_id: str, token: str) -> None:
