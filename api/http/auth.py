@@ -48,7 +48,9 @@ async def _authenticate(
 ) -> Principal:
     if credentials is None:
         raise UnauthorizedError("missing_key", "Send an API key: Authorization: Bearer <key>.")
-    principal = await state.key_cache.find(credentials.credentials)
+    # It counts for the whole request: `api.http.reading` asks no second time.
+    caught_up = request.scope["caught_up"] = await state.listener.caught_up()
+    principal = await state.key_cache.find(credentials.credentials, caught_up=caught_up)
     if principal is not None:
         principal = replace(principal, audit_record=_begin_audit(request, principal))
     if principal is None or not principal.valid:

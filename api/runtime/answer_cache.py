@@ -57,11 +57,19 @@ class AnswerCache:
         self._running: list[_Read] = []
         listener.on_change = self.forget
 
+    def known(self, key: Hashable) -> Answer | None:
+        """Return the answer that is kept under `key`.
+
+        It is current if every notification sent before the request has arrived.
+        """
+        kept = self._kept.get(key)
+        return kept.answer if kept is not None and time.monotonic() < kept.until else None
+
     async def answer(self, key: Hashable, topic: str, read: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return the answer that is kept under `key`, or else that of `read`, and keep it."""
-        known = self._current(key)
-        if known is not None and await self._listener.caught_up() and self._current(key) is known:
-            return known.answer
+        known = self.known(key)
+        if known is not None and await self._listener.caught_up() and self.known(key) is known:
+            return known
         running, now = _Read(topic), time.monotonic()
         self._running.append(running)
         try:
@@ -79,10 +87,6 @@ class AnswerCache:
         for topic in list(self._keys) if topics is None else topics:
             for key in list(self._keys.get(topic, ())):
                 self._drop(key)
-
-    def _current(self, key: Hashable) -> _Kept | None:
-        kept = self._kept.get(key)
-        return kept if kept is not None and time.monotonic() < kept.until else None
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         self._drop(key)

@@ -25,9 +25,9 @@ class _Recognised:
 class KeyCache:
     """The keys that this process has recognised in the last ten seconds, by the hash of a secret.
 
-    A revoked or rotated key ends by a notification. Each use of the cache first asks the
-    notification connection whether all notifications have arrived. So a request that comes after
-    the end of a key never passes. Without the connection, every key is looked up.
+    A revoked or rotated key ends by a notification. Each request first asks the notification
+    connection whether all notifications have arrived. So a request that comes after the end of a
+    key never passes. Without the connection, every key is looked up.
     """
 
     def __init__(self, settings: Settings, use_cases: UseCaseRunner, listener: Listener) -> None:
@@ -40,11 +40,14 @@ class KeyCache:
         self._changes = 0
         listener.on_key_change = self.forget
 
-    async def find(self, plaintext: str) -> Principal | None:
-        """Return the principal of a key, also of an expired or revoked one. None: no such key."""
+    async def find(self, plaintext: str, *, caught_up: bool) -> Principal | None:
+        """Return the principal of a key, also of an expired or revoked one. None: no such key.
+
+        `caught_up`: every notification sent before the request has arrived.
+        """
         digest = principals.digest(self._settings, plaintext)
-        known = self._current(digest)
-        if known is not None and await self._listener.caught_up() and self._current(digest) is known:
+        known = self._current(digest) if caught_up else None
+        if known is not None:
             return known.principal
 
         async def look_up() -> Principal | None:

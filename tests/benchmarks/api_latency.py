@@ -6,7 +6,8 @@ The histories are short (one training of ten rounds, 4 workers) and long (50 tra
     python -m tests.benchmarks.api_latency [--workers 1] [--seconds 5]
 
 `status` is one cluster's status, which all clients ask for. `status of 16` are those of 16
-clusters, so that few requests are equal. The rate limit is high, and its work is done.
+clusters, so that few requests are equal. Nothing changes meanwhile: a process reads a status once a
+second, and the other answers once in ten seconds. The rate limit is high, and its work is done.
 CPU is the time that the API's processes use for one request. It hardly depends on the load of this
 machine.
 
