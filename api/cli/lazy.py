@@ -12,11 +12,11 @@ from api.cli.errors import CliError
 class LazyCommand(TyperCommand):
     """A command that loads `attribute` of `module` at its first call.
 
-    The attribute is a Typer application or a function.
+    The attribute is a Typer application or a function. `panel` is the command's group in `--help`.
     """
 
-    def __init__(self, name: str, module: str, attribute: str, summary: str) -> None:
-        super().__init__(name, help=summary)
+    def __init__(self, name: str, module: str, attribute: str, summary: str, *, panel: str | None = None) -> None:
+        super().__init__(name, help=summary, rich_help_panel=panel)
         self._module, self._attribute = module, attribute
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

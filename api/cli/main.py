@@ -22,17 +22,23 @@ from api.cli.session import common_options
 from api.embedded.errors import StackError
 
 _INTERRUPTED = 130
+_START, _STEPS, _ADMIN = "Start here", "Step by step", "For admins"
+_COMMANDS = "api.cli.commands"
 _Root = lazy_group(
-    LazyCommand("up", "api.cli.commands.up", "up", "Start the whole service on this machine."),
-    LazyCommand("demo", "api.cli.commands.demo", "demo", "Train, predict and export once, then stop everything."),
-    LazyCommand("train", "api.cli.commands.train", "train", "Train on a file of your own, test and export the model."),
-    LazyCommand("neural", "api.cli.commands.neural", "app", "Clusters, nodes, trainings, searches, predictions, models."),
-    LazyCommand("sandbox", "api.cli.commands.sandboxes", "app", "Sandboxes: files, commands, logs."),
-    LazyCommand("executions", "api.cli.commands.executions", "app", "Code in the background: list, status, logs, cancel."),
-    LazyCommand("data", "api.cli.commands.data", "app", "Data for trainings: generate, check, split."),
-    LazyCommand("keys", "api.cli.commands.keys", "app", "API keys: create, list, rotate, revoke."),
-    LazyCommand("dashboard", "api.cli.commands.dashboard", "dashboard", "Print the link to the dashboard, or open it."),
-    LazyCommand("projects", "api.cli.commands.projects", "app", "Quotas of a project, and their use."),
+    LazyCommand("demo", f"{_COMMANDS}.demo", "demo", "Train, predict and export once, then stop everything.", panel=_START),
+    LazyCommand("up", f"{_COMMANDS}.up", "up", "Start the whole service on this machine.", panel=_START),
+    LazyCommand("train", f"{_COMMANDS}.train", "train", "Train on a file of your own, and export the model.", panel=_START),
+    LazyCommand("data", f"{_COMMANDS}.data", "app", "Data for trainings: generate, check, split.", panel=_START),
+    LazyCommand("dashboard", f"{_COMMANDS}.dashboard", "dashboard", "Open the dashboard, or print its link.", panel=_START),
+    LazyCommand(
+        "neural", f"{_COMMANDS}.neural", "app", "Clusters, nodes, trainings, searches, predictions, models.", panel=_STEPS
+    ),
+    LazyCommand("sandbox", f"{_COMMANDS}.sandboxes", "app", "Sandboxes: files, commands, logs.", panel=_STEPS),
+    LazyCommand(
+        "executions", f"{_COMMANDS}.executions", "app", "Code in the background: list, status, logs, cancel.", panel=_STEPS
+    ),
+    LazyCommand("keys", f"{_COMMANDS}.keys", "app", "API keys: create, list, rotate, revoke.", panel=_ADMIN),
+    LazyCommand("projects", f"{_COMMANDS}.projects", "app", "Quotas of a project, and their use.", panel=_ADMIN),
 )
 
 app = typer.Typer(
@@ -40,7 +46,6 @@ app = typer.Typer(
     callback=common_options,
     help="Train neural networks across isolated sandboxes with federated learning.",
     no_args_is_help=True,
-    add_completion=False,
 )
 
 
@@ -58,10 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StackError as error:
         return _report_error(USAGE, str(error))
     except typer.TyperException as error:
-        return _report_error(error.exit_code, error.format_message())
+        return _report_error(error.exit_code, f"{_sentence(error.format_message())} Try `{_command_of(error)} --help`")
     except typer.Abort:
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _sentence(message: str) -> str:
+    return message if message.endswith((".", "?", "!")) else f"{message}."
+
+
+def _command_of(error: typer.TyperException) -> str:
+    """Return the command whose arguments are wrong, with the groups that it is in."""
+    return str(getattr(getattr(error, "ctx", None), "command_path", "flow-nexus"))
 
 
 def _drop_output() -> int:

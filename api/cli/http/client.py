@@ -229,11 +229,11 @@ class ApiClient:
     def _no_answer(self, error: httpx.HTTPError) -> CliError:
         url = self._target.url
         if isinstance(error, httpx.TimeoutException):
-            return CliError(f"no answer from {url} in time")
+            return CliError(f"no answer from {url} in time; {url}/readyz says which part is down")
         if _is_untrusted(error):
             return CliError(f"the certificate of {url} is not trusted here; SSL_CERT_FILE names the authority that signed it")
         if isinstance(error, _RETRYABLE):
-            return CliError(f"cannot reach the API at {url}")
+            return CliError(f"cannot reach the API at {url}; start it with `flow-nexus up`, or name another with --url")
         return CliError(f"the request to {url} failed: {type(error).__name__}")
 
     def _json(self, response: httpx.Response) -> JsonObject:

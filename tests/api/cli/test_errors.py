@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.cli.fake_api import ANSWERS, KEY, ApiRequest, FakeApi, run, without
 
+UNREACHABLE = "error: cannot reach the API at http://127.0.0.1:9; start it with `flow-nexus up`, or name another with --url\n"
 TRAIN = ("neural", "train", "distributed", "--cluster-id", "cls_1", "--dataset", "/d")
 
 
@@ -104,7 +105,7 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(
 ) -> None:
     monkeypatch.setattr("api.cli.http.client._PAUSES_S", (0.01, 0.01))
     code, line = failed(capsys, "--url", "http://127.0.0.1:9", "--api-key", KEY, *words)
-    assert (code, line) == (1, "error: cannot reach the API at http://127.0.0.1:9\n")
+    assert (code, line) == (1, UNREACHABLE)
 
 
 def test_the_program_itself_shows_no_traceback() -> None:
@@ -115,7 +116,7 @@ def test_the_program_itself_shows_no_traceback() -> None:
         timeout=60,
         env=without("FLOW_NEXUS_URL", "FLOW_NEXUS_API_KEY"),
     )
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: cannot reach the API at http://127.0.0.1:9\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", UNREACHABLE)
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 2), (409, 2), (422, 2), (500, 1), (502, 1)])
