@@ -5,10 +5,8 @@ Every call has a timeout. A call to a lost agent fails and never hangs.
 
 import asyncio
 import hmac
-import ssl
-from functools import cache, partial
-from types import TracebackType
-from typing import Self, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -43,6 +41,7 @@ from workers.agent.protocol.training import (
     TrainReport,
     TrainRound,
 )
+from workers.network import AgentConnections
 
 _CONNECT_S = 5.0
 # How much longer than its wait a long poll may take.
@@ -51,6 +50,8 @@ _REPORT_GRACE_S = 10.0
 _LARGEST_ANSWER = 200 * 2**20
 _LONGEST_CODE = 100
 _LONGEST_MESSAGE = 2_000
+# How a call fails whose connection was ended while it was idle.
+_STALE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -102,40 +103,30 @@ class ClusterKeys:
         return issue(self.key(node_id), caller)
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """Return the TLS settings, created once.
+class _ReuseTrace:
+    """Notices whether a request opened a connection."""
 
-    Reading the certificate authorities takes about 20 ms, and every step creates a client for each
-    agent.
-    """
-    return httpx.create_ssl_context()
+    def __init__(self) -> None:
+        self.reused = True
+
+    async def __call__(self, event: str, _: dict[str, Any]) -> None:
+        if event.startswith("connection.connect"):
+            self.reused = False
 
 
 class AgentClient:
-    """Async client of one agent; use it as a context manager.
+    """Async client of one agent, over connections that other clients share.
 
     Each peer in a message gets the agent's token at that peer.
     """
 
-    def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys) -> None:
+    def __init__(self, agent: Caller, endpoint: Endpoint, keys: ClusterKeys, connections: AgentConnections) -> None:
         """`agent` is the caller that the agent's peers will see."""
         self.node_id = agent.node_id
         self._token_at = partial(keys.token_at, caller=agent)
-        self._client = httpx.AsyncClient(
-            base_url=endpoint.url,
-            headers={**endpoint.headers, "Authorization": f"Bearer {keys.token_at(self.node_id)}"},
-            transport=httpx.AsyncHTTPTransport(verify=_tls(), uds=endpoint.uds),
-            timeout=httpx.Timeout(30, connect=_CONNECT_S),
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._client.aclose()
+        self._url = endpoint.url
+        self._headers = {**endpoint.headers, "Authorization": f"Bearer {keys.token_at(self.node_id)}"}
+        self._http = connections.client(endpoint.uds)
 
     async def health(self) -> AgentHealth:
         return await self._call("GET", "/health", AgentHealth, timeout_s=5)
@@ -234,14 +225,22 @@ class AgentClient:
         Raises:
             AgentRefusedError: `answer_too_large`.
         """
-        request = self._client.build_request(
+        reuse = _ReuseTrace()
+        request = self._http.build_request(
             method,
-            path,
+            self._url + path,
             content=with_tokens(body, self._token_at).model_dump_json() if body else None,
-            headers={"Content-Type": "application/json"} if body else None,
+            headers={**self._headers, "Content-Type": "application/json"} if body else self._headers,
             timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            extensions={"trace": reuse},
         )
-        response = await self._client.send(request, stream=True)
+        try:
+            response = await self._http.send(request, stream=True)
+        except _STALE:
+            if not reuse.reused:
+                raise
+            # The other side ended an idle connection. Every call may be repeated.
+            response = await self._http.send(request, stream=True)
         try:
             content = bytearray()
             async for chunk in response.aiter_bytes():

@@ -3,12 +3,18 @@
 import logging
 
 from celery import Celery
-from celery.signals import after_setup_logger, after_setup_task_logger, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from api.domain.steps import QUEUE, PeriodicStep, task_name
 from api.runtime import log_setup
 from api.settings import Settings
-from workers.context import draining
+from workers.context import close_context, draining
 from workers.quiet_task import QuietTask
 
 settings = Settings()
@@ -60,6 +66,12 @@ app.conf.update(
 @worker_shutting_down.connect
 def _start_draining(**_: object) -> None:
     draining.set()
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def _close_connections(**_: object) -> None:
+    close_context()
 
 
 @after_setup_logger.connect

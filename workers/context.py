@@ -1,13 +1,14 @@
 """What every step needs. Each worker process builds it once."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.log_setup import set_up_logging
 from api.settings import Settings
 from api.store.database import Database, make_engine
+from workers.network import Network
 from workers.sandboxes.client import SandboxClient
 
 # Set when this process is asked to end. Steps then release their rows at once for another worker.
@@ -19,6 +20,7 @@ class Context:
     settings: Settings
     database: Database
     provider: SandboxClient
+    network: Network = field(default_factory=Network)
 
 
 def make_context(settings: Settings) -> Context:
@@ -31,3 +33,9 @@ def current_context() -> Context:
     settings = Settings()
     set_up_logging(settings.log_level)
     return make_context(settings)
+
+
+def close_context() -> None:
+    """Close the connections of this process's context, if it has one."""
+    if current_context.cache_info().currsize:
+        current_context().network.close()

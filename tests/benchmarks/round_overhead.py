@@ -24,6 +24,10 @@ It does not include:
 
 16 workers with the 87 MB model need about 10 GB of memory and two minutes to start on two cores.
 
+With --timeline it also prints where the time of each round went, as the Celery worker saw it
+(round_timeline.py). The core-seconds of a round are those of the whole stack. Other work on the
+machine hardly changes them.
+
 The reference of each row is measured in the same run (plain_round.py). It moves the same files to
 the same number of clients and back over plain HTTP on loopback. One process averages them.
 FLWR_PYTHON may name an interpreter with flwr. Then a round of Flower in deployment mode with the
@@ -34,18 +38,23 @@ import argparse
 import os
 import statistics
 import tempfile
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from api.embedded import services
+from api.embedded.process import ServiceSpec
 from api.embedded.stack import EmbeddedStack
-from tests.benchmarks import blank_model, flower_round, plain_round
+from tests.benchmarks import blank_model, flower_round, plain_round, round_timeline
 from tests.benchmarks.rows import row
 from tests.e2e.walk import Walk, samples
+from tests.workers.sandboxes.hosting import descendants
 
 MODEL = "/data/blank"
 _WAVE = 4
+_SERVICES = ("worker", "sandboxes", "postgres", "redis")
 _COLUMNS = ("workers", "model", "moved", "median", "max", "reference", "ratio", "training", "aggregate", "evaluate", "first")
 _LINE = "{:>7}  {:>6}  {:>8}  {:>8}  {:>8}  {:>9}  {:>6}  {:>8}  {:>9}  {:>8}  {:>8}"
 
@@ -63,6 +72,31 @@ class HeldOutMetrics:
     evaluate: list[float]
     first: float
     moved: int
+    cores: float
+    starts: list[float]
+
+
+def _traced(trace: Path) -> None:
+    """Have the stack start a Celery worker that writes to `trace`."""
+    original = services.celery_worker
+
+    def traced(*arguments: Any) -> ServiceSpec:
+        spec = original(*arguments)
+        added = {"ROUND_TRACE": str(trace), "PYTHONPATH": str(Path.cwd())}
+        argv = ["tests.benchmarks.traced_worker" if word == "workers.app" else word for word in spec.argv]
+        return replace(spec, argv=argv, env={**spec.env, **added})
+
+    services.celery_worker = traced
+
+
+def _core_seconds(stack: EmbeddedStack) -> float:
+    """Return the CPU time of the stack's processes so far, without the API's."""
+    ticks = 0
+    for service in _SERVICES:
+        for pid in (stack.pid(service), *descendants(stack.pid(service))):
+            with suppress(OSError):
+                ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _cluster(walk: Walk, workers: int, files: list[Path]) -> str:
@@ -83,7 +117,7 @@ def _cluster(walk: Walk, workers: int, files: list[Path]) -> str:
     return cluster_id
 
 
-def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> HeldOutMetrics:
+def _measure(stack: EmbeddedStack, walk: Walk, workers: int, files: list[Path], rounds: int) -> HeldOutMetrics:
     cluster_id = _cluster(walk, workers, files)
     try:
         training = walk.train(
@@ -94,14 +128,17 @@ def _measure(walk: Walk, workers: int, files: list[Path], rounds: int) -> HeldOu
             optimizer="sgd",
             max_length=16,
         )
+        done = walk.until(cluster_id, "training", "completed", within_s=1800, epoch=1)["epoch"]
+        before = _core_seconds(stack)
         walk.until(cluster_id, "completed", within_s=1800)
+        cores = (_core_seconds(stack) - before) / max(1, rounds + 1 - done)
         found = walk.call("GET", f"/v1/trainings/{training['training_id']}/rounds", params={"limit": rounds + 1})["items"]
     finally:
         walk.terminate(cluster_id)
-    return _figures(found, workers)
+    return _figures(found, workers, cores)
 
 
-def _figures(rounds: list[dict[str, Any]], workers: int) -> HeldOutMetrics:
+def _figures(rounds: list[dict[str, Any]], workers: int, cores: float) -> HeldOutMetrics:
     starts = [datetime.fromisoformat(item["started_at"]) for item in rounds]
     ends = [*starts[1:], datetime.fromisoformat(rounds[-1]["finished_at"])]
     whole = [(end - start).total_seconds() for start, end in zip(starts, ends, strict=True)]
@@ -118,6 +155,8 @@ def _figures(rounds: list[dict[str, Any]], workers: int) -> HeldOutMetrics:
         first=whole[0],
         # Each worker has uploaded an update and downloaded a model of the same size.
         moved=2 * rounds[-1]["bytes_received"],
+        cores=cores,
+        starts=[start.timestamp() for start in (*starts, ends[-1])],
     )
 
 
@@ -130,22 +169,37 @@ def _row(workers: int, shape: blank_model.ResponseModel, found: HeldOutMetrics, 
     return _LINE.format(*cells)
 
 
-def main(workers: list[int], sizes: list[int], rounds: int) -> None:
+def _seconds_row(workers: int, size: int, found: HeldOutMetrics, reference: list[float]) -> None:
+    beyond = statistics.median(found.beyond)
+    ratio = beyond / statistics.median(reference)
+    later = beyond + statistics.median(found.training)
+    row(
+        f"a round beyond training, {workers} workers, {size} MB",
+        f"{beyond:.2f} s, {ratio:.1f} times plain HTTP and a mean in one process; {found.cores:.2f} core-seconds",
+    )
+    row(f"the first round, {workers} workers, {size} MB", f"{found.first:.2f} s, {found.first / later:.1f} times a later one")
+
+
+def main(workers: list[int], sizes: list[int], rounds: int, *, timeline: bool) -> None:
     print(_LINE.format(*_COLUMNS), flush=True)
     with tempfile.TemporaryDirectory(prefix="round-overhead-") as name:
         folder = Path(name)
+        trace = folder / "trace.jsonl"
+        if timeline:
+            _traced(trace)
         models = {size: blank_model.save(blank_model.SHAPES[size], folder / f"model-{size}") for size in sizes}
         with EmbeddedStack(folder / "stack", port=0) as stack:
             walk = Walk(stack.url, stack.api_key)
             for size, files in models.items():
                 weights = next(path for path in files if path.suffix == ".safetensors")
                 for count in workers:
-                    found = _measure(walk, count, files, rounds)
+                    found = _measure(stack, walk, count, files, rounds)
                     reference = plain_round.seconds(count, rounds, weights, folder / f"plain-{count}-{size}")
                     print(_row(count, blank_model.SHAPES[size], found, reference), flush=True)
-                    beyond = statistics.median(found.beyond)
-                    times = f"{beyond / statistics.median(reference):.1f} times plain HTTP and a mean in one process"
-                    row(f"a round beyond training, {count} workers, {size} MB", f"{beyond:.2f} s, {times}")
+                    _seconds_row(count, size, found, reference)
+                    if timeline:
+                        rounds_seen = round_timeline.read(trace, found.starts, 2 * found.moved)
+                        print("\n".join(round_timeline.show(rounds_seen)), flush=True)
         if python := os.environ.get("FLWR_PYTHON"):
             for size, count in ((size, count) for size in sizes for count in workers):
                 took = flower_round.seconds(Path(python), count, rounds, size << 20, folder / f"flower-{count}-{size}")
@@ -158,5 +212,6 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 87], choices=sorted(blank_model.SHAPES), help="MB")
     parser.add_argument("--rounds", type=int, default=10, help="counted rounds; one more is made before them")
+    parser.add_argument("--timeline", action="store_true", help="print where the time of each round went")
     given = parser.parse_args()
-    main(given.workers, given.sizes, given.rounds)
+    main(given.workers, given.sizes, given.rounds, timeline=given.timeline)

@@ -5,6 +5,7 @@ import socket
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from workers.agent.peers.tokens import Caller
 from workers.agent.protocol.inference import PredictTexts
 from workers.agent.protocol.training import CheckShard, InitTraining
 from workers.agent_client import AgentCallError, AgentClient, AgentRefusedError, AgentUnreachableError, ClusterKeys
+from workers.network import AgentConnections
 
 T = TypeVar("T")
 CANARY = "canary-4711"
@@ -38,8 +40,9 @@ def agent() -> Iterator[LiveAgent]:
 def asked(uds: str | None, question: Callable[[AgentClient], Awaitable[T]], keys: ClusterKeys = KEYS) -> T:
     async def ask() -> T:
         headers = {"X-Access-Token": f"{CANARY}-of-the-way"}
-        async with AgentClient(Caller("worker", "w1"), Endpoint("http://agent", headers, uds), keys) as client:
-            return await question(client)
+        endpoint = Endpoint("http://agent", headers, uds)
+        async with aclosing(AgentConnections()) as connections:
+            return await question(AgentClient(Caller("worker", "w1"), endpoint, keys, connections))
 
     return asyncio.run(ask())
 

@@ -100,14 +100,14 @@ async def _export(
     workers = [peer for node_id, peer in peers.items() if node_id != aggregator.node_id]
     await asyncio.to_thread(note, 0.0)
     request = request.model_copy(update={"workers": workers, "self_peer": peers.get(aggregator.node_id)})
-    async with agent_of(context, aggregator) as agent:
-        try:
-            exported = await agent.export(request)
-        except AgentRefusedError as error:
-            if error.code != "unknown_model":
-                raise
-            await restore(agent, request.training_id, request.model, request.digest, workers)
-            exported = await agent.export(request)
+    agent = await agent_of(context, aggregator)
+    try:
+        exported = await agent.export(request)
+    except AgentRefusedError as error:
+        if error.code != "unknown_model":
+            raise
+        await restore(agent, request.training_id, request.model, request.digest, workers)
+        exported = await agent.export(request)
     await asyncio.to_thread(note, _WRITTEN)
     download = await context.provider.download(aggregator.sandbox_id, exported.path)
     archive.parent.mkdir(parents=True, exist_ok=True)

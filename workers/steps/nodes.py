@@ -245,8 +245,8 @@ async def _health(context: Context, node: NodeSnapshot, wait_s: float) -> AgentH
     pause_s = _HEALTH_FIRST_S
     while True:
         try:
-            async with agent_of(context, node) as agent:
-                return await agent.health()
+            agent = await agent_of(context, node)
+            return await agent.health()
         except AgentCallError:
             if time.monotonic() >= end:
                 return None
@@ -323,7 +323,7 @@ def _fail(context: Context, plan: _NodePlan, token: str, code: str, detail: str)
     """
     log.warning("%s: %s: %s", plan.node_id, code, detail)
     with contextlib.suppress(SandboxError):
-        asyncio.run(_kill_all(context, plan.node_id, plan.sandbox_id))
+        context.network.run(_kill_all(context, plan.node_id, plan.sandbox_id))
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)

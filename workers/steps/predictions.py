@@ -56,13 +56,13 @@ def interrupt(context: Context, prediction_id: str) -> None:
             return
         aggregator = aggregator_among(running(uow.session, row.cluster_id))
     if aggregator is not None:
-        asyncio.run(_cancel(context, aggregator, prediction_id))
+        context.network.run(_cancel(context, aggregator, prediction_id))
 
 
 async def _cancel(context: Context, aggregator: NodeSnapshot, prediction_id: str) -> None:
     try:
-        async with agent_of(context, aggregator) as agent:
-            await agent.cancel_prediction(prediction_id)
+        agent = await agent_of(context, aggregator)
+        await agent.cancel_prediction(prediction_id)
     except AgentCallError as error:
         log.info("%s was not reached to cancel %s: %s", aggregator.node_id, prediction_id, error)
 
@@ -191,8 +191,8 @@ class _Work:
         self.row.input_size, self.row.input_sha256 = found.size, found.sha256
 
     async def _describe(self, path: str) -> InputDescription:
-        async with agent_of(self.context, self.aggregator) as agent:
-            return await agent.describe_input(path)
+        agent = await agent_of(self.context, self.aggregator)
+        return await agent.describe_input(path)
 
     async def predict(self) -> PredictionResult:
         """Have the aggregator predict, and follow its progress."""
@@ -200,13 +200,13 @@ class _Work:
         if self.aggregator.node_id not in peers:
             raise _RefusedError("no_aggregator", "The aggregator's sandbox is gone.")
         request = self._request(peers)
-        async with agent_of(self.context, self.aggregator) as agent:
-            followed = asyncio.create_task(progress.follow_prediction(self.context, agent, self.row.id, self.token))
-            try:
-                return await _predict(agent, request)
-            finally:
-                followed.cancel()
-                await asyncio.gather(followed, return_exceptions=True)
+        agent = await agent_of(self.context, self.aggregator)
+        followed = asyncio.create_task(progress.follow_prediction(self.context, agent, self.row.id, self.token))
+        try:
+            return await _predict(agent, request)
+        finally:
+            followed.cancel()
+            await asyncio.gather(followed, return_exceptions=True)
 
     def _request(self, peers: Mapping[str, Peer]) -> PredictTexts:
         training, config = self.training, self.training.config

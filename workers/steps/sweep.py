@@ -1,6 +1,5 @@
 """The sweep finds steps whose message was lost, and differences between rows and provider."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ def reconcile(context: Context) -> None:
         }
         starting = set(uow.session.scalars(select(NodeRow.id).where(NodeRow.status == "provisioning")))
     try:
-        infos = asyncio.run(_list(context))
+        infos = context.network.run(_list(context))
     except SandboxError as error:
         log.warning("the provider's sandboxes could not be listed: %s", error)
         return
@@ -84,7 +83,7 @@ def reconcile(context: Context) -> None:
         and node.status in ("running", "provisioning", "lost")
         and (node.expires_at is None or node.expires_at < renew_before)
     ]
-    for sandbox_id, end_at in asyncio.run(_act(context, orphans, expiring)):
+    for sandbox_id, end_at in context.network.run(_act(context, orphans, expiring)):
         with context.database.unit_of_work() as uow:
             uow.session.execute(update(NodeRow).where(NodeRow.sandbox_id == sandbox_id).values(sandbox_expires_at=end_at))
     agent_probe.probe(context)

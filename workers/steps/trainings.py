@@ -51,7 +51,7 @@ def interrupt(context: Context, training_id: str) -> None:
         if row is None or row.status != "stopping":
             return
         training = load(uow.session, row)
-    asyncio.run(_stop_agents(context, training))
+    context.network.run(_stop_agents(context, training))
 
 
 async def _stop_agents(context: Context, training: TrainingSnapshot) -> None:
@@ -61,7 +61,8 @@ async def _stop_agents(context: Context, training: TrainingSnapshot) -> None:
 
 async def _stop_agent(context: Context, node: NodeSnapshot, training_id: str) -> None:
     try:
-        async with asyncio.timeout(_INTERRUPT_TIMEOUT_S), agent_of(context, node) as agent:
+        async with asyncio.timeout(_INTERRUPT_TIMEOUT_S):
+            agent = await agent_of(context, node)
             await agent.stop(training_id)
     except (AgentCallError, TimeoutError) as error:
         log.info("%s was not reached to stop %s: %s", node.node_id, training_id, error)

@@ -47,4 +47,5 @@ def live(database: Database, tmp_path: Path) -> Iterator[LiveCluster]:
             worker.put(f"/data/train_{number}.json", samples(24, number * 1000))
         sockets = Sockets({agent.node_id: agent.peer.uds or "" for agent in live_agents})
         context = Context(settings, database, cast(SandboxClient, sockets))
+        running.callback(context.network.close)
         yield LiveCluster(database, context, sockets, project_id, cluster_id, names[:-1], names[-1], live_agents, keys)

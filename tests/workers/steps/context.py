@@ -9,7 +9,11 @@ from typing import Any
 from api.settings import Settings
 from api.store.database import Database
 from workers.context import Context
+from workers.network import Network
 from workers.sandboxes.client import SandboxClient
+
+# One for all tests of a process, as in a Celery worker.
+_NETWORK = Network()
 
 
 def make_context(database: Database, folder: Path, **fields: Any) -> Context:
@@ -25,4 +29,4 @@ def make_context(database: Database, folder: Path, **fields: Any) -> Context:
             **fields,
         }
     )
-    return Context(settings, database, SandboxClient(settings))
+    return Context(settings, database, SandboxClient(settings), _NETWORK)

@@ -34,8 +34,8 @@ async def train_and_aggregate(this: RoundContext, peers: RoundPeers, observation
         AgentRefusedError: the aggregator refused the round.
     """
     try:
-        async with agent_of(this.context, this.aggregator) as agent:
-            await _Round(this, peers, observation, agent).follow()
+        agent = await agent_of(this.context, this.aggregator)
+        await _Round(this, peers, observation, agent).follow()
     except AgentUnreachableError as error:
         log.warning("%s: %s", this.training.training_id, error)
         observation.lose_aggregator()
@@ -121,11 +121,11 @@ class _Round:
 
     async def _follow_worker(self, node: NodeSnapshot, request: TrainRound | None) -> None:
         try:
-            async with agent_of(self._this.context, node) as agent:
-                if request is None:
-                    await self._watch(node, agent)
-                else:
-                    await self._train(node, agent, request)
+            agent = await agent_of(self._this.context, node)
+            if request is None:
+                await self._watch(node, agent)
+            else:
+                await self._train(node, agent, request)
         except AgentUnreachableError as error:
             log.warning("%s: %s", self._training_id, error)
             self._observation.set_unreachable(node.node_id, "its agent stopped answering")

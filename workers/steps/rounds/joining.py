@@ -167,9 +167,9 @@ async def _check(context: Context, training: TrainingSnapshot, aggregator: NodeS
 
 
 async def _check_data(context: Context, training: TrainingSnapshot, checked: _Checked) -> _Checked:
-    async with agent_of(context, checked.node) as agent:
-        # It ends soon where the agent is frozen.
-        await agent.health()
+    agent = await agent_of(context, checked.node)
+    # It ends soon where the agent is frozen.
+    await agent.health()
     if not training.spec.federated:
         return checked
     report = await check_shard(context, checked.node, training.spec)
@@ -190,8 +190,8 @@ async def _fetch_model(context: Context, training: TrainingSnapshot, aggregator:
     if aggregator.node_id not in peers or training.digest is None:
         raise AgentRefusedError("no_aggregator", "the aggregator cannot be reached")
     request = ReplicateModel(training_id=training.training_id, digest=training.digest, source=peers[aggregator.node_id])
-    async with agent_of(context, node) as agent:
-        await agent.replicate_model(request)
+    agent = await agent_of(context, node)
+    await agent.replicate_model(request)
 
 
 def _with_plan(context: Context, training: TrainingSnapshot, checked: _Checked) -> _Checked:

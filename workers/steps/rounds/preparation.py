@@ -157,16 +157,16 @@ async def _prepared(context: Context, training: TrainingSnapshot, aggregator: No
         check_pooled(len(training.workers), reports[0])
     labels = classes.agreed_labels(reports, training.spec.label_names)
     try:
-        async with agent_of(context, aggregator) as agent:
-            # After the first round, its weights are in the training's own models.
-            begins = training.completed_rounds == 0
-            fetched = await initial_models.fetch(context, training, aggregator, agent) if begins else None
-            initial = training.initial if fetched is None else fetched.record
-            labels = labels if initial is None else initial.with_labels(labels)
-            labels = _kept_labels(training, labels)
-            network = training.model_spec_for(labels, initial)
-            await _encode_validation(training, aggregator, reading, network)
-            model = await _init_model(context, training, agent, labels, fetched)
+        agent = await agent_of(context, aggregator)
+        # After the first round, its weights are in the training's own models.
+        begins = training.completed_rounds == 0
+        fetched = await initial_models.fetch(context, training, aggregator, agent) if begins else None
+        initial = training.initial if fetched is None else fetched.record
+        labels = labels if initial is None else initial.with_labels(labels)
+        labels = _kept_labels(training, labels)
+        network = training.model_spec_for(labels, initial)
+        await _encode_validation(training, aggregator, reading, network)
+        model = await _init_model(context, training, agent, labels, fetched)
     except AgentUnreachableError as error:
         raise _NoAnswerError([aggregator.node_id]) from error
     _check_measurable(training, model)

@@ -77,8 +77,8 @@ async def _vote(context: Context, training: TrainingSnapshot, candidate: NodeSna
 
     async def vote_of(node: NodeSnapshot) -> VoteResult | None:
         try:
-            async with agent_of(context, node) as agent:
-                return (await agent.vote(request)).model_copy(update={"node_id": node.node_id})
+            agent = await agent_of(context, node)
+            return (await agent.vote(request)).model_copy(update={"node_id": node.node_id})
         except AgentCallError as error:
             log.info("%s: %s has no vote: %s", training.training_id, node.node_id, error)
             return None

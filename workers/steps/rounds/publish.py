@@ -32,8 +32,8 @@ async def replicate_model(this: RoundContext, peers: RoundPeers, observation: Ro
     async def replicate(node: NodeSnapshot) -> ReplicateResult | None:
         head = peers.by_id.get(heads.get(node.node_id, ""))
         try:
-            async with agent_of(this.context, node) as agent:
-                return await agent.replicate_model(request.model_copy(update={"head": head}))
+            agent = await agent_of(this.context, node)
+            return await agent.replicate_model(request.model_copy(update={"head": head}))
         except AgentCallError as error:
             log.warning("%s: no copy: %s", this.training.training_id, error)
             return None
@@ -86,8 +86,8 @@ def _holders(this: RoundContext, peers: RoundPeers, observation: RoundObservatio
 async def _evaluate(this: RoundContext, nodes: Sequence[NodeSnapshot], request: EvaluateModel) -> list[EvaluationResult]:
     async def evaluate(node: NodeSnapshot) -> EvaluationResult | None:
         try:
-            async with agent_of(this.context, node) as agent:
-                return await agent.evaluate(request)
+            agent = await agent_of(this.context, node)
+            return await agent.evaluate(request)
         except AgentCallError as error:
             log.warning("%s: no evaluation: %s", this.training.training_id, error)
             return None

@@ -72,15 +72,15 @@ class DataReading:
 
     async def _follow(self, node: NodeSnapshot, stage: Stage, ask: Ask) -> ShardReport:
         try:
-            async with agent_of(self._context, node) as agent:
-                while True:
-                    left_s = self._ends_at - time.monotonic()
-                    report = await ask(agent, max(_LEAST_S, min(left_s, _ASK_S)))
-                    self._record(stage, report, node.node_id)
-                    if report.state == "running" and report.idle_seconds > _LONGEST_IDLE_S:
-                        return _silent(node)
-                    if report.state == "done" or left_s <= 0:
-                        return report
+            agent = await agent_of(self._context, node)
+            while True:
+                left_s = self._ends_at - time.monotonic()
+                report = await ask(agent, max(_LEAST_S, min(left_s, _ASK_S)))
+                self._record(stage, report, node.node_id)
+                if report.state == "running" and report.idle_seconds > _LONGEST_IDLE_S:
+                    return _silent(node)
+                if report.state == "done" or left_s <= 0:
+                    return report
         except AgentUnreachableError:
             return _silent(node)
         except AgentRefusedError as error:
@@ -107,14 +107,14 @@ async def check_shard(context: Context, node: NodeSnapshot, spec: TrainingSpec) 
     """Return the check of a node's shard once it is done. The caller limits the time."""
     request = CheckShard(dataset=spec.dataset, data_format=data_format(spec))
     try:
-        async with agent_of(context, node) as agent:
-            while (report := await agent.check_shard(request)).state == "running":
-                pass
-            return report
+        agent = await agent_of(context, node)
+        while (report := await agent.check_shard(request)).state == "running":
+            pass
     except AgentUnreachableError:
         return _silent(node)
     except AgentRefusedError as error:
         return _refused(node, error)
+    return report
 
 
 def _refused(node: NodeSnapshot, error: AgentRefusedError) -> ShardReport:

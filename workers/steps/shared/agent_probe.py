@@ -28,7 +28,7 @@ def probe(context: Context) -> None:
     """Call the agent of every running node, and write down which cannot be reached."""
     with context.database.unit_of_work() as uow:
         nodes = [NodeSnapshot.of(row) for row in uow.session.scalars(select(NodeRow).where(NodeRow.status == "running"))]
-    silent = asyncio.run(_silent(context, nodes))
+    silent = context.network.run(_silent(context, nodes))
     for node in nodes:
         _write(context, node, node.node_id in silent)
 
@@ -42,8 +42,8 @@ async def _silent(context: Context, nodes: Sequence[NodeSnapshot]) -> set[str]:
                 if attempt:
                     await asyncio.sleep(_PAUSE_S)
                 try:
-                    async with agent_of(context, node) as agent:
-                        await agent.health()
+                    agent = await agent_of(context, node)
+                    await agent.health()
                 except AgentUnreachableError:
                     continue
                 except AgentCallError:

@@ -75,7 +75,7 @@ def describe(context: Context, error: Exception) -> FailureReason:
 
 def agents_died(context: Context, nodes: Sequence[NodeSnapshot], work: str) -> FailureReason:
     """Return the reason `agent_died`, with the limits that the agents' sandboxes have reached."""
-    causes = asyncio.run(_limits_reached(context, nodes))
+    causes = context.network.run(_limits_reached(context, nodes))
     named = "; ".join(f"{node.node_id} (sandbox {node.sandbox_id}){cause}" for node, cause in zip(nodes, causes, strict=True))
     return FailureReason(code="agent_died", detail=f"The agent stopped answering {MOST_FAILURES} times during {work}: {named}.")
 

@@ -95,12 +95,12 @@ def _end(context: Context, table: type[LeasedRow], row_id: str, token: str, erro
 
 
 def act(context: Context, table: type[LeasedRow], row_id: str, token: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run network work in its own event loop while the lease is renewed.
+    """Run network work while the lease is renewed.
 
     Raises:
         LeaseLostError: another worker has taken the row over.
     """
-    return asyncio.run(_with_heartbeat(context, table, row_id, token, work))
+    return context.network.run(_with_heartbeat(context, table, row_id, token, work))
 
 
 async def _with_heartbeat(

@@ -1,8 +1,7 @@
 """A cluster's nodes as steps see them: plain values that stay valid after the session has ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -70,9 +69,8 @@ def is_recovering(session: Session, cluster_id: str, role: str) -> bool:
     return any(node.status == "provisioning" or (node.status == "lost" and node.due_at is not None) for node in nodes)
 
 
-@asynccontextmanager
-async def agent_of(context: Context, node: NodeSnapshot) -> AsyncIterator[AgentClient]:
-    """A client of the node's agent.
+async def agent_of(context: Context, node: NodeSnapshot) -> AgentClient:
+    """Return a client of the node's agent. Call it in the loop of the context's network.
 
     Raises:
         AgentUnreachableError: the node's sandbox is gone.
@@ -81,8 +79,8 @@ async def agent_of(context: Context, node: NodeSnapshot) -> AsyncIterator[AgentC
         endpoint = await context.provider.endpoint(node.sandbox_id, AGENT_PORT)
     except SandboxError as error:
         raise AgentUnreachableError(f"{node.node_id}: {error}") from error
-    async with AgentClient(node.caller, endpoint, ClusterKeys(context.settings.secret_key, node.cluster_id)) as client:
-        yield client
+    keys = ClusterKeys(context.settings.secret_key, node.cluster_id)
+    return AgentClient(node.caller, endpoint, keys, context.network.connections)
 
 
 async def peers_of(context: Context, nodes: Sequence[NodeSnapshot]) -> dict[str, Peer]:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.app import Agent
 from workers.agent_client import AgentClient, AgentRefusedError
+from workers.network import AgentConnections
 
 T = TypeVar("T")
 TRAINING = "train_fed_test"
@@ -55,8 +57,8 @@ class Served:
 
     def ask(self, question: Callable[[AgentClient], Coroutine[Any, Any, T]]) -> T:
         async def asked() -> T:
-            async with AgentClient(self._caller, Endpoint(self.url, {}), KEYS) as client:
-                return await question(client)
+            async with aclosing(AgentConnections()) as connections:
+                return await question(AgentClient(self._caller, Endpoint(self.url, {}), KEYS, connections))
 
         return asyncio.run(asked())
 

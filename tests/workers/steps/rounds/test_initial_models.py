@@ -1,6 +1,5 @@
 """A training begins from a model of its project, and a completed one goes on, with real agents."""
 
-import asyncio
 import shutil
 from typing import Any
 
@@ -168,10 +167,10 @@ def test_a_step_that_died_after_the_model_arrived_is_repeated(taught: tuple[Live
     assert aggregator is not None
 
     async def die_after_it() -> None:
-        async with agent_of(live.context, aggregator) as agent:
-            await initial_models.fetch(live.context, seen, aggregator, agent)
+        agent = await agent_of(live.context, aggregator)
+        await initial_models.fetch(live.context, seen, aggregator, agent)
 
-    asyncio.run(die_after_it())
+    live.context.network.run(die_after_it())
     status, rounds = live.run_to_end(training_id)
     assert (status, rounds[0].validation_accuracy) == ("completed", 1.0)
     begun = [event for event in live.events("training.training") if event["training_id"] == training_id]
