@@ -150,8 +150,13 @@ class AgentClient:
     async def aggregate(self, request: AggregateRound) -> AggregateReport:
         return await self._call("POST", "/rounds/aggregate", AggregateReport, request)
 
-    async def train(self, request: TrainRound) -> TrainReport:
-        return await self._call("POST", "/rounds/train", TrainReport, request)
+    async def train(self, request: TrainRound, wait_s: float) -> TrainReport:
+        """Begin or find a worker's round. Return its report once it is settled, or after `wait_s`.
+
+        A worker that is done has then tried to fetch the round's new model.
+        """
+        path, timeout_s = f"/rounds/train?wait={wait_s:g}", wait_s + _REPORT_GRACE_S
+        return await self._call("POST", path, TrainReport, request, timeout_s=timeout_s)
 
     async def train_report(self, training_id: str, number: int, wait_s: float) -> TrainReport:
         return await self._call(

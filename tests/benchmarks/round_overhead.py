@@ -86,7 +86,7 @@ def _traced(trace: Path) -> None:
         argv = ["tests.benchmarks.traced_worker" if word == "workers.app" else word for word in spec.argv]
         return replace(spec, argv=argv, env={**spec.env, **added})
 
-    services.celery_worker = traced
+    services.celery_worker = traced  # type: ignore[assignment]
 
 
 def _core_seconds(stack: EmbeddedStack) -> float:

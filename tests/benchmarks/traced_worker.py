@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TextIO
 
-import httpcore
+from httpcore._async.connection import AsyncHTTPConnection
 from pydantic import BaseModel
 
 from api.store.database import Database, UnitOfWork
@@ -67,11 +67,11 @@ def _trace_posts() -> None:
         _write("post", started, path=f"{method} {path.split('?')[0]}", **_figures(answer))
         return answer
 
-    AgentClient._call = call  # type: ignore[method-assign, assignment]
+    AgentClient._call = call  # type: ignore[method-assign]
 
 
 def _trace_connects() -> None:
-    original: Callable[..., Awaitable[Any]] = httpcore._async.connection.AsyncHTTPConnection._connect  # type: ignore[attr-defined]
+    original: Callable[..., Awaitable[Any]] = AsyncHTTPConnection._connect
 
     async def connect(*arguments: Any) -> Any:
         started = time.time()
@@ -79,7 +79,7 @@ def _trace_connects() -> None:
         _write("connect", started)
         return stream
 
-    httpcore._async.connection.AsyncHTTPConnection._connect = connect  # type: ignore[attr-defined]
+    AsyncHTTPConnection._connect = connect  # type: ignore[method-assign, assignment]
 
 
 def _figures(answer: BaseModel) -> dict[str, Any]:

@@ -111,6 +111,18 @@ class Aggregator:
         """Raises: AgentError `unknown_round` for any round but the newest."""
         return await self._rounds.need(training_id, number).report.when_ended(wait_s)
 
+    async def new_model(self, training_id: str, number: int, wait_s: float) -> str | None:
+        """Return the digest of a round's new model, or None after `wait_s` seconds.
+
+        Raises: AgentError `unknown_round` for any round but the newest, `no_model` (409) once the
+        round has ended without one.
+        """
+        report = self._rounds.need(training_id, number).report
+        digest = await report.when_published(wait_s)
+        if digest is None and not report.is_open:
+            raise AgentError("no_model", "the round has ended without a model", 409)
+        return digest
+
     async def drop(self, training_id: str, number: int, node_ids: list[str]) -> AggregateReport:
         """Stop waiting for these nodes.
 
@@ -250,6 +262,8 @@ class Aggregator:
         started = time.perf_counter()
         digest = await asyncio.to_thread(self._publisher.publish, round_state, result.accepted)
         seconds = round_state.check_seconds + time.perf_counter() - started
+        # The workers fetch it while it is measured here.
+        report.publish(digest)
         validation = await self.validate(request, digest)
         distance = await asyncio.to_thread(self._exchanges.distance, round_state, digest)
         self._store.prune(request.training_id, {digest, request.base_digest})

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -64,29 +65,53 @@ class PeerClient:
             AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of
             `digest`.
         """
-        # Each fetch has its own file, because two requests may need the same model at once.
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        hasher, size, seconds = hashlib.sha256(), 0, 0.0
+        with _part_of(target) as part:
+            fetched = await self._fetch(peer, f"/models/{digest}?wait={wait_s:g}", part)
+            if fetched is None:
+                raise AgentError("pull_failed", f"{peer.node_id} answered {httpx.codes.NO_CONTENT:d}", 502)
+            if fetched.digest != digest:
+                raise AgentError("digest_mismatch", f"{peer.node_id} sent another model than was asked for", 502)
+            part.replace(target)
+        return fetched.size, fetched.seconds
+
+    async def fetch_round_model(self, peer: Peer, path: str, folder: Path) -> tuple[str, int, float] | None:
+        """Fetch the model at `path` into `folder`, named by its digest.
+
+        It returns the digest, the size in bytes and the transfer's seconds. None while the peer
+        has no such model yet.
+
+        Raises:
+            AgentError: `pull_failed`, also when the peer will not have the model.
+        """
+        with _part_of(folder / "new") as part:
+            fetched = await self._fetch(peer, path, part)
+            if fetched is None:
+                return None
+            part.replace(folder / f"{fetched.digest}.safetensors")
+        return fetched.digest, fetched.size, fetched.seconds
+
+    async def _fetch(self, peer: Peer, path: str, target: Path) -> "_FetchedFile | None":
+        """Write the peer's answer to `target`. None for an answer without content.
+
+        Raises:
+            AgentError: `pull_failed`.
+        """
+        hasher, size = hashlib.sha256(), 0
         try:
-            async with self._client(peer) as client, client.stream("GET", f"/models/{digest}?wait={wait_s:g}") as response:
+            async with self._client(peer) as client, client.stream("GET", path) as response:
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return None
                 if response.status_code != httpx.codes.OK:
                     raise AgentError("pull_failed", f"{peer.node_id} answered {response.status_code}", 502)
                 started = time.perf_counter()
-                with part.open("wb") as file:
+                with target.open("wb") as file:
                     async for chunk in response.aiter_bytes(_CHUNK):
                         hasher.update(chunk)
                         size += len(chunk)
                         file.write(chunk)
-                seconds = time.perf_counter() - started
-            if hasher.hexdigest() != digest:
-                raise AgentError("digest_mismatch", f"{peer.node_id} sent another model than was asked for", 502)
-            part.replace(target)
+                return _FetchedFile(hasher.hexdigest(), size, time.perf_counter() - started)
         except httpx.HTTPError as error:
             raise AgentError("pull_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
-        finally:
-            part.unlink(missing_ok=True)
-        return size, seconds
 
     async def fetch_part(self, peer: Peer, path: str, target: Path, within_s: float) -> tuple[int, float]:
         """Wait for a part of another worker and fetch it.
@@ -163,6 +188,25 @@ class PeerClient:
         except (httpx.HTTPError, TimeoutError) as error:
             raise AgentError("peer_failed", f"{peer.node_id} cannot be reached ({type(error).__name__})", 502) from None
         return _read(peer, response, answer, "peer_failed")
+
+
+class _FetchedFile(NamedTuple):
+    """A file that was fetched: its SHA-256, its bytes, and the transfer's seconds."""
+
+    digest: str
+    size: int
+    seconds: float
+
+
+@contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` for one fetch. Two requests may need the same model at once."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.pull")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read(peer: Peer, response: httpx.Response, answer: type[T], code: str) -> T:

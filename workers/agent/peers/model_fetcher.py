@@ -2,12 +2,13 @@
 
 from workers.agent.peers.client import PeerClient
 from workers.agent.protocol.common import LinkUse, Peer
-from workers.agent.protocol.training import ReplicateModel, ReplicateResult
+from workers.agent.protocol.training import ReplicateModel, ReplicateResult, TrainRound
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.logs import Log
 from workers.agent.storage.model_store import ModelStore
 
 _HEAD_WAIT_S = 20.0
+_NEW_MODEL_WAIT_S = 20.0
 
 
 class ModelFetcher:
@@ -34,6 +35,20 @@ class ModelFetcher:
         size, seconds = await self._peers.fetch_model(source, digest, self._store.path(training_id, digest), wait_s)
         self._store.prune(training_id, {digest}, older=1)
         return [LinkUse(source=source.node_id, target=self._node_id, bytes=size, seconds=seconds)]
+
+    async def fetch_new_model(self, request: TrainRound) -> ReplicateResult | None:
+        """Fetch the model that a round gives from its aggregator. None while there is none.
+
+        The round's base stays in the store, because the round may be repeated.
+        """
+        path = f"/trainings/{request.training_id}/rounds/{request.round}/model?wait={_NEW_MODEL_WAIT_S:g}"
+        fetched = await self._peers.fetch_round_model(request.aggregator, path, self._store.folder(request.training_id))
+        if fetched is None:
+            return None
+        digest, size, seconds = fetched
+        self._store.prune(request.training_id, {digest, request.base_digest})
+        link = LinkUse(source=request.aggregator.node_id, target=self._node_id, bytes=size, seconds=seconds)
+        return ReplicateResult(node_id=self._node_id, digest=digest, links=[link])
 
     async def fetch_from_head(self, training_id: str, digest: str, head: Peer | None, source: Peer) -> list[LinkUse]:
         """Fetch a global model from the head of the group, or from `source` if that fails."""

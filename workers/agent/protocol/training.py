@@ -185,6 +185,14 @@ class Commitment(Message):
     root: str = Field(description="Last link of the chain.")
 
 
+class ReplicateResult(Message):
+    """The agent has the model."""
+
+    node_id: str
+    digest: str
+    links: list[LinkUse] = []
+
+
 class TrainReport(Message):
     """The state of local training at a worker. It never holds data."""
 
@@ -204,6 +212,7 @@ class TrainReport(Message):
     private_steps: int | None = Field(None, description="DP-SGD: steps that this round has spent here, with repetitions.")
     decisions: list[Decision] = []
     links: list[LinkUse] = Field([], description="Transfers from other agents to this worker.")
+    replica: ReplicateResult | None = Field(None, description="This worker's copy of the round's new global model.")
     problem: AgentProblem | None = None
 
 
@@ -214,11 +223,3 @@ class ReplicateModel(Message):
     digest: str
     source: Peer = Field(description="Agent that has the model.")
     head: Peer | None = Field(None, description="Head of the worker's group; the worker asks it first.")
-
-
-class ReplicateResult(Message):
-    """The agent has the model."""
-
-    node_id: str
-    digest: str
-    links: list[LinkUse] = []

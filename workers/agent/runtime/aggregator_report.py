@@ -1,6 +1,8 @@
 """An aggregator's report on one round, and every way in which it changes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from workers.agent.protocol.aggregation import AggregateReport
@@ -25,6 +27,16 @@ class PublishedModel:
 
 class AggregatorReport(PollableReport[AggregateReport]):
     """The round is open while the state is `collecting`."""
+
+    def __init__(self, report: AggregateReport) -> None:
+        super().__init__(report)
+        self._published: str | None = None
+        self._model_known = asyncio.Event()
+
+    def _update(self, **fields: object) -> None:
+        super()._update(**fields)
+        if not self.is_open:
+            self._model_known.set()
 
     @classmethod
     def begin(cls, node_id: str, training_id: str, number: int, decisions: list[Decision]) -> "AggregatorReport":
@@ -57,6 +69,20 @@ class AggregatorReport(PollableReport[AggregateReport]):
 
     def record_consensus(self, votes: Sequence[Vote], audits: Sequence[AuditRecord], seconds: float | None) -> None:
         self._update(votes=votes, audits=audits, consensus_seconds=seconds)
+
+    def publish(self, digest: str) -> None:
+        """Announce the new model. The round stays open until `finish`."""
+        self._published = digest
+        self._model_known.set()
+
+    async def when_published(self, within_s: float) -> str | None:
+        """Return the new model's digest once there is one, or what is known after `within_s`
+        seconds. The end of the round ends the wait too.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._model_known.wait()
+        return self._published
 
     def finish(self, model: PublishedModel) -> None:
         self._update(

@@ -1,10 +1,12 @@
 """A worker's report on one round, and every way in which it changes."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from workers.agent.protocol.common import AgentProblem, Decision, LinkUse, UploadResult
-from workers.agent.protocol.training import Commitment, TrainReport
+from workers.agent.protocol.training import Commitment, ReplicateResult, TrainReport
 from workers.agent.runtime.long_poll import PollableReport, validated_copy
 
 
@@ -23,7 +25,15 @@ class TrainingResult:
 
 
 class WorkerReport(PollableReport[TrainReport]):
-    """The round is open while the state is `running`."""
+    """The round is open while the state is `running`.
+
+    It is settled when it has ended and nothing more is done for it. A worker whose update counts
+    first fetches the round's new model.
+    """
+
+    def __init__(self, report: TrainReport) -> None:
+        super().__init__(report)
+        self._settled = asyncio.Event()
 
     @classmethod
     def begin(cls, node_id: str, training_id: str, number: int, decisions: list[Decision]) -> "WorkerReport":
@@ -90,6 +100,20 @@ class WorkerReport(PollableReport[TrainReport]):
     def finish_exchange(self, seconds: float) -> None:
         """End the round after the update was averaged with other workers."""
         self._update(state="done", push_seconds=seconds)
+
+    def add_replica(self, replica: ReplicateResult) -> None:
+        """Add the copy of the round's new model that this worker has now."""
+        self._report = validated_copy(self._report, replica=replica)
+
+    def settle(self) -> None:
+        self._settled.set()
+
+    async def when_settled(self, within_s: float) -> TrainReport:
+        """Return the report once it is settled, or after `within_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._settled.wait()
+        return self._report
 
     def decline(self, decision: Decision) -> None:
         problem = AgentProblem(code="declined", message=decision.reason)

@@ -47,7 +47,7 @@ class ControlRoutes:
             Route("/trainings", posted(InitTraining, parts.aggregator.init), methods=["POST"]),
             Route("/initial-models", posted(ImportModel, parts.aggregator.import_model), methods=["POST"]),
             Route("/rounds/aggregate", posted(AggregateRound, self._aggregate), methods=["POST"]),
-            Route("/rounds/train", posted(TrainRound, parts.worker.start), methods=["POST"]),
+            Route("/rounds/train", self._train, methods=["POST"]),
             Route(round_path, self._report),
             Route(f"{round_path}/drop", self._drop, methods=["POST"]),
             Route("/models", posted(ReplicateModel, parts.fetcher.replicate_model), methods=["POST"]),
@@ -92,6 +92,12 @@ class ControlRoutes:
             return await self._parts.aggregator.start(request)
         self._parts.aggregator.need_training(request.training_id)
         return await self._parts.coordinator.start(request, request.synchronous)
+
+    async def _train(self, request: Request) -> Response:
+        """Begin a worker's round. Answer once its report is settled, or after the wait."""
+        train, wait_s = await read_message(TrainRound, request), wait_seconds(request)
+        report = await self._parts.worker.start(train)
+        return json_response(await self._parts.worker.settled(train, wait_s) if wait_s else report)
 
     async def _report(self, request: Request) -> Response:
         """Answer with the aggregator's or the worker's report on a round, once the round ends."""

@@ -49,6 +49,7 @@ class NodeRoutes:
             Route(f"{_ROUND}/exchanged", self._exchanged, methods=["POST"]),
             Route(f"{_ROUND}/secure/{{phase}}", self._secure, methods=["POST"]),
             Route(f"{_ROUND}/parts/{{name}}", self._part),
+            Route(f"{_ROUND}/model", self._new_model),
         ]
 
     def for_all_nodes(self) -> list[Route]:
@@ -103,6 +104,14 @@ class NodeRoutes:
     async def _part(self, request: Request) -> Response:
         name, outbox = request.path_params["name"], self._parts.worker.outbox
         return ModelFileResponse(await outbox.find(round_of(request), name, wait_seconds(request)))
+
+    async def _new_model(self, request: Request) -> Response:
+        """Answer with the model of a round once there is one. No content: ask again."""
+        training_id, number = round_of(request)
+        digest = await self._parts.aggregator.new_model(training_id, number, wait_seconds(request))
+        if digest is None:
+            return Response(status_code=204)
+        return ModelFileResponse(self._parts.store.require(digest))
 
     async def _model(self, request: Request) -> Response:
         digest = request.path_params["digest"]

@@ -74,6 +74,13 @@ class Worker:
         """Raises: AgentError `unknown_round` for any round but the newest."""
         return await self._rounds.need(training_id, number).report.when_ended(wait_s)
 
+    async def settled(self, request: TrainRound, wait_s: float) -> TrainReport:
+        """Return the report once nothing more is done for the round, or after `wait_s` seconds.
+
+        Raises: AgentError `unknown_round` for any round but the newest.
+        """
+        return await self._rounds.need(request.training_id, request.round).report.when_settled(wait_s)
+
     def stop(self, training_id: str) -> bool:
         worker_round = self._rounds.of_training(training_id)
         if worker_round is None or not worker_round.report.is_open:
@@ -113,6 +120,25 @@ class Worker:
             train_seconds=report.train_seconds,
             problem=report.problem.code if report.problem else None,
         )
+        try:
+            if report.state == "done" and report.problem is None and worker_round.request.path is None:
+                await self._copy_new_model(worker_round)
+        finally:
+            worker_round.report.settle()
+
+    async def _copy_new_model(self, worker_round: WorkerRound) -> None:
+        """Fetch the round's new model as soon as the aggregator has it, until this round is over.
+
+        Without it the control plane asks for a copy.
+        """
+        request, replica = worker_round.request, None
+        try:
+            while replica is None and worker_round is self._rounds.round and not worker_round.stop.is_set():
+                replica = await self._fetcher.fetch_new_model(request)
+        except Exception as error:  # noqa: BLE001 - the round is done without a copy too
+            self._log("no_copy", node=request.aggregator.node_id, problem=problem_of(error).code)
+        if replica is not None:
+            worker_round.report.add_replica(replica)
 
     async def _train(self, worker_round: WorkerRound) -> None:
         request, report = worker_round.request, worker_round.report

@@ -6,6 +6,7 @@ Every request may be repeated. An agent answers a second request for a round wit
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Mapping
 
 from workers.agent.protocol.aggregation import AggregateReport, AggregateRound
 from workers.agent.protocol.training import TrainReport, TrainRound
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 20.0
 # While a node is away, its return or its end must be noticed soon.
 _POLL_WHILE_AWAY_S = 2.0
+_SHARE_OF_POLL = 0.95
+_COPY_S = 120.0
 _FORGOTTEN = ("unknown_training", "unknown_model", "unknown_round")
 # A transfer between two agents failed. It is tried again before the worker is left out.
 _TRANSFER_FAILED = ("push_failed", "pull_failed")
@@ -57,20 +60,24 @@ class _Round:
         to_send = self._train_requests()
         observation.add_aggregate_report(await self._begin())
         await self._drop([*self._this.lost, *self._this.excluded])
+        if not observation.is_collecting:
+            return
         self._ends_at = time.monotonic() + (_POLL_WHILE_AWAY_S if self._this.training.recovering else _POLL_S)
-        workers = [asyncio.create_task(self._follow_worker(node, to_send.get(node.node_id))) for node in self._peers.workers]
+        workers = {
+            node.node_id: asyncio.create_task(self._follow_worker(node, to_send.get(node.node_id)))
+            for node in self._peers.workers
+        }
         try:
-            while observation.is_collecting and not observation.unreachable and self._left_s > 0:
-                await self._poll_aggregator(workers)
-                await self._drop(observation.to_drop)
+            await self._poll_aggregator(workers.values())
+            await self._wait_for_copies(workers)
         finally:
-            for worker in workers:
+            for worker in workers.values():
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(*workers.values(), return_exceptions=True)
 
     @property
     def _left_s(self) -> float:
-        return self._ends_at - time.monotonic()
+        return max(0.0, self._ends_at - time.monotonic())
 
     def _train_requests(self) -> dict[str, TrainRound]:
         """One request for each worker. A synchronous round has none: the aggregator leads it."""
@@ -107,17 +114,36 @@ class _Round:
             self._observation.add_aggregate_report(report)
             self._observation.set_dropped(node_ids)
 
-    async def _poll_aggregator(self, workers: list[asyncio.Task[None]]) -> None:
-        """Wait for the aggregator's report to change, or for a worker to be done."""
-        poll = asyncio.create_task(
-            self._aggregator.aggregate_report(self._training_id, self._this.number, max(self._left_s, 0.0))
-        )
-        await asyncio.wait({*(task for task in workers if not task.done()), poll}, return_when=asyncio.FIRST_COMPLETED)
-        if poll.done():
-            self._observation.add_aggregate_report(poll.result())
-        else:
-            poll.cancel()
-            await asyncio.gather(poll, return_exceptions=True)
+    async def _poll_aggregator(self, workers: Collection[asyncio.Task[None]]) -> None:
+        """Wait until the round has ended, the poll is over, or a worker cannot be reached."""
+        observation, poll = self._observation, None
+        try:
+            while observation.is_collecting and not observation.unreachable and self._left_s > 0:
+                poll = poll or asyncio.create_task(
+                    self._aggregator.aggregate_report(self._training_id, self._this.number, self._left_s)
+                )
+                await asyncio.wait({*(task for task in workers if not task.done()), poll}, return_when=asyncio.FIRST_COMPLETED)
+                if poll.done():
+                    observation.add_aggregate_report(poll.result())
+                    poll = None
+                await self._drop(observation.to_drop)
+        finally:
+            if poll is not None:
+                poll.cancel()
+                await asyncio.gather(poll, return_exceptions=True)
+
+    async def _wait_for_copies(self, workers: Mapping[str, asyncio.Task[None]]) -> None:
+        """Let the workers whose updates count fetch the new model."""
+        aggregate = self._observation.aggregate
+        if aggregate is None or aggregate.state != "done" or self._this.data_path != "star":
+            return
+        fetching = {report.node_id: workers[report.node_id] for report in aggregate.received if report.node_id in workers}
+        if not fetching:
+            return
+        await asyncio.wait(fetching.values(), timeout=_COPY_S)
+        for node_id, task in fetching.items():
+            if not task.done():
+                self._observation.set_silent(node_id)
 
     async def _follow_worker(self, node: NodeSnapshot, request: TrainRound | None) -> None:
         try:
@@ -136,23 +162,24 @@ class _Round:
                 self._observation.set_failed(node.node_id, f"{error.message} ({error.code})")
 
     async def _train(self, node: NodeSnapshot, agent: AgentClient, request: TrainRound) -> None:
-        """Start a worker's round and follow it to its end."""
-        report = await agent.train(request)
-        if report.state == "done" and self._observation.waits_for(node.node_id):
-            report = await agent.train(request.model_copy(update={"resend": True}))
+        """Start a worker's round and follow it to its end.
+
+        A worker that is done sends its update again if the aggregator does not have it.
+        """
+        request = request.model_copy(update={"resend": self._observation.waits_for(node.node_id)})
         pauses = iter(_PAUSES_S)
-        self._observation.add_report(node.node_id, report)
-        while (left_s := self._left_s) > 0:
-            if report.state == "running":
-                report = await _next_report(agent, request, left_s)
-            elif _transfer_failed(report) and (pause_s := next(pauses, None)) is not None:
-                await asyncio.sleep(min(pause_s, left_s))
-                report = await agent.train(request)
-            else:
-                break
+        while True:
+            # The answer comes before the poll is over.
+            report = await agent.train(request, self._left_s * _SHARE_OF_POLL)
             self._observation.add_report(node.node_id, report)
-        if _transfer_failed(report) and next(pauses, None) is not None:
-            return
+            if not _transfer_failed(report):
+                break
+            pause_s = next(pauses, None)
+            if pause_s is None:
+                break
+            if pause_s > self._left_s:
+                return
+            await asyncio.sleep(pause_s)
         self._note_end(node, report)
 
     def _note_end(self, node: NodeSnapshot, report: TrainReport) -> None:
@@ -180,13 +207,3 @@ class _Round:
 
 def _transfer_failed(report: TrainReport) -> bool:
     return report.state == "failed" and report.problem is not None and report.problem.code in _TRANSFER_FAILED
-
-
-async def _next_report(agent: AgentClient, request: TrainRound, wait_s: float) -> TrainReport:
-    """The report at its next change. A restarted agent is asked to train again."""
-    try:
-        return await agent.train_report(request.training_id, request.round, wait_s)
-    except AgentRefusedError as error:
-        if error.code not in _FORGOTTEN:
-            raise
-    return await agent.train(request)

@@ -17,6 +17,7 @@ class RoundObservation:
     - `reports`: each worker's newest report of its own training.
     - `unreachable`: workers that did not answer. `lost`: workers that will not come back.
     - `failed`, `declined`: workers that leave this round.
+    - `silent`: workers that did not say in time whether they have a copy of the new model.
     - `copies`: workers that hold the new model. `links`: the transfers that this took.
     - `evaluations`: measurements of the new model. `evaluated_by` names their kind.
     """
@@ -29,6 +30,7 @@ class RoundObservation:
         self.failed: dict[str, str] = {}
         self.declined: dict[str, str] = {}
         self.dropped: set[str] = set()
+        self.silent: set[str] = set()
         self.copies: list[str] = []
         self.links: list[LinkUse] = []
         self.evaluations: Sequence[EvaluationResult] = ()
@@ -82,6 +84,16 @@ class RoundObservation:
 
     def set_declined(self, node_id: str, reason: str) -> None:
         self.declined[node_id] = reason
+
+    def set_silent(self, node_id: str) -> None:
+        self.silent.add(node_id)
+
+    def replica_of(self, node_id: str) -> ReplicateResult | None:
+        """The worker's copy of the new model, if the worker has fetched it in the round itself."""
+        report = self.reports.get(node_id)
+        if report is None or report.replica is None or self.aggregate is None:
+            return None
+        return report.replica if report.replica.digest == self.aggregate.digest else None
 
     def set_dropped(self, node_ids: Iterable[str]) -> None:
         """The aggregator was asked not to wait for these."""

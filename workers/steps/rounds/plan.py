@@ -1,6 +1,6 @@
 """The rows of a round. Who takes part, and by which data path, is decided once and written down."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -59,10 +59,10 @@ def open_round(context: Context, training: TrainingSnapshot, token: str, number:
         session.flush()
         drawn = _draw_workers(session, training, row)
         row.data_path, row.data_path_reason = _data_path(training, drawn)
-        for node_id in drawn:
-            privacy.charge(session, training, training_row, round_node(session, row, node_id))
+        for node in drawn.values():
+            privacy.charge(session, training, training_row, node)
         progress.note_workers(session, training_row, number)
-        _emit_started(session, training, row, drawn)
+        _emit_started(session, training, row, list(drawn))
         return OpenedRound(_states(session, row), row.data_path)
 
 
@@ -70,19 +70,29 @@ def round_node(session: Session, row: RoundRow, node_id: str) -> RoundNodeRow:
     """The row of one worker in a round. It is made where it is missing."""
     node = session.get(RoundNodeRow, (row.training_id, row.number, node_id))
     if node is None:
-        node = RoundNodeRow(training_id=row.training_id, number=row.number, node_id=node_id, state="training", decisions=[])
+        node = _new_node(row, node_id, "training")
         session.add(node)
     return node
 
 
-def _draw_workers(session: Session, training: TrainingSnapshot, row: RoundRow) -> list[str]:
+def _new_node(row: RoundRow, node_id: str, state: str) -> RoundNodeRow:
+    return RoundNodeRow(training_id=row.training_id, number=row.number, node_id=node_id, state=state, decisions=[])
+
+
+def _draw_workers(session: Session, training: TrainingSnapshot, row: RoundRow) -> dict[str, RoundNodeRow]:
     """Draw the round's workers by the seed, and write down each worker's state."""
+    nodes = {node.node_id: node for node in _nodes(session, row)}
     candidates = [node.node_id for node in (*training.workers, *training.recovering)]
     drawn = sampling.draw(candidates, training.drawn_per_round, training.spec.seed, row.number)
     for node_id in candidates:
-        node = round_node(session, row, node_id)
-        node.state, node.reason = "training" if node_id in drawn else "not_sampled", None
-    return drawn
+        state = "training" if node_id in drawn else "not_sampled"
+        node = nodes.get(node_id)
+        if node is None:
+            node = nodes[node_id] = _new_node(row, node_id, state)
+            session.add(node)
+        node.state, node.reason = state, None
+    session.flush()
+    return {node_id: nodes[node_id] for node_id in drawn}
 
 
 def _data_path(training: TrainingSnapshot, drawn: Collection[str]) -> tuple[str, str | None]:
@@ -118,7 +128,10 @@ def _emit_started(session: Session, training: TrainingSnapshot, row: RoundRow, d
 
 
 def _states(session: Session, row: RoundRow) -> dict[str, str]:
-    nodes = session.scalars(
+    return {node.node_id: node.state for node in _nodes(session, row)}
+
+
+def _nodes(session: Session, row: RoundRow) -> Sequence[RoundNodeRow]:
+    return session.scalars(
         select(RoundNodeRow).where(RoundNodeRow.training_id == row.training_id, RoundNodeRow.number == row.number)
-    )
-    return {node.node_id: node.state for node in nodes}
+    ).all()

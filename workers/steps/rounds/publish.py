@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 async def replicate_model(this: RoundContext, peers: RoundPeers, observation: RoundObservation) -> None:
     """Have every worker pull the new model, in a hierarchy from the head of its group.
 
-    The workers need it for the next round anyhow. It also outlives the aggregator's sandbox.
+    The workers need it for the next round anyhow. It also outlives the aggregator's sandbox. In a
+    star most workers have fetched it already.
     """
     digest = observation.aggregate.digest if observation.aggregate is not None else None
     if digest is None or peers.aggregator is None:
@@ -30,6 +31,9 @@ async def replicate_model(this: RoundContext, peers: RoundPeers, observation: Ro
     heads = {node_id: group[0] for group in path.groups for node_id in group[1:]} if path is not None else {}
 
     async def replicate(node: NodeSnapshot) -> ReplicateResult | None:
+        own = observation.replica_of(node.node_id)
+        if own is not None:
+            return own.model_copy(update={"node_id": node.node_id})
         head = peers.by_id.get(heads.get(node.node_id, ""))
         try:
             agent = await agent_of(this.context, node)
@@ -38,7 +42,8 @@ async def replicate_model(this: RoundContext, peers: RoundPeers, observation: Ro
             log.warning("%s: no copy: %s", this.training.training_id, error)
             return None
 
-    present = [node for node in peers.workers if node.node_id not in observation.unreachable]
+    absent = observation.unreachable.keys() | observation.silent
+    present = [node for node in peers.workers if node.node_id not in absent]
     replicas = await asyncio.gather(*map(replicate, present))
     observation.add_replicas(replica for replica in replicas if replica is not None)
 

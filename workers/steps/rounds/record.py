@@ -2,6 +2,7 @@
 next.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -36,6 +37,8 @@ class _Rows:
     session: Session
     training: TrainingRow
     round: RoundRow
+    # Read at once. While they are here, the session does not read them again.
+    nodes: Sequence[RoundNodeRow]
 
     def emit(self, event_type: EventType, facts: dict[str, object]) -> None:
         """Append an event of this round."""
@@ -70,7 +73,8 @@ def _lock(session: Session, this: RoundContext) -> _Rows:
     locked_cluster(session, this.training.cluster_id)
     training = leases.held(session, TrainingRow, this.training.training_id, this.token)
     query = select(RoundRow).where(RoundRow.training_id == training.id, RoundRow.number == this.number)
-    return _Rows(session, training, session.execute(query).scalar_one())
+    nodes = select(RoundNodeRow).where(RoundNodeRow.training_id == training.id, RoundNodeRow.number == this.number)
+    return _Rows(session, training, session.execute(query).scalar_one(), session.scalars(nodes).all())
 
 
 def _record_aggregate(rows: _Rows, aggregate: AggregateReport) -> None:

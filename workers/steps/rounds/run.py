@@ -64,7 +64,8 @@ def run(context: Context, training: TrainingSnapshot, token: str) -> None:
 
     Workers that have joined since take part from the next round on (`rounds.joining`).
     """
-    if training.aggregator is not None and joining.admit(context, training, token, training.aggregator):
+    aggregator = training.aggregator
+    if training.may_join and aggregator is not None and joining.admit(context, training, token, aggregator):
         return
     aggregator = _ready_aggregator(context, training, token)
     if aggregator is None:

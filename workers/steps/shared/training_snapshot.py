@@ -1,6 +1,6 @@
 """A training as its steps see it, and how a step gives it back or ends it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from api.domain.initial_models import InitialModel
 from api.domain.privacy import TrainingPrivacyRecord
 from api.domain.records import FailureReason
+from api.domain.red_flags import JOIN_FLAGS
 from api.domain.specs import ClusterSettings
 from api.domain.status import ACTIVE_TRAINING
 from api.domain.steps import Step
@@ -37,6 +38,7 @@ class TrainingSnapshot:
     - `workers`: those that run and take part in the current round.
     - `recovering`: those that stopped answering. Their sandbox may still be there.
     - `idle`: those that run but are not in the current round. They may hold its base model.
+    - `may_join`: whether a running worker takes no part, or a red flag says that one did not.
     - `aggregator`: None while it does not run. `aggregator_recovers` says whether it may come back.
     """
 
@@ -62,6 +64,7 @@ class TrainingSnapshot:
     privacy: TrainingPrivacyRecord | None = None
     idle: tuple[NodeSnapshot, ...] = ()
     initial: InitialModel | None = None
+    may_join: bool = False
 
     @property
     def drawn_per_round(self) -> int:
@@ -108,6 +111,14 @@ def load(session: Session, training: TrainingRow) -> TrainingSnapshot:
         term=training.term,
         privacy=training.privacy,
         initial=training.initial_model,
+        may_join=_may_join(training, running.values()),
+    )
+
+
+def _may_join(training: TrainingRow, running: Iterable[NodeSnapshot]) -> bool:
+    outside = (node for node in running if node.role == "worker" and node.node_id not in training.workers)
+    return any("training" in node.capabilities for node in outside) or any(
+        flag.code in JOIN_FLAGS for flag in training.red_flags
     )
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,13 +92,13 @@ class Training:
     def _init(self, base: str | None) -> InitTraining:
         return InitTraining(training_id=TRAINING, model=MODEL, base_digest=base, sources=[self.worker.peer])
 
-    def collect(self, number: int) -> AggregateReport:
+    def collect(self, number: int, others: Sequence[Peer] = ()) -> AggregateReport:
         request = AggregateRound(
             training_id=TRAINING,
             round=number,
             model=MODEL,
             base_digest=self.digest,
-            workers=[self.worker.peer],
+            workers=[self.worker.peer, *others],
             self_peer=self.aggregator.peer,
             dataset="/data/train.json",
             quorum=1,
@@ -106,7 +106,7 @@ class Training:
         )
         return self.aggregator.ask(lambda agent: agent.aggregate(request))
 
-    def train(self, number: int, *, resend: bool = False) -> TrainReport:
+    def train(self, number: int, *, resend: bool = False, wait_s: float = 0) -> TrainReport:
         request = TrainRound(
             training_id=TRAINING,
             round=number,
@@ -117,7 +117,7 @@ class Training:
             aggregator=self.aggregator.peer,
             resend=resend,
         )
-        return self.worker.ask(lambda agent: agent.train(request))
+        return self.worker.ask(lambda agent: agent.train(request, wait_s))
 
     def trained(self, number: int) -> TrainReport:
         return self.worker.ask(lambda agent: agent.train_report(TRAINING, number, 30))
@@ -132,7 +132,7 @@ class Training:
     def round(self, number: int) -> str:
         """Run a whole round. Return the new model's digest."""
         self.collect(number)
-        self.train(number)
+        self.train(number, wait_s=60)
         report = self.aggregated(number)
         assert report.state == "done", report.problem
         assert report.digest is not None
@@ -151,6 +151,27 @@ def test_before_the_first_round_the_same_seed_gives_the_same_model(training: Tra
     assert training.replace_aggregator(None) == training.digest
 
 
+def test_a_worker_fetches_the_new_model_in_the_round_itself_and_keeps_the_base(training: Training) -> None:
+    training.collect(1)
+    report = training.train(1, wait_s=60)
+    aggregated = training.aggregated(1)
+    assert (report.state, aggregated.state) == ("done", "done")
+    assert report.replica is not None
+    assert report.replica.digest == aggregated.digest
+    assert [link.source for link in report.replica.links] == [training.aggregator.root.name]
+    assert training.worker.models() == {training.digest, aggregated.digest}
+
+
+def test_a_worker_does_not_wait_for_the_model_of_a_round_that_was_stopped(training: Training) -> None:
+    training.collect(1, [Peer(node_id="w-absent", url="http://127.0.0.1:9")])
+    training.train(1)
+    assert training.trained(1).state == "done"
+    training.aggregator.ask(lambda agent: agent.stop(TRAINING))
+    report = training.train(1, wait_s=60)
+    assert (report.state, report.replica) == ("done", None)
+    assert training.worker.models() == {training.digest}
+
+
 def test_an_update_that_died_with_its_aggregator_is_sent_again_without_training(training: Training) -> None:
     expected = training.round(1)
     before = training.trained(1)
@@ -158,7 +179,7 @@ def test_an_update_that_died_with_its_aggregator_is_sent_again_without_training(
     training.collect(1)
     assert training.train(1).state == "done", "the worker believes that it has done its part"
     assert training.aggregator.ask(lambda agent: agent.aggregate_report(TRAINING, 1, 0)).state == "collecting"
-    training.train(1, resend=True)
+    training.train(1, resend=True, wait_s=60)
     assert training.aggregated(1).digest == expected
     assert training.trained(1).train_seconds == before.train_seconds
 
@@ -173,7 +194,7 @@ def test_a_push_that_failed_is_made_again_without_training(training: Training) -
     assert failed.problem.code == "push_failed"
     training.replace_aggregator(None)
     training.collect(1)
-    training.train(1)
+    training.train(1, wait_s=60)
     assert training.aggregated(1).state == "done"
     assert training.trained(1).train_seconds == failed.train_seconds
 
@@ -187,7 +208,7 @@ def test_a_round_that_was_published_and_not_recorded_can_be_repeated_from_its_ba
     # The control plane has recorded round 1 only, and the aggregator is lost.
     assert training.replace_aggregator(base) == base
     training.collect(2)
-    training.train(2, resend=True)
+    training.train(2, resend=True, wait_s=60)
     assert training.aggregated(2).digest == published
 
 
