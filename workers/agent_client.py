@@ -19,6 +19,7 @@ from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, 
 from workers.agent.protocol.common import StopResult
 from workers.agent.protocol.consensus import RequestVote, VoteResult
 from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.graphs import FetchGraphs, WriteGraphs, WrittenGraphs
 from workers.agent.protocol.inference import (
     DescribeInput,
     EvaluateModel,
@@ -206,6 +207,12 @@ class AgentClient:
 
     async def export(self, request: ExportModel) -> ExportResult:
         return await self._call("POST", "/exports", ExportResult, request, timeout_s=600)
+
+    async def write_graphs(self, request: WriteGraphs) -> WrittenGraphs:
+        return await self._call("POST", "/graphs/write", WrittenGraphs, request, timeout_s=120)
+
+    async def fetch_graphs(self, request: FetchGraphs) -> WrittenGraphs:
+        return await self._call("POST", "/graphs/fetch", WrittenGraphs, request, timeout_s=120)
 
     async def _call(
         self, method: str, path: str, answer: type[T], body: BaseModel | None = None, *, timeout_s: float = 30

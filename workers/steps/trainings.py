@@ -8,7 +8,7 @@ from api.store import leases
 from api.store.tables import TrainingRow
 from workers.agent_client import AgentCallError
 from workers.context import Context
-from workers.steps.rounds import preparation, run
+from workers.steps.rounds import graphs, preparation, run
 from workers.steps.shared.lease import act, under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot, agent_of
 from workers.steps.shared.training_snapshot import TrainingSnapshot, end_training, fail_training, load
@@ -30,6 +30,8 @@ def _advance(context: Context, training_id: str, token: str) -> None:
     if training.status == "pending":
         preparation.prepare(context, training, token)
     elif training.status == "training" and is_over:
+        if training.cluster.wasm_optimization and training.completed_rounds:
+            act(context, TrainingRow, training_id, token, lambda: graphs.make_graphs(context, training))
         end_training(context, training, token, "completed")
     elif training.status == "training":
         run.run(context, training, token)

@@ -65,12 +65,21 @@ class PeerClient:
             AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of
             `digest`.
         """
+        return await self.fetch_file(peer, f"/models/{digest}?wait={wait_s:g}", digest, target)
+
+    async def fetch_file(self, peer: Peer, path: str, digest: str, target: Path) -> tuple[int, float]:
+        """Fetch the file at `path`; return its size in bytes and the transfer's seconds.
+
+        Raises:
+            AgentError: `pull_failed`, or `digest_mismatch` when the content is not that of
+            `digest`.
+        """
         with _part_of(target) as part:
-            fetched = await self._fetch(peer, f"/models/{digest}?wait={wait_s:g}", part)
+            fetched = await self._fetch(peer, path, part)
             if fetched is None:
                 raise AgentError("pull_failed", f"{peer.node_id} answered {httpx.codes.NO_CONTENT:d}", 502)
             if fetched.digest != digest:
-                raise AgentError("digest_mismatch", f"{peer.node_id} sent another model than was asked for", 502)
+                raise AgentError("digest_mismatch", f"{peer.node_id} sent another file than was asked for", 502)
             part.replace(target)
         return fetched.size, fetched.seconds
 

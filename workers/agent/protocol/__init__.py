@@ -58,6 +58,10 @@ Control plane -> aggregator:
          PredictTexts -> PredictionResult           split texts over the workers
     POST /exports
          ExportModel -> ExportResult                write the model to /export/<name>
+    POST /graphs/write
+         WriteGraphs -> WrittenGraphs               write a global model's graphs at the aggregator
+    POST /graphs/fetch
+         FetchGraphs -> WrittenGraphs               fetch them at a worker
 
 Aggregator -> worker:
 
@@ -78,11 +82,15 @@ Worker -> aggregator:
          safetensors body -> UploadResult           send an update
     POST /trainings/{t}/rounds/{n}/exchanged
          ExchangeResult -> UploadResult             report the result of an exchange
+    GET  /trainings/{t}/rounds/{n}/model?wait=20
+         -> safetensors body                        fetch the round's new model (204: ask again)
     POST /trainings/{t}/rounds/{n}/secure/{phase}?wait=10
          see secure_aggregation.py                  take part in a secure sum
 
 Any agent -> any agent:
 
+    GET  /trainings/{t}/graphs/{name}
+         -> file body                               fetch a graph of a global model
     GET  /models/{digest}?wait=20
          -> safetensors body                        fetch a model by its SHA-256 digest
     GET  /trainings/{t}/rounds/{n}/parts/{name}?wait=20

@@ -14,6 +14,7 @@ from workers.agent.protocol.aggregation import AggregateReport, AggregateRound, 
 from workers.agent.protocol.common import StopResult
 from workers.agent.protocol.consensus import RequestVote
 from workers.agent.protocol.exports import ExportModel, ExportResult
+from workers.agent.protocol.graphs import FetchGraphs, WriteGraphs
 from workers.agent.protocol.inference import (
     DescribeInput,
     EvaluateModel,
@@ -58,6 +59,8 @@ class ControlRoutes:
             Route("/predictions/{prediction_id}/cancel", self._cancel_prediction, methods=["POST"]),
             Route("/inputs/describe", posted(DescribeInput, self._describe_input), methods=["POST"]),
             Route("/exports", posted(ExportModel, self._export), methods=["POST"]),
+            Route("/graphs/write", posted(WriteGraphs, parts.graph_preparer.write), methods=["POST"]),
+            Route("/graphs/fetch", posted(FetchGraphs, parts.graph_preparer.fetch), methods=["POST"]),
         ]
 
     def for_control_plane_and_aggregator(self) -> list[Route]:

@@ -53,7 +53,7 @@ class NodeRoutes:
         ]
 
     def for_all_nodes(self) -> list[Route]:
-        return [Route("/models/{digest}", self._model)]
+        return [Route("/models/{digest}", self._model), Route("/trainings/{training_id}/graphs/{name}", self._graph)]
 
     async def _fallback(self, request: Request) -> Response:
         fallback = await read_message(FallBackToStar, request)
@@ -112,6 +112,12 @@ class NodeRoutes:
         if digest is None:
             return Response(status_code=204)
         return ModelFileResponse(self._parts.store.require(digest))
+
+    async def _graph(self, request: Request) -> Response:
+        path = self._parts.store.graph_path(request.path_params["training_id"], request.path_params["name"])
+        if not path.is_file():
+            raise AgentError("unknown_graph", "this agent has no such graph", 404)
+        return ModelFileResponse(path)
 
     async def _model(self, request: Request) -> Response:
         digest = request.path_params["digest"]

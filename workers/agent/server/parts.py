@@ -13,6 +13,7 @@ from workers.agent.runtime.logs import Log
 from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.serving.calibrator import Calibrator
 from workers.agent.serving.graph_cache import GraphCache
+from workers.agent.serving.graph_preparer import GraphPreparer
 from workers.agent.serving.infer import InferenceWorker
 from workers.agent.serving.predict import Predictor
 from workers.agent.storage.model_store import ModelStore
@@ -44,6 +45,7 @@ class AgentParts:
     calibrator: Calibrator
     predictor: Predictor
     inference_worker: InferenceWorker
+    graph_preparer: GraphPreparer
 
     @classmethod
     def create(cls, config: AgentConfig, root: SandboxRoot, log: Log, decisions: Sequence[Decision]) -> "AgentParts":
@@ -52,6 +54,7 @@ class AgentParts:
         node_id, store, cache, fetcher = context.node_id, context.store, context.cache, context.fetcher
         aggregator = Aggregator(context)
         calibrator = Calibrator(context.peers, store, cache)
+        inference_worker = InferenceWorker(node_id, store, cache, GraphCache(), fetcher)
         return cls(
             config=config,
             root=root,
@@ -69,5 +72,6 @@ class AgentParts:
             voter=Voter(node_id, store),
             calibrator=calibrator,
             predictor=Predictor(context.peers, root, store, calibrator),
-            inference_worker=InferenceWorker(node_id, store, cache, GraphCache(), fetcher),
+            inference_worker=inference_worker,
+            graph_preparer=GraphPreparer(context, inference_worker),
         )

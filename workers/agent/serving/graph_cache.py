@@ -37,21 +37,30 @@ class GraphCache:
             AgentError: `onnx_failed`.
         """
         with self._lock:
-            graph = self._graphs.pop(name, None) or self._read(name, folder, loaded, held_out)
+            graph = self._graphs.pop(name, None) or _read(name, folder, loaded, held_out)
             self._graphs[name] = graph
             for oldest in list(self._graphs)[:-_MOST]:
                 del self._graphs[oldest]
             return graph
 
-    @staticmethod
-    def _read(name: str, folder: Path, loaded: Callable[[], Network], held_out: Callable[[], EncodedTexts | None]) -> OnnxGraph:
-        fp32_path, int8_path, threads = folder / f"{name}.onnx", folder / f"{name}.int8.onnx", torch.get_num_threads()
-        if not fp32_path.exists():
-            onnx_graph.write(loaded(), fp32_path)
-        if not int8_path.exists():
-            classes = len(loaded().spec.labels)
-            int8_graph.write(fp32_path, int8_path, held_out(), classes, threads)
-        return OnnxGraph(int8_path if int8_path.exists() else fp32_path, threads)
+
+def write(name: str, folder: Path, loaded: Callable[[], Network], held_out: Callable[[], EncodedTexts | None]) -> list[Path]:
+    """Write the graphs of the model `name` that are missing. Return all, the best one last.
+
+    Raises:
+        AgentError: `onnx_failed`.
+    """
+    fp32_path, int8_path = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
+    if not fp32_path.exists():
+        onnx_graph.write(loaded(), fp32_path)
+    if not int8_path.exists():
+        classes = len(loaded().spec.labels)
+        int8_graph.write(fp32_path, int8_path, held_out(), classes, torch.get_num_threads())
+    return [fp32_path, int8_path] if int8_path.exists() else [fp32_path]
+
+
+def _read(name: str, folder: Path, loaded: Callable[[], Network], held_out: Callable[[], EncodedTexts | None]) -> OnnxGraph:
+    return OnnxGraph(write(name, folder, loaded, held_out)[-1], torch.get_num_threads())
 
 
 def engine_name(graph: OnnxGraph) -> Literal["onnx-fp32", "onnx-int8"]:

@@ -13,6 +13,7 @@ from workers.agent.storage import tensors
 from workers.agent.storage.tensors import State, StoredTensors
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_GRAPH = re.compile(r"[0-9a-f]{64}(\.int8)?\.onnx")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UPDATES = "updates"
 _POLL_S = 0.02
@@ -59,6 +60,18 @@ class ModelStore:
         It is pruned together with the model.
         """
         return self.path(training_id, digest).with_suffix(".server.safetensors")
+
+    def graph_path(self, training_id: str, name: str) -> Path:
+        """Return the path of a graph of a global model, whether it exists or not.
+
+        It is pruned together with the model.
+
+        Raises:
+            AgentError: `bad_graph`.
+        """
+        if not _GRAPH.fullmatch(name):
+            raise AgentError("bad_graph", "not the name of a graph")
+        return self.folder(training_id) / name
 
     def find(self, digest: str) -> Path | None:
         """Return the file of a model, from any training and also from kept updates, or None.
