@@ -86,7 +86,8 @@ def _figures(answer: BaseModel) -> dict[str, Any]:
     """Return what an agent measured, from an answer at the end of its work."""
     match answer:
         case TrainReport(state="done"):
-            pulls = [link.seconds for link in answer.links]
+            links = [*answer.links, *(answer.replica.links if answer.replica is not None else ())]
+            pulls = [link.seconds for link in links]
             found = {"round": answer.round, "pulls": pulls, "pushes": [answer.push_seconds], "training": answer.train_seconds}
         case AggregateReport(state="done"):
             found = {"round": answer.round, "averaging": answer.aggregate_seconds}

@@ -26,6 +26,7 @@ from workers.agent_client import AgentClient, AgentRefusedError, AgentUnreachabl
 from workers.context import Context
 from workers.steps import nodes
 from workers.steps.rounds import classes, initial_models
+from workers.steps.rounds.first_copies import copy_first_model
 from workers.steps.rounds.initial_models import FetchedModel
 from workers.steps.rounds.privacy import EpsilonSpentError, plan_training
 from workers.steps.rounds.reading import UNREACHABLE, DataReading, StillReadingError
@@ -171,6 +172,7 @@ async def _prepared(context: Context, training: TrainingSnapshot, aggregator: No
         raise _NoAnswerError([aggregator.node_id]) from error
     _check_measurable(training, model)
     await _encode_shards(training, holders, reading, network)
+    await copy_first_model(context, training, aggregator, model.digest)
     return _Prepared(labels, model, list(reports), initial)
 
 
