@@ -5,13 +5,15 @@ INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null |
 PRETRAINED := .venv/pretrained-$(shell cksum lock/pretrained.txt 2>/dev/null | cut -d' ' -f1)
 SHELL := /bin/bash
 
-.PHONY: help demo up test test-fast wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
+.PHONY: help demo up test test-fast check-js screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
 	@echo "make up       the service, until Ctrl-C"
 	@echo "make test     all tests"
 	@echo "make test-fast  the unit tests: no stack, no torch"
+	@echo "make check-js  types of the dashboard's scripts against openapi.json (needs node and npm)"
+	@echo "make screenshots  pictures of the dashboard into build/screenshots (needs chromium)"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
 	@echo "make chaos-short  one training with five faults"
@@ -50,6 +52,15 @@ test: $(INSTALLED)
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m unit
+
+check-js:
+	@command -v npm >/dev/null || { echo "npm is not installed"; exit 1; }
+	npm install --silent --no-audit --no-fund --prefix build/js typescript@5.9.3 openapi-typescript@7.13.0
+	build/js/node_modules/.bin/openapi-typescript openapi.json --output build/js/openapi.d.ts
+	build/js/node_modules/.bin/tsc --project tests/browser/tsconfig.json
+
+screenshots: $(INSTALLED)
+	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py
 
 wasm: $(INSTALLED)
 	WASM=1 $(BIN)/python -m pytest tests/workers/agent/serving/test_wasm.py -s

@@ -25,7 +25,12 @@ from tests.e2e.walk import Connected, Trained, Walk
 from tests.workers.sandboxes.hosting import Host
 
 TEMPLATE = "flow_nexus_template"
-SHARE_THE_STACK = ("tests/e2e/", "tests/contract/test_api_shapes.py", "tests/docs/test_code_blocks.py")
+SHARE_THE_STACK = (
+    "tests/e2e/",
+    "tests/contract/test_api_shapes.py",
+    "tests/docs/test_code_blocks.py",
+    "tests/browser/test_walkthrough.py",
+)
 OWN_STACK = "tests/e2e/chaos/"
 # A loaded machine is no counterexample.
 settings.register_profile("tests", deadline=None)

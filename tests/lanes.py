@@ -27,6 +27,7 @@ _REAL_PLACES = (
     "tests/workers/test_agent_client.py",
 )
 _SLOW_PLACES = (
+    "tests/browser",
     "tests/e2e",
     "tests/fuzz",
     "tests/packaging",

@@ -15,6 +15,14 @@ const PAGES = /** @type {[RegExp, string, () => Promise<{default: (ctx: Context)
   [/^\/$/, "Overview", () => import("./pages/overview.js")],
   [/^\/clusters$/, "Clusters", () => import("./pages/clusters.js")],
   [/^\/clusters\/([^/]+)$/, "Clusters", () => import("./pages/cluster.js")],
+  [/^\/compare$/, "Compare", () => import("./pages/compare.js")],
+  [/^\/searches$/, "Searches", () => import("./pages/searches.js")],
+  [/^\/searches\/([^/]+)$/, "Searches", () => import("./pages/search.js")],
+  [/^\/sandboxes$/, "Sandboxes", () => import("./pages/sandboxes.js")],
+  [/^\/sandboxes\/([^/]+)$/, "Sandboxes", () => import("./pages/sandbox.js")],
+  [/^\/admin$/, "Keys and audit", () => import("./pages/admin.js")],
+  [/^\/models$/, "Models", () => import("./pages/models.js")],
+  [/^\/models\/([^/]+)$/, "Models", () => import("./pages/model.js")],
   [/^\/trainings$/, "Trainings", () => import("./pages/trainings.js")],
   [/^\/trainings\/([^/]+)$/, "Trainings", () => import("./pages/training.js")],
 ]);
@@ -22,6 +30,11 @@ const MENU = [
   ["/", "Overview"],
   ["/clusters", "Clusters"],
   ["/trainings", "Trainings"],
+  ["/compare", "Compare"],
+  ["/searches", "Searches"],
+  ["/models", "Models"],
+  ["/sandboxes", "Sandboxes"],
+  ["/admin", "Keys and audit"],
 ];
 const NOTICE_MS = 6000;
 
@@ -30,6 +43,7 @@ const shell = {
   /** @type {Context | null} */ ctx: null,
   /** @type {View | null} */ view: null,
   section: "",
+  path: "",
   online: true,
   menuOpen: false,
   /** @type {string} */ notice: "",
@@ -62,7 +76,7 @@ async function open() {
   const number = ++opened;
   const [path, search] = (location.hash.slice(1) || "/").split("?");
   const [page, match] = PAGES.map((one) => /** @type {const} */ ([one, one[0].exec(path)])).find((pair) => pair[1]) ?? [null, null];
-  shell.section = page?.[1] ?? "";
+  Object.assign(shell, { section: page?.[1] ?? "", path });
   redraw();
   const ctx = context({
     params: (match ?? []).slice(1).map(decodeURIComponent),
@@ -132,7 +146,7 @@ function frame() {
     ),
     h(
       "main",
-      { id: "main", tabindex: "-1", key: location.hash.split("?")[0] },
+      { id: "main", tabindex: "-1", key: shell.path, "data-path": shell.path },
       shell.online ? null : h("p", { class: "offline", role: "status" }, "The server cannot be reached. The page tries again."),
       problem(problemOfPage),
       shell.view ? shell.view() : loading(),

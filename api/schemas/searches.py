@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from api.domain import exclusions
 from api.domain.early_stopping import Metric
 from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import (
@@ -90,6 +91,7 @@ class SearchCreate(TrainingCreate):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "x-exclusions": exclusions.documented(),
             "examples": [
                 {
                     "dataset": "/data/train_*.json",
@@ -100,7 +102,7 @@ class SearchCreate(TrainingCreate):
                     "early_stopping": "median",
                     "budget_usd": 2.5,
                 }
-            ]
+            ],
         }
     )
 

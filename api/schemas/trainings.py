@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from api.domain import strategies
+from api.domain import exclusions, strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.initial_models import InitialModel, checked_source
 from api.domain.paths import check_path
@@ -43,6 +43,7 @@ class TrainingCreate(RequestModel, RequestedOptions):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "x-exclusions": exclusions.documented(),
             "examples": [
                 {
                     "dataset": "/data/train_*.json",
@@ -52,7 +53,7 @@ class TrainingCreate(RequestModel, RequestedOptions):
                     "optimizer": "adam",
                     "federated": True,
                 }
-            ]
+            ],
         }
     )
 

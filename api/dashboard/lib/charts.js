@@ -10,6 +10,7 @@ import { figure } from "./format.js";
  * @property {[number, number | null][]} points
  * @property {string} colour a custom property of the style sheet
  * @property {boolean} [thin]
+ * @property {boolean} [strong]
  * @property {string} [dash]
  */
 /**
@@ -30,7 +31,7 @@ const BOTTOM = 26;
 const MOST_NAMED = 9;
 
 /** Common parts: the width, the cursor and its keys. */
-class Chart extends HTMLElement {
+export class Chart extends HTMLElement {
   /** @type {any} */ #data = null;
   #width = 0;
   #planned = false;
@@ -165,7 +166,7 @@ class LinesChart extends Chart {
           .filter((tick) => data.xText || Number.isInteger(tick))
           .map((tick) => h("text", { x: x(tick), y: height - 8, "text-anchor": "middle" }, xText(tick))),
         used.map((line) => [
-          h("path", { class: line.thin ? "line thin" : "line", stroke: `var(${line.colour})`, "stroke-dasharray": line.dash ?? null, d: path(line.points, x, y) }),
+          h("path", { class: line.thin ? "line thin" : line.strong ? "line strong" : "line", stroke: `var(${line.colour})`, "stroke-dasharray": line.dash ?? null, d: path(line.points, x, y) }),
           line.points.length < 2 && line.points[0]?.[1] !== null ? h("circle", { cx: x(line.points[0][0]), cy: y(/** @type {number} */ (line.points[0][1])), r: 3, fill: `var(${line.colour})` }) : null,
         ]),
         at === null || at === undefined ? null : h("line", { class: "cursor", x1: x(at), x2: x(at), y1: TOP, y2: height - BOTTOM }),

@@ -12,7 +12,7 @@ const PROPERTIES = new Set(["value", "checked", "selected", "open", "indetermina
  * @property {Child[]} children
  */
 /** @typedef {VNode | string} Child */
-/** @typedef {Child | number | null | undefined | false | Loose[]} Loose */
+/** What a description may hold besides: nothing, a number, or a list of such things. @typedef {Child | number | null | undefined | false | any[]} Loose */
 
 /** @type {WeakMap<Node, VNode>} */
 const drawn = new WeakMap();

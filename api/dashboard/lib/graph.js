@@ -1,9 +1,10 @@
 // The nodes of a cluster as a picture: who is connected with whom, and what they sent each other.
 
+import { Chart } from "./charts.js";
 import { h } from "./dom.js";
 import { bytes } from "./format.js";
 
-const WIDTH = 640;
+const WIDEST = 720;
 const MOST_DRAWN = 120;
 const KINDS = /** @type {Record<string, string>} */ ({ running: "good", provisioning: "busy", terminating: "busy", lost: "bad", failed: "bad" });
 
@@ -17,18 +18,35 @@ const KINDS = /** @type {Record<string, string>} */ ({ running: "good", provisio
  */
 
 /**
- * @param {GraphNode[]} nodes
- * @param {{from: string, to: string}[]} connections `to` is a node's id or `all`
- * @param {{from: string, to: string, bytes: number}[]} links of the last round
+ * @typedef {object} Graph
+ * @property {GraphNode[]} nodes
+ * @property {{from: string, to: string}[]} connections `to` is a node's id or `all`
+ * @property {{from: string, to: string, bytes: number}[]} links of the last round
  */
-export function graph(nodes, connections, links) {
-  const shown = nodes.filter((node) => node.status !== "terminated").slice(0, MOST_DRAWN);
-  if (!shown.length) return null;
+
+class GraphChart extends Chart {
+  /** @param {Graph} data @param {number} width */
+  view(data, width) {
+    return picture(data, Math.min(width, WIDEST));
+  }
+}
+
+customElements.define("fn-graph", GraphChart);
+
+/** @param {Graph} data */
+export const graph = (data) => (data.nodes.some(isShown) ? h("fn-graph", { data }) : null);
+
+/** @param {GraphNode} node */
+const isShown = (node) => node.status !== "terminated";
+
+/** @param {Graph} data @param {number} width */
+function picture({ nodes, connections, links }, width) {
+  const shown = nodes.filter(isShown).slice(0, MOST_DRAWN);
   const centre = shown.find((node) => node.aggregates) ?? shown.find((node) => node.role === "aggregator");
   const around = shown.filter((node) => node !== centre);
   const tight = around.length > 16;
   const height = tight ? 560 : 380;
-  const places = place(centre, around, height, tight);
+  const places = place(centre, around, width, height, tight);
   const sent = sums(links);
   const most = Math.max(1, ...sent.values());
   const pairs = edges(connections, shown.map((node) => node.node_id), centre?.node_id);
@@ -36,7 +54,7 @@ export function graph(nodes, connections, links) {
   const size = tight ? Math.max(5, 15 - around.length / 10) : 20;
   return h(
     "svg",
-    { class: "graph", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": description(shown, centre, pairs.size) },
+    { class: "graph", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": description(shown, centre, pairs.size) },
     [...pairs].map((pair) => {
       const [from, to] = pair.split(" ").map((one) => places.get(one));
       if (!from || !to) return null;
@@ -76,18 +94,19 @@ const short = (id) => id.replace(/^node_/, "");
 /**
  * @param {GraphNode | undefined} centre
  * @param {GraphNode[]} around
+ * @param {number} width
  * @param {number} height
  * @param {boolean} tight
  */
-function place(centre, around, height, tight) {
+function place(centre, around, width, height, tight) {
   /** @type {Map<string, [number, number]>} */
   const places = new Map();
   const middle = height / 2 - 14;
-  if (centre) places.set(centre.node_id, [WIDTH / 2, middle]);
-  const [wide, high] = tight ? [270, middle - 30] : [230, middle - 46];
+  if (centre) places.set(centre.node_id, [width / 2, middle]);
+  const [wide, high] = tight ? [Math.min(270, width / 2 - 24), middle - 30] : [Math.min(250, width / 2 - 56), middle - 46];
   around.forEach((node, index) => {
     const angle = (index / around.length) * 2 * Math.PI - Math.PI / 2 + (around.length % 2 ? 0 : Math.PI / around.length);
-    places.set(node.node_id, [WIDTH / 2 + wide * Math.cos(angle), middle + high * Math.sin(angle)]);
+    places.set(node.node_id, [width / 2 + wide * Math.cos(angle), middle + high * Math.sin(angle)]);
   });
   return places;
 }

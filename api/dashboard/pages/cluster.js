@@ -1,13 +1,19 @@
 // One cluster: its nodes as a live graph, its trainings, its cost and its events.
 
+import * as actions from "../lib/actions.js";
 import { all, api } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { bytes, number, percent, seconds, usd } from "../lib/format.js";
 import { graph } from "../lib/graph.js";
+import { openUploads } from "../lib/uploads.js";
 import { live } from "../lib/live.js";
-import { badge, card, empty, id, link, loading, meter, stat, stats, table, time } from "../lib/parts.js";
+import { badge, button, card, empty, id, link, loading, meter, stat, stats, table, time } from "../lib/parts.js";
 
-/** @typedef {{cluster: any, status: any, nodes: any[], connections: any[], round: any}} Shown */
+/** @typedef {import("../lib/types.js").ClusterStatus} ClusterStatus */
+/**
+ * @typedef {{cluster: import("../lib/types.js").Cluster, status: ClusterStatus, nodes: import("../lib/types.js").ClusterNode[],
+ *   connections: import("../lib/types.js").Connections, round: import("../lib/types.js").Round | null}} Shown
+ */
 
 /** @param {import("../lib/context.js").Context} ctx */
 export default function cluster(ctx) {
@@ -37,27 +43,30 @@ export default function cluster(ctx) {
   return () => {
     if (!shown) return [h("h1", { tabindex: "-1" }, "Cluster"), ctx.shown.problem ? null : loading()];
     return [
-      head(shown),
+      head(ctx, shown, refresh),
       figures(shown),
       h("div", { class: "grid wide-first" }, topology(shown), events.view()),
-      nodeCard(shown),
+      nodeCard(ctx, shown, refresh),
       trainingCard(shown),
       settings(shown.cluster),
     ];
   };
 }
 
-/** @param {any} status @param {AbortSignal} signal */
+/** @param {ClusterStatus} status @param {AbortSignal} signal @returns {Promise<import("../lib/types.js").Round | null>} */
 async function lastRound(status, signal) {
-  const newest = status.training_sessions.find((/** @type {any} */ one) => one.epoch > 0);
+  const newest = status.training_sessions.find((one) => one.epoch > 0);
   if (!newest) return null;
   const training = await api(`/v1/trainings/${newest.training_id}`, { signal });
   const page = await api(`/v1/trainings/${newest.training_id}/rounds?limit=1&cursor=${Math.max(0, training.completed_rounds - 1)}`, { signal });
   return page.items[0] ?? null;
 }
 
-/** @param {Shown} shown */
-function head({ cluster: own, status }) {
+/** @param {import("../lib/context.js").Context} ctx @param {Shown} shown @param {() => void} refresh */
+function head(ctx, { cluster: own, status, nodes }, refresh) {
+  const isOpen = !["terminated", "terminating"].includes(status.status);
+  const running = nodes.filter((node) => node.status === "running");
+  const connected = status.status !== "initializing";
   return h(
     "div",
     { class: "page-head" },
@@ -68,6 +77,17 @@ function head({ cluster: own, status }) {
       h("h1", { tabindex: "-1" }, own.name),
       h("div", { class: "facts" }, badge(status.status), id(own.cluster_id), h("span", null, own.topology), h("span", null, "created ", time(own.created_at))),
     ),
+    isOpen &&
+      h(
+        "div",
+        { class: "actions" },
+        button("Deploy a node", () => actions.deployNode(ctx, own.cluster_id, nodes.some((node) => node.role === "aggregator"), refresh), { kind: running.length ? "" : "primary" }),
+        button("Upload data", () => openUploads(running, ctx.notify), { disabled: !running.length }),
+        button("Connect", () => actions.connect(ctx, own, refresh), { disabled: !running.length, kind: running.length && !connected ? "primary" : "" }),
+        button("Train", () => actions.train(own), { disabled: !connected, kind: connected ? "primary" : "" }),
+        button("Search", () => actions.search(own), { disabled: !connected }),
+        button("Terminate", () => actions.terminate(ctx, own, refresh), { kind: "danger" }),
+      ),
   );
 }
 
@@ -75,7 +95,7 @@ function head({ cluster: own, status }) {
 function figures({ cluster: own, status, nodes, round }) {
   const running = nodes.filter((node) => node.status === "running").length;
   const newest = status.training_sessions[0];
-  const sent = round?.links.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.bytes, 0) ?? null;
+  const sent = round?.links.reduce((sum, one) => sum + one.bytes, 0) ?? null;
   return card(
     null,
     {},
@@ -93,8 +113,8 @@ function figures({ cluster: own, status, nodes, round }) {
 /** @param {Shown} shown */
 function topology({ cluster: own, nodes, connections, round }) {
   const rejected = new Set(Object.entries(round?.workers ?? {}).filter(([, worker]) => worker.state === "rejected").map(([node]) => node));
-  const seen = nodes.map((node) => ({ ...node, flagged: rejected.has(node.node_id) || node.rejected_updates?.count > 0, aggregates: node.acts_as_aggregator }));
-  const picture = graph(seen, connections, round?.links ?? []);
+  const seen = nodes.map((node) => ({ ...node, flagged: rejected.has(node.node_id) || (node.rejected_updates?.count ?? 0) > 0, aggregates: node.acts_as_aggregator }));
+  const picture = graph({ nodes: seen, connections, links: round?.links ?? [] });
   return card(
     "Topology",
     { note: connections.length ? `${own.topology}${round ? `, with the transfers of round ${round.round}` : ""}` : "not connected yet" },
@@ -102,8 +122,8 @@ function topology({ cluster: own, nodes, connections, round }) {
   );
 }
 
-/** @param {Shown} shown */
-function nodeCard({ nodes }) {
+/** @param {import("../lib/context.js").Context} ctx @param {Shown} shown @param {() => void} refresh */
+function nodeCard(ctx, { nodes }, refresh) {
   return card(
     "Nodes",
     {},
@@ -111,7 +131,7 @@ function nodeCard({ nodes }) {
       ? table(
           "Nodes of the cluster",
           [
-            { name: "Node", wide: true, of: (node) => id(node.node_id) },
+            { name: "Node", wide: true, of: (node) => (node.sandbox_id ? link(`/sandboxes/${node.node_id}`, node.node_id) : id(node.node_id)) },
             { name: "Role", of: (node) => (node.acts_as_aggregator ? `${node.role}, aggregates` : node.role) },
             { name: "Status", of: (node) => [badge(node.status), node.error ? h("small", { class: "reason" }, node.error.detail) : null] },
             { name: "Model", of: (node) => node.model },
@@ -119,6 +139,7 @@ function nodeCard({ nodes }) {
             { name: "Memory", number: true, of: (node) => (node.resources?.memory_gb ? `${node.resources.memory_gb} GiB` : "–") },
             { name: "Autonomy", number: true, of: (node) => node.autonomy_level.toFixed(1) },
             { name: "Rejected", number: true, of: (node) => (node.rejected_updates ? h("span", { title: node.rejected_updates.last_reason }, number(node.rejected_updates.count)) : "0") },
+            { name: "Action", of: (node) => (["terminated", "terminating"].includes(node.status) ? null : h("button", { type: "button", class: "small", "aria-label": `Remove ${node.node_id}`, onclick: () => actions.removeNode(ctx, node, refresh) }, "Remove")) },
           ],
           nodes,
         )
@@ -149,7 +170,7 @@ function trainingCard({ status }) {
   );
 }
 
-/** @param {any} own */
+/** @param {import("../lib/types.js").Cluster} own */
 function settings(own) {
   const idle = own.idle_timeout_minutes;
   const pairs = [

@@ -1,20 +1,23 @@
 // All clusters, the newest first.
 
+import { createCluster } from "../lib/actions.js";
 import { h } from "../lib/dom.js";
 import { usd } from "../lib/format.js";
 import { pager } from "../lib/pager.js";
-import { badge, card, empty, id, link, loading, table, time } from "../lib/parts.js";
+import { badge, button, card, empty, id, link, loading, table, time } from "../lib/parts.js";
 
 /** @param {import("../lib/context.js").Context} ctx */
 export default function clusters(ctx) {
   const pages = pager(ctx, "/v1/clusters", 5000);
   return () => [
-    h("div", { class: "page-head" }, h("div", null, h("h1", { tabindex: "-1" }, "Clusters")), h("div", { class: "actions" })),
+    h("div", { class: "page-head" }, h("div", null, h("h1", { tabindex: "-1" }, "Clusters")), h("div", { class: "actions" }, button("Create a cluster", createCluster, { kind: "primary" }))),
     card(
       null,
       {},
       !pages.items
-        ? loading()
+        ? ctx.shown.problem
+          ? null
+          : loading()
         : pages.items.length
           ? [
               table(
@@ -33,7 +36,7 @@ export default function clusters(ctx) {
               ),
               pages.controls(),
             ]
-          : empty("There is no cluster yet.", "A cluster is a group of sandboxed workers that train one model together. It costs nothing until nodes run in it."),
+          : empty("There is no cluster yet.", "A cluster is a group of sandboxed workers that train one model together. It costs nothing until nodes run in it.", button("Create a cluster", createCluster)),
     ),
   ];
 }

@@ -2,15 +2,21 @@
 
 import { all, api } from "../lib/api.js";
 import { h } from "../lib/dom.js";
-import { bytes, number, percent, seconds, usd, words } from "../lib/format.js";
+import { number, percent, seconds, usd, words } from "../lib/format.js";
+import { quotaCard } from "../lib/quotas.js";
 import { badge, card, empty, link, loading, meter, stat, stats, table, time } from "../lib/parts.js";
 
+/** @typedef {import("../lib/types.js").Cluster} Cluster */
+/** @typedef {import("../lib/types.js").ClusterStatus} ClusterStatus */
+/** @typedef {import("../lib/types.js").Readiness} Readiness */
+/** @typedef {{project: import("../lib/types.js").Project, clusters: Cluster[], statuses: ClusterStatus[], ready: Readiness}} Shown */
+/** @typedef {ClusterStatus["training_sessions"][number] & {cluster: Cluster}} Session */
+
 const MOST_CLUSTERS = 12;
-const QUOTAS = /** @type {Record<string, string>} */ ({ upload_bytes: "Uploaded", executions: "Background executions", spend_usd: "Spending" });
 
 /** @param {import("../lib/context.js").Context} ctx */
 export default function overview(ctx) {
-  /** @type {{project: any, clusters: any[], statuses: any[], ready: any} | null} */
+  /** @type {Shown | null} */
   let shown = null;
   ctx.every(4000, async (signal) => {
     const [project, clusters, ready] = await Promise.all([
@@ -35,10 +41,10 @@ async function readiness(signal) {
   return answer.json();
 }
 
-/** @param {{project: any, clusters: any[], statuses: any[], ready: any}} shown */
+/** @param {Shown} shown */
 function content({ project, clusters, statuses, ready }) {
   const sessions = statuses.flatMap((status, index) =>
-    status.training_sessions.filter((/** @type {any} */ one) => ["pending", "training", "stopping"].includes(one.status)).map((/** @type {any} */ one) => ({ ...one, cluster: clusters[index] })),
+    status.training_sessions.filter((one) => ["pending", "training", "stopping"].includes(one.status)).map((one) => ({ ...one, cluster: clusters[index] })),
   );
   const nodes = statuses.flatMap((status) => status.nodes);
   const running = nodes.filter((node) => node.status === "running").length;
@@ -61,7 +67,7 @@ function content({ project, clusters, statuses, ready }) {
   ];
 }
 
-/** @param {any[]} sessions */
+/** @param {Session[]} sessions */
 function trainings(sessions) {
   return card(
     "Running trainings",
@@ -84,16 +90,15 @@ function trainings(sessions) {
   );
 }
 
-/** @param {any[]} clusters @param {any[]} statuses @param {any} ready */
+/** @param {Cluster[]} clusters @param {ClusterStatus[]} statuses @param {Readiness} ready */
 function wrong(clusters, statuses, ready) {
   const found = [];
-  for (const [name, part] of Object.entries(ready))
-    if (part?.ok === false || part?.warning) found.push({ title: words(name), text: part.detail ?? part.warning, href: null });
+  for (const [name, part] of partsOf(ready)) if (!part.ok || part.warning) found.push({ title: words(name), text: part.detail ?? part.warning, href: null });
   statuses.forEach((status, index) => {
     const at = `/clusters/${status.cluster_id}`;
     for (const node of status.nodes) if (["lost", "failed"].includes(node.status)) found.push({ title: `${clusters[index].name}: ${node.node_id} is ${node.status}`, text: "Open the cluster for the reason.", href: at });
     for (const one of status.training_sessions) {
-      for (const flag of one.red_flags ?? []) if (["pending", "training"].includes(one.status)) found.push({ title: flag.message, text: flag.suggestion, href: `/trainings/${one.training_id}` });
+      for (const flag of ("red_flags" in one && one.red_flags) || []) if (["pending", "training"].includes(one.status)) found.push({ title: flag.message, text: flag.suggestion, href: `/trainings/${one.training_id}` });
     }
     const newest = status.training_sessions[0];
     if (newest && ["failed", "refused"].includes(newest.status)) found.push({ title: `${clusters[index].name}: the newest training ${newest.status === "failed" ? "failed" : "was refused"}`, text: newest.error?.detail, href: `/trainings/${newest.training_id}` });
@@ -109,7 +114,7 @@ function wrong(clusters, statuses, ready) {
   );
 }
 
-/** @param {any[]} clusters @param {any[]} statuses */
+/** @param {Cluster[]} clusters @param {ClusterStatus[]} statuses */
 function clusterCard(clusters, statuses) {
   const rows = clusters.map((cluster, index) => ({ cluster, status: statuses[index] }));
   return card(
@@ -122,7 +127,7 @@ function clusterCard(clusters, statuses) {
             { name: "Cluster", wide: true, of: ({ cluster }) => link(`/clusters/${cluster.cluster_id}`, cluster.name) },
             { name: "Status", of: ({ status }) => badge(status.status) },
             { name: "Topology", of: ({ cluster }) => cluster.topology },
-            { name: "Nodes", number: true, of: ({ status }) => status.nodes.filter((/** @type {any} */ node) => node.status === "running").length },
+            { name: "Nodes", number: true, of: ({ status }) => status.nodes.filter((node) => node.status === "running").length },
             { name: "Trainings", number: true, of: ({ status }) => status.training_sessions.length },
             { name: "Cost", number: true, of: ({ status }) => usd(status.cost_usd) },
             { name: "Created", of: ({ cluster }) => time(cluster.created_at) },
@@ -133,23 +138,7 @@ function clusterCard(clusters, statuses) {
   );
 }
 
-/** @param {Record<string, {used: number, limit: number | null}>} quotas */
-function quotaCard(quotas) {
-  const text = (/** @type {string} */ name, /** @type {number} */ value) => (name.endsWith("bytes") ? bytes(value) : name.endsWith("usd") ? usd(value) : number(value));
-  return card(
-    "Quotas",
-    {},
-    h(
-      "ul",
-      { class: "rows" },
-      Object.entries(quotas).map(([name, quota]) =>
-        h("li", null, h("p", { class: "row-head" }, QUOTAS[name] ?? words(name), h("span", { class: "note" }, quota.limit === null ? `${text(name, quota.used)}, no limit` : `${text(name, quota.used)} of ${text(name, quota.limit)}`)), quota.limit === null ? null : meter(quota.used, quota.limit, QUOTAS[name] ?? words(name))),
-      ),
-    ),
-  );
-}
-
-/** @param {any} ready */
+/** @param {Readiness} ready */
 function parts(ready) {
   return card(
     "Service",
@@ -157,9 +146,11 @@ function parts(ready) {
     h(
       "ul",
       { class: "rows" },
-      Object.entries(ready)
-        .filter(([, part]) => part && typeof part === "object")
+      partsOf(ready)
         .map(([name, part]) => h("li", null, h("p", { class: "row-head" }, words(name), badge(part.ok ? "ok" : "down", part.ok ? "good" : "bad")), part.detail || part.warning ? h("p", { class: "note" }, part.detail ?? part.warning) : null)),
     ),
   );
 }
+
+/** The parts of the service by name. @param {Readiness} ready */
+const partsOf = (ready) => /** @type {[string, {ok: boolean, detail?: string | null, warning?: string | null}][]} */ (Object.entries(ready).filter(([, part]) => part && typeof part === "object"));

@@ -1,12 +1,14 @@
 // One training, live: its curves, its workers, where the time of each round goes, what is wrong.
 
+import * as actions from "../lib/actions.js";
 import { api } from "../lib/api.js";
 import { bars, lines } from "../lib/charts.js";
 import { merge } from "../lib/curves.js";
 import { h } from "../lib/dom.js";
 import { bytes, figure, number, percent, seconds, usd, words } from "../lib/format.js";
 import { live } from "../lib/live.js";
-import { badge, card, empty, id, link, loading, meter, problem, stat, stats, table, time } from "../lib/parts.js";
+import { tryIt } from "../lib/tryit.js";
+import { badge, button, card, empty, id, link, loading, meter, problem, stat, stats, table, time } from "../lib/parts.js";
 
 const ENDED = ["completed", "refused", "stopped", "failed"];
 const PHASES = [
@@ -17,35 +19,42 @@ const PHASES = [
   { name: "evaluation", colour: "--c7" },
 ];
 
-/** @typedef {{training: any, session: any, round: any, budget: number | null}} Shown */
+/** Colours of workers: none that looks like the one of the worst worker. */
+const CALM = ["--c1", "--c3", "--c6", "--c5", "--c8", "--c7"];
+
+/** @typedef {import("../lib/types.js").Training} Training */
+/** @typedef {import("../lib/types.js").Curves} Curves */
+/** @typedef {import("../lib/types.js").Round} Round */
+/** @typedef {import("../lib/types.js").ClusterStatus["training_sessions"][number]} Session */
+/** @typedef {{training: Training, session: Session | null, round: Round | null, budget: number | null}} Shown */
 
 /** @param {import("../lib/context.js").Context} ctx */
 export default function trainingPage(ctx) {
-  const [trainingId] = ctx.params;
+  const trainingId = ctx.params[0];
   const base = `/v1/trainings/${trainingId}`;
   /** @type {Shown | null} */
   let shown = null;
-  /** @type {any} */
+  /** @type {Curves | null} */
   let curves = null;
   /** @type {ReturnType<typeof charts> | null} */
   let drawn = null;
+  /** @type {ReturnType<typeof tryIt> | null} */
+  let trying = null;
 
   const refresh = ctx.every(4000, async (signal) => {
     const training = await api(base, { signal });
     const status = await api(`/v1/clusters/${training.cluster_id}/status`, { signal });
-    let more;
-    do {
-      more = await api(`${base}/curves?after=${curves?.rounds.at(-1) ?? 0}`, { signal });
-      curves = merge(curves, more);
-    } while (more.next_after !== null);
-    if (more.rounds.length || !drawn) drawn = charts(curves);
+    const before = curves;
+    curves = await newest(base, curves, signal);
+    if (curves !== before || !drawn) drawn = charts(curves);
     const page = training.completed_rounds ? await api(`${base}/rounds?limit=2&cursor=${training.completed_rounds - 1}`, { signal }) : { items: [] };
-    const session = status.training_sessions.find((/** @type {any} */ one) => one.training_id === trainingId) ?? null;
+    const session = status.training_sessions.find((/** @type {Session} */ one) => one.training_id === trainingId) ?? null;
+    trying ??= tryIt(ctx, training);
     shown = { training, session, round: page.items[0] ?? null, budget: training.config.budget_usd };
   });
   let waiting = 0;
   const events = live(ctx, `${base}/events`, {
-    isOver: () => ENDED.includes(shown?.training.status),
+    isOver: () => ENDED.includes(shown?.training.status ?? ""),
     onEvent: () => {
       clearTimeout(waiting);
       waiting = setTimeout(refresh, 200);
@@ -53,24 +62,38 @@ export default function trainingPage(ctx) {
   });
 
   return () => {
-    if (!shown || !drawn) return [h("h1", { tabindex: "-1" }, "Training"), ctx.shown.problem ? null : loading()];
+    if (!shown || !drawn || !curves) return [h("h1", { tabindex: "-1" }, "Training"), ctx.shown.problem ? null : loading()];
     const { training, session, round } = shown;
     return [
-      head(training, events.state()),
+      head(ctx, training, events.state(), refresh),
       training.error ? problem({ title: words(training.status), message: training.error.detail, code: training.error.code }) : null,
       figures(shown, curves),
       preparation(training.preparation),
-      flags(session?.red_flags ?? []),
+      flags((session && "red_flags" in session && session.red_flags) || []),
       curves.rounds.length ? h("div", { class: "grid" }, drawn.loss, drawn.accuracy) : empty("No round is done yet.", "The curves begin with the first round. Until then the workers read and check their data."),
       curves.rounds.length ? h("div", { class: "grid" }, drawn.workers, drawn.phases) : null,
+      training.completed_rounds ? trying?.() : null,
       round ? roundCard(round) : null,
       h("div", { class: "grid" }, events.view(), options(training)),
     ];
   };
 }
 
-/** @param {any} training @param {import("../lib/dom.js").Loose} state */
-function head(training, state) {
+/** The curves with all rounds so far. @param {string} base @param {Curves | null} known @param {AbortSignal} signal @returns {Promise<Curves>} */
+async function newest(base, known, signal) {
+  const more = await api(`${base}/curves?after=${known?.rounds.at(-1) ?? 0}`, { signal });
+  const merged = merge(known, more);
+  return more.next_after === null ? merged : newest(base, merged, signal);
+}
+
+/**
+ * @param {import("../lib/context.js").Context} ctx
+ * @param {Training} training
+ * @param {import("../lib/dom.js").Loose} state
+ * @param {() => void} refresh
+ */
+function head(ctx, training, state, refresh) {
+  const runs = ["pending", "training"].includes(training.status);
   return h(
     "div",
     { class: "page-head" },
@@ -81,10 +104,17 @@ function head(training, state) {
       h("h1", { tabindex: "-1" }, training.training_id),
       h("div", { class: "facts" }, badge(training.status), ENDED.includes(training.status) ? null : state, h("span", null, `${training.workers.length} workers`), h("span", null, training.config.strategy), h("span", null, "created ", time(training.created_at)), training.stop_reason ? h("span", null, training.stop_reason.detail) : null),
     ),
+    h(
+      "div",
+      { class: "actions" },
+      runs ? button("Stop", () => actions.stop(ctx, training, refresh), { kind: "danger" }) : null,
+      ["stopped", "failed", "completed"].includes(training.status) ? button(training.status === "completed" ? "Extend" : "Resume", () => actions.resume(ctx, training, refresh)) : null,
+      button("Export the model", () => actions.exportModel(training), { disabled: !training.completed_rounds, kind: training.status === "completed" ? "primary" : "" }),
+    ),
   );
 }
 
-/** @param {Shown} shown @param {any} curves */
+/** @param {Shown} shown @param {Curves} curves */
 function figures({ training, session, budget }, curves) {
   const last = (/** @type {(number | null)[]} */ values) => values.at(-1) ?? null;
   const total = training.config.epochs;
@@ -101,13 +131,13 @@ function figures({ training, session, budget }, curves) {
       stat("Validation accuracy", percent(last(curves.validation_accuracy))),
       stat("Time", seconds(session?.elapsed_seconds), ENDED.includes(training.status) ? null : session?.remaining_seconds == null ? "time left not known yet" : `${seconds(session.remaining_seconds)} left`),
       stat("Cost", usd(cost), budget === null ? "no budget" : `of ${usd(budget)}`),
-      epsilon === null ? null : stat("Epsilon spent", figure(epsilon), `delta ${training.privacy.delta.toExponential(1)}`),
+      epsilon === null ? null : stat("Epsilon spent", figure(epsilon), `delta ${training.privacy?.delta.toExponential(1)}`),
     ),
     meter(epoch, total, "Epochs"),
   );
 }
 
-/** @param {any} preparation */
+/** @param {Training["preparation"]} preparation */
 function preparation(preparation) {
   if (!preparation) return null;
   return card("The workers read their data", { note: percent(preparation.progress) }, meter(preparation.progress, 1, "Data read"));
@@ -123,7 +153,7 @@ function flags(found) {
   );
 }
 
-/** The charts, made again only when a round was added. @param {any} curves */
+/** The charts, made again only when a round was added. @param {Curves} curves */
 function charts(curves) {
   const along = (/** @type {(number | null)[]} */ values) => curves.epochs.map((/** @type {number} */ epoch, /** @type {number} */ index) => /** @type {[number, number | null]} */ ([epoch, values[index]]));
   const share = (/** @type {number} */ value) => `${Math.round(value * 100)} %`;
@@ -131,7 +161,8 @@ function charts(curves) {
   const worst = worstWorker(curves);
   const part = (/** @type {number} */ index) => {
     const known = [curves.train_seconds[index], curves.consensus_seconds[index], curves.aggregate_seconds[index], curves.evaluate_seconds[index]];
-    const rest = curves.seconds[index] === null ? null : Math.max(0, curves.seconds[index] - known.reduce((sum, value) => sum + (value ?? 0), 0));
+    const whole = curves.seconds[index];
+    const rest = whole === null ? null : Math.max(0, known.reduce((/** @type {number} */ left, value) => left - (value ?? 0), whole));
     return [known[0], rest, known[1], known[2], known[3]];
   };
   return {
@@ -152,8 +183,8 @@ function charts(curves) {
         title: "Loss of each worker by epoch",
         xName: "epoch",
         lines: [
-          ...workers.filter(([node]) => node !== worst).map(([node, own], index) => ({ name: node, colour: workers.length > 8 ? "--c1" : `--c${(index % 8) + 1}`, thin: workers.length > 8, points: along(own.local_loss) })),
-          ...workers.filter(([node]) => node === worst).map(([node, own]) => ({ name: `${node} (worst)`, colour: "--bad", points: along(own.local_loss) })),
+          ...workers.filter(([node]) => node !== worst).map(([node, own], index) => ({ name: node, colour: workers.length > 8 ? "--c1" : CALM[index % CALM.length], thin: workers.length > 8, points: along(own.local_loss) })),
+          ...workers.filter(([node]) => node === worst).map(([node, own]) => ({ name: `${node} (worst)`, colour: "--bad", strong: true, points: along(own.local_loss) })),
         ],
       }),
     ),
@@ -165,7 +196,7 @@ function charts(curves) {
   };
 }
 
-/** The worker with the highest loss in the last round. @param {any} curves @returns {string | null} */
+/** The worker with the highest loss in the last round. @param {Curves} curves @returns {string | null} */
 function worstWorker(curves) {
   let worst = null;
   let highest = -Infinity;
@@ -176,10 +207,10 @@ function worstWorker(curves) {
   return Object.keys(curves.workers).length > 1 ? worst : null;
 }
 
-/** @param {any} round */
+/** @param {Round} round */
 function roundCard(round) {
   const rows = Object.entries(round.workers).map(([node, worker]) => ({ node, ...worker }));
-  const decisions = rows.flatMap((row) => row.decisions.map((/** @type {any} */ one) => ({ node: row.node, ...one })));
+  const decisions = rows.flatMap((row) => row.decisions.map((one) => ({ node: row.node, ...one })));
   return card(
     `Round ${round.round}`,
     { note: [round.data_path, round.fallback ?? round.data_path_reason, round.bytes_received === null ? null : `${bytes(round.bytes_received)} received`].filter(Boolean).join(" · "), actions: badge(round.status) },
@@ -214,7 +245,7 @@ function listOf(title, found) {
   );
 }
 
-/** @param {any} training */
+/** @param {Training} training */
 function options(training) {
   const shown = Object.entries(training.config).filter(([, value]) => value !== null && value !== false && !(Array.isArray(value) && !value.length));
   return card(

@@ -14,7 +14,9 @@ export default function trainings(ctx) {
       null,
       {},
       !pages.items
-        ? loading()
+        ? ctx.shown.problem
+          ? null
+          : loading()
         : pages.items.length
           ? [
               table(

@@ -92,3 +92,11 @@ def test_a_secure_sum_needs_three_workers_in_a_round(workers: int, fields: dict[
         spec(**SECURE, **fields).check_workers(workers)
     assert (refused.value.code, refused.value.errors[0].pointer) == ("too_few_workers", "/secure_aggregation")
     spec(**SECURE, **fields).check_workers(8)
+
+
+def test_every_rule_is_documented_with_options_that_exist() -> None:
+    rules = exclusions.documented()
+    known = {*TrainingCreate.model_fields, "consensus"}
+    assert all(set(rule["options"]) <= known and len(set(rule["options"])) == 2 for rule in rules)
+    assert {"options": ["mixed_precision", "differential_privacy"], "reason": rules[7]["reason"]} in rules
+    assert TrainingCreate.model_json_schema()["x-exclusions"] == rules

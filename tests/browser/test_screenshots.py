@@ -1,0 +1,37 @@
+"""Pictures of every page in both themes and three widths: `make screenshots`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from api.domain.scopes import SCOPES
+from tests.api.routes.conftest import MakeUser
+from tests.api.routes.user import User
+from tests.browser.conftest import OpenPage, go
+from tests.browser.history import make_history
+from tests.browser.test_pages import PAGES, vars_of
+
+WIDTHS = (360, 820, 1440)
+
+
+@pytest.fixture(scope="module")
+def user(make_user: MakeUser) -> User:
+    return make_user(project="acme", scopes=SCOPES)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="makes no pictures without SCREENSHOTS=folder")
+def test_screenshots(url: str, user: User, open_page: OpenPage) -> None:
+    folder = Path(os.environ["SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = vars_of(make_history(user))
+    for theme in ("light", "dark"):
+        for width in WIDTHS:
+            page = open_page(f"{url}/dashboard/#key={user.secret}", width=width, theme=theme)
+            for name, path in PAGES.items():
+                go(page, path.format(**ids))
+                page.wait_for_timeout(500)
+                picture = folder / f"{name.replace(' ', '-')}-{width}-{theme}.png"
+                page.screenshot(path=picture, full_page=True)
+                assert picture.stat().st_size > 5000
