@@ -36,6 +36,7 @@ from api.routes import (
     searches,
     trainings,
 )
+from api.routes import problems as problem_routes
 from api.runtime.answer_cache import AnswerCache
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.dispatch import CeleryDispatcher
@@ -127,6 +128,7 @@ def create_app(settings: Settings) -> FastAPI:
         projects,
         audit,
         operations,
+        problem_routes,
     ):
         app.include_router(module.router)
     if settings.dashboard:

@@ -4,13 +4,14 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args
 
 import typer
 from pydantic.fields import FieldInfo
 
 from api.cli.session import truth
 from api.domain.training_options import PrivacyOptions, RequestedOptions
+from api.domain.words import words_of
 
 _PRIVACY: Final = "differential_privacy"
 _NAMES: Final = "label_names"
@@ -96,7 +97,7 @@ def _type_of(field: FieldInfo) -> object:
 
 def _metavar(option_type: object) -> str | None:
     """Return the values of a literal, as many as fit."""
-    if get_origin(option_type) is not Literal:
+    values = "|".join(words_of(option_type))
+    if not values:
         return None
-    values = "|".join(get_args(option_type))
     return values if len(values) <= _LONGEST_CHOICE else values[:_LONGEST_CHOICE].rpartition("|")[0] + "|…"

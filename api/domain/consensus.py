@@ -1,11 +1,15 @@
 """How a cluster decides which updates count: the modes, and what each mode needs."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from api.domain import strategies
 from api.domain.errors import FieldError, InvalidError
+from api.domain.words import Words
 
-Consensus = Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"]
+Consensus = Annotated[
+    Literal["proof-of-learning", "byzantine", "gossip", "raft", "none"],
+    Words("Consensus", "Who decides which updates count."),
+]
 # In a star, and in a hierarchy, no path between the workers avoids the aggregator.
 GOSSIP_TOPOLOGIES: Final = ("mesh", "ring")
 # Two updates have no middle one.

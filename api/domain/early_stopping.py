@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from statistics import fmean, median
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 from api.domain.stopping import TrainingStop
+from api.domain.words import Words, words_of
 
-Metric = Literal["validation_accuracy", "validation_loss", "global_accuracy", "global_loss"]
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+Metric = Annotated[
+    Literal["validation_accuracy", "validation_loss", "global_accuracy", "global_loss"],
+    Words("SearchMetric", "The figure that compares the trainings of a search."),
+]
+METRICS: Final[tuple[Metric, ...]] = words_of(Metric)
 MetricCurve = Sequence[tuple[int, float | None]]
 """For each completed round: the epochs trained so far, and the metric (None: not measured)."""
 

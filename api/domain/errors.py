@@ -67,8 +67,8 @@ class NotFoundError(DomainError):
     status = 404
     title = "Not found"
 
-    def __init__(self, noun: str, resource_id: str) -> None:
-        super().__init__("not_found", f"There is no {noun} {resource_id!r} in this project.")
+    def __init__(self, noun: str, resource_id: str, place: str = " in this project") -> None:
+        super().__init__("not_found", f"There is no {noun} {resource_id!r}{place}.")
 
 
 class ConflictError(DomainError):

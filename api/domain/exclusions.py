@@ -87,7 +87,7 @@ _RULES: Final = (
 )
 
 
-def documented() -> list[dict[str, Any]]:
+def documented() -> list[Any]:
     """Return the rules as openapi.json lists them, for forms that warn before a request is sent."""
     return [{"options": [rule.pointer.removeprefix("/"), rule.other], "reason": rule.reason} for rule in _RULES]
 

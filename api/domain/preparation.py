@@ -1,12 +1,13 @@
 """How far the reading of a training's data is, before its first round."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from api.domain.records import Record
+from api.domain.words import Words, words_of
 
-Stage = Literal["check", "tokens"]
-_STAGES = ("check", "tokens")
+Stage = Annotated[Literal["check", "tokens"], Words("PreparationStage", "What an agent does with the data before the rounds.")]
+_STAGES: tuple[Stage, ...] = words_of(Stage)
 
 
 class NodeReading(Record):

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Final
+from typing import Annotated, Final
 
 from api.domain.records import Record
+from api.domain.words import Words
 
 # A modified z-score above this is an outlier.
 # Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993.
@@ -35,6 +36,24 @@ CANNOT_JOIN: Final = "worker_cannot_join"
 OUTSIDE: Final = "worker_outside"
 JOIN_FLAGS: Final = frozenset({CANNOT_JOIN, OUTSIDE})
 """Flags of running workers that take no part. They are checked before each round."""
+RED_FLAGS: Final = (
+    "divergent_worker", "loss_diverges", "stagnation", "node_lost", "node_failed", "update_not_finite", "updates_rejected",
+    MISSING_CLASSES, SIMILAR_LABELS, UNTRAINED_CLASSES, ROUND_FAILED, CANNOT_JOIN, OUTSIDE,
+)  # fmt: skip
+RedFlagCode = Annotated[
+    str,
+    Words(
+        "RedFlagCode",
+        "divergent_worker: in two consecutive rounds, one worker's loss is far from the others. Far: modified z-score above"
+        " 3.5 by the median absolute deviation, and a fifth of the median away. loss_diverges: the global loss rose in three"
+        " consecutive rounds, to 1.2 times its lowest. stagnation: five rounds without a better global loss, beyond noise."
+        " node_lost, node_failed: a node does not take part. update_not_finite: an update has NaN or infinity."
+        " updates_rejected: two consecutive updates of a node were rejected. missing_classes, similar_labels and"
+        " untrained_classes: the labels of the shards do not fit together. round_failed: a round had to be repeated."
+        " worker_cannot_join, worker_outside: a running worker takes no part.",
+        RED_FLAGS,
+    ),
+]
 WINDOW: Final = 10
 """The number of newest rounds whose worker figures are checked."""
 

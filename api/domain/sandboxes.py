@@ -3,10 +3,25 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
+
+from api.domain.words import Words
 
 AGENT_PORT = 8000
 SandboxState = Literal["running", "paused"]
+ExecutionLimit = Annotated[Literal["timeout", "output", "memory"], Words("ExecutionLimit", "A limit that ended code.")]
+ResourceLimit = Annotated[
+    Literal["memory", "processes", "disk", "files", "timeout", "output"],
+    Words("ResourceLimit", "A limit of a sandbox that stopped a process."),
+]
+SandboxHealth = Annotated[
+    Literal["ok", "unreachable", "ended"], Words("SandboxHealth", "What the provider says about a sandbox.")
+]
+LogStream = Annotated[
+    Literal["stdout", "stderr", "system"],
+    Words("LogStream", "Where a log line comes from. system: the sandbox itself."),
+]
+ProviderKind = Annotated[Literal["local", "e2b"], Words("ProviderKind", "Who runs the sandboxes.")]
 
 
 class SandboxError(Exception):
@@ -128,7 +143,7 @@ class CommandResult:
     stderr: str
     exit_code: int | None
     duration_ms: int
-    limit: Literal["timeout", "output", "memory"] | None = None
+    limit: ExecutionLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +179,7 @@ class ExecutionEnd:
     """
 
     exit_code: int | None
-    limit: Literal["timeout", "output", "memory"] | None
+    limit: ExecutionLimit | None
     stopped: bool
     started_at: datetime | None
     ended_at: datetime
@@ -195,12 +210,9 @@ class ExecutionOutput:
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimitHit:
-    """A limit that the sandbox reached, how often, and when first and last.
+    """A limit that the sandbox reached, how often, and when first and last."""
 
-    `limit` is memory, processes, disk, files, timeout or output.
-    """
-
-    limit: str
+    limit: ResourceLimit
     count: int
     first_at: datetime
     last_at: datetime
@@ -209,7 +221,7 @@ class ResourceLimitHit:
 @dataclass(frozen=True, slots=True)
 class LogLine:
     time: datetime
-    stream: str
+    stream: LogStream
     line: str
 
 
@@ -221,7 +233,7 @@ class ProviderStatus:
     """
 
     ok: bool
-    kind: str
+    kind: ProviderKind
     isolation: str | None = None
     warning: str | None = None
 

@@ -1,12 +1,18 @@
 """Scopes of API keys."""
 
 from collections.abc import Iterable
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 from api.domain.errors import FieldError, ForbiddenError, InvalidError
+from api.domain.words import Words, words_of
 
-Scope = Literal["clusters:read", "clusters:write", "sandboxes:execute", "data:write", "data:export", "models:read", "admin"]
-SCOPES: Final[frozenset[str]] = frozenset(get_args(Scope))
+Scope = Annotated[
+    Literal["clusters:read", "clusters:write", "sandboxes:execute", "data:write", "data:export", "models:read", "admin"],
+    Words("Scope", "What a key may do. `admin` includes every scope except `data:export`."),
+]
+KEY_STATES: Final = ("active", "expired", "revoked")
+KeyState = Annotated[str, Words("KeyState", "Whether a key can be used.", KEY_STATES)]
+SCOPES: Final[frozenset[str]] = frozenset(words_of(Scope))
 # `admin` does not include this scope. A key has it only when it is granted by name.
 EXPORT: Final = "data:export"
 ADMIN: Final = "admin"

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from api.domain import exclusions
 from api.domain.consensus import Consensus
@@ -13,10 +13,11 @@ from api.domain.early_stopping import Metric
 from api.domain.errors import DomainError, FieldError, InvalidError
 from api.domain.records import Record
 from api.domain.training_spec import TrainingSpec
+from api.domain.words import Words
 
-Method = Literal["grid", "random"]
-EarlyStopping = Literal["none", "median"]
-Scale = Literal["linear", "log"]
+Method = Annotated[Literal["grid", "random"], Words("SearchMethod", "How a search goes through its space.")]
+EarlyStopping = Annotated[Literal["none", "median"], Words("EarlyStopping", "How a search ends bad trainings early.")]
+Scale = Annotated[Literal["linear", "log"], Words("SearchScale", "log: each power of ten is equally likely.")]
 Value = bool | int | float | str | None
 Options = dict[str, Value]
 

@@ -5,7 +5,7 @@ The models of the requests are in `api.schemas`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from api.domain import consensus
 from api.domain.consensus import Consensus
@@ -13,13 +13,28 @@ from api.domain.errors import ConflictError
 from api.domain.records import Record
 from api.domain.topology import Topology
 from api.domain.training_options import OnBadRows
+from api.domain.words import Words
 
-Architecture = Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"]
-NodeType = Literal["worker", "parameter_server", "validator"]
-Role = Literal["worker", "aggregator", "validator"]
-Template = Literal["python", "nodejs"]
-Capability = Literal["training", "inference", "aggregation", "synchronization", "validation"]
-Aggregation = Literal["ensemble", "majority", "weighted", "mean", "global"]
+Architecture = Annotated[
+    Literal["transformer", "transformer-xl", "gpt", "rnn", "cnn"], Words("Architecture", "The network that a cluster trains.")
+]
+NodeType = Annotated[Literal["worker", "parameter_server", "validator"], Words("NodeType", "What a node is deployed as.")]
+Role = Annotated[
+    Literal["worker", "aggregator", "validator"],
+    Words("NodeRole", "What a node does: it trains, combines updates, or measures models."),
+]
+Template = Annotated[Literal["python", "nodejs"], Words("SandboxTemplate", "The language that a sandbox is made for.")]
+Capability = Annotated[
+    Literal["training", "inference", "aggregation", "synchronization", "validation"],
+    Words("Capability", "What a node can be used for."),
+]
+Aggregation = Annotated[
+    Literal["ensemble", "majority", "weighted", "mean", "global"],
+    Words("Aggregation", "How the answers of the nodes are combined."),
+]
+Language = Annotated[
+    Literal["python", "nodejs", "javascript", "bash"], Words("Language", "The language of code that is run in a sandbox.")
+]
 
 ROLE_OF_TYPE: Final[dict[NodeType, Role]] = {"worker": "worker", "parameter_server": "aggregator", "validator": "validator"}
 DEFAULT_CAPABILITIES: Final[dict[Role, tuple[Capability, ...]]] = {

@@ -4,7 +4,9 @@ No other module decides this.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
+
+from api.domain.words import Words
 
 CLUSTER_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "initializing": frozenset({"connected", "terminating"}),
@@ -65,6 +67,35 @@ EXECUTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
+
+ROUND_WORKER_STATES: Final = ("training", "done", "rejected", "late", "failed", "lost", "declined", "not_sampled")
+
+ClusterState = Annotated[str, Words("ClusterState", "The status of a cluster.", CLUSTER_MOVES)]
+NodeState = Annotated[str, Words("NodeState", "The status of a node, and of its sandbox.", NODE_MOVES)]
+TrainingState = Annotated[str, Words("TrainingState", "The status of a training.", TRAINING_MOVES)]
+RoundState = Annotated[str, Words("RoundState", "The status of a round.", ROUND_MOVES)]
+RoundWorkerState = Annotated[
+    str, Words("RoundWorkerState", "What a worker does in a round, or why it is not in its model.", ROUND_WORKER_STATES)
+]
+PredictionState = Annotated[str, Words("PredictionState", "The status of a prediction.", PREDICTION_MOVES)]
+ModelState = Annotated[str, Words("ModelState", "The status of an export and its model.", MODEL_MOVES)]
+SearchState = Annotated[str, Words("SearchState", "The status of a search.", SEARCH_MOVES)]
+TrialState = Annotated[
+    str,
+    Words(
+        "TrialState",
+        "waiting: its training has not begun. skipped: the search ended first. Otherwise the status of its training.",
+        ("waiting", "skipped", *TRAINING_MOVES),
+    ),
+]
+ExecutionState = Annotated[
+    str,
+    Words(
+        "ExecutionState",
+        "`completed`: the code ended, see `exit_code` and `limit`. `failed`: it could not be started, or its end is not known.",
+        EXECUTION_MOVES,
+    ),
+]
 
 ACTIVE_EXECUTION: Final = frozenset({"pending", "running", "cancelling"})
 ACTIVE_SEARCH: Final = frozenset({"pending", "running", "stopping"})

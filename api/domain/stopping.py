@@ -6,8 +6,23 @@ The decision falls between two rounds. The first round always runs.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Annotated, Final
 
 from api.domain.records import Record
+from api.domain.words import Words
+
+STOP_CODES: Final = (
+    "target_reached", "no_progress", "budget_spent", "time_over", "early_stopped", "search_stopped", "quota_exceeded",
+)  # fmt: skip
+StopCode = Annotated[
+    str,
+    Words(
+        "StopCode",
+        "Why a training or a search ended early. Only a search's training has early_stopped or search_stopped."
+        " Only a search has quota_exceeded.",
+        STOP_CODES,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,17 @@ The agent implements them (`workers/agent/strategies`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from api.domain.errors import FieldError, InvalidError
+from api.domain.words import Words
 
-Strategy = Literal[
-    "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "diloco",
-    "median", "trimmed_mean", "krum", "multi_krum", "bulyan",
+Strategy = Annotated[
+    Literal[
+        "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "diloco",
+        "median", "trimmed_mean", "krum", "multi_krum", "bulyan",
+    ],
+    Words("Strategy", "How updates become the next global model."),
 ]  # fmt: skip
 Parameters = Mapping[str, float | int]
 

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import isqrt
-from typing import Literal
+from typing import Annotated, Literal
 
 from api.domain.consensus import judges
 from api.domain.strategies import needs_single_updates
+from api.domain.words import Words
 
-Topology = Literal["mesh", "ring", "star", "hierarchical"]
+Topology = Annotated[
+    Literal["mesh", "ring", "star", "hierarchical"], Words("Topology", "Which nodes of a cluster are connected.")
+]
+DataPath = Annotated[
+    Literal["mesh", "ring", "star", "hierarchical", "gossip"], Words("DataPath", "How the updates of a round became one model.")
+]
 
 
 @dataclass(frozen=True, slots=True)

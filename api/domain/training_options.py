@@ -13,12 +13,17 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field
 
 from api.domain.strategies import Strategy
+from api.domain.words import Words
 
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
-Schedule = Literal["cosine", "constant"]
-Compression = Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"]
-
-OnBadRows = Literal["refuse", "skip"]
+Optimizer = Annotated[
+    Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"], Words("Optimizer", "The optimizer at each worker.")
+]
+Schedule = Annotated[Literal["cosine", "constant"], Words("Schedule", "How the learning rate changes from round to round.")]
+Compression = Annotated[
+    Literal["none", "fp16", "int8", "topk", "topk+fp16", "topk+int8", "lora", "lora+fp16", "lora+int8"],
+    Words("Compression", "How updates shrink on their way to the aggregator."),
+]
+OnBadRows = Annotated[Literal["refuse", "skip"], Words("OnBadRows", "What happens to rows without a usable text or label.")]
 FieldName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 _ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 LabelNames = (

@@ -13,7 +13,7 @@ from api.http.query import check_query
 from api.services.audit import AuditLine
 from api.services.principals import Principal
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key. `flow-nexus keys create` prints one.")
+_bearer = HTTPBearer(auto_error=False, scheme_name="BearerKey", description="An API key. `flow-nexus keys create` prints one.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 

@@ -68,6 +68,10 @@ async def get_paging(
     return PageRequest(limit, PageCursor.decode(cursor) if cursor else None)
 
 
+# A cursor of a list whose items are numbered.
+PositionCursor = Annotated[
+    str | None, Query(alias="cursor", pattern=r"^\d{1,9}$", description="`next_cursor` of the previous page, a number.")
+]
 Pages = Annotated[PageRequest, Depends(get_paging)]
 
 

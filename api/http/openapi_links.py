@@ -35,7 +35,7 @@ def add_links(paths: dict[str, dict[str, Any]]) -> None:
         }
         for status, answer in operation["responses"].items():
             if status.startswith("2"):
-                answer["links"] = links
+                answer["links"] = {**links}
 
 
 def _link(operation_id: str, parameter: str, id_field: str) -> dict[str, Any]:

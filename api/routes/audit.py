@@ -1,7 +1,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, StringConstraints
 
 from api.http.auth import Admin
 from api.http.deps import Pages, State
@@ -11,17 +11,16 @@ from api.schemas.base import Page
 from api.services import audit
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
-Word = Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")]
-Moment = Annotated[AwareDatetime | None, Query(description="An RFC 3339 time with its offset from UTC.")]
+Word = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
 
 
 async def get_filter(
-    key_id: Word = None,
-    operation: Word = None,
-    resource: Word = None,
-    status: Annotated[int | None, Query(ge=100, le=599)] = None,
-    since: Moment = None,
-    until: Moment = None,
+    key_id: Annotated[Word | None, Query(description="Only requests of this key.")] = None,
+    operation: Annotated[Word | None, Query(description="Only requests with this operationId.")] = None,
+    resource: Annotated[Word | None, Query(description="Only requests for this resource.")] = None,
+    status: Annotated[int | None, Query(ge=100, le=599, description="Only answers with this HTTP status.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Not before this RFC 3339 time with its offset.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Before this RFC 3339 time with its offset.")] = None,
 ) -> audit.AuditFilter:
     return audit.AuditFilter(key_id, operation, resource, status, since, until)
 

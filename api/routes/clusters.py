@@ -1,21 +1,21 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
 from api.http.reading import Momentary, Reading
-from api.routes.common import LOCATION, UNCHANGED, WAITED, answers, errors, set_location, to_page
+from api.routes.common import LOCATION, UNCHANGED, WAITED, answers, errors, path_id, set_location, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
-from api.schemas.clusters import Cluster, ClusterConnect, ClusterCreate, ClusterStatus, Connections
+from api.schemas.clusters import Cluster, ClusterConnect, ClusterConnections, ClusterCreate, ClusterStatus
 from api.services import clusters, progress
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow
 
 router = APIRouter(prefix="/v1/clusters", tags=["clusters"])
-ClusterId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["cls_9x7k3m2p"])]
+ClusterId = Annotated[str, path_id("The id of a cluster.", "cls_9x7k3m2p")]
 
 
 @router.post(
@@ -78,7 +78,7 @@ async def get_cluster(cluster_id: ClusterId, caller: ClusterReader, reading: Rea
 )
 async def connect_cluster(
     cluster_id: ClusterId, caller: ClusterWriter, state: State, body: Annotated[ClusterConnect, Body()] = ClusterConnect()
-) -> Connections:
+) -> ClusterConnections:
     """Connect the running nodes. The topology decides who is connected with whom:
 
     - mesh: every pair of workers
@@ -90,21 +90,21 @@ async def connect_cluster(
     During a training it connects new nodes in the same topology. Workers join from the next round.
     """
     row = await state.run(lambda uow: clusters.connect(uow, caller.project_id, cluster_id, body.topology), caller)
-    return Connections.of(row)
+    return ClusterConnections.of(row)
 
 
 @router.get(
     "/{cluster_id}/connections",
     operation_id="get_cluster_connections",
     summary="Get the connections of a cluster",
-    response_model=Connections,
+    response_model=ClusterConnections,
     responses={**UNCHANGED, **errors(404)},
 )
 async def get_cluster_connections(cluster_id: ClusterId, caller: ClusterReader, reading: Reading) -> Response:
     """Return the connections that the last `connect_cluster` made. Before it there are none."""
 
-    def read(uow: UnitOfWork) -> Connections:
-        return Connections.of(clusters.get(uow.session, caller.project_id, cluster_id))
+    def read(uow: UnitOfWork) -> ClusterConnections:
+        return ClusterConnections.of(clusters.get(uow.session, caller.project_id, cluster_id))
 
     return await reading.answer(caller, cluster_id, read)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastapi import Response
+from fastapi import Path, Response
 
 from api.http.problems import MEDIA_TYPE
 from api.schemas.base import Page
@@ -38,13 +38,22 @@ WAITED = {
 }
 
 
-def errors(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the problems that an operation can answer with."""
-    documented = sorted({401, 403, 422, 429, 503, *statuses, *((400, 408, 413, 415) if body else ())})
+def errors(*statuses: int, body: bool = False, open_to_all: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the problems that an operation can answer with.
+
+    An operation that is open to all needs no key.
+    """
+    of_keys = () if open_to_all else (401, 403, 429, 503)
+    documented = sorted({422, *of_keys, *statuses, *((400, 408, 413, 415) if body else ())})
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in documented
     }
+
+
+def path_id(description: str, example: str) -> Any:
+    """Return the documentation and the bounds of an id in a path."""
+    return Path(max_length=100, pattern=r"^[^\x00]*$", description=description, examples=[example])
 
 
 def answers(status: int, description: str, headers: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
-from api.domain.events import as_markdown
 from api.domain.figures import rounded_figures
 from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
@@ -36,17 +35,15 @@ _STREAM = {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 _ENDED = {"description": "What you follow has ended, and you have all its events: do not reconnect."}
-_CLUSTER_EVENTS = f"""Send every event of the cluster, the oldest first.
+_CLUSTER_EVENTS = """Send every event of the cluster, the oldest first.
 
 The stream ends when the cluster is terminated or the key is closed. The data of every event also has `time` and
-`training_id`. A field that is not known is null or absent.
-
-{as_markdown()}
+`training_id`. A field that is not known is null or absent. The description of the tag `events` has all types.
 """
 _TRAINING_EVENTS = """Send every event of the training, the oldest first.
 
 The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
-`node.decision`. `stream_cluster_events` describes each of them.
+`node.decision`.
 """
 After = Annotated[int, Query(ge=0, le=2**62, description="Only events with a larger id.")]
 Follow = Annotated[bool, Query(description="false: send the events so far, then end.")]

@@ -1,12 +1,12 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 
 from api.domain.sandboxes import SandboxError
 from api.http.auth import Executor
 from api.http.deps import AppState, Pages, State
-from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.common import WAITED, answers, errors, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.sandboxes import SandboxId
 from api.routes.waiting import Waiting
@@ -17,7 +17,7 @@ from api.store.database import UnitOfWork
 from api.store.tables import ExecutionRow
 
 router = APIRouter(prefix="/v1", tags=["executions"])
-ExecutionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["exec_7h2k9m4p1q"])]
+ExecutionId = Annotated[str, path_id("The id of an execution.", "exec_7h2k9m4p1q")]
 _ASK_TIMEOUT_S = 5.0
 _TAIL_BYTES = 10_000
 

@@ -1,20 +1,20 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 
 from api.domain.errors import ConflictError
 from api.http.auth import Admin
 from api.http.deps import Pages, State
-from api.routes.common import LOCATION, answers, errors, set_location, to_page
+from api.routes.common import LOCATION, answers, errors, path_id, set_location, to_page
 from api.routes.creation import Creation
 from api.schemas.base import Page
-from api.schemas.keys import Key, KeyCreate, KeyRotate, NewKey
+from api.schemas.keys import Key, KeyCreate, KeyRotate, KeyWithSecret
 from api.services import idempotency, keys
 from api.store.database import UnitOfWork
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
-KeyId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["key_8f3m1q"])]
+KeyId = Annotated[str, path_id("The id of a key.", "key_8f3m1q")]
 
 
 @router.post(
@@ -24,7 +24,7 @@ KeyId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["ke
     status_code=201,
     responses={**answers(201, "The key, with its secret", LOCATION), **errors(404, 409, body=True)},
 )
-async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Creation, response: Response) -> NewKey:
+async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Creation, response: Response) -> KeyWithSecret:
     """Create a key and show its secret. The secret is shown only now; the service keeps a keyed
     hash.
 
@@ -49,7 +49,7 @@ async def create_key(body: KeyCreate, caller: Admin, state: State, creation: Cre
 
     issued = await state.run(issue, caller)
     set_location(response, f"/v1/keys/{issued.row.id}")
-    return NewKey.with_secret(issued.row, issued.secret)
+    return KeyWithSecret.with_secret(issued.row, issued.secret)
 
 
 @router.get("", operation_id="list_keys", summary="List the project's API keys", responses=errors())
@@ -77,7 +77,9 @@ async def revoke_key(key_id: KeyId, caller: Admin, state: State) -> Key:
     summary="Give an API key a new secret",
     responses=errors(404, 409, body=True),
 )
-async def rotate_key(key_id: KeyId, caller: Admin, state: State, body: Annotated[KeyRotate, Body()] = KeyRotate()) -> NewKey:
+async def rotate_key(
+    key_id: KeyId, caller: Admin, state: State, body: Annotated[KeyRotate, Body()] = KeyRotate()
+) -> KeyWithSecret:
     """Create a new secret. The name, the scopes and the expiry stay the same.
 
     The old secret stays valid for `overlap_s` seconds. The default is 0.
@@ -85,4 +87,4 @@ async def rotate_key(key_id: KeyId, caller: Admin, state: State, body: Annotated
     issued = await state.run(
         lambda uow: keys.rotate(uow.session, state.settings, caller.project_id, key_id, body.overlap_s, caller), caller
     )
-    return NewKey.with_secret(issued.row, issued.secret)
+    return KeyWithSecret.with_secret(issued.row, issued.secret)

@@ -1,12 +1,12 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from api.domain.errors import ConflictError
 from api.http.auth import ClusterWriter, ModelReader
 from api.http.deps import Pages, State
-from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.common import WAITED, answers, errors, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.trainings import TrainingId
 from api.routes.waiting import Waiting
@@ -18,7 +18,7 @@ from api.store.tables import ModelRow
 
 router = APIRouter(prefix="/v1", tags=["models"])
 _TAR = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
-ModelId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["mdl_4k2j9x"])]
+ModelId = Annotated[str, path_id("The id of an exported model.", "mdl_4k2j9x")]
 
 
 @router.post(

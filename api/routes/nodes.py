@@ -1,12 +1,12 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from api.domain.status import ENDED_NODE
 from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
 from api.http.deps import Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.common import WAITED, answers, errors, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -17,7 +17,7 @@ from api.store.tables import NodeRow
 
 router = APIRouter(prefix="/v1", tags=["nodes"])
 _MOST_ROUNDS = 100
-NodeId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["node_w1_abc123"])]
+NodeId = Annotated[str, path_id("The id of a node.", "node_w1_abc123")]
 
 
 @router.post(

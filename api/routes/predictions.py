@@ -2,17 +2,17 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import anyio.to_thread
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import AppState, State
+from api.http.deps import AppState, PositionCursor, State
 from api.http.json_stream import json_pieces, round_numbers
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors
+from api.routes.common import WAITED, answers, errors, path_id
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
-from api.schemas.predictions import PredictedText, PredictedTexts, Prediction, PredictionCreate
+from api.schemas.predictions import PredictedText, PredictedTextPage, Prediction, PredictionCreate
 from api.services import predictions
 from api.store.database import UnitOfWork
 from api.store.tables import PredictionRow
@@ -20,7 +20,7 @@ from api.store.tables import PredictionRow
 router = APIRouter(prefix="/v1", tags=["predictions"])
 _TEXTS: Final = '"predictions":'
 _NO_TEXTS: Final = _TEXTS + "[]"
-PredictionId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["pred_ens_ij012"])]
+PredictionId = Annotated[str, path_id("The id of a prediction.", "pred_ens_ij012")]
 
 
 @router.post(
@@ -105,13 +105,13 @@ async def list_predicted_texts(
     caller: ClusterReader,
     state: State,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Texts on a page.")] = 1000,
-    cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before.")] = None,
-) -> PredictedTexts:
+    cursor: PositionCursor = None,
+) -> PredictedTextPage:
     """Return the texts with their labels, in the order of the input."""
     after = int(cursor or 0)
     page = await state.run(lambda uow: predictions.texts(uow.session, caller.project_id, prediction_id, limit + 1, after))
     items = [PredictedText.model_validate(item) for item in page[:limit]]
-    return PredictedTexts(items=items, next_cursor=str(after + limit) if len(page) > limit else None)
+    return PredictedTextPage(items=items, next_cursor=str(after + limit) if len(page) > limit else None)
 
 
 async def _large_answer(state: AppState, row: PredictionRow, status: int, headers: dict[str, str]) -> Response:

@@ -4,23 +4,24 @@ from collections.abc import Awaitable
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.domain.access import Act
 from api.domain.errors import FieldError, InvalidError
 from api.domain.paths import check_path
 from api.domain.sandboxes import SandboxError, SandboxFileNotFoundError, SandboxNotFoundError
+from api.domain.status import NodeState
 from api.http.activity import ClusterActivity
 from api.http.auth import ClusterReader, DataWriter, Executor, SandboxReader
 from api.http.content_digest import with_checked_digest
 from api.http.deps import AppState, Pages, State
 from api.http.upload_body import check_is_whole, file_chunks, file_size
 from api.http.uploads import Upload
-from api.routes.common import answers, errors, set_location, to_page
+from api.routes.common import answers, errors, path_id, set_location, to_page
 from api.schemas.base import Page
 from api.schemas.executions import ExecuteRequest
-from api.schemas.sandboxes import ExecutionResult, File, Logs, Sandbox
+from api.schemas.sandboxes import ExecutionResult, Logs, Sandbox, UploadedFile
 from api.services import sandboxes
 from api.services.principals import Principal
 from api.store.tables import NodeRow
@@ -29,7 +30,7 @@ T = TypeVar("T")
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 SandboxId = Annotated[
     str,
-    Path(max_length=100, pattern=r"^[^\x00]*$", description="The id of a sandbox or of its node.", examples=["node_w1_abc123"]),
+    path_id("The id of a sandbox or of its node.", "node_w1_abc123"),
 ]
 FilePath = Annotated[str, Query(max_length=2000, description="Absolute path in the sandbox.", examples=["/data/train.json"])]
 ContentDigest = Annotated[
@@ -55,10 +56,7 @@ async def list_sandboxes(
     caller: ClusterReader,
     state: State,
     page_request: Pages,
-    status: Annotated[
-        Literal["running", "lost", "failed", "terminating", "terminated", "provisioning"] | None,
-        Query(description="Only sandboxes whose node has this status."),
-    ] = None,
+    status: Annotated[NodeState | None, Query(description="Only sandboxes whose node has this status.")] = None,
 ) -> Page[Sandbox]:
     """Return the sandboxes of all clusters, the newest first. Ended sandboxes are included.
 
@@ -117,7 +115,7 @@ async def upload_file(  # noqa: PLR0913 - each is a parameter of the request
     response: Response,
     content_digest: ContentDigest = None,
     if_none_match: OnlyNew = None,
-) -> File:
+) -> UploadedFile:
     """Stream the raw body into a file of the sandbox.
 
     The file appears when the whole body has arrived, or not at all. A multipart form with one file
@@ -141,7 +139,7 @@ async def upload_file(  # noqa: PLR0913 - each is a parameter of the request
     finally:
         await upload.settle(arrived)
     set_location(response, f"/v1/sandboxes/{sandbox_id}/files?path={quote(stored.path)}")
-    return File.of(stored)
+    return UploadedFile.of(stored)
 
 
 def _file(path: str) -> str:

@@ -1,21 +1,22 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 
+from api.domain.status import SearchState
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import AppState, Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, to_page
+from api.routes.common import WAITED, answers, errors, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
-from api.schemas.searches import Search, SearchCreate, SearchStatus
+from api.schemas.searches import Search, SearchCreate
 from api.services import quotas, searches
 from api.store.database import UnitOfWork
 from api.store.tables import SearchRow
 
 router = APIRouter(prefix="/v1", tags=["searches"])
-SearchId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["search_k2j9x4m7q1"])]
+SearchId = Annotated[str, path_id("The id of a search.", "search_k2j9x4m7q1")]
 
 
 @router.post(
@@ -57,7 +58,7 @@ async def list_searches(
     cluster_id: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only searches of this cluster.")
     ] = None,
-    status: Annotated[SearchStatus | None, Query(description="Only searches with this status.")] = None,
+    status: Annotated[SearchState | None, Query(description="Only searches with this status.")] = None,
 ) -> Page[Search]:
     """Return the newest searches first. Ended searches are included."""
     page = await state.run(lambda uow: searches.page(uow.session, caller.project_id, cluster_id, status, page_request))

@@ -1,27 +1,27 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from api.domain.errors import ConflictError, DomainError, InvalidError
 from api.domain.records import FailureReason
 from api.domain.status import ENDED_TRAINING
 from api.http.auth import ClusterReader, ClusterWriter
-from api.http.deps import Pages, State
+from api.http.deps import Pages, PositionCursor, State
 from api.http.reading import Momentary, Reading
 from api.routes.clusters import ClusterId
-from api.routes.common import UNCHANGED, WAITED, answers, errors, to_page
+from api.routes.common import UNCHANGED, WAITED, answers, errors, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
 from api.schemas.curves import Curves
-from api.schemas.trainings import Round, RoundList, Training, TrainingCreate, TrainingResume
+from api.schemas.trainings import Training, TrainingCreate, TrainingResume, TrainingRound, TrainingRoundPage
 from api.services import curves, quotas, trainings
 from api.store.database import UnitOfWork
 from api.store.tables import TrainingRow
 
 router = APIRouter(prefix="/v1", tags=["trainings"])
-TrainingId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", examples=["train_fed_gh789"])]
+TrainingId = Annotated[str, path_id("The id of a training.", "train_fed_gh789")]
 
 
 @router.post(
@@ -110,7 +110,7 @@ async def get_training(training_id: TrainingId, caller: ClusterReader, reading: 
     "/trainings/{training_id}/rounds",
     operation_id="list_rounds",
     summary="List a training's rounds",
-    response_model=RoundList,
+    response_model=TrainingRoundPage,
     responses={**UNCHANGED, **errors(404)},
 )
 async def list_rounds(
@@ -118,14 +118,14 @@ async def list_rounds(
     caller: ClusterReader,
     reading: Reading,
     limit: Annotated[int, Query(ge=1, le=1000, description="Rounds on a page.")] = 100,
-    cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before.")] = None,
+    cursor: PositionCursor = None,
 ) -> Response:
     """Return the oldest rounds first, each with its workers' figures."""
 
-    def read(uow: UnitOfWork) -> RoundList:
+    def read(uow: UnitOfWork) -> TrainingRoundPage:
         rounds = trainings.rounds(uow.session, caller.project_id, training_id, limit + 1, int(cursor or 0))
-        items = [Round.of(row, nodes) for row, nodes in rounds[:limit]]
-        return RoundList(items=items, next_cursor=str(items[-1].round) if len(rounds) > limit else None)
+        items = [TrainingRound.of(row, nodes) for row, nodes in rounds[:limit]]
+        return TrainingRoundPage(items=items, next_cursor=str(items[-1].round) if len(rounds) > limit else None)
 
     return await reading.answer(caller, training_id, read)
 

@@ -1,14 +1,22 @@
 """Models of the audit log."""
 
-from typing import Any
-
 from pydantic import Field
 
 from api.schemas.base import ResponseModel, Timestamp
 from api.store.tables import AuditRow
 
 
+class AuditDetail(ResponseModel):
+    """More about a request, without data."""
+
+    path: str | None = Field(None, description="The path of a file.")
+    node: str | None = Field(None, description="The node in whose sandbox code ran.")
+    data_export: bool = Field(False, description="Only the scope `data:export` allowed the request.")
+
+
 class AuditEntry(ResponseModel):
+    """One request in the audit log."""
+
     audit_id: str = Field(examples=["aud_4k2j9x7m1q8f3b6c"])
     time: Timestamp
     key_id: str
@@ -23,7 +31,7 @@ class AuditEntry(ResponseModel):
     )
     address: str | None = Field(description="The client's address, as the server sees it.")
     request_id: str = Field(description="The value of the answer's X-Request-Id.")
-    detail: dict[str, Any] = Field(description="`path` of a file; `data_export` when only that scope allowed the request.")
+    detail: AuditDetail
 
     @classmethod
     def of(cls, row: AuditRow) -> "AuditEntry":
@@ -37,5 +45,5 @@ class AuditEntry(ResponseModel):
             status=row.status,
             address=row.address,
             request_id=row.request_id,
-            detail=row.detail,
+            detail=AuditDetail(**row.detail),
         )

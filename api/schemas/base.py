@@ -1,13 +1,24 @@
 """Base classes and types of all models of the API."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from api.domain.figures import rounded, rounded_figures
+from api.domain.problem_codes import Code
 from api.domain.records import FailureReason
-from api.domain.stopping import TrainingStop
+from api.domain.stopping import StopCode, TrainingStop
 
 T = TypeVar("T")
 _MOST_FIELDS = 100
@@ -59,6 +70,8 @@ Timestamp = Annotated[
 Figure = Annotated[float, PlainSerializer(rounded, return_type=float, when_used="json")]
 # A JSON value from the agents, with figures in it.
 Figures = Annotated[T, PlainSerializer(rounded_figures, when_used="json")]
+# Bytes, sizes, and counts that can exceed 2**31.
+Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(filled), AfterValidator(_printable)]
 Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(filled), AfterValidator(_printable)]
 Prose = Annotated[str, Field(min_length=1, max_length=20_000), AfterValidator(filled), AfterValidator(storable)]
@@ -79,13 +92,29 @@ class RequestModel(BaseModel):
 
 
 class ResponseModel(BaseModel):
-    """The body of an answer, or a part of it."""
+    """The body of an answer, or a part of it. Its schema requires every field: all are sent."""
 
     model_config = ConfigDict(extra="forbid")
+    all_are_sent: ClassVar[bool] = True
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(schema)
+        model = handler.resolve_ref_schema(reference)
+        if cls.all_are_sent:
+            model["required"] = [*model.get("properties", {})]  # untyped: a JSON schema
+            for field in model.get("properties", {}).values():  # untyped: a JSON schema
+                field.pop("default", None)
+        return reference
 
 
 class Page(ResponseModel, Generic[T]):
     """One page of a list, the newest item first."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Return the name of the schema: `ClusterPage` for a page of clusters."""
+        return f"{params[0].__name__}Page"
 
     items: list[T]
     next_cursor: str | None = Field(description="The value of ?cursor= for the next page; null on the last page.")
@@ -94,10 +123,7 @@ class Page(ResponseModel, Generic[T]):
 class StopReason(ResponseModel):
     """Why a training ended before its last epoch, or a search before its last training."""
 
-    code: str = Field(
-        description="target_reached, no_progress, budget_spent or time_over. A search's training also has early_stopped or"
-        " search_stopped. A search also has quota_exceeded."
-    )
+    code: StopCode
     detail: str
 
     @classmethod
@@ -108,7 +134,7 @@ class StopReason(ResponseModel):
 class Failure(ResponseModel):
     """Why something failed."""
 
-    code: str = Field(description="A stable snake_case code.")
+    code: Code
     detail: str
 
     @classmethod

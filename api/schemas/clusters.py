@@ -6,12 +6,13 @@ from pydantic import ConfigDict, Field
 
 from api.domain.consensus import Consensus
 from api.domain.progress import duration_text
-from api.domain.red_flags import RaisedFlag
-from api.domain.specs import Architecture, ClusterSpec
+from api.domain.red_flags import RaisedFlag, RedFlagCode
+from api.domain.specs import Architecture, ClusterSpec, Role
+from api.domain.status import ClusterState, NodeState, RoundWorkerState, TrainingState
 from api.domain.topology import Topology
 from api.domain.training_progress import TrainingProgress
 from api.domain.training_progress import WorkerProgress as KeptProgress
-from api.schemas.base import Failure, Figure, Name, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, Int64, Name, RequestModel, ResponseModel, StopReason, Timestamp
 from api.schemas.trainings import Preparation, TrainingPrivacy
 from api.services.progress import MOST_SESSIONS, ClusterStatusView, EarlierView, SessionView
 from api.store.tables import ClusterRow
@@ -25,6 +26,8 @@ _LONGEST_DETAIL = 2000
 
 
 class ClusterCreate(RequestModel):
+    """The cluster to create. Only `name` is required."""
+
     name: Name
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
@@ -71,6 +74,8 @@ class ClusterCreate(RequestModel):
 
 
 class ClusterConfig(ResponseModel):
+    """The settings that all trainings of a cluster share."""
+
     architecture: Architecture
     daa_enabled: bool
     consensus: Consensus
@@ -78,10 +83,12 @@ class ClusterConfig(ResponseModel):
 
 
 class Cluster(ResponseModel):
+    """A cluster: nodes that train one kind of model together."""
+
     cluster_id: str = Field(examples=["cls_9x7k3m2p"])
     name: str
     topology: Topology
-    status: str = Field(description="One of: initializing, connected, training, terminating or terminated.")
+    status: ClusterState
     created_at: Timestamp
     config: ClusterConfig
     idle_timeout_minutes: float | None = Field(description="null: the deployment's default; 0: never.")
@@ -102,22 +109,28 @@ class Cluster(ResponseModel):
 
 
 class ClusterConnect(RequestModel):
+    """The topology in which to connect the running nodes."""
+
     topology: Topology | None = Field(None, description="null or absent: the topology that the cluster has.")
 
 
 class Connection(ResponseModel):
+    """An edge of a cluster. Data passes along it."""
+
     source: Annotated[str, Field(alias="from", examples=["node_w1_abc123"])]
     target: Annotated[str, Field(alias="to", examples=["node_w2_bcd234"], description="A node's id, or `all`.")]
 
 
-class Connections(ResponseModel):
+class ClusterConnections(ResponseModel):
+    """The edges of a connected cluster."""
+
     cluster_id: str
     topology: Topology
     connections: list[Connection]
-    status: str = Field(examples=["connected"])
+    status: ClusterState
 
     @classmethod
-    def of(cls, row: ClusterRow) -> "Connections":
+    def of(cls, row: ClusterRow) -> "ClusterConnections":
         return cls(
             cluster_id=row.id,
             topology=row.topology,
@@ -126,7 +139,7 @@ class Connections(ResponseModel):
         )
 
 
-class Metrics(ResponseModel):
+class TrainingMetrics(ResponseModel):
     """Metrics of the last completed round. They are null before the first one."""
 
     global_loss: Figure | None = Field(
@@ -146,7 +159,7 @@ class Metrics(ResponseModel):
     )
 
     @classmethod
-    def of(cls, figures: TrainingProgress) -> "Metrics":
+    def of(cls, figures: TrainingProgress) -> "TrainingMetrics":
         return cls(
             global_loss=figures.global_loss,
             global_accuracy=figures.global_accuracy,
@@ -156,10 +169,12 @@ class Metrics(ResponseModel):
 
 
 class WorkerProgress(ResponseModel):
+    """The newest figures of one worker."""
+
     local_loss: Figure | None = Field(description="Mean cross-entropy (nats) of the worker's last local epoch.")
     local_accuracy: Figure | None
-    samples: int | None = Field(description="Training samples of the worker's shard, without held-out samples.")
-    state: str | None = Field(description="The state in the newest round: training, done, rejected, failed or lost.")
+    samples: Int64 | None = Field(description="Training samples of the worker's shard, without held-out samples.")
+    state: RoundWorkerState | None = Field(description="The state in the newest round.")
     reason: str | None = Field(
         description=f"Why the worker was rejected, failed or lost, in {_LONGEST_REASON} characters. The rounds have all of it."
     )
@@ -181,13 +196,7 @@ class RedFlag(ResponseModel):
     It disappears when it is over; its event `training.red_flag` stays.
     """
 
-    code: str = Field(
-        description="divergent_worker: in two consecutive rounds, one worker's loss is far from the others. Far: modified"
-        " z-score above 3.5 by the median absolute deviation, and a fifth of the median away. loss_diverges: the global loss"
-        " rose in three consecutive rounds, to 1.2 times its lowest. stagnation: five rounds without a better global loss,"
-        " beyond noise. node_lost, node_failed. update_not_finite: an update has NaN or infinity. updates_rejected: two"
-        " consecutive updates of a node were rejected."
-    )
+    code: RedFlagCode
     message: str
     suggestion: str = Field(description="What to do now.")
     node_id: str | None = Field(description="null for a flag of the whole training.")
@@ -203,10 +212,10 @@ class EarlierSession(ResponseModel):
     """An earlier training in short. `url` has all of it."""
 
     training_id: str
-    status: str
+    status: TrainingState
     epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
     total_epochs: int
-    metrics: Metrics
+    metrics: TrainingMetrics
     time_elapsed: str | None = Field(description="Elapsed time as text.", examples=["8m 30s"])
     estimated_completion: str | None = Field(description="Time left as text.", examples=["0s"])
     elapsed_seconds: Figure | None
@@ -226,7 +235,7 @@ class EarlierSession(ResponseModel):
             status=view.status,
             epoch=view.epoch,
             total_epochs=view.total_epochs,
-            metrics=Metrics.of(view.figures),
+            metrics=TrainingMetrics.of(view.figures),
             time_elapsed=duration_text(view.elapsed_seconds),
             estimated_completion=duration_text(view.remaining_seconds),
             elapsed_seconds=view.elapsed_seconds,
@@ -242,13 +251,13 @@ class TrainingSession(ResponseModel):
     """The newest training, or the one that runs, in full."""
 
     training_id: str
-    status: str
+    status: TrainingState
     preparation: Preparation | None = Field(description="How far the data is read; null once rounds begin.")
     epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
     total_epochs: int = Field(
         description="The requested epochs, also when the training ended early; `stop_reason` then says why."
     )
-    metrics: Metrics
+    metrics: TrainingMetrics
     workers: dict[str, WorkerProgress]
     time_elapsed: str | None = Field(description="Elapsed time as text.", examples=["8m 30s"])
     estimated_completion: str | None = Field(
@@ -278,7 +287,7 @@ class TrainingSession(ResponseModel):
             preparation=Preparation.of(view.training.preparation),
             epoch=view.epoch,
             total_epochs=view.total_epochs,
-            metrics=Metrics.of(view.figures),
+            metrics=TrainingMetrics.of(view.figures),
             workers={node_id: WorkerProgress.of(worker) for node_id, worker in view.workers.items()},
             time_elapsed=duration_text(view.elapsed_seconds),
             estimated_completion=duration_text(view.remaining_seconds),
@@ -296,15 +305,19 @@ class TrainingSession(ResponseModel):
 
 
 class NodeSummary(ResponseModel):
+    """A node in short."""
+
     node_id: str
-    role: str
-    status: str
+    role: Role
+    status: NodeState
     sandbox_id: str | None
 
 
 class ClusterStatus(ResponseModel):
+    """The trainings, nodes and cost of a cluster at one moment."""
+
     cluster_id: str
-    status: str
+    status: ClusterState
     training_sessions: list[TrainingSession | EarlierSession] = Field(
         description=f"The newest {MOST_SESSIONS} trainings, the newest first. Ended trainings are included. The newest one"
         " and the one that runs are in full. The others are short and have a `url`."

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer
 
 from api.domain.figures import rounded
-from api.schemas.base import ResponseModel, Timestamp
+from api.schemas.base import Int64, ResponseModel, Timestamp
 from api.services.curves import CurvesView
 
 
@@ -37,7 +37,7 @@ class Curves(ResponseModel):
     aggregate_seconds: Series
     evaluate_seconds: Series
     cost_usd: Series = Field(description="The training's sandboxes between the start and the end of the round.")
-    bytes_received: list[int | None] = Field(description="Bytes of the updates that reached the aggregator.")
+    bytes_received: list[Int64 | None] = Field(description="Bytes of the updates that reached the aggregator.")
     global_loss: Series
     global_accuracy: Series
     validation_loss: Series

@@ -223,7 +223,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "budget_usd": 5.0,
     },
     "ClusterConnect": {"topology": "mesh"},
-    "Connections": {
+    "ClusterConnections": {
         "cluster_id": "cls_9x7k3m2p",
         "topology": "mesh",
         "connections": [{"from": _WORKERS[0], "to": _WORKERS[1]}, {"from": "node_ps_def456", "to": "all"}],
@@ -244,7 +244,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     },
     "Training": TRAINING,
     "Search": SEARCH,
-    "RoundList": {"items": [_ROUND], "next_cursor": None},
+    "TrainingRoundPage": {"items": [_ROUND], "next_cursor": None},
     "Curves": {
         "training_id": "train_fed_gh789",
         "rounds": [1, 2],
@@ -276,6 +276,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "recall": 0.93,
             "f1_score": 0.92,
             "confusion_matrix": {"labels": ["negative", "positive"], "counts": [[45, 5], [3, 47]]},
+            "notices": [],
             "predictions": [{"text": "Great product!", "sentiment": "positive", "confidence": 0.97}],
             "temperature": None,
             "temperatures": {"node_w1_abc123": 1.31},
@@ -284,11 +285,14 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "inference_time": "1.20s",
         "nodes_used": 4,
         "status": "completed",
+        "progress": 1.0,
+        "input_size": 18422,
+        "input_sha256": "9" * 64,
         "training_id": "train_fed_gh789",
         "created_at": _TIME,
         "error": None,
     },
-    "PredictedTexts": {
+    "PredictedTextPage": {
         "items": [{"text": "Great product!", "sentiment": "positive", "confidence": 0.97}],
         "next_cursor": "1000",
     },
@@ -299,6 +303,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "cluster_id": "cls_9x7k3m2p",
         "name": "sentiment_model_v1.0",
         "status": "completed",
+        "progress": 1.0,
         "digest": _ROUND["digest"],
         "path": "/export/sentiment_model_v1.0",
         "size": 9768960,
@@ -330,7 +335,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         },
         "limit_hits": [{"limit": "memory", "count": 1, "first_at": _TIME, "last_at": _TIME}],
     },
-    "File": {"path": "/data/train_shard_1.json", "size": 284310, "sha256": _ROUND["digest"]},
+    "UploadedFile": {"path": "/data/train_shard_1.json", "size": 284310, "sha256": _ROUND["digest"]},
     "ExecuteRequest": {"code": "print(6 * 7)", "language": "python", "timeout_s": 10},
     "ExecutionResult": {"stdout": "42\n", "stderr": "", "exit_code": 0, "duration_ms": 61, "limit": None},
     "ExecutionCreate": {"code": "import time; time.sleep(600); print('done')", "language": "python", "timeout_s": 3600},
@@ -357,7 +362,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "lines": [{"time": _TIME, "stream": "stdout", "line": "round 10: 2250 samples, loss 0.39"}],
     },
     "Key": KEY,
-    "NewKey": {**KEY, "api_key": "fnx_k3Jq…"},
+    "KeyWithSecret": {**KEY, "api_key": "fnx_k3Jq…"},
     "KeyRotate": {"overlap_s": 3600},
     "Project": {
         "project_id": "prj_5m2k8x",
@@ -382,7 +387,12 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "status": 201,
         "address": "192.0.2.7",
         "request_id": "req_1f0c2a9d1e7b4f0c",
-        "detail": {"path": "/data/train_shard_1.json"},
+        "detail": {"path": "/data/train_shard_1.json", "node": None, "data_export": False},
+    },
+    "ProblemExplanation": {
+        "code": "node_in_use",
+        "meaning": "A training uses the node.",
+        "advice": "Stop the training first.",
     },
     "Health": {"status": "ok"},
     "Readiness": {

@@ -1,14 +1,15 @@
 """Models of code that is run in a sandbox: while the client waits, or in the background."""
 
 import codecs
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from api.domain.paths import check_path
-from api.domain.sandboxes import ExecuteOptions, ExecutionOutput, OutputPart
-from api.domain.specs import ExecutionRequest, ExecutionSpec
-from api.schemas.base import Failure, RequestModel, ResponseModel, Timestamp, filled, storable
+from api.domain.sandboxes import ExecuteOptions, ExecutionLimit, ExecutionOutput, OutputPart
+from api.domain.specs import ExecutionRequest, ExecutionSpec, Language
+from api.domain.status import ExecutionState
+from api.schemas.base import Failure, Int64, RequestModel, ResponseModel, Timestamp, filled, storable
 from api.store.tables import ExecutionRow
 
 _LONGEST_CHARACTER = 4
@@ -36,9 +37,7 @@ class Code(RequestModel):
     """Code, and what it gets."""
 
     code: Annotated[str, AfterValidator(filled), AfterValidator(storable), Field(min_length=1, max_length=1_000_000)]
-    language: Literal["python", "nodejs", "javascript", "bash"] | None = Field(
-        None, description="By default the language of the template."
-    )
+    language: Language | None = Field(None, description="By default the language of the template.")
     env: Annotated[dict[EnvName, Text], AfterValidator(_small_env)] = Field(
         default_factory=dict,
         max_length=200,
@@ -110,19 +109,16 @@ class Execution(ResponseModel):
     cluster_id: str
     node_id: str
     sandbox_id: str
-    status: str = Field(
-        description="One of: pending, running, cancelling, completed, failed or cancelled. `completed` means that the code"
-        " ended: see `exit_code` and `limit`. `failed` means that it could not be started, or that its end is not known."
-    )
+    status: ExecutionState
     exit_code: int | None = Field(description="null until the code has ended by itself. After signal n it is 128 + n.")
-    limit: Literal["timeout", "output", "memory"] | None = Field(description="The limit that ended the code, if any.")
+    limit: ExecutionLimit | None = Field(description="The limit that ended the code, if any.")
     timeout_s: float = Field(description="The longest run in seconds.")
     stdout: str | None = Field(
         description="The end of the output so far. null in lists, and when the sandbox does not have it (any more)."
     )
     stderr: str | None = Field(description="As `stdout`.")
-    stdout_bytes: int = Field(description="The size of the whole output so far.")
-    stderr_bytes: int = Field(description="The size of the whole output so far.")
+    stdout_bytes: Int64 = Field(description="The size of the whole output so far.")
+    stderr_bytes: Int64 = Field(description="The size of the whole output so far.")
     created_at: Timestamp
     started_at: Timestamp | None
     ended_at: Timestamp | None

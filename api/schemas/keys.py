@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from api.domain.scopes import Scope
+from api.domain.scopes import KeyState, Scope
 from api.schemas.base import Name, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import ApiKeyRow
 
@@ -42,16 +42,20 @@ class KeyCreate(RequestModel):
 
 
 class KeyRotate(RequestModel):
+    """How to replace the secret of a key."""
+
     overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="Seconds for which the old secret stays valid.")
 
 
 class Key(ResponseModel):
+    """An API key, without its secret."""
+
     key_id: str = Field(examples=["key_8f3m1q"])
     name: str
     prefix: str = Field(description="The first characters of the key, to recognise it.")
-    scopes: list[str]
+    scopes: list[Scope]
     node_id: str | None = Field(description="Set for a data owner's key: it gives access only to this node's sandbox.")
-    status: str = Field(description="Active, expired or revoked.")
+    status: KeyState
     created_at: Timestamp
     expires_at: Timestamp | None
     rotated_at: Timestamp | None
@@ -64,13 +68,13 @@ class Key(ResponseModel):
         return cls(**_fields(row))
 
 
-class NewKey(Key):
+class KeyWithSecret(Key):
     """A key with its secret. The secret is shown only in this answer."""
 
     api_key: str = Field(description="Send it as `Authorization: Bearer …`; it cannot be shown again.")
 
     @classmethod
-    def with_secret(cls, row: ApiKeyRow, secret: str) -> "NewKey":
+    def with_secret(cls, row: ApiKeyRow, secret: str) -> "KeyWithSecret":
         return cls(**_fields(row), api_key=secret)
 
 

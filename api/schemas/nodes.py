@@ -5,17 +5,17 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from api.domain.specs import DEFAULT_CAPABILITIES, ROLE_OF_TYPE, Capability, NodeSpec, NodeType, Role, Template
+from api.domain.status import NodeState
 from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, Timestamp, Word
 from api.schemas.trainings import RoundWorker
 from api.store.tables import NodeRow, RoundNodeRow
 
 
 class NodeDeploy(RequestModel):
+    """The node to deploy. No field is required."""
+
     node_type: NodeType = "worker"
-    role: Role | None = Field(
-        None,
-        description="One of: worker, aggregator (for a parameter_server) or validator. Default: the role of the node type.",
-    )
+    role: Role | None = Field(None, description="Default: the role of the node type; aggregator for a parameter_server.")
     model: Word = Field(
         "base", description="One of: base, large, minilm, a Hugging Face id, or an absolute path in the sandbox."
     )
@@ -84,15 +84,17 @@ class RejectedUpdates(ResponseModel):
 
 
 class Node(ResponseModel):
+    """A node: one role of a cluster, in its own sandbox."""
+
     node_id: str = Field(examples=["node_w1_abc123"])
     cluster_id: str
     sandbox_id: str | None = Field(description="null until the provider has created the sandbox.")
-    status: str = Field(description="One of: provisioning, running, lost, failed, terminating or terminated.")
+    status: NodeState
     role: Role
     acts_as_aggregator: bool = Field(
         description="true for a worker that the consensus raft elected; the access to its sandbox stays the same."
     )
-    capabilities: list[str]
+    capabilities: list[Capability]
     autonomy_level: float
     resources: Resources | None = Field(description="null until the node's agent has measured them.")
     node_type: NodeType
@@ -146,5 +148,7 @@ class NodeRound(RoundWorker):
 
 
 class NodeRounds(ResponseModel):
+    """The last rounds of a worker."""
+
     node_id: str
     items: list[NodeRound] = Field(description="The newest first, at most 100.")

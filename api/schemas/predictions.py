@@ -4,10 +4,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from api.domain.measuring import Engine
 from api.domain.paths import check_path
 from api.domain.specs import Aggregation, PredictionSpec
+from api.domain.status import PredictionState
 from api.domain.training_options import FieldName, OnBadRows
-from api.schemas.base import Failure, Figure, Prose, RequestModel, ResponseModel, Timestamp, Word
+from api.schemas.base import Failure, Figure, Int64, Prose, RequestModel, ResponseModel, Timestamp, Word
 from api.store.tables import PredictionRow
 
 
@@ -47,6 +49,8 @@ class PredictionCreate(RequestModel):
 
 
 class PredictedText(ResponseModel):
+    """A text with its predicted label."""
+
     text: str
     sentiment: str
     confidence: Figure = Field(
@@ -56,6 +60,8 @@ class PredictedText(ResponseModel):
 
 
 class ConfusionMatrix(ResponseModel):
+    """How often each class was predicted as each class."""
+
     labels: list[str] = Field(description="The classes that occur as true or predicted labels; at most 50.")
     counts: list[list[int]] = Field(
         description="`counts[i][j]`: the number of samples of the class `labels[i]` that were predicted as `labels[j]`."
@@ -63,7 +69,9 @@ class ConfusionMatrix(ResponseModel):
     )
 
 
-class Results(ResponseModel):
+class PredictionResults(ResponseModel):
+    """The predicted texts, and figures where the input has labels."""
+
     accuracy: Figure | None = Field(None, description="The fraction of correct predictions, 0..1, when the input has labels.")
     precision: Figure | None = Field(None, description="The macro mean over the classes.")
     recall: Figure | None = Field(None, description="The macro mean over the classes.")
@@ -85,28 +93,30 @@ class Results(ResponseModel):
     temperatures: dict[str, Figure | None] = Field(
         {}, description="By node: the temperature of each worker's own model; null: not calibrated."
     )
-    engines: dict[str, str] = Field(
-        {}, description="By node: torch, onnx-fp32 or onnx-int8; onnx-int8 only when it gave the same labels on held-out data."
-    )
+    engines: dict[str, Engine] = Field({}, description="By node: what computed its answers.")
 
 
-class PredictedTexts(ResponseModel):
+class PredictedTextPage(ResponseModel):
+    """One page of the texts of a prediction, in the order of the input."""
+
     items: list[PredictedText] = Field(description="In the order of the input.")
     next_cursor: str | None = Field(description="The value of ?cursor= for the next page; null on the last page.")
 
 
 class Prediction(ResponseModel):
+    """A prediction by the nodes of a cluster."""
+
     prediction_id: str = Field(examples=["pred_ens_ij012"])
     cluster_id: str
     aggregation: Aggregation
-    results: Results | None = Field(description="null until the prediction is completed.")
+    results: PredictionResults | None = Field(description="null until the prediction is completed.")
     inference_time: str | None = Field(description="The seconds of the nodes' computation.", examples=["1.2s"])
     nodes_used: int | None
-    status: str = Field(description="One of: pending, completed, failed or cancelled.")
+    status: PredictionState
     progress: Figure | None = Field(
         None, description="The part of the texts that is done, 0..1; null while it is not known.", examples=[0.5]
     )
-    input_size: int | None = Field(None, description="`input_data`: the bytes of the file or files when work on it began.")
+    input_size: Int64 | None = Field(None, description="`input_data`: the bytes of the file or files when work on it began.")
     input_sha256: str | None = Field(
         None,
         description="`input_data`: the SHA-256 of the file when work on it began. Several files count as one, in the order of"
@@ -123,7 +133,7 @@ class Prediction(ResponseModel):
             prediction_id=row.id,
             cluster_id=row.cluster_id,
             aggregation=row.aggregation,
-            results=None if figures is None else Results(predictions=[], **figures),
+            results=None if figures is None else PredictionResults(predictions=[], **figures),
             inference_time=None if row.seconds is None else f"{row.seconds:.2f}s",
             nodes_used=row.nodes_used,
             status=row.status,

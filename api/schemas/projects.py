@@ -9,11 +9,15 @@ from api.store.tables import ProjectRow
 
 
 class Quota(ResponseModel):
+    """A limit of a project, and how much of it is used."""
+
     limit: float | None = Field(description="null: no limit.")
     used: float
 
 
 class Quotas(ResponseModel):
+    """The quotas of a project."""
+
     clusters: Quota = Field(description="Clusters that are not terminated.")
     nodes: Quota = Field(description="Nodes that are not terminated.")
     running_sandboxes: Quota = Field(description="Sandboxes that run or are being started.")
@@ -23,6 +27,8 @@ class Quotas(ResponseModel):
 
 
 class Project(ResponseModel):
+    """The project of a key, with its quotas."""
+
     project_id: str = Field(examples=["prj_5m2k8x"])
     name: str
     created_at: Timestamp

@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Literal
 
 from pydantic import Field
 
-from api.domain.sandboxes import CommandResult, LogLine, SandboxMetrics, StoredFile
+from api.domain.sandboxes import (
+    CommandResult,
+    ExecutionLimit,
+    LogLine,
+    LogStream,
+    ResourceLimit,
+    SandboxHealth,
+    SandboxMetrics,
+    StoredFile,
+)
 from api.domain.sandboxes import ResourceLimitHit as Hit
-from api.schemas.base import Figure, ResponseModel, Timestamp
+from api.domain.specs import Role, Template
+from api.domain.status import NodeState
+from api.schemas.base import Figure, Int64, ResponseModel, Timestamp
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
 
@@ -18,10 +28,10 @@ class SandboxUse(ResponseModel):
     """The provider's current measurement. A value is null when the provider cannot measure it."""
 
     cpu_used_percent: Figure | None
-    memory_used_bytes: int | None
-    memory_total_bytes: int | None
-    disk_used_bytes: int | None
-    disk_total_bytes: int | None
+    memory_used_bytes: Int64 | None
+    memory_total_bytes: Int64 | None
+    disk_used_bytes: Int64 | None
+    disk_total_bytes: Int64 | None
 
     @classmethod
     def of(cls, metrics: SandboxMetrics) -> "SandboxUse":
@@ -37,20 +47,22 @@ class SandboxUse(ResponseModel):
 class LimitHit(ResponseModel):
     """A limit that the sandbox has reached."""
 
-    limit: Literal["memory", "processes", "disk", "files", "timeout", "output"]
+    limit: ResourceLimit
     count: int = Field(description="How often the limit was reached.")
     first_at: Timestamp
     last_at: Timestamp
 
 
 class Sandbox(ResponseModel):
+    """The sandbox of a node."""
+
     sandbox_id: str = Field(examples=["sbx4f0c2a9d1e7b"])
     node_id: str
     cluster_id: str
-    role: str
-    template: str
-    status: str = Field(description="The status of its node: running, lost, failed, terminating or terminated.")
-    health: Literal["ok", "unreachable", "ended"] | None = Field(description="The provider's answer; null in lists.")
+    role: Role
+    template: Template
+    status: NodeState = Field(description="The status of its node.")
+    health: SandboxHealth | None = Field(description="The provider's answer; null in lists.")
     resources: Resources | None
     uptime_seconds: Figure | None = Field(description="Seconds from the start to the end, or to now.")
     started_at: Timestamp | None
@@ -66,7 +78,7 @@ class Sandbox(ResponseModel):
     def of(
         cls,
         row: NodeRow,
-        health: Literal["ok", "unreachable", "ended"] | None = None,
+        health: SandboxHealth | None = None,
         metrics: SandboxMetrics | None = None,
         hits: Sequence[Hit] | None = None,
     ) -> "Sandbox":
@@ -89,22 +101,26 @@ class Sandbox(ResponseModel):
         )
 
 
-class File(ResponseModel):
+class UploadedFile(ResponseModel):
+    """A file that was stored in a sandbox."""
+
     path: str = Field(examples=["/data/train_shard_1.json"])
-    size: int = Field(description="Bytes of the stored file.")
+    size: Int64 = Field(description="Bytes of the stored file.")
     sha256: str = Field(description="Of the stored file.")
 
     @classmethod
-    def of(cls, stored: StoredFile) -> "File":
+    def of(cls, stored: StoredFile) -> "UploadedFile":
         return cls(path=stored.path, size=stored.size, sha256=stored.sha256)
 
 
 class ExecutionResult(ResponseModel):
+    """What code printed, and how it ended."""
+
     stdout: str
     stderr: str
     exit_code: int | None = Field(description="null when the timeout or the output limit ended the command.")
-    duration_ms: int
-    limit: Literal["timeout", "output", "memory"] | None = Field(
+    duration_ms: Int64
+    limit: ExecutionLimit | None = Field(
         description="The limit that ended the command, if any. With `memory` the exit code is that of the kill, 137."
     )
 
@@ -119,16 +135,22 @@ class ExecutionResult(ResponseModel):
         )
 
 
-class Line(ResponseModel):
+class LogEntry(ResponseModel):
+    """One line of a sandbox's log."""
+
     time: Timestamp
-    stream: str = Field(examples=["stdout"])
+    stream: LogStream
     line: str
 
 
 class Logs(ResponseModel):
+    """The newest lines of a sandbox's log."""
+
     sandbox_id: str
-    lines: list[Line] = Field(description="The oldest line first.")
+    lines: list[LogEntry] = Field(description="The oldest line first.")
 
     @classmethod
     def of(cls, sandbox_id: str, lines: list[LogLine]) -> "Logs":
-        return cls(sandbox_id=sandbox_id, lines=[Line(time=item.time, stream=item.stream, line=item.line) for item in lines])
+        return cls(
+            sandbox_id=sandbox_id, lines=[LogEntry(time=item.time, stream=item.stream, line=item.line) for item in lines]
+        )

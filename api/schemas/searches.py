@@ -1,6 +1,6 @@
 """Models of searches."""
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,14 +24,14 @@ from api.domain.searches import (
     grid,
     size,
 )
+from api.domain.status import SearchState, TrialState
 from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, Figure, ResponseModel, StopReason, Timestamp
 from api.schemas.options import SEARCHABLE
-from api.schemas.space import Choice, OptionName, invalid_request, read_choice
+from api.schemas.space import Choice, OptionName, OptionValue, invalid_request, read_choice
 from api.schemas.trainings import TrainingCreate
 from api.services.searches import SearchView, TrialView
 
-SearchStatus = Literal["pending", "running", "stopping", "completed", "stopped", "failed"]
 _DEFAULT_TRAININGS: Final = 10
 _DEFAULT_GRACE_EPOCHS: Final = 1
 _DEFAULT_GRACE_TRAININGS: Final = 3
@@ -172,15 +172,15 @@ class SearchCreate(TrainingCreate):
             raise error_of_space(invalid_request(errors), options) from None
 
 
+OptionValues = dict[str, OptionValue]
+
+
 class SearchTrial(ResponseModel):
     """One training of a search. Metrics are null until they were measured."""
 
-    options: dict[str, Any] = Field(description="Its combination from the space.")
+    options: OptionValues = Field(description="Its combination from the space.")
     training_id: str | None = Field(description="null until the training begins.")
-    status: str = Field(
-        description="waiting: its training has not begun. skipped: the search ended first. "
-        "Otherwise the status of its training."
-    )
+    status: TrialState
     metric: Figure | None = Field(description="The search's metric after the last completed round.")
     epochs: int = Field(description="Epochs trained so far.")
     stop_reason: StopReason | None = Field(description="Why the training ended before its last epoch.")
@@ -201,11 +201,13 @@ class SearchTrial(ResponseModel):
 
 
 class Search(ResponseModel):
+    """A search for the best options of a training."""
+
     search_id: str = Field(examples=["search_k2j9x4m7q1"])
     cluster_id: str
-    status: SearchStatus
+    status: SearchState
     method: Method
-    space: dict[str, Any] = Field(description="The space of the request.")
+    space: dict[str, Choice] = Field(description="The space of the request.")
     metric: Metric
     early_stopping: EarlyStopping
     grace_epochs: int
@@ -213,12 +215,12 @@ class Search(ResponseModel):
     seed: int
     budget_usd: float | None
     max_minutes: float | None
-    config: dict[str, Any] = Field(description="The options that all its trainings share.")
+    config: OptionValues = Field(description="The options that all its trainings share.")
     trials: list[SearchTrial] = Field(description="The trainings, in the order in which they run.")
     best_training_id: str | None = Field(
         description="The training with the best metric, of those completed or stopped. The first of equals."
     )
-    best_options: dict[str, Any] | None
+    best_options: OptionValues | None
     best_metric: Figure | None
     cost_usd: Figure = Field(description="Cost of its trainings so far.")
     stop_reason: StopReason | None = Field(description="Why the search ended before its last training.")

@@ -1,14 +1,16 @@
 """The space of a search in a request: for each option a list of values, or a range of numbers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import MOST_TRAININGS, Range, Scale, Value
+from api.domain.words import words_of
 from api.schemas.base import RequestModel
+from api.schemas.named import NamedSchema
 from api.schemas.options import SEARCHABLE, is_integer, is_number, refusal
 
 _MOST_ERRORS: Final = 20
@@ -22,38 +24,39 @@ class SearchRange(RequestModel):
     scale: Scale = "linear"
 
 
+def _any_of(*options: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [*options]}
+
+
+_SCALARS: Final = ({"type": "boolean"}, {"type": "number"}, {"type": "string"}, {"type": "null"})
+_TEXTS: Final = {"type": "array", "items": {"type": "string"}}
+_NAMES: Final = {"type": "object", "additionalProperties": {"type": "string"}}
+_PRIVACY: Final = {"$ref": "#/components/schemas/DifferentialPrivacy"}
+
 OptionName = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9_]+$")]
+OptionValue = Annotated[
+    Any,
+    NamedSchema("OptionValue", "The value of an option of a training.", _any_of(*_SCALARS, _TEXTS, _NAMES, _PRIVACY)),
+]
+_LIST: Final = {"type": "array", "items": _any_of(*_SCALARS), "minItems": 1, "maxItems": MOST_TRAININGS}
+_RANGE: Final = {
+    "type": "object",
+    "properties": {
+        "min": {"type": "number", "description": "The smallest number."},
+        "max": {"type": "number", "description": "The largest number."},
+        "scale": {
+            "enum": [*words_of(Scale)],
+            "type": "string",
+            "default": "linear",
+            "description": "log: each power of ten is equally likely.",
+        },
+    },
+    "required": ["min", "max"],
+    "additionalProperties": False,
+}
 # The schema is written out, and `read_choice` checks the value. So an error names the one wrong
 # value. pydantic would name both forms of a choice.
-Choice = Annotated[
-    object,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {
-                    "type": "array",
-                    "items": {"type": ["boolean", "number", "string", "null"]},
-                    "minItems": 1,
-                    "maxItems": MOST_TRAININGS,
-                },
-                {
-                    "type": "object",
-                    "properties": {
-                        "min": {"type": "number"},
-                        "max": {"type": "number", "description": "min and max are included."},
-                        "scale": {
-                            "enum": list(get_args(Scale)),
-                            "default": "linear",
-                            "description": "log: each power of ten is equally likely.",
-                        },
-                    },
-                    "required": ["min", "max"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
-]
+Choice = Annotated[object, NamedSchema("SearchChoice", "A list of values, or a range of numbers.", _any_of(_LIST, _RANGE))]
 
 
 def read_choice(name: str, choice: object, *, allow_ranges: bool) -> list[Value] | Range:

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from api.domain import exclusions, strategies
 from api.domain.errors import FieldError, InvalidError
 from api.domain.initial_models import InitialModel, checked_source
+from api.domain.measuring import ValidationSource
 from api.domain.paths import check_path
-from api.domain.preparation import PreparationRecord
+from api.domain.preparation import PreparationRecord, Stage
 from api.domain.privacy import RoundPrivacyRecord
+from api.domain.status import RoundState, RoundWorkerState, TrainingState
+from api.domain.topology import DataPath
 from api.domain.training_options import (
     DEFAULT_RANK,
     DEFAULT_RATIO,
@@ -21,7 +25,8 @@ from api.domain.training_options import (
     RequestedOptions,
 )
 from api.domain.training_spec import TrainingSpec
-from api.schemas.base import Failure, Figure, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.base import Failure, Figure, Int64, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.evidence import Commitment, NodeDecision, RoundAudit, RoundVote
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 _OPTIONS = RequestedOptions.model_fields
@@ -118,23 +123,18 @@ def _contradiction(pointer: str, message: str) -> InvalidError:
     return InvalidError("invalid_request", message, errors=(FieldError(pointer, message),))
 
 
-def _always_sent(schema: dict[str, Any]) -> None:
-    """Mark all fields as required: a response always has all of them."""
-    schema["required"] = list(schema["properties"])  # untyped: a JSON schema
-    for field in schema["properties"].values():  # untyped: a JSON schema
-        field.pop("default", None)
-
-
 class DifferentialPrivacy(ResponseModel, PrivacyOptions):
-    model_config = ConfigDict(json_schema_extra=_always_sent)
+    """DP-SGD at every worker, as the training has it."""
 
 
 class WorkerPrivacy(ResponseModel):
+    """What differential privacy has cost one worker so far."""
+
     epsilon: Figure | None = Field(description="Spent so far. Every round that began with this worker counts.")
-    samples: int = Field(description="Number of records that the worker's plan was made for.")
+    samples: Int64 = Field(description="Number of records that the worker's plan was made for.")
     sampling_rate: Figure = Field(description="Probability of each record to be in a step's batch.")
     noise_multiplier: Figure
-    steps_per_epoch: int
+    steps_per_epoch: Int64
 
 
 class TrainingPrivacy(ResponseModel):
@@ -161,12 +161,20 @@ class TrainingPrivacy(ResponseModel):
 
 
 class TrainingConfig(ResponseModel, TrainingSpec):
-    """The options that the training has, with defaults filled in."""
+    """The options that the training has, with defaults filled in.
 
-    differential_privacy: DifferentialPrivacy | None = Field(  # type: ignore[assignment]
-        None, description=_OPTIONS["differential_privacy"].description
-    )
-    model_config = ConfigDict(json_schema_extra=_always_sent)
+    `TrainingCreate` explains them.
+    """
+
+    differential_privacy: DifferentialPrivacy | None = None  # type: ignore[assignment]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = super().__get_pydantic_json_schema__(schema, handler)
+        for name, field in handler.resolve_ref_schema(reference)["properties"].items():  # untyped: a JSON schema
+            if name in _OPTIONS:
+                field.pop("description", None)
+        return reference
 
 
 class InitialModelInfo(ResponseModel):
@@ -182,10 +190,12 @@ class InitialModelInfo(ResponseModel):
 
 
 class NodeReading(ResponseModel):
-    stage: str = Field(description="check: the rows are checked. tokens: their token ids are written to disk.")
-    bytes_read: int = Field(description="Bytes of the stored files that were read in this stage.")
-    bytes_total: int
-    rows: int
+    """How far one node has read its data."""
+
+    stage: Stage = Field(description="check: the rows are checked. tokens: their token ids are written to disk.")
+    bytes_read: Int64 = Field(description="Bytes of the stored files that were read in this stage.")
+    bytes_total: Int64
+    rows: Int64
 
 
 class Preparation(ResponseModel):
@@ -203,10 +213,12 @@ class Preparation(ResponseModel):
 
 
 class Training(ResponseModel):
+    """A training of a model by the nodes of a cluster."""
+
     training_id: str = Field(examples=["train_fed_gh789"])
     cluster_id: str
     search_id: str | None = Field(description="The search that the training belongs to, if any.")
-    status: str = Field(description="One of: pending, training, stopping, completed, refused, stopped or failed.")
+    status: TrainingState
     config: TrainingConfig
     workers: list[str]
     joined: dict[str, int] = Field(description="Workers that have joined the running training, and the first round of each.")
@@ -215,7 +227,7 @@ class Training(ResponseModel):
     model: str
     preparation: Preparation | None = Field(description="null before the first second of reading, and once rounds begin.")
     labels: list[str] | None = Field(description="Class names. null until the workers' data was checked.")
-    parameters: int | None = Field(description="Number of trainable parameters of the model.")
+    parameters: Int64 | None = Field(description="Number of trainable parameters of the model.")
     initial_model: InitialModelInfo | None = Field(description="null without one, and until it was checked.")
     completed_rounds: int
     privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked.")
@@ -260,7 +272,7 @@ class RoundPrivacy(ResponseModel):
     """What differential privacy has cost one worker until the end of this round."""
 
     epsilon: Figure = Field(description="Spent in all rounds up to this one.")
-    steps: int = Field(description="Steps of this round, repetitions included.")
+    steps: Int64 = Field(description="Steps of this round, repetitions included.")
     sampling_rate: Figure
     noise_multiplier: Figure
 
@@ -278,16 +290,18 @@ class RoundPrivacy(ResponseModel):
 
 
 class RoundWorker(ResponseModel):
-    state: str = Field(description="One of: training, done, rejected, late, failed, lost, declined or not_sampled.")
-    samples: int | None
+    """What one worker did in one round."""
+
+    state: RoundWorkerState
+    samples: Int64 | None
     local_loss: Figure | None
     local_accuracy: Figure | None
     train_seconds: Figure | None
-    bytes_sent: int | None
+    bytes_sent: Int64 | None
     reason: str | None
-    commitment: dict[str, Any] | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints.")
+    commitment: Commitment | None = Field(description="proof-of-learning: hash chain over the worker's checkpoints.")
     privacy: RoundPrivacy | None
-    decisions: list[dict[str, Any]] = Field(description="What the node decided by itself, and why.")
+    decisions: list[NodeDecision] = Field(description="What the node decided by itself, and why.")
 
     @classmethod
     def of(cls, row: RoundNodeRow) -> "RoundWorker":
@@ -295,7 +309,7 @@ class RoundWorker(ResponseModel):
         return RoundWorker(privacy=RoundPrivacy.of(row.privacy), **fields)
 
 
-class Link(ResponseModel):
+class Transfer(ResponseModel):
     """What one node sent to another, and how long the transfers took.
 
     `seconds` counts from the first byte of a body to its last.
@@ -303,15 +317,17 @@ class Link(ResponseModel):
 
     from_: str = Field(alias="from", examples=["node_w1_abc123"])
     to: str
-    bytes: int
+    bytes: Int64
     seconds: Figure
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
 
-class Round(ResponseModel):
+class TrainingRound(ResponseModel):
+    """One round: local training, aggregation and measurement."""
+
     round: int
-    status: str = Field(description="One of: running, completed, failed or stopped.")
+    status: RoundState
     started_at: Timestamp
     finished_at: Timestamp | None
     base_digest: str = Field(description="Sha256 of the global model that the round began with.")
@@ -320,9 +336,9 @@ class Round(ResponseModel):
     global_accuracy: Figure | None
     validation_loss: Figure | None
     validation_accuracy: Figure | None
-    validation_samples: int | None
-    validation_source: str | None = Field(description="validation_data or held_out_splits.")
-    bytes_received: int | None = Field(description="Bytes of the updates that reached the aggregator.")
+    validation_samples: Int64 | None
+    validation_source: ValidationSource | None
+    bytes_received: Int64 | None = Field(description="Bytes of the updates that reached the aggregator.")
     compression_ratio: Figure | None = Field(
         description="bytes_received divided by the bytes of as many whole fp32 models. 1: nothing was saved."
     )
@@ -336,15 +352,15 @@ class Round(ResponseModel):
     )
     evaluate_seconds: Figure | None
     copies: list[str] = Field(description="Workers that held the new model when the round was recorded.")
-    votes: list[dict[str, Any]]
-    audits: list[dict[str, Any]] = Field(
+    votes: list[RoundVote] = Field(description="proof-of-learning: the committee's votes on the updates.")
+    audits: list[RoundAudit] = Field(
         description="proof-of-learning: workers that were asked to repeat a segment of their round, with the results."
     )
     late_updates: int | None = Field(description="Number of updates that missed the deadline and were dropped.")
-    data_path: str | None = Field(description="How the updates became one model: mesh, ring, star, hierarchical or gossip.")
+    data_path: DataPath | None
     data_path_reason: str | None = Field(description="Why the data path is star although the topology is another one.")
     fallback: str | None = Field(description="Why the round changed from its data path to star. null if it kept its data path.")
-    links: list[Link] = Field(
+    links: list[Transfer] = Field(
         description="Transfers from node to node for this round's model. Downloads of the base model are included."
     )
     notices: list[str] = Field(description="Differences between the round and the request, as text.")
@@ -352,12 +368,14 @@ class Round(ResponseModel):
     error: Failure | None
 
     @classmethod
-    def of(cls, row: RoundRow, nodes: Sequence[RoundNodeRow]) -> "Round":
+    def of(cls, row: RoundRow, nodes: Sequence[RoundNodeRow]) -> "TrainingRound":
         fields = {name: getattr(row, name) for name in cls.model_fields if name not in ("round", "workers", "error")}
         workers = {node.node_id: RoundWorker.of(node) for node in nodes}
         return cls(round=row.number, workers=workers, error=Failure.of(row.error), **fields)
 
 
-class RoundList(ResponseModel):
-    items: list[Round] = Field(description="Rounds by number, the oldest first.")
+class TrainingRoundPage(ResponseModel):
+    """One page of the rounds of a training, the oldest first."""
+
+    items: list[TrainingRound] = Field(description="Rounds by number, the oldest first.")
     next_cursor: str | None

@@ -370,9 +370,8 @@ class RoundNodeRow(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
     state: Mapped[str] = mapped_column(
-        Enum("training", "done", "rejected", "late", "failed", "lost", "declined", "not_sampled", name="round_node_state",
-             native_enum=False, create_constraint=True, length=32)
-    )  # fmt: skip
+        Enum(*status.ROUND_WORKER_STATES, name="round_node_state", native_enum=False, create_constraint=True, length=32)
+    )
     samples: Mapped[int | None]
     local_loss: Mapped[float | None]
     local_accuracy: Mapped[float | None]

@@ -29,6 +29,7 @@ from api.domain.sandboxes import (
     ExecutionJob,
     ExecutionOutput,
     LogLine,
+    LogStream,
     ProviderStatus,
     ResourceLimitHit,
     SandboxError,
@@ -53,6 +54,7 @@ _CREATE_S = 120.0
 _HEALTH_S = 3.0
 _CLEAN_UP_S = 10.0
 # The exit code after SIGKILL, at a host that answers as shells do and at E2B.
+_STREAMS: dict[str, LogStream] = {"stdout": "stdout", "stderr": "stderr"}
 _KILLED = (137, -1)
 # Connecting extends a sandbox that would end sooner. It never shortens one.
 _CONNECT_TIMEOUT_S = 15
@@ -392,4 +394,5 @@ class SandboxClient:
 
 
 def _log_line(entry: SandboxLogEntry) -> LogLine:
-    return LogLine(entry.timestamp, str(entry.fields.additional_properties.get("stream", "system")), entry.message)
+    source = str(entry.fields.additional_properties.get("stream"))
+    return LogLine(entry.timestamp, _STREAMS.get(source, "system"), entry.message)

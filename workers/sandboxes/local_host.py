@@ -10,7 +10,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from api.domain.sandboxes import ResourceLimitHit, SandboxError, SandboxNotFoundError
+from api.domain.sandboxes import ResourceLimit, ResourceLimitHit, SandboxError, SandboxNotFoundError
 from workers.sandboxes.sdk_errors import translate_sdk_errors
 
 _TIMEOUT_S = 3.0
@@ -25,7 +25,7 @@ class HostHealth(BaseModel):
 
 
 class _LimitHitItem(BaseModel):
-    limit: str
+    limit: ResourceLimit
     count: int
     first_at: datetime
     last_at: datetime

@@ -1,15 +1,15 @@
 from collections import Counter
 from itertools import chain
 from math import isqrt
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.domain.topology import Topology, data_path, edges, groups, matching
+from api.domain.words import words_of
 
-TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
+TOPOLOGIES: tuple[Topology, ...] = words_of(Topology)
 workers = st.integers(1, 40).map(lambda count: [f"w{i}" for i in range(count)])
 
 

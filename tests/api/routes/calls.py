@@ -3,16 +3,14 @@
 So the tests cover a new operation without further code.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.openapi_file import OPENAPI_JSON
+from tests.api.routes.document import METHODS, document, example, whole
 
-METHODS = {"get", "post", "put", "delete", "patch"}
-# For monitoring: without a key, and without data of a project.
-OPEN = {"get_health", "get_readiness", "get_metrics"}
+# Without a key, and without data of a project.
+OPEN = {"get_health", "get_readiness", "get_metrics", "explain_problem"}
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,14 @@ class Operation:
         }
         options: dict[str, Any] = {}
         for media_type, content in self.item.get("requestBody", {}).get("content", {}).items():
-            options = {"json": content["example"]} if media_type == "application/json" else {"content": b"x"}
+            options = {"json": example(content["schema"])} if media_type == "application/json" else {"content": b"x"}
         return {"method": self.method.upper(), "url": path, "params": query, **options}
 
 
 def operations() -> list[Operation]:
-    paths = json.loads(OPENAPI_JSON.read_text())["paths"]
-    return [Operation(verb, path, item) for path, verbs in paths.items() for verb, item in verbs.items() if verb in METHODS]
+    paths = document()["paths"]
+    verbs = [(verb, path, item) for path, items in paths.items() for verb, item in items.items() if verb in METHODS]
+    return [Operation(verb, path, whole(item)) for verb, path, item in verbs]
 
 
 def guarded() -> list[Operation]:

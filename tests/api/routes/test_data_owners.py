@@ -96,7 +96,7 @@ def test_export_is_a_scope_of_its_own_and_leaves_a_trace(everything: User, worke
         ("execute", {"data_export": True}),
     ):
         entry = everything.audited(operation=operation, resource=worker, status=200)[0]
-        assert entry["detail"] == detail
+        assert entry["detail"] == {"path": None, "node": None, "data_export": False, **detail}
         assert everything.secret.startswith(entry["key_prefix"])
 
 

@@ -1,6 +1,6 @@
 """A client may send every default: such a request means the same as one without them."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api.domain.searches import Method
 from api.domain.strategies import Strategy
 from api.domain.training_options import Compression
+from api.domain.words import words_of
 from api.schemas.clusters import ClusterConnect, ClusterCreate
 from api.schemas.keys import KeyCreate, KeyRotate
 from api.schemas.nodes import NodeDeploy
@@ -17,7 +18,7 @@ from api.schemas.searches import SearchCreate
 from api.schemas.trainings import TrainingCreate
 
 TRAINING = {"dataset": "/data/train_*.json", "epochs": 2}
-STRATEGIES = get_args(Strategy)
+STRATEGIES = words_of(Strategy)
 # Each default of a training with a value that differs from it, for a search over that option.
 OTHERS: dict[str, Any] = {
     "batch_size": 16, "learning_rate": 0.01, "schedule": "constant", "optimizer": "sgd", "local_epochs": 2,
@@ -30,7 +31,7 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
 
 
-@pytest.mark.parametrize("compression", [None, *get_args(Compression)])
+@pytest.mark.parametrize("compression", [None, *words_of(Compression)])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_training_with_every_default_is_the_training_without_them(strategy: str, compression: str | None) -> None:
     short = {**TRAINING, "strategy": strategy, "compression": compression}
@@ -38,7 +39,7 @@ def test_a_training_with_every_default_is_the_training_without_them(strategy: st
     assert TrainingCreate.model_validate(full).spec() == TrainingCreate.model_validate(short).spec()
 
 
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", words_of(Method))
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_search_with_every_default_is_the_search_without_them(strategy: str, method: str) -> None:
     short = {**TRAINING, "strategy": strategy, "method": method, "space": {"learning_rate": [0.001, 0.01]}}
@@ -46,7 +47,7 @@ def test_a_search_with_every_default_is_the_search_without_them(strategy: str, m
     assert SearchCreate.model_validate(full).search_spec() == SearchCreate.model_validate(short).search_spec()
 
 
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", words_of(Method))
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_option_with_a_default_can_be_searched_beside_its_default(name: str, method: str) -> None:
     default = TrainingCreate.model_fields[name].default

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from api.domain.sandboxes import Endpoint, ResourceLimitHit
-from api.schemas.trainings import Round, TrainingCreate
+from api.schemas.trainings import TrainingCreate, TrainingRound
 from api.services import clusters, trainings
 from api.store.database import Database
 from api.store.tables import EventRow, NodeRow, TrainingRow
@@ -51,7 +51,7 @@ class LiveCluster:
         with self.database.unit_of_work() as uow:
             clusters.connect(uow, self.project_id, self.cluster_id, topology)
 
-    def train(self, **fields: Any) -> tuple[str, list[Round]]:
+    def train(self, **fields: Any) -> tuple[str, list[TrainingRound]]:
         """Train to the end. Return the training's status and its rounds."""
         return self.run_to_end(self.begin(**fields))
 
@@ -61,7 +61,7 @@ class LiveCluster:
         with self.database.unit_of_work() as uow:
             return trainings.start(uow, self.project_id, self.cluster_id, spec).id
 
-    def run_to_end(self, training_id: str) -> tuple[str, list[Round]]:
+    def run_to_end(self, training_id: str) -> tuple[str, list[TrainingRound]]:
         """Run the training's steps until it has ended. Return its status and its rounds."""
         for _ in range(60):
             steps.advance(self.context, training_id)
@@ -72,7 +72,7 @@ class LiveCluster:
                 assert row.status != "refused", row.error
                 if row.status not in ("pending", "training"):
                     rounds = trainings.rounds(uow.session, self.project_id, training_id, 100, 0)
-                    return row.status, [Round.of(*rows) for rows in rounds]
+                    return row.status, [TrainingRound.of(*rows) for rows in rounds]
         raise AssertionError("the training did not end")
 
     def read(self, training_id: str) -> TrainingRow:

@@ -1,8 +1,13 @@
 """The base of all messages, and the parts that several groups of messages share."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+DecisionAction = Literal[
+    "retry_transfer", "restart_agent", "resume_round", "halve_batch", "halve_learning_rate", "stop_early", "decline_round"
+]
 
 
 class Message(BaseModel):
@@ -32,7 +37,7 @@ class Decision(Message):
     `at` is the UTC time in ISO format. It distinguishes decisions of the same kind.
     """
 
-    action: str
+    action: DecisionAction
     reason: str = Field(description="The reason in words, without data.")
     at: str = Field(default_factory=_now)
 

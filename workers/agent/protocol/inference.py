@@ -7,6 +7,8 @@ from pydantic import Field
 from workers.agent.protocol.common import Message, ModelSpec, Peer
 from workers.agent.protocol.data import DataFormat
 
+Engine = Literal["torch", "onnx-fp32", "onnx-int8"]
+
 # A matrix of more classes is too large to be read.
 MAX_CONFUSED_CLASSES: Final = 50
 
@@ -123,7 +125,7 @@ class PredictionResult(Message):
     temperatures: dict[str, float | None] = Field(
         {}, description="Other aggregations: node id -> temperature of that worker's own model."
     )
-    engines: dict[str, str] = Field({}, description="Node id -> engine that computed the probabilities.")
+    engines: dict[str, Engine] = Field({}, description="Node id -> engine that computed the probabilities.")
     seconds: float
     nodes_used: int
     lost: list[str] = Field([], description="Workers that did not answer.")
@@ -171,5 +173,5 @@ class InferenceResult(Message):
         None, gt=0, allow_inf_nan=False, description="Temperature that calibrated the probabilities."
     )
     calibration_sums: CalibrationSums | None = None
-    engine: Literal["torch", "onnx-fp32", "onnx-int8"] = "torch"
+    engine: Engine = "torch"
     counts: TextCounts | None = Field(None, description="What the model cannot read of the texts.")

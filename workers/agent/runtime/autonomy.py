@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workers.agent.protocol.admin import SELF_RESTART_LEVEL
-from workers.agent.protocol.common import Autonomy, Decision
+from workers.agent.protocol.common import Autonomy, Decision, DecisionAction
 
 
 @dataclass(frozen=True, slots=True)
 class AutonomousAction:
     """An action, and the lowest level at which a node may take it."""
 
-    action: str
+    action: DecisionAction
     level: float
 
     def decision(self, reason: str) -> Decision:

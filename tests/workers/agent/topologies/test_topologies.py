@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 import pytest
 
 from api.domain import topology
+from api.domain.words import words_of
 from tests.workers.agent.acting import Acting, key_of
 from tests.workers.agent.agents import PATIENCE_S, Federation, LiveAgent, federation, global_model, serving
 from tests.workers.agent.pretrained import save_tiny_bert
@@ -94,7 +95,7 @@ def agents() -> Iterator[Federation]:
 def rounds(agents: Federation) -> dict[str, list[dict[str, Any]]]:
     """Run two rounds by each path. Return their models."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for kind in get_args(topology.Topology):
+    for kind in words_of(topology.Topology):
         run = Run(agents, f"train_{kind}", kind)
         run.begin()
         found[kind] = []
@@ -166,7 +167,7 @@ def test_a_hierarchy_carries_models_to_the_heads_and_the_heads_means_up(
 def test_workers_of_a_mesh_and_a_ring_have_the_new_model_without_a_download(
     rounds: dict[str, list[dict[str, Any]]],
 ) -> None:
-    counts = {kind: [found["has_it"] for found in rounds[kind]] for kind in get_args(topology.Topology)}
+    counts = {kind: [found["has_it"] for found in rounds[kind]] for kind in words_of(topology.Topology)}
     assert counts == {"mesh": [5, 5], "ring": [5, 5], "star": [0, 0], "hierarchical": [0, 0]}
 
 

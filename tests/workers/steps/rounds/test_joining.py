@@ -9,7 +9,7 @@ from sqlalchemy import func
 
 from api.domain.errors import ConflictError
 from api.schemas.clusters import ClusterStatus, TrainingSession
-from api.schemas.trainings import Round, Training
+from api.schemas.trainings import Training, TrainingRound
 from api.services import clusters, progress
 from api.store import transitions
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
@@ -46,7 +46,7 @@ class Joining:
             assert self.live.read(training_id).error is None
         return training_id
 
-    def end(self, training_id: str) -> list[Round]:
+    def end(self, training_id: str) -> list[TrainingRound]:
         status, rounds = self.live.run_to_end(training_id)
         assert status == "completed", self.live.read(training_id).error
         return rounds
@@ -79,7 +79,7 @@ def joining(live: LiveCluster) -> Iterator[Joining]:
         yield Joining(live, agent)
 
 
-def workers_of(rounds: list[Round]) -> list[int]:
+def workers_of(rounds: list[TrainingRound]) -> list[int]:
     return [len(row.workers) for row in rounds]
 
 
@@ -116,7 +116,7 @@ def test_every_consensus_counts_the_new_worker(joining: Joining, consensus: str)
     assert workers_of(rounds) == [4, 5, 5]
     assert rounds[-1].workers[joining.node_id].state in ("done", "rejected" if consensus == "byzantine" else "done")
     if consensus == "proof-of-learning":
-        assert joining.node_id in {vote["candidate"] for row in rounds[1:] for vote in row.votes}
+        assert joining.node_id in {vote.candidate for row in rounds[1:] for vote in row.votes}
 
 
 def test_its_cost_counts_from_the_moment_it_joins(joining: Joining) -> None:

@@ -41,7 +41,7 @@ def test_a_worker_that_declines_is_left_out_of_its_round_and_asked_again_for_the
         states = {name: (worker.state, worker.reason) for name, worker in row.workers.items()}
         assert states.pop(live.workers[3]) == ("declined", reason)
         assert set(states.values()) == {("done", None)}
-        assert [decision["reason"] for decision in row.workers[live.workers[3]].decisions] == [reason]
+        assert [decision.reason for decision in row.workers[live.workers[3]].decisions] == [reason]
     assert [(event["round"], event["action"], event["reason"]) for event in node_events(live)] == [
         (number, "decline_round", reason) for number in (1, 2)
     ]
@@ -69,7 +69,7 @@ def test_every_halving_is_an_event_and_a_step_that_runs_twice_tells_it_once(live
     events = node_events(live)
     assert {event["action"] for event in events} == {"halve_learning_rate"}
     shown = [decision for row in rounds for worker in row.workers.values() for decision in worker.decisions]
-    assert sorted(decision["at"] for decision in shown) == sorted(event["at"] for event in events)
+    assert sorted(decision.at for decision in shown) == sorted(event["at"] for event in events)
 
 
 def test_a_decision_is_told_once_by_its_node_and_moment(live: LiveCluster) -> None:

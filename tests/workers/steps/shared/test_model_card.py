@@ -29,7 +29,7 @@ def test_the_card_tells_samples_votes_and_rejections_of_each_round(live: LiveClu
     assert (facts["rounds"], facts["strategy"], facts["consensus"]) == (2, "fedavg", "proof-of-learning")
     votes = [vote for row in rounds for vote in row.votes]
     assert facts["votes"] == len(votes) > 0
-    assert facts["votes_against"] == sum(not vote["accept"] for vote in votes)
+    assert facts["votes_against"] == sum(not vote.accept for vote in votes)
     assert facts["validation_accuracy"] == rounds[1].validation_accuracy
     assert [row["round"] for row in record] == [1, 2]
     for row, recorded in zip(rounds, record, strict=True):

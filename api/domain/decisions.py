@@ -1,0 +1,15 @@
+"""What a node may decide by itself, as answers and events name it.
+
+The agent has the levels of autonomy (`workers/agent/runtime/autonomy.py`).
+"""
+
+from typing import Annotated, Literal
+
+from api.domain.words import Words
+
+DecisionAction = Annotated[
+    Literal[
+        "retry_transfer", "restart_agent", "resume_round", "halve_batch", "halve_learning_rate", "stop_early", "decline_round"
+    ],
+    Words("DecisionAction", "What a node did by its own decision."),
+]
