@@ -5,7 +5,7 @@ and answers refer.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -54,4 +54,5 @@ class OpenWords(Words):
 def words_of(annotation: Any) -> tuple[Any, ...]:
     """Return the words of a set."""
     literal, *rest = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    return next((part.words for part in rest if isinstance(part, Words) and part.words), get_args(literal))
+    listed = get_args(literal) if get_origin(literal) is Literal else ()
+    return next((part.words for part in rest if isinstance(part, Words) and part.words), listed)
