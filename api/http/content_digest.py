@@ -16,8 +16,8 @@ def with_checked_digest(header: str | None, body: AsyncIterator[bytes]) -> Async
     """Yield the body. At its end, compare it with each digest of the header that can be computed.
 
     Raises:
-        InvalidError: `invalid_digest` if the header has no SHA-256 and no SHA-512, or cannot be
-            read. While the body is read, `digest_mismatch`: the body has another digest.
+        InvalidError: `invalid_content_digest` if the header has no SHA-256 and no SHA-512, or
+            cannot be read. While the body is read, `content_digest_mismatch`.
     """
     return body if header is None else _checked(_expected(header), body)
 
@@ -31,7 +31,7 @@ def _expected(header: str) -> dict[str, bytes]:
         found = {}
     known = {name: digest for name, digest in found.items() if name in _ALGORITHMS}
     if None in members or not known:
-        raise _invalid("invalid_digest", "it needs the form sha-256=:BASE64: (or sha-512)")
+        raise _invalid("invalid_content_digest", "it needs the form sha-256=:BASE64: (or sha-512)")
     return known
 
 
@@ -43,7 +43,8 @@ async def _checked(expected: dict[str, bytes], body: AsyncIterator[bytes]) -> As
         yield chunk
     for name, digest in expected.items():
         if hashes[name].digest() != digest:
-            raise _invalid("digest_mismatch", f"the body that arrived has another {name}. Nothing is stored. Send it again")
+            reason = f"the body that arrived has another {name}. Nothing is stored. Send it again"
+            raise _invalid("content_digest_mismatch", reason)
 
 
 def _invalid(code: str, reason: str) -> InvalidError:

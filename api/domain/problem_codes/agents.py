@@ -21,6 +21,8 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "nothing_to_replay": ("The worker cannot repeat the round of an audit.", _NODE),
     "digest_mismatch": ("A node sent another model than was asked for.", _TRUST),
     "bad_digest": ("A digest is malformed.", _VERSION),
+    "bad_graph": ("The name of a graph is malformed.", _VERSION),
+    "unknown_graph": ("An agent does not have the graph.", _NODE),
     "bad_id": ("An id is malformed.", _VERSION),
     "invalid_message": ("An agent could not read a message.", _VERSION),
     "unknown_route": ("An agent does not know a route.", _VERSION),

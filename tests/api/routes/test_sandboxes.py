@@ -117,10 +117,10 @@ def test_the_digest_of_an_upload_is_checked(user: User, sandbox: str) -> None:
     assert user.http.put(path, content=content, headers={"Content-Digest": right}).status_code == 201
     for name in ("sha-256", "sha-512"):
         wrong = {"Content-Digest": header(name, content[1:])}
-        assert user.refused("PUT", path, 422, content=content[1:] + b"b", headers=wrong)["code"] == "digest_mismatch"
+        assert user.refused("PUT", path, 422, content=content[1:] + b"b", headers=wrong)["code"] == "content_digest_mismatch"
     for unusable in ("md5=:AAAA:", "sha-256=abc", "sha-256=:a:", "x"):
         body = user.refused("PUT", path, 422, content=b"b", headers={"Content-Digest": unusable})
-        assert (body["code"], body["errors"][0]["pointer"]) == ("invalid_digest", "/Content-Digest")
+        assert (body["code"], body["errors"][0]["pointer"]) == ("invalid_content_digest", "/Content-Digest")
     assert user.http.get(path).content == content
     assert names(user, sandbox, "/data/digest") == ["file"]
 
