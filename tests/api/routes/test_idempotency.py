@@ -51,7 +51,7 @@ def test_a_crowd_with_one_key_makes_one_node(user: User) -> None:
     assert len(user.call("GET", f"/v1/clusters/{cluster_id}/nodes", 200)["items"]) == 1
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a" * 256, "é"])
+@pytest.mark.parametrize("name", ["a b", "a" * 256, "é"])
 def test_keys_are_short_and_plain(user: User, name: str) -> None:
     headers = [(b"Idempotency-Key", name.encode())]
     body = user.refused("POST", "/v1/clusters", 422, json=CLUSTER, headers=headers)

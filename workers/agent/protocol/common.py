@@ -6,7 +6,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DecisionAction = Literal[
-    "retry_transfer", "restart_agent", "resume_round", "halve_batch", "halve_learning_rate", "stop_early", "decline_round"
+    "retry_transfer",
+    "restart_agent",
+    "resume_round",
+    "halve_batch",
+    "halve_learning_rate",
+    "stop_early",
+    "decline_round",
+    "start_from_mean",
+    "clip_update",
+    "ignore_mixed_precision",
 ]
 
 
