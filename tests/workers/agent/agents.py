@@ -159,7 +159,8 @@ class Federation:
         return answer
 
     def train(self, worker: LiveAgent, number: int = 1, **fields: Any) -> dict[str, Any]:
-        """Start round `number` at a worker."""
+        """Start round `number` at a worker. With `wait_s`, wait for its copy of the new model."""
+        wait_s = fields.pop("wait_s", 0)
         hyperparameters = Hyperparameters(**{**self.hyperparameters, **fields.pop("wanted", {})})
         request = TrainRound(
             **{
@@ -173,7 +174,7 @@ class Federation:
                 **fields,
             }
         )
-        answer: dict[str, Any] = worker.call("POST", "/rounds/train", request)
+        answer: dict[str, Any] = worker.call("POST", f"/rounds/train?wait={wait_s:g}", request)
         return answer
 
     def trained(self, worker: LiveAgent, number: int = 1) -> dict[str, Any]:
