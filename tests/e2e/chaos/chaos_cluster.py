@@ -122,7 +122,9 @@ class ChaosCluster:
             self._stop(poller)
             raise
         if not faults:
-            self._round_s = (poller.epochs[-1][0] - started) / self._epochs
+            # Without the preparation, which takes longer than a round.
+            first = next(at for at, epoch in poller.epochs if epoch)
+            self._round_s = (poller.epochs[-1][0] - first) / self._epochs
         return TrainingResult(fault_results, self._accuracy(), digest, time.monotonic() - started)
 
     def _disturb(self, poller: StatusPoller, faults: Sequence[Fault], random_: random.Random) -> list[FaultResult]:
@@ -132,7 +134,7 @@ class ChaosCluster:
             poller.until(number * share + random_.randrange(max(1, share - 2)), 120)
             time.sleep(random_.uniform(0, self._round_s))
             at_epoch = poller.read_status()["epoch"]
-            assert poller.ended is None, f"the training ended before {fault.name}"
+            assert poller.ended is None, f"the training ended before {fault.name}: {poller.ended['status']}"
             moment = time.monotonic()
             worker = random_.choice(self.workers)
             fault.inflict(Target(self.stack, self.walk, worker, self.aggregator, self._frozen_s))
