@@ -60,7 +60,7 @@ check-js:
 	build/js/node_modules/.bin/tsc --project tests/browser/tsconfig.json
 
 screenshots: $(INSTALLED)
-	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py
+	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py tests/browser/test_walkthrough.py
 
 wasm: $(INSTALLED)
 	WASM=1 $(BIN)/python -m pytest tests/workers/agent/serving/test_wasm.py -s

@@ -32,7 +32,7 @@ ARGUMENTS = [
 ]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # A loaded machine is slow, and nothing here is timed.
-PATIENCE_MS = 90_000
+PATIENCE_MS = 180_000
 
 OpenPage = Callable[..., Any]
 
@@ -101,6 +101,17 @@ def go(page: Any, path: str) -> None:
     """Open another page of the dashboard, as a link does, and wait for its content."""
     page.evaluate("path => { location.hash = path; }", path)
     page.wait_for_selector(f'main[data-path="{path.partition("?")[0]}"]:not(:has(.loading)) h1')
+
+
+def picture(page: Any, name: str, *, theme: str = "light", whole: bool = False) -> None:
+    """Save a picture of the page below the folder SCREENSHOTS, if there is one."""
+    if "SCREENSHOTS" not in os.environ:
+        return
+    folder = Path(os.environ["SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_timeout(500)
+    page.screenshot(path=folder / f"{name}-{page.viewport_size['width']}-{theme}.png", full_page=whole)
 
 
 def save(folder: Path, name: str, content: bytes) -> Path:

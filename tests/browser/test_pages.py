@@ -32,6 +32,10 @@ PAGES = {
     "admin": "/admin",
 }
 WIDTHS = (360, 768, 1280, 1920)
+_DRAW_AGAIN = """async () => {
+  document.dispatchEvent(new Event("visibilitychange"));
+  for (let frame = 0; frame < 4; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
+}"""
 AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -99,6 +103,30 @@ def test_axe_finds_nothing_in_a_dialog_with_all_options(signed_in: OpenPage, his
     asked = page.evaluate("[...document.querySelectorAll('dialog [id^=field-]')].map(one => one.id.slice(6))")
     schema = page.evaluate("fetch('../openapi.json').then(answer => answer.json())")["components"]["schemas"]
     assert set(schema["TrainingCreate"]["properties"]) <= {name.removesuffix("-used") for name in asked}
+
+
+def test_charts_and_the_graph_stay_when_the_page_is_drawn_again(signed_in: OpenPage, history: History) -> None:
+    page = signed_in()
+    for path, drawing in (
+        (f"/trainings/{history.training}", "fn-lines path.line"),
+        (f"/clusters/{history.cluster}", "fn-graph circle"),
+    ):
+        go(page, path)
+        page.wait_for_selector(drawing)
+        count = page.locator(drawing).count()
+        page.evaluate(_DRAW_AGAIN)
+        assert page.locator(drawing).count() == count, path
+
+
+def test_the_arrow_keys_tell_the_figures_of_a_chart(signed_in: OpenPage, history: History) -> None:
+    page = signed_in()
+    go(page, f"/trainings/{history.earlier}")
+    chart = page.locator("fn-lines").first
+    chart.locator("svg").focus()
+    page.keyboard.press("ArrowRight")
+    chart.get_by_text("epoch 1", exact=True).wait_for()
+    page.keyboard.press("ArrowRight")
+    chart.get_by_text("epoch 2", exact=True).wait_for()
 
 
 def test_the_keyboard_alone_suffices(signed_in: OpenPage, history: History) -> None:

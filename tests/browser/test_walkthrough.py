@@ -12,7 +12,7 @@ import pytest
 
 from api.cli.commands.dashboard import dashboard_link
 from api.embedded.stack import EmbeddedStack
-from tests.browser.conftest import OpenPage, go, save
+from tests.browser.conftest import OpenPage, go, picture, save
 from tests.e2e.walk import Walk, samples
 
 _DROP = """([content, name]) => {
@@ -24,7 +24,7 @@ _DROP = """([content, name]) => {
 
 @pytest.mark.timeout(900)
 def test_the_walkthrough_by_mouse(stack: EmbeddedStack, open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page(dashboard_link(stack.url, stack.api_key))
+    page = open_page(dashboard_link(stack.url, stack.api_key), width=1440)
     walk = Walk(stack.url, stack.api_key)
     cluster_id = _create(page, stack)
     try:
@@ -36,6 +36,7 @@ def test_the_walkthrough_by_mouse(stack: EmbeddedStack, open_page: OpenPage, tmp
         _predict(page)
         _export_and_download(page, tmp_path)
         go(page, f"/clusters/{cluster_id}")
+        picture(page, "walkthrough-cluster", theme="dark")
         _terminate(page, cluster_id, walk)
     finally:
         walk.terminate(cluster_id)
@@ -113,6 +114,9 @@ def _train_and_watch(page: Any) -> str:
     page.wait_for_selector("fn-bars rect")
     assert page.locator(".stat", has_text="Epoch").first.locator("dd").inner_text().endswith("/ 200")
     assert page.evaluate("window.neverReloaded")
+    if "SCREENSHOTS" in os.environ:
+        page.get_by_text(re.compile("Round 6 is done")).wait_for(timeout=300_000)
+        picture(page, "walkthrough-training")
     return str(page.url.rpartition("/")[2])
 
 

@@ -113,10 +113,14 @@ function ticks(low, high, count) {
   return found;
 }
 
-/** @param {[number, number | null][]} points @param {(x: number) => number} x @param {(y: number) => number} y */
-function path(points, x, y) {
-  // More points than pixels cannot be seen.
-  const step = Math.max(1, Math.floor(points.length / 600));
+/**
+ * @param {[number, number | null][]} points
+ * @param {(x: number) => number} x
+ * @param {(y: number) => number} y
+ * @param {number} most points that are drawn: more than pixels cannot be seen
+ */
+function path(points, x, y, most) {
+  const step = Math.max(1, Math.ceil(points.length / most));
   let text = "";
   let pen = "M";
   for (let index = 0; index < points.length; index += step) {
@@ -135,16 +139,16 @@ class LinesChart extends Chart {
   view(data, width) {
     const height = data.height ?? 220;
     const used = data.lines.filter((line) => line.points.some(([, y]) => y !== null));
-    const all = used.flatMap((line) => line.points).filter(([, y]) => y !== null);
-    const xs = [...new Set(all.map(([x]) => x))].sort((a, b) => a - b);
-    const [low, high] = data.yRange ?? spread(all.map(([, y]) => /** @type {number} */ (y)));
+    const named = used.filter((line) => !line.thin).slice(0, MOST_NAMED);
+    // Thin lines are many and share their x with the named ones.
+    const xs = [...new Set((named.length ? named : used).flatMap((line) => line.points.map(([x]) => x)))].sort((a, b) => a - b);
+    const [low, high] = data.yRange ?? spread(used);
     const [first, last] = [xs[0] ?? 0, xs.at(-1) ?? 1];
     const x = (/** @type {number} */ at) => LEFT + (last > first ? ((at - first) / (last - first)) * (width - LEFT - RIGHT) : (width - LEFT - RIGHT) / 2);
     const y = (/** @type {number} */ value) => height - BOTTOM - ((value - low) / (high - low || 1)) * (height - TOP - BOTTOM);
     const xText = data.xText ?? String;
     const yText = data.yText ?? figure;
     const at = this.cursor === null ? null : xs[Math.min(this.cursor, xs.length - 1)];
-    const named = used.filter((line) => !line.thin).slice(0, MOST_NAMED);
     const nearest = (/** @type {PointerEvent} */ event, /** @type {number} */ wide) => {
       const box = this.getBoundingClientRect();
       const wanted = first + ((event.clientX - box.left - LEFT) / (wide - LEFT - RIGHT)) * (last - first);
@@ -166,7 +170,7 @@ class LinesChart extends Chart {
           .filter((tick) => data.xText || Number.isInteger(tick))
           .map((tick) => h("text", { x: x(tick), y: height - 8, "text-anchor": "middle" }, xText(tick))),
         used.map((line) => [
-          h("path", { class: line.thin ? "line thin" : line.strong ? "line strong" : "line", stroke: `var(${line.colour})`, "stroke-dasharray": line.dash ?? null, d: path(line.points, x, y) }),
+          h("path", { class: line.thin ? "line thin" : line.strong ? "line strong" : "line", stroke: `var(${line.colour})`, "stroke-dasharray": line.dash ?? null, d: path(line.points, x, y, line.thin ? width / 5 : width) }),
           line.points.length < 2 && line.points[0]?.[1] !== null ? h("circle", { cx: x(line.points[0][0]), cy: y(/** @type {number} */ (line.points[0][1])), r: 3, fill: `var(${line.colour})` }) : null,
         ]),
         at === null || at === undefined ? null : h("line", { class: "cursor", x1: x(at), x2: x(at), y1: TOP, y2: height - BOTTOM }),
@@ -197,15 +201,17 @@ const lastValue = (line) => line.points.findLast(([, y]) => y !== null)?.[1] ?? 
 /** @param {Line[]} lines @param {(y: number) => string} text */
 const summary = (lines, text) => lines.map((line) => `${line.name}: ${lastValue(line) === null ? "none" : text(/** @type {number} */ (lastValue(line)))}`).join(", ");
 
-/** @param {number[]} values @returns {[number, number]} */
-function spread(values) {
-  if (!values.length) return [0, 1];
+/** The range of all figures, with some room. @param {Line[]} lines @returns {[number, number]} */
+function spread(lines) {
   let low = Infinity;
   let high = -Infinity;
-  for (const value of values) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
+  for (const line of lines)
+    for (const [, value] of line.points)
+      if (value !== null) {
+        low = Math.min(low, value);
+        high = Math.max(high, value);
+      }
+  if (low > high) return [0, 1];
   const room = (high - low || Math.abs(high) || 1) * 0.06;
   return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
 }

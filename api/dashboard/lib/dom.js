@@ -89,7 +89,8 @@ function update(node, child) {
   const element = /** @type {Element} */ (node);
   const before = /** @type {VNode} */ (drawn.get(node));
   drawn.set(element, child);
-  draw(element, ...child.children);
+  // An element of our own draws its content by itself.
+  if (!child.tag.includes("-")) draw(element, ...child.children);
   for (const name of Object.keys(before.props)) if (!(name in child.props)) set(element, name, null);
   for (const [name, value] of Object.entries(child.props)) if (before.props[name] !== value) set(element, name, value);
 }
