@@ -32,6 +32,13 @@ SHARE_THE_STACK = (
     "tests/browser/test_walkthrough.py",
 )
 OWN_STACK = "tests/e2e/chaos/"
+# The longest of them, about half of the time. They share a second stack, beside the first.
+SECOND_STACK = (
+    "tests/e2e/test_seed_script.py",
+    "tests/e2e/test_learning_options.py",
+    "tests/e2e/test_joining.py",
+    "tests/browser/test_walkthrough.py",
+)
 # A loaded machine is no counterexample.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
@@ -42,6 +49,8 @@ class ByStackAndFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::")[0]
+        if path in SECOND_STACK:
+            return "second stack"
         return "stack" if path.startswith(SHARE_THE_STACK) and not path.startswith(OWN_STACK) else path
 
 
