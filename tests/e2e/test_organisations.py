@@ -51,5 +51,7 @@ def test_data_owners_train_together_and_keep_their_data(walk: Walk) -> None:
         shown.append(walk.http.get(path).text)
     assert not [mark for mark in MARKS for text in shown if mark in text], "a marked sentence left its sandbox"
     audit = walk.call("GET", "/v1/audit", params={"resource": workers[0], "operation": "upload_file"})["items"]
-    assert [(item["status"], item["detail"]) for item in audit] == [(201, {"path": "/data/train_1.json"})]
+    assert [(item["status"], item["detail"]) for item in audit] == [
+        (201, {"path": "/data/train_1.json", "node": None, "data_export": False})
+    ]
     walk.terminate(cluster_id)
