@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat lock/*.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 PRETRAINED := .venv/pretrained-$(shell cksum lock/pretrained.txt 2>/dev/null | cut -d' ' -f1)
 SHELL := /bin/bash
+# Hundreds of processes start in a run of the tests. Each would compile our sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up test test-fast check-js screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
 
