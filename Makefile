@@ -50,7 +50,7 @@ up: $(INSTALLED)
 	$(BIN)/flow-nexus up
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m unit

@@ -43,8 +43,12 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(f"no test in a browser: {what}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Yield a browser. Until it ends, an event loop of Playwright runs in this thread.
+
+    So it does not live longer than a module: other tests run loops of their own.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

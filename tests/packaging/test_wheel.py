@@ -48,7 +48,11 @@ def test_the_wheel_holds_every_module_and_nothing_else(names: list[str]) -> None
     modules = {str(path.relative_to(REPOSITORY)) for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")}
     packed = {name for name in names if ".dist-info/" not in name}
     others = {f"{package}/py.typed" for package in PACKAGES} | {"migrations/script.py.mako"}
-    assert packed == modules | others
+    folders = (REPOSITORY / "api" / "dashboard", REPOSITORY / "api" / "http" / "docs_page")
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    pages = {str(path.relative_to(REPOSITORY)) for path in files if path.suffix not in (".py", ".pyc")}
+    assert {"api/dashboard/index.html", "api/http/docs_page/start.js"} <= pages
+    assert packed == modules | others | pages
 
 
 def test_our_packages_come_from_the_wheel(install: Install) -> None:

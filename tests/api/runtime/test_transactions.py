@@ -77,7 +77,10 @@ def test_the_end_leaves_no_connection_of_a_caller_who_is_gone(postgres_url: str,
         closing.start()
     closing.join()
     other.dispose()
-    assert open_connections(database) == 0
+    end = time.monotonic() + 10
+    while open_connections(database):  # a backend needs a moment to see that its client has left
+        assert time.monotonic() < end, "a connection stays open"
+        time.sleep(0.05)
 
 
 def open_connections(database: Database) -> int:
