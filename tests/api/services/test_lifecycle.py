@@ -205,6 +205,7 @@ def test_status_before_any_round_is_zero_and_null(user: User) -> None:
     user.train(cluster_id)
     with user.work() as uow:
         view = progress.cluster_status(uow.session, user.project, cluster_id)
+        assert uow.session.get(ClusterRow, cluster_id) is not None
     (session,) = view.sessions
     assert (session.epoch, session.total_epochs) == (0, 10)
     assert isinstance(session, progress.SessionView)
@@ -212,7 +213,6 @@ def test_status_before_any_round_is_zero_and_null(user: User) -> None:
     assert (*metrics, session.figures.convergence_rate) == (None,) * 4
     assert session.remaining_seconds is None
     assert all(worker.local_loss is None for worker in session.workers.values())
-    assert uow.session.get(ClusterRow, cluster_id) is not None
 
 
 def _lose(user: User, *node_ids: str) -> None:
