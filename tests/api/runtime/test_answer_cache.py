@@ -1,8 +1,6 @@
 """An answer is kept until what it shows changes. It is never older than its request."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 from sqlalchemy import text, update
@@ -12,6 +10,7 @@ from api.runtime.answer_cache import Answer, AnswerCache
 from api.runtime.listener import NAME, Listener
 from api.store.database import Database, UnitOfWork
 from api.store.tables import ClusterRow
+from tests.api.runtime.listening import connected, run_beside
 from tests.api.store.rows import make_cluster, make_project
 
 
@@ -27,22 +26,10 @@ class Reader:
         self.after_read: Callable[[], None] = lambda: None
 
     def run(self, scenario: Callable[["Reader"], Awaitable[None]], *, listen: bool = True) -> None:
-        async def play() -> None:
-            listening = asyncio.create_task(self.listener.run()) if listen else None
-            if listening is not None:
-                await self.connected()
-            await scenario(self)
-            if listening is not None:
-                listening.cancel()
-                with suppress(asyncio.CancelledError):
-                    await listening
-
-        asyncio.run(play())
+        run_beside(self.listener, lambda: scenario(self), listen=listen)
 
     async def connected(self) -> None:
-        async with asyncio.timeout(20):
-            while not self.listener.is_connected:
-                await asyncio.sleep(0.01)
+        await connected(self.listener)
 
     async def cluster(self) -> str:
         """Return a new cluster. The notification of its creation has arrived."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from api.services.principals import Principal
 from api.settings import Settings
 from api.store.database import Database, UnitOfWork
 from api.store.tables import ApiKeyRow
+from tests.api.runtime.listening import connected, run_beside
 
 
 class Recogniser:
@@ -35,22 +35,10 @@ class Recogniser:
         self.lookups += "api_keys.digest =" in statement
 
     def run(self, scenario: Callable[["Recogniser"], Awaitable[None]], *, listen: bool = True) -> None:
-        async def play() -> None:
-            listening = asyncio.create_task(self.listener.run()) if listen else None
-            if listening is not None:
-                await self.connected()
-            await scenario(self)
-            if listening is not None:
-                listening.cancel()
-                with suppress(asyncio.CancelledError):
-                    await listening
-
-        asyncio.run(play())
+        run_beside(self.listener, lambda: scenario(self), listen=listen)
 
     async def connected(self) -> None:
-        async with asyncio.timeout(20):
-            while not self.listener.is_connected:
-                await asyncio.sleep(0.01)
+        await connected(self.listener)
 
     def key(self) -> keys.IssuedKey:
         with self.database.unit_of_work() as uow:
