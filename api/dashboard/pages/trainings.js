@@ -2,40 +2,30 @@
 
 import { h } from "../lib/dom.js";
 import { number, seconds } from "../lib/format.js";
+import { listing } from "../lib/listing.js";
 import { pager } from "../lib/pager.js";
-import { badge, card, empty, link, loading, table, time } from "../lib/parts.js";
+import { badge, empty, link, time } from "../lib/parts.js";
 
 /** @param {import("../lib/context.js").Context} ctx */
 export default function trainings(ctx) {
   const pages = pager(ctx, "/v1/trainings", 4000);
   return () => [
     h("div", { class: "page-head" }, h("h1", { tabindex: "-1" }, "Trainings")),
-    card(
-      null,
-      {},
-      !pages.items
-        ? ctx.shown.problem
-          ? null
-          : loading()
-        : pages.items.length
-          ? [
-              table(
-                "Trainings, the newest first",
-                [
-                  { name: "Training", wide: true, of: (one) => link(`/trainings/${one.training_id}`, one.training_id) },
-                  { name: "Status", of: (one) => badge(one.status) },
-                  { name: "Strategy", of: (one) => one.config.strategy },
-                  { name: "Model", of: (one) => one.model },
-                  { name: "Workers", number: true, of: (one) => number(one.workers.length) },
-                  { name: "Rounds", number: true, of: (one) => number(one.completed_rounds) },
-                  { name: "Took", number: true, of: took },
-                  { name: "Created", of: (one) => time(one.created_at) },
-                ],
-                pages.items,
-              ),
-              pages.controls(),
-            ]
-          : empty("There is no training yet.", "Create a cluster, deploy workers and an aggregator, upload data and start a training.", link("/clusters", "Go to the clusters")),
+    listing(
+      ctx,
+      pages,
+      "Trainings, the newest first",
+      [
+        { name: "Training", wide: true, of: (one) => link(`/trainings/${one.training_id}`, one.training_id) },
+        { name: "Status", of: (one) => badge(one.status) },
+        { name: "Strategy", of: (one) => one.config.strategy },
+        { name: "Model", of: (one) => one.model },
+        { name: "Workers", number: true, of: (one) => number(one.workers.length) },
+        { name: "Rounds", number: true, of: (one) => number(one.completed_rounds) },
+        { name: "Took", number: true, of: took },
+        { name: "Created", of: (one) => time(one.created_at) },
+      ],
+      empty("There is no training yet.", "Create a cluster, deploy workers and an aggregator, upload data and start a training.", link("/clusters", "Go to the clusters")),
     ),
   ];
 }
