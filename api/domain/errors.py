@@ -86,6 +86,17 @@ class TooLargeError(DomainError):
     title = "Content too large"
 
 
+class RangeNotSatisfiableError(DomainError):
+    """A download asks for bytes that the file does not have. `size` is the size of the file."""
+
+    status = 416
+    title = "Range not satisfiable"
+
+    def __init__(self, size: int) -> None:
+        detail = f"The file has {size} bytes, and none of them is in this range. Leave `Range` out to get all."
+        super().__init__("range_not_satisfiable", detail, headers={"Content-Range": f"bytes */{size}"})
+
+
 class InvalidError(DomainError):
     status = 422
     title = "Invalid request"

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.domain.events import as_markdown
 from api.http.openapi_components import share
+from api.http.openapi_events import inherit
 from api.http.openapi_links import add_links
 from api.http.openapi_schemas import tidy
 from api.schemas.examples import EXAMPLES
@@ -18,7 +18,8 @@ DESCRIPTION = (
     "A control plane that trains neural networks across isolated sandboxes with federated learning. "
     "Slow operations answer 202 with `Location`. `Prefer: wait=N` holds the answer. Errors are problem+json. "
     "Every number is measured, or null. "
-    "Unknown fields, unknown query parameters and blank texts are refused with 422."
+    "Unknown fields, unknown query parameters and blank texts are refused with 422. "
+    "Every answer has `X-Request-Id`. Every answer to a key has `RateLimit-Policy` and `RateLimit`."
 )
 CONTACT = {"name": "The operator of this service"}
 SERVERS = [{"url": "/", "description": "The service that this document comes from."}]
@@ -30,7 +31,7 @@ TAGS = [
     {"name": "predictions", "description": "Distributed prediction with a trained model"},
     {"name": "models", "description": "Exported models"},
     {"name": "sandboxes", "description": "Files, logs and code in a node's sandbox"},
-    {"name": "events", "description": f"Server-sent events. These are the types:\n\n{as_markdown()}"},
+    {"name": "events", "description": "What happens in clusters: as server-sent events, or in pages"},
     {"name": "executions", "description": "Code in the background of a sandbox: start, follow, cancel"},
     {"name": "keys", "description": "API keys of the project, and of the owners of a node's data"},
     {"name": "projects", "description": "Quotas of a project and their use"},
@@ -68,6 +69,7 @@ def _complete(document: dict[str, Any]) -> None:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs", {}))
     schemas["Problem"] = problem
+    inherit(schemas)
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     for operation in operations(document):

@@ -6,8 +6,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from api.http.problems import MEDIA_TYPE
-from api.schemas.examples import PROBLEMS
+from api.schemas.examples import NOT_READY, PROBLEMS
 
+_PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 _TEXT: Final = {"type": "string"}
 _SECONDS: Final = {"type": "integer", "format": "int32"}
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
@@ -23,6 +24,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": _TEXT,
     },
 }
+_LARGE_PAGE: Final = 100
 _ANSWER_HEADERS: Final = ("X-Request-Id",)
 _KEY_HEADERS: Final = ("RateLimit-Policy", "RateLimit")
 _PHRASES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -38,10 +40,15 @@ def share(document: dict[str, Any]) -> None:
     for operation in operations:
         for status, answer in operation["responses"].items():
             _refer_to_headers(answer, _header_names(operation, int(status)), headers)
-            if MEDIA_TYPE in answer.get("content", {}):
+            content = answer.get("content", {}).get(MEDIA_TYPE)
+            if content is not None and content["schema"] != _PROBLEM:
+                content["example"] = NOT_READY
+            elif content is not None:
                 name = _pascal(_phrase(int(status)).replace(" ", "_"))
                 answer["content"][MEDIA_TYPE]["example"] = _problem(int(status))
                 _refer(operation["responses"], status, "responses", name, responses)
+            elif int(status) == HTTPStatus.NOT_MODIFIED:
+                _refer(operation["responses"], status, "responses", "NotModified", responses)
             for target in answer.get("links", {}):
                 name = _pascal(f"{operation['operationId']}_{target}")
                 _refer(answer["links"], target, "links", name, links)
@@ -49,16 +56,20 @@ def share(document: dict[str, Any]) -> None:
 
 
 def _header_names(operation: dict[str, Any], status: int) -> tuple[str, ...]:
-    of_key = _KEY_HEADERS if operation["security"] and status != HTTPStatus.UNAUTHORIZED else ()
+    # The description of the document says once which headers all answers have.
+    if status < HTTPStatus.BAD_REQUEST:
+        return ()
+    of_key = _KEY_HEADERS if operation["security"] and status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return (*_ANSWER_HEADERS, *of_key, *_HEADERS_OF.get(status, ()))
 
 
 def _refer_to_headers(answer: dict[str, Any], names: tuple[str, ...], shared: dict[str, Any]) -> None:
-    own = answer.get("headers", {})
-    answer["headers"] = {}
-    for name in (*own, *names):
-        answer["headers"][name] = own.get(name, _HEADERS.get(name))
-        _refer(answer["headers"], name, "headers", _pascal(name), shared)
+    own = answer.pop("headers", {})
+    headers = {name: own.get(name, _HEADERS.get(name)) for name in (*own, *names)}
+    for name in headers:
+        _refer(headers, name, "headers", _pascal(name), shared)
+    if headers:
+        answer["headers"] = headers
 
 
 def _refer(place: dict[str, Any], key: str, kind: str, name: str, shared: dict[str, Any]) -> None:
@@ -92,8 +103,11 @@ def _share_parameters(operations: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _name_of_parameter(parameter: dict[str, Any]) -> str:
-    is_position = parameter["name"] == "cursor" and "pattern" in parameter["schema"]
-    return "PositionCursor" if is_position else _pascal(parameter["name"])
+    schema = parameter["schema"]
+    if parameter["name"] == "cursor" and "pattern" in schema:
+        return "PositionCursor"
+    is_large = parameter["name"] == "limit" and schema["maximum"] > _LARGE_PAGE
+    return "LargePageLimit" if is_large else _pascal(parameter["name"])
 
 
 def _pascal(name: str) -> str:

@@ -16,6 +16,7 @@ _CREATED_ID = {
     "start_execution": "execution_id",
     "create_key": "key_id",
 }
+_CREATED = ("201", "202")
 # A path's sandbox_id may also be a node's id.
 _ALIASES = {"node_id": ("sandbox_id",)}
 
@@ -34,7 +35,7 @@ def add_links(paths: dict[str, dict[str, Any]]) -> None:
             if parameter["in"] == "path" and parameter["name"] in (id_field, *_ALIASES.get(id_field, ()))
         }
         for status, answer in operation["responses"].items():
-            if status.startswith("2"):
+            if status in _CREATED:
                 answer["links"] = {**links}
 
 

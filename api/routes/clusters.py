@@ -5,7 +5,7 @@ from fastapi import APIRouter, Body, Response
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, State
 from api.http.reading import Momentary, Reading
-from api.routes.common import LOCATION, UNCHANGED, WAITED, answers, errors, path_id, set_location, to_page
+from api.routes.common import LOCATION, UNCHANGED, answers, errors, held, path_id, set_location, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -135,11 +135,11 @@ async def get_cluster_status(cluster_id: ClusterId, caller: ClusterReader, readi
     operation_id="terminate_cluster",
     summary="Stop everything that costs",
     status_code=202,
-    responses={**answers(202, "The cluster, terminating or terminated", WAITED), **errors(404)},
+    responses={**held(Cluster, "The cluster"), **errors(404)},
 )
 async def terminate_cluster(cluster_id: ClusterId, caller: ClusterWriter, state: State, waiting: Waiting) -> Cluster:
     """Stop the trainings and end every sandbox at its provider. It is safe to repeat the call."""
     row = await state.run(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/clusters/{row.id}")
+    waiting.complete(row, f"/v1/clusters/{row.id}")
     return Cluster.of(row)

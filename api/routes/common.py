@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import Path, Response
+from pydantic import BaseModel
 
 from api.http.problems import MEDIA_TYPE
 from api.schemas.base import Page
@@ -21,18 +22,23 @@ _DESCRIPTIONS = {
     412: "There is a file at this path, and `If-None-Match: *` asks for a new one",
     413: "The body or the file is too large",
     415: "The body has a media type that is not accepted",
+    416: "The file has no bytes in this range; `Content-Range` has its size",
     422: "A field or parameter is wrong",
     429: "The key has sent too many requests; see Retry-After and RateLimit",
     502: "The sandbox provider failed",
     503: "Temporarily unavailable; see Retry-After",
 }
 LOCATION = {"Location": {"description": "where the resource is", "schema": {"type": "string"}}}
-_ETAG = {"ETag": {"description": "a hash of the body, for `If-None-Match`", "schema": {"type": "string"}}}
+ETAG = {"description": "a hash of the body", "schema": {"type": "string"}}
+_ETAG = {"ETag": ETAG}
+MOST_ITEMS = "The largest number of items on a page."
+OCTET_STREAM = "application/octet-stream"
+BINARY = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 UNCHANGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": _ETAG},
     304: {"description": "The client has this answer: the ETag is one of `If-None-Match`", "headers": _ETAG},
 }
-WAITED = {
+_WAITED = {
     **LOCATION,
     "Preference-Applied": {"description": "`wait=N` when `Prefer` was honoured", "schema": {"type": "string"}},
 }
@@ -59,6 +65,14 @@ def path_id(description: str, example: str) -> Any:
 def answers(status: int, description: str, headers: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of one successful answer."""
     return {status: {"description": description, **({"headers": headers} if headers else {})}}
+
+
+def held(model: type[BaseModel], noun: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of an answer that `Prefer: wait` can hold."""
+    return {
+        200: {"description": f"{noun}. You waited, and the work is done", "model": model, "headers": _WAITED},
+        202: {"description": f"{noun}. The work goes on", "headers": _WAITED},
+    }
 
 
 def set_location(response: Response, path: str) -> None:

@@ -1,24 +1,23 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import anyio
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
-from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from api.domain.errors import UnavailableError
-from api.domain.figures import rounded_figures
 from api.domain.status import ENDED_CLUSTER, ENDED_TRAINING
 from api.http.auth import ClusterReader
 from api.http.deps import AppState, State
 from api.routes.clusters import ClusterId
 from api.routes.common import errors
+from api.routes.event_parameters import Follow, StreamSelection
 from api.routes.trainings import TrainingId
 from api.runtime.listener import wait_for_event
-from api.schemas.base import Timestamp
+from api.schemas.events.union import written
 from api.services import clusters, principals, trainings
 from api.services.principals import Principal
 from api.store import events
@@ -29,7 +28,6 @@ router = APIRouter(prefix="/v1", tags=["events"])
 KEEP_ALIVE: Final = ": still here\n\n"
 _KEEP_ALIVE_S = 15.0
 _BATCH = 500
-_TIME = TypeAdapter(Timestamp)
 _STREAM = {
     "description": "Server-sent events. `id` is a number that counts within the cluster. `event` is the type. `data` is JSON.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -37,24 +35,13 @@ _STREAM = {
 _ENDED = {"description": "What you follow has ended, and you have all its events: do not reconnect."}
 _CLUSTER_EVENTS = """Send every event of the cluster, the oldest first.
 
-The stream ends when the cluster is terminated or the key is closed. The data of every event also has `time` and
-`training_id`. A field that is not known is null or absent. The description of the tag `events` has all types.
+The stream ends when the cluster is terminated or the key is closed. The data of each event is a `ClusterEvent`.
 """
 _TRAINING_EVENTS = """Send every event of the training, the oldest first.
 
-The stream ends when the training has ended or the key is closed. The types are `training.*`, `round.*` and
-`node.decision`.
+The stream ends when the training has ended or the key is closed. The data of each event is a `ClusterEvent`.
+The types are `training.*`, `round.*` and `node.decision`.
 """
-After = Annotated[int, Query(ge=0, le=2**62, description="Only events with a larger id.")]
-Follow = Annotated[bool, Query(description="false: send the events so far, then end.")]
-LastEventId = Annotated[
-    str | None,
-    Header(
-        alias="Last-Event-ID",
-        description="The id of the last event that a reconnecting client has received.",
-        pattern=r"^\d{1,18}$",
-    ),
-]
 
 
 @router.get(
@@ -69,16 +56,15 @@ async def stream_cluster_events(
     cluster_id: ClusterId,
     caller: ClusterReader,
     state: State,
-    after: After = 0,
+    selection: StreamSelection,
     follow: Follow = True,
-    last_event_id: LastEventId = None,
 ) -> Response:
     row = await state.run(lambda uow: clusters.get(uow.session, caller.project_id, cluster_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return clusters.get(uow.session, caller.project_id, cluster_id).status in ENDED_CLUSTER
 
-    source = _EventSource(state, caller, row.id, None, int(last_event_id or after), follow, ended)
+    source = _EventSource(state, caller, row.id, None, selection.after, selection.types, follow, ended)
     return await _stream_or_end(state, source)
 
 
@@ -94,16 +80,15 @@ async def stream_training_events(
     training_id: TrainingId,
     caller: ClusterReader,
     state: State,
-    after: After = 0,
+    selection: StreamSelection,
     follow: Follow = True,
-    last_event_id: LastEventId = None,
 ) -> Response:
     row = await state.run(lambda uow: trainings.get(uow.session, caller.project_id, training_id))
 
     def ended(uow: UnitOfWork) -> bool:
         return trainings.get(uow.session, caller.project_id, training_id).status in ENDED_TRAINING
 
-    source = _EventSource(state, caller, row.cluster_id, row.id, int(last_event_id or after), follow, ended)
+    source = _EventSource(state, caller, row.cluster_id, row.id, selection.after, selection.types, follow, ended)
     return await _stream_or_end(state, source)
 
 
@@ -126,6 +111,7 @@ class _EventSource:
     cluster_id: str
     training_id: str | None
     after: int
+    types: frozenset[str]
     follow: bool
     ended: Callable[[UnitOfWork], bool]
 
@@ -154,18 +140,14 @@ class _EventSource:
         return await self.state.run(lambda uow: self.ended(uow) or not principals.is_key_valid(uow.session, self.caller.key_id))
 
     async def _read(self) -> list[EventRow]:
+        position = (self.cluster_id, self.after)
         return await self.state.run(
-            lambda uow: events.read(uow.session, self.cluster_id, self.after, training_id=self.training_id, limit=_BATCH)
+            lambda uow: events.read(uow.session, *position, training_id=self.training_id, types=self.types, limit=_BATCH)
         )
 
 
 def _format(event: EventRow) -> str:
-    data = {
-        "time": _TIME.dump_python(event.created_at, mode="json"),
-        "training_id": event.training_id,
-        **rounded_figures(event.data),
-    }
-    return event_lines(event.seq, event.type, data)
+    return event_lines(event.seq, event.type, written(event))
 
 
 def event_lines(number: int, event: str, data: dict[str, Any]) -> str:

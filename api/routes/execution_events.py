@@ -14,7 +14,8 @@ from api.domain.sandboxes import ExecutionOutput, OutputPart, SandboxError
 from api.http.auth import Executor
 from api.http.deps import AppState, State
 from api.routes.common import errors
-from api.routes.events import KEEP_ALIVE, After, EventStream, Follow, LastEventId, event_lines
+from api.routes.event_parameters import After, Follow, LastEventId
+from api.routes.events import KEEP_ALIVE, EventStream, event_lines
 from api.routes.executions import ExecutionId
 from api.runtime.listener import wait_for_event
 from api.services import executions, principals

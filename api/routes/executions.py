@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from api.domain.sandboxes import SandboxError
 from api.http.auth import Executor
 from api.http.deps import AppState, Pages, State
-from api.routes.common import WAITED, answers, errors, path_id, to_page
+from api.routes.common import errors, held, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.sandboxes import SandboxId
 from api.routes.waiting import Waiting
@@ -27,7 +27,7 @@ _TAIL_BYTES = 10_000
     operation_id="start_execution",
     summary="Run code in the background of a sandbox",
     status_code=202,
-    responses={**answers(202, "The execution", WAITED), **errors(404, 409, 502, body=True)},
+    responses={**held(Execution, "The execution"), **errors(404, 409, 502, body=True)},
 )
 async def start_execution(
     sandbox_id: SandboxId, body: ExecutionCreate, caller: Executor, state: State, creation: Creation, waiting: Waiting
@@ -49,7 +49,7 @@ async def start_execution(
     # A repeated request may come from a key that may not run code there.
     found = await state.run(lambda uow: executions.get(uow.session, caller, row.id))
     waiting.raise_if_failed(row, f"/v1/executions/{row.id}")
-    waiting.set_location(f"/v1/executions/{row.id}")
+    waiting.complete(row, f"/v1/executions/{row.id}")
     return await _with_tails(state, found, _TAIL_BYTES)
 
 
@@ -95,7 +95,7 @@ async def get_execution(
     operation_id="cancel_execution",
     summary="Cancel an execution",
     status_code=202,
-    responses={**answers(202, "The execution", WAITED), **errors(404)},
+    responses={**held(Execution, "The execution"), **errors(404)},
 )
 async def cancel_execution(execution_id: ExecutionId, caller: Executor, state: State, waiting: Waiting) -> Execution:
     """End the code with all processes that it started.
@@ -104,7 +104,7 @@ async def cancel_execution(execution_id: ExecutionId, caller: Executor, state: S
     """
     row = await state.run(lambda uow: executions.cancel(uow, caller, execution_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/executions/{row.id}")
+    waiting.complete(row, f"/v1/executions/{row.id}")
     return Execution.of(row)
 
 

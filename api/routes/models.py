@@ -1,12 +1,13 @@
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import FileResponse
 
 from api.domain.errors import ConflictError
 from api.http.auth import ClusterWriter, ModelReader
 from api.http.deps import Pages, State
-from api.routes.common import WAITED, answers, errors, path_id, to_page
+from api.http.ranges import check_range
+from api.routes.common import BINARY, ETAG, OCTET_STREAM, errors, held, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.trainings import TrainingId
 from api.routes.waiting import Waiting
@@ -17,7 +18,12 @@ from api.store.database import UnitOfWork
 from api.store.tables import ModelRow
 
 router = APIRouter(prefix="/v1", tags=["models"])
-_TAR = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
+_WHOLE = {"ETag": ETAG, "Accept-Ranges": {"description": "`bytes`", "schema": {"type": "string"}}}
+_PART = {"Content-Range": {"description": "`bytes FIRST-LAST/SIZE`", "schema": {"type": "string"}}}
+Range = Annotated[
+    str | None,
+    Header(alias="Range", description="`bytes=1000-` for the rest after the first 1,000 bytes (RFC 9110). One range."),
+]
 ModelId = Annotated[str, path_id("The id of an exported model.", "mdl_4k2j9x")]
 
 
@@ -26,7 +32,7 @@ ModelId = Annotated[str, path_id("The id of an exported model.", "mdl_4k2j9x")]
     operation_id="export_model",
     summary="Export the newest global model",
     status_code=202,
-    responses={**answers(202, "The model, pending or completed", WAITED), **errors(404, 409, 502, body=True)},
+    responses={**held(Model, "The model"), **errors(404, 409, 502, body=True)},
 )
 async def export_model(
     training_id: TrainingId,
@@ -47,7 +53,7 @@ async def export_model(
     row = await creation.create(caller, ModelRow, body, create)
     row = await waiting.wait_until_settled(caller, row)
     waiting.raise_if_failed(row, f"/v1/models/{row.id}")
-    waiting.set_location(f"/v1/models/{row.id}")
+    waiting.complete(row, f"/v1/models/{row.id}")
     return Model.of(row)
 
 
@@ -76,14 +82,22 @@ async def get_model(model_id: ModelId, caller: ModelReader, state: State) -> Mod
     summary="Download an exported model",
     response_class=FileResponse,
     responses={
-        200: {"description": "A tar of the model's folder", "content": _TAR},
-        **errors(404, 409),
+        200: {"description": "A tar of the model's folder", "content": BINARY, "headers": _WHOLE},
+        206: {"description": "The bytes of the `Range`", "content": BINARY, "headers": _PART},
+        **errors(404, 409, 416),
     },
 )
-async def download_model(model_id: ModelId, caller: ModelReader, state: State) -> FileResponse:
-    """Return the model's files as a tar, also after the cluster was terminated."""
+async def download_model(
+    model_id: ModelId, caller: ModelReader, state: State, request: Request, _range: Range = None
+) -> FileResponse:
+    """Return the model's files as a tar, also after the cluster was terminated.
+
+    The `ETag` has the SHA-256 of the tar.
+    """
     row = await state.run(lambda uow: models.get(uow.session, caller.project_id, model_id), caller)
     archive = models.downloadable(state.settings, row)
     if not archive.is_file():
         raise ConflictError("archive_missing", "The model's archive is no longer in the models folder.")
-    return FileResponse(archive, media_type="application/x-tar", filename=f"{row.name}.tar")
+    check_range(request, archive.stat().st_size)
+    headers = {"ETag": f'"{row.sha256}"'}
+    return FileResponse(archive, media_type=OCTET_STREAM, filename=f"{row.name}.tar", headers=headers)

@@ -6,7 +6,7 @@ from api.domain.status import ENDED_NODE
 from api.http.auth import ClusterReader, ClusterWriter, SandboxReader
 from api.http.deps import Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, path_id, to_page
+from api.routes.common import errors, held, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -25,7 +25,7 @@ NodeId = Annotated[str, path_id("The id of a node.", "node_w1_abc123")]
     operation_id="deploy_node",
     summary="Deploy a node in its own sandbox",
     status_code=202,
-    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409, body=True)},
+    responses={**held(Node, "The node"), **errors(404, 409, body=True)},
 )
 async def deploy_node(
     cluster_id: ClusterId,
@@ -45,7 +45,7 @@ async def deploy_node(
 
     row = await creation.create(caller, NodeRow, body, deploy)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/nodes/{row.id}")
+    waiting.complete(row, f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
@@ -85,7 +85,7 @@ async def list_node_rounds(node_id: NodeId, caller: SandboxReader, state: State)
     operation_id="redeploy_node",
     summary="Give a lost node a new sandbox",
     status_code=202,
-    responses={**answers(202, "The node, provisioning or running", WAITED), **errors(404, 409)},
+    responses={**held(Node, "The node"), **errors(404, 409)},
 )
 async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, waiting: Waiting) -> Node:
     """Start a new sandbox for a node whose sandbox no longer exists.
@@ -95,7 +95,7 @@ async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, wa
     """
     row = await state.run(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/nodes/{row.id}")
+    waiting.complete(row, f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
@@ -104,11 +104,11 @@ async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, wa
     operation_id="remove_node",
     summary="Remove a node and end its sandbox",
     status_code=202,
-    responses={**answers(202, "The node, terminating or terminated", WAITED), **errors(404, 409)},
+    responses={**held(Node, "The node"), **errors(404, 409)},
 )
 async def remove_node(node_id: NodeId, caller: ClusterWriter, state: State, waiting: Waiting) -> Node:
     """End the node. This is refused while a training uses it. It is safe to repeat the call."""
     row = await state.run(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
     row = await waiting.wait_until_settled(caller, row, statuses=ENDED_NODE)
-    waiting.set_location(f"/v1/nodes/{row.id}")
+    waiting.complete(row, f"/v1/nodes/{row.id}", statuses=ENDED_NODE)
     return Node.of(row)

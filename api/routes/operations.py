@@ -3,10 +3,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from api.domain.errors import UnavailableError
 from api.http.deps import State
 from api.http.metrics_folder import forget_dead_processes
+from api.http.problems import MEDIA_TYPE
 from api.schemas.operations import Health, Readiness
 
+_NOT_READY = {
+    MEDIA_TYPE: {
+        "schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"$ref": "#/components/schemas/Readiness"}]},
+    }
+}
 router = APIRouter(tags=["operations"])
 
 
@@ -20,9 +27,9 @@ async def get_health() -> Health:
     "/readyz",
     operation_id="get_readiness",
     summary="Check that every part works",
-    responses={503: {"description": "Not ready; the body names the part", "model": Readiness}},
+    responses={503: {"description": "Not ready. The problem also has the fields of `Readiness`", "content": _NOT_READY}},
 )
-async def get_readiness(state: State, response: Response) -> Readiness:
+async def get_readiness(state: State) -> Readiness:
     """Call the database, the broker and the sandbox provider, and check that steps are taken.
 
     A part that does not answer within five seconds is down. The answer is at most two seconds old.
@@ -30,7 +37,10 @@ async def get_readiness(state: State, response: Response) -> Readiness:
     """
     readiness = await state.readiness.check()
     if not readiness.ready:
-        response.status_code = 503
+        parts = readiness.model_dump(mode="json")
+        down = [name for name, part in parts.items() if isinstance(part, dict) and not part["ok"]]
+        detail = f"These parts do not work: {', '.join(down)}."
+        raise UnavailableError("service_not_ready", detail, members=parts)
     return readiness
 
 

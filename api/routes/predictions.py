@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -9,7 +10,7 @@ from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import AppState, PositionCursor, State
 from api.http.json_stream import json_pieces, round_numbers
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, path_id
+from api.routes.common import errors, held, path_id
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.predictions import PredictedText, PredictedTextPage, Prediction, PredictionCreate
@@ -29,11 +30,7 @@ PredictionId = Annotated[str, path_id("The id of a prediction.", "pred_ens_ij012
     summary="Predict with all nodes together",
     response_model=Prediction,
     status_code=202,
-    responses={
-        **answers(202, "The prediction, pending", WAITED),
-        200: {"description": "The prediction, completed", "model": Prediction, "headers": WAITED},
-        **errors(404, 409, 502, body=True),
-    },
+    responses={**held(Prediction, "The prediction"), **errors(404, 409, 502, body=True)},
 )
 async def predict(
     cluster_id: ClusterId,
@@ -56,9 +53,8 @@ async def predict(
     row = await creation.create(caller, PredictionRow, body, start)
     row = await waiting.wait_until_settled(caller, row)
     waiting.raise_if_failed(row, f"/v1/predictions/{row.id}")
-    waiting.set_location(f"/v1/predictions/{row.id}")
-    status = 200 if row.status == "completed" else 202
-    return await _large_answer(state, row, status, dict(waiting.response.headers))
+    waiting.complete(row, f"/v1/predictions/{row.id}")
+    return await _large_answer(state, row, waiting.response.status_code or HTTPStatus.ACCEPTED, dict(waiting.response.headers))
 
 
 @router.post(

@@ -18,7 +18,7 @@ from api.http.content_digest import with_checked_digest
 from api.http.deps import AppState, Pages, State
 from api.http.upload_body import check_is_whole, file_chunks, file_size
 from api.http.uploads import Upload
-from api.routes.common import answers, errors, path_id, set_location, to_page
+from api.routes.common import BINARY, OCTET_STREAM, answers, errors, path_id, set_location, to_page
 from api.schemas.base import Page
 from api.schemas.executions import ExecuteRequest
 from api.schemas.sandboxes import ExecutionResult, Logs, Sandbox, UploadedFile
@@ -45,7 +45,7 @@ OnlyNew = Annotated[
     Literal["*"] | None,
     Header(alias="If-None-Match", description="`*`: store only a new file; 412 if there is one at the path."),
 ]
-_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE = {"description": "The bytes; a folder comes as a tar", "content": {**BINARY, "application/x-tar": BINARY[OCTET_STREAM]}}
 _ASK_TIMEOUT_S = 5.0
 _DELETE_TIMEOUT_S = 60.0
 _MISSING = 44
@@ -104,7 +104,7 @@ async def _ask(call: Awaitable[T]) -> T | SandboxError:
     summary="Upload a file",
     status_code=201,
     responses={**answers(201, "The stored file"), **errors(404, 408, 409, 412, 413, 415, 502)},
-    openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
+    openapi_extra={"requestBody": {"required": True, "content": BINARY}},
 )
 async def upload_file(  # noqa: PLR0913 - each is a parameter of the request
     sandbox_id: SandboxId,
@@ -154,13 +154,13 @@ def _file(path: str) -> str:
     operation_id="download_file",
     summary="Download a file, or a folder as a tar",
     response_class=StreamingResponse,
-    responses={200: {"description": "The bytes; a folder comes as a tar", "content": _BINARY}, **errors(404, 409, 502)},
+    responses={200: _FILE, **errors(404, 409, 502)},
 )
 async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> StreamingResponse:
     """Stream a file, or pack a folder as a tar first. Names in the tar are relative to the folder.
 
     In a worker's sandbox, only its data owner and keys with the scope `data:export` can download.
-    The audit log records each download.
+    The audit log records each download. The whole file is sent, also to a request with `Range`.
     """
     target = check_path(path, "/path")
     node = await _authorize(state, caller, sandbox_id, "download", target)

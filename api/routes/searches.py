@@ -6,7 +6,7 @@ from api.domain.status import SearchState
 from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import AppState, Pages, State
 from api.routes.clusters import ClusterId
-from api.routes.common import WAITED, answers, errors, path_id, to_page
+from api.routes.common import errors, held, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -24,7 +24,7 @@ SearchId = Annotated[str, path_id("The id of a search.", "search_k2j9x4m7q1")]
     operation_id="create_search",
     summary="Search for the best options of a training",
     status_code=202,
-    responses={**answers(202, "The search", WAITED), **errors(404, 409, body=True)},
+    responses={**held(Search, "The search"), **errors(404, 409, body=True)},
 )
 async def create_search(
     cluster_id: ClusterId,
@@ -46,7 +46,7 @@ async def create_search(
 
     row = await creation.create(caller, SearchRow, body, create)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/searches/{row.id}")
+    waiting.complete(row, f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 
@@ -76,7 +76,7 @@ async def get_search(search_id: SearchId, caller: ClusterReader, state: State) -
     operation_id="stop_search",
     summary="Stop a search",
     status_code=202,
-    responses={**answers(202, "The search, stopping or already ended", WAITED), **errors(404)},
+    responses={**held(Search, "The search"), **errors(404)},
 )
 async def stop_search(search_id: SearchId, caller: ClusterWriter, state: State, waiting: Waiting) -> Search:
     """Stop the current training and start no further ones.
@@ -85,7 +85,7 @@ async def stop_search(search_id: SearchId, caller: ClusterWriter, state: State, 
     """
     row = await state.run(lambda uow: searches.stop(uow, caller.project_id, search_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/searches/{row.id}")
+    waiting.complete(row, f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 

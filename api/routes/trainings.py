@@ -10,7 +10,7 @@ from api.http.auth import ClusterReader, ClusterWriter
 from api.http.deps import Pages, PositionCursor, State
 from api.http.reading import Momentary, Reading
 from api.routes.clusters import ClusterId
-from api.routes.common import UNCHANGED, WAITED, answers, errors, path_id, to_page
+from api.routes.common import MOST_ITEMS, UNCHANGED, errors, held, path_id, to_page
 from api.routes.creation import Creation
 from api.routes.waiting import Waiting
 from api.schemas.base import Page
@@ -29,7 +29,7 @@ TrainingId = Annotated[str, path_id("The id of a training.", "train_fed_gh789")]
     operation_id="start_training",
     summary="Start a federated training",
     status_code=202,
-    responses={**answers(202, "The training", WAITED), **errors(404, 409, body=True)},
+    responses={**held(Training, "The training"), **errors(404, 409, body=True)},
 )
 async def start_training(
     cluster_id: ClusterId,
@@ -54,7 +54,7 @@ async def start_training(
     if row.status == "refused":
         await creation.forget(caller, row)
         raise _refusal(row)
-    waiting.set_location(f"/v1/trainings/{row.id}")
+    waiting.complete(row, f"/v1/trainings/{row.id}")
     return Training.of(row)
 
 
@@ -95,9 +95,9 @@ async def list_trainings(
     responses={**UNCHANGED, **errors(404)},
 )
 async def get_training(training_id: TrainingId, caller: ClusterReader, reading: Reading) -> Response:
-    """Return configuration, nodes and status.
+    """Return configuration, nodes, status, epoch, metrics and the time left.
 
-    The rounds and the cluster's status have the figures.
+    The rounds have the figures of each worker.
     """
 
     def read(uow: UnitOfWork) -> Training:
@@ -117,7 +117,7 @@ async def list_rounds(
     training_id: TrainingId,
     caller: ClusterReader,
     reading: Reading,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Rounds on a page.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description=MOST_ITEMS)] = 100,
     cursor: PositionCursor = None,
 ) -> Response:
     """Return the oldest rounds first, each with its workers' figures."""
@@ -162,13 +162,13 @@ async def get_training_curves(
     operation_id="stop_training",
     summary="Stop a training",
     status_code=202,
-    responses={**answers(202, "The training, stopping or already ended", WAITED), **errors(404)},
+    responses={**held(Training, "The training"), **errors(404)},
 )
 async def stop_training(training_id: TrainingId, caller: ClusterWriter, state: State, waiting: Waiting) -> Training:
     """Give up the current round and keep the last completed one. It is safe to repeat the call."""
     row = await state.run(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
     row = await waiting.wait_until_settled(caller, row, statuses=ENDED_TRAINING)
-    waiting.set_location(f"/v1/trainings/{row.id}")
+    waiting.complete(row, f"/v1/trainings/{row.id}", statuses=ENDED_TRAINING)
     return Training.of(row)
 
 
@@ -177,10 +177,7 @@ async def stop_training(training_id: TrainingId, caller: ClusterWriter, state: S
     operation_id="resume_training",
     summary="Resume or extend a training",
     status_code=202,
-    responses={
-        **answers(202, "The training, which continues after its last completed round", WAITED),
-        **errors(404, 409, body=True),
-    },
+    responses={**held(Training, "The training"), **errors(404, 409, body=True)},
 )
 async def resume_training(
     training_id: TrainingId,
@@ -202,5 +199,5 @@ async def resume_training(
 
     row = await creation.create(caller, TrainingRow, body, resume)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.set_location(f"/v1/trainings/{row.id}")
+    waiting.complete(row, f"/v1/trainings/{row.id}")
     return Training.of(row)

@@ -1,6 +1,7 @@
 """Hold the answer until a background step is done, as `Prefer: wait=N` asks."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -11,7 +12,7 @@ from api.http.deps import AppState, State, Wait
 from api.routes.common import set_location
 from api.services.lookup import owned
 from api.services.principals import Principal
-from api.store.kinds import LeasedRowT, kind_of
+from api.store.kinds import LeasedRow, LeasedRowT, kind_of
 from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow
 
 _CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "sandbox_ended", "unknown_model")
@@ -84,13 +85,19 @@ class WaitingAnswer:
         members = {f"{kind_of(type(row)).noun}_id": row.id}
         raise kind(reason.code, reason.detail, headers={"Location": path}, members=members)
 
-    def set_location(self, path: str) -> None:
-        """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was
+    def complete(self, row: LeasedRow, path: str, *, statuses: frozenset[str] | None = None) -> None:
+        """Set the status and the headers of the answer that shows `row`.
+
+        The status is 200 when the client waited (`Prefer: wait`) and the row has one of `statuses`.
+        Otherwise it is 202. `Location` is `path`. `Preference-Applied` says that `Prefer` was
         honoured.
         """
         set_location(self.response, path)
-        if self.wait_s:
-            self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
+        if not self.wait_s:
+            return
+        self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
+        if row.status in (statuses or kind_of(type(row)).settled):
+            self.response.status_code = HTTPStatus.OK
 
 
 async def get_waiting(state: State, request: Request, response: Response, wait: Wait) -> WaitingAnswer:

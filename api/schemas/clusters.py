@@ -10,9 +10,9 @@ from api.domain.red_flags import RaisedFlag, RedFlagCode
 from api.domain.specs import Architecture, ClusterSpec, Role
 from api.domain.status import ClusterState, NodeState, RoundWorkerState, TrainingState
 from api.domain.topology import Topology
-from api.domain.training_progress import TrainingProgress
 from api.domain.training_progress import WorkerProgress as KeptProgress
 from api.schemas.base import Failure, Figure, Int64, Name, RequestModel, ResponseModel, StopReason, Timestamp
+from api.schemas.training_metrics import TrainingMetrics
 from api.schemas.trainings import Preparation, TrainingPrivacy
 from api.services.progress import MOST_SESSIONS, ClusterStatusView, EarlierView, SessionView
 from api.store.tables import ClusterRow
@@ -136,35 +136,6 @@ class ClusterConnections(ResponseModel):
             topology=row.topology,
             connections=[Connection.model_validate(edge) for edge in row.connections],
             status=row.status,
-        )
-
-
-class TrainingMetrics(ResponseModel):
-    """Metrics of the last completed round. They are null before the first one."""
-
-    global_loss: Figure | None = Field(
-        description="sum(n_k * loss_k) / sum(n_k) over the accepted workers k. n_k: training samples. loss_k: the mean"
-        " cross-entropy (nats) of the worker's last local epoch."
-    )
-    global_accuracy: Figure | None = Field(
-        description="sum(n_k * accuracy_k) / sum(n_k): the fraction of correct training samples in the last local epoch, 0..1."
-    )
-    validation_accuracy: Figure | None = Field(
-        description="The fraction of correct predictions of the new global model, 0..1, on data that no worker trained on."
-        " This is the aggregator's validation file and the validators' data, else the workers' held-out splits (10 %)."
-    )
-    convergence_rate: Figure | None = Field(
-        description="1 - (last fall of global_loss) / (largest fall between two rounds), clipped to 0..1. 1: the loss no"
-        " longer falls. null: fewer than three rounds are done."
-    )
-
-    @classmethod
-    def of(cls, figures: TrainingProgress) -> "TrainingMetrics":
-        return cls(
-            global_loss=figures.global_loss,
-            global_accuracy=figures.global_accuracy,
-            validation_accuracy=figures.validation_accuracy,
-            convergence_rate=figures.convergence_rate,
         )
 
 

@@ -60,6 +60,10 @@ TRAINING: Final[dict[str, Any]] = {
     "parameters": 2431491,
     "initial_model": None,
     "completed_rounds": 10,
+    "epoch": 10,
+    "total_epochs": 50,
+    "metrics": {"global_loss": 0.412, "global_accuracy": 0.86, "validation_accuracy": 0.84, "convergence_rate": 0.71},
+    "remaining_seconds": 92.4,
     "privacy": None,
     "stop_reason": None,
     "created_at": _TIME,
@@ -83,6 +87,7 @@ SEARCH: Final[dict[str, Any]] = {
     "budget_usd": 2.5,
     "max_minutes": None,
     "config": TrainingSpec(dataset="/data/train_*.json", epochs=10).model_dump(mode="json", exclude=_NOT_SHARED),
+    "progress": 0.25,
     "trials": [
         {
             "options": {"learning_rate": 0.001, "batch_size": 16},
@@ -245,6 +250,21 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "Training": TRAINING,
     "Search": SEARCH,
     "TrainingRoundPage": {"items": [_ROUND], "next_cursor": None},
+    "ClusterEventPage": {
+        "items": [
+            {
+                "id": 12,
+                "type": "round.worker_late",
+                "cluster_id": "cls_9x7k3m2p",
+                "training_id": "train_fed_gh789",
+                "time": _TIME,
+                "round": 3,
+                "node_id": "node_w2_bcd234",
+                "reason": "its update had not come by the round's deadline",
+            }
+        ],
+        "next_after": 12,
+    },
     "Curves": {
         "training_id": "train_fed_gh789",
         "rounds": [1, 2],
@@ -403,6 +423,17 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "sandboxes": {"ok": True, "kind": "local", "isolation": "bubblewrap", "warning": None},
     },
 }
+NOT_READY: Final[dict[str, Any]] = {
+    "type": "/problems/service_not_ready",
+    "title": "Temporarily unavailable",
+    "status": 503,
+    "detail": "These parts do not work: broker.",
+    "instance": "/readyz#req_1f0c2a9d1e7b4f0c",
+    "code": "service_not_ready",
+    **EXAMPLES["Readiness"],
+    "ready": False,
+    "broker": {"ok": False, "detail": "Redis cannot be reached."},
+}
 PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     400: ("malformed_json", "The body is not valid JSON."),
     401: ("missing_key", "Send an API key: Authorization: Bearer <key>."),
@@ -413,6 +444,7 @@ PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     412: ("file_exists", "there is a file or folder at /data/train.json, and it was not replaced"),
     413: ("body_too_large", "The JSON body is too large."),
     415: ("unsupported_media_type", "Send the body as application/json."),
+    416: ("range_not_satisfiable", "The file has 10240 bytes, and none of them is in this range."),
     422: ("invalid_request", "/epochs: Input should be greater than or equal to 1"),
     429: ("rate_limited", "This key may send 6000 requests in 60 seconds."),
     502: ("provider_failed", "the sandbox provider could not run the command"),

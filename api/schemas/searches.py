@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
 
 from api.domain import exclusions
 from api.domain.early_stopping import Metric
@@ -44,7 +45,10 @@ def _option(name: str, description: str) -> Any:
 
 
 class SearchCreate(TrainingCreate):
-    """The options that all trainings of the search share, and the space that they differ in."""
+    """The options that all trainings of the search share, and the space that they differ in.
+
+    `TrainingCreate` explains the options of a training.
+    """
 
     method: Method = Field(
         "grid", description="grid: every combination of the space. random: `max_trainings` of them, drawn by `seed`."
@@ -105,6 +109,15 @@ class SearchCreate(TrainingCreate):
             ],
         }
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(schema)
+        for name, field in handler.resolve_ref_schema(reference)["properties"].items():  # untyped: a JSON schema
+            shared = TrainingCreate.model_fields.get(name)
+            if shared is not None and field.get("description") == shared.description:
+                del field["description"]
+        return reference
 
     def search_spec(self) -> SearchSpec:
         """Return the requested search, with one trial for each combination.
@@ -216,6 +229,7 @@ class Search(ResponseModel):
     budget_usd: float | None
     max_minutes: float | None
     config: OptionValues = Field(description="The options that all its trainings share.")
+    progress: Figure = Field(description="The part of the trainings that is done, 0..1; 1 when the search has ended.")
     trials: list[SearchTrial] = Field(description="The trainings, in the order in which they run.")
     best_training_id: str | None = Field(
         description="The training with the best metric, of those completed or stopped. The first of equals."
@@ -239,6 +253,7 @@ class Search(ResponseModel):
             status=row.status,
             **row.plan.model_dump(),
             config={name: value for name, value in row.config.items() if name not in _LIMITS},
+            progress=view.progress,
             trials=[SearchTrial.of(trial, ended=ended) for trial in view.trials],
             best_training_id=best.training.id if best is not None and best.training is not None else None,
             best_options=best.options if best is not None else None,

@@ -27,6 +27,8 @@ from api.domain.training_options import (
 from api.domain.training_spec import TrainingSpec
 from api.schemas.base import Failure, Figure, Int64, RequestModel, ResponseModel, StopReason, Timestamp
 from api.schemas.evidence import Commitment, NodeDecision, RoundAudit, RoundVote
+from api.schemas.training_metrics import TrainingMetrics
+from api.services.progress import remaining_seconds
 from api.store.tables import RoundNodeRow, RoundRow, TrainingRow
 
 _OPTIONS = RequestedOptions.model_fields
@@ -230,6 +232,12 @@ class Training(ResponseModel):
     parameters: Int64 | None = Field(description="Number of trainable parameters of the model.")
     initial_model: InitialModelInfo | None = Field(description="null without one, and until it was checked.")
     completed_rounds: int
+    epoch: int = Field(description="Completed rounds times local_epochs, at most total_epochs.")
+    total_epochs: int
+    metrics: TrainingMetrics
+    remaining_seconds: Figure | None = Field(
+        description="Rounds left times the mean time of the last five rounds; null before the first round and after a stop."
+    )
     privacy: TrainingPrivacy | None = Field(description="null without differential privacy, and until the data was checked.")
     created_at: Timestamp
     started_at: Timestamp | None
@@ -259,6 +267,10 @@ class Training(ResponseModel):
             parameters=row.parameters,
             initial_model=InitialModelInfo.of(row.initial_model),
             completed_rounds=row.completed_rounds,
+            epoch=row.config.epochs_after(row.completed_rounds),
+            total_epochs=row.config.epochs,
+            metrics=TrainingMetrics.of(row.progress),
+            remaining_seconds=remaining_seconds(row),
             privacy=TrainingPrivacy.of(row),
             created_at=row.created_at,
             started_at=row.started_at,

@@ -213,11 +213,19 @@ def session_view(training: TrainingRow, nodes: Iterable[NodeView], now: datetime
         figures=figures,
         workers={node_id: training.worker_progress.get(node_id) or WorkerProgress() for node_id in training.workers},
         elapsed_seconds=elapsed_seconds(training, now),
-        remaining_seconds=_remaining(training.status, figures, spec.total_rounds - training.completed_rounds),
+        remaining_seconds=remaining_seconds(training),
         cost_usd=usd,
         cost_per_epoch_usd=cost.per_epoch(usd, epoch),
         cost_per_accuracy_point_usd=cost.per_accuracy_point(usd, figures.validation_accuracy),
     )
+
+
+def remaining_seconds(training: TrainingRow) -> float | None:
+    """Return the rounds left times the mean seconds of the last five.
+
+    None before the first round, and for a training that was stopped or failed.
+    """
+    return _remaining(training.status, training.progress, training.config.total_rounds - training.completed_rounds)
 
 
 def _remaining(status: str, figures: TrainingProgress, rounds_left: int) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from statistics import fmean
 from typing import Any, Final
 
 from sqlalchemy import func, select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.domain import early_stopping, ids
 from api.domain.searches import Options, PlannedTrial, SearchSpec, Trial
 from api.domain.specs import common_model
-from api.domain.status import ACTIVE_SEARCH
+from api.domain.status import ACTIVE_SEARCH, ENDED_TRAINING
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop
 from api.domain.training_spec import TrainingSpec
@@ -47,6 +48,13 @@ class TrialView:
     def epochs(self) -> int:
         return self.curve[-1][0] if self.curve else 0
 
+    @property
+    def progress(self) -> float:
+        """Return the part of the training that is done, 0..1. An ended one counts as done."""
+        if self.training is None:
+            return 0.0
+        return 1.0 if self.training.status in ENDED_TRAINING else self.epochs / self.training.config.epochs
+
 
 @dataclass(frozen=True, slots=True)
 class SearchView:
@@ -59,6 +67,12 @@ class SearchView:
     trials: Sequence[TrialView]
     best: TrialView | None
     cost_usd: Decimal
+
+    @property
+    def progress(self) -> float:
+        """Return the part of the search that is done, 0..1. It is 1 when the search has ended."""
+        has_ended = self.search.finished_at is not None
+        return 1.0 if has_ended else fmean(trial.progress for trial in self.trials)
 
 
 def create(uow: UnitOfWork, project_id: str, cluster_id: str, spec: SearchSpec) -> SearchRow:

@@ -1,6 +1,6 @@
 """The log of events, and the Postgres notification that wakes its readers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -42,9 +42,22 @@ def announce_key(session: Session, key_id: str) -> None:
     session.execute(select(func.pg_notify(CHANNEL, key_id)))
 
 
-def read(session: Session, cluster_id: str, after: int, *, training_id: str | None = None, limit: int = 500) -> list[EventRow]:
-    """Return at most `limit` events with a number above `after`, the oldest first."""
+def read(
+    session: Session,
+    cluster_id: str,
+    after: int,
+    *,
+    training_id: str | None = None,
+    types: Collection[str] = (),
+    limit: int = 500,
+) -> list[EventRow]:
+    """Return at most `limit` events with a number above `after`, the oldest first.
+
+    With `types`, only events of these types.
+    """
     query = select(EventRow).where(EventRow.cluster_id == cluster_id, EventRow.seq > after).order_by(EventRow.seq).limit(limit)
     if training_id:
         query = query.where(EventRow.training_id == training_id)
+    if types:
+        query = query.where(EventRow.type.in_(types))
     return list(session.scalars(query))

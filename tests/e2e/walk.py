@@ -106,9 +106,7 @@ class Walk:
             time.sleep(0.2)
 
     def terminate(self, cluster_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call(
-            "POST", f"/v1/clusters/{cluster_id}/terminate", status=202, headers={"Prefer": "wait=60"}
-        )
+        answer: dict[str, Any] = self.call("POST", f"/v1/clusters/{cluster_id}/terminate", headers={"Prefer": "wait=60"})
         return answer
 
 

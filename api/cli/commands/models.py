@@ -72,5 +72,5 @@ def download(
     if name in ("", ".."):
         raise CliError("the model has no usable name")
     with session.client.download(f"{path}/download") as response, session.progress(name, size_of(response)) as on_progress:
-        saved = save(response, name, local_path or Path(name), overwrite=overwrite, on_progress=on_progress)
+        saved = save(response, name, local_path or Path(name), folder=True, overwrite=overwrite, on_progress=on_progress)
     session.show_local({"model_id": model_id, **asdict(saved)}, lambda: views.transferred(saved.local_path, saved.size))

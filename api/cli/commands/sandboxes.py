@@ -11,7 +11,7 @@ from api.cli.commands.models import Overwrite
 from api.cli.errors import FAILURE, UsageError
 from api.cli.http import transfer
 from api.cli.http.client import api_path
-from api.cli.http.download import save, size_of
+from api.cli.http.download import is_folder, save, size_of
 from api.cli.ids import id_option
 from api.cli.output import printing, views
 from api.cli.parameters import Limit
@@ -87,7 +87,7 @@ def download(
         session.client.download(path, {"path": remote_path}) as response,
         session.progress(name, size_of(response)) as on_progress,
     ):
-        saved = save(response, name, local_path, overwrite=overwrite, on_progress=on_progress)
+        saved = save(response, name, local_path, folder=is_folder(response), overwrite=overwrite, on_progress=on_progress)
     session.show_local({"remote_path": remote_path, **asdict(saved)}, lambda: views.transferred(saved.local_path, saved.size))
 
 

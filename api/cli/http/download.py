@@ -46,9 +46,9 @@ def size_of(response: httpx.Response) -> int | None:
 
 
 def save(
-    response: httpx.Response, name: str, local_path: Path, *, overwrite: bool, on_progress: ProgressCallback
+    response: httpx.Response, name: str, local_path: Path, *, folder: bool, overwrite: bool, on_progress: ProgressCallback
 ) -> SavedFile | SavedFolder:
-    """Write the body to `local_path`.
+    """Write the body to `local_path`. With `folder` the body is a tar, which is unpacked.
 
     A file goes to `local_path/name` if `local_path` is a folder. `name` is the name in the sandbox.
 
@@ -56,7 +56,6 @@ def save(
         CliError: The transfer or the archive is broken. Nothing is written then.
         UsageError: The destination exists already.
     """
-    folder = is_folder(response)
     destination = local_path if folder or not local_path.is_dir() else local_path / name
     if folder and local_path.exists() and not local_path.is_dir():
         raise UsageError(f"{local_path} is a file, but the download is a folder")

@@ -147,7 +147,7 @@ class Walkthrough:
                 raise CliError(f"the export is {model.status}: {reason(model.error)}")
             folder, overwrite = self._plan.model_folder, self._plan.overwrite
             with self._client.download(api_path("models", model.model_id, "download")) as response:
-                save(response, self._plan.name, folder, overwrite=overwrite, on_progress=lambda _bytes: None)
+                save(response, self._plan.name, folder, folder=True, overwrite=overwrite, on_progress=lambda _bytes: None)
         return model
 
     def _end(self, cluster_id: str) -> None:

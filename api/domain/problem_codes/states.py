@@ -47,6 +47,7 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "sandbox_gone": ("The sandbox does not exist any more.", "Redeploy the node, and upload its files again."),
     "sandbox_full": ("The disk of the sandbox is full.", "Delete files that are not needed."),
     "unsupported_by_sandbox": ("This sandbox cannot do that.", "Deploy the node with another template."),
+    "service_not_ready": ("A part of the service does not work.", "See `detail` of the part whose `ok` is false."),
     "provider_unavailable": ("The sandbox provider did not answer in time.", "Try again. `/readyz` shows its state."),
     "provider_failed": ("The sandbox provider failed.", "Try again. `/readyz` shows its state."),
     "database_unavailable": ("The database cannot be reached.", "Try again after `Retry-After` seconds."),

@@ -9,13 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 from sqlalchemy import func, select, text
 
 from api.domain.events import EventType
 from api.routes import events as routes
 from api.runtime.listener import NAME
+from api.schemas.events.union import ClusterEvent
 from api.store import events
 from api.store.database import Database
+from tests.api.routes.conftest import MakeUser
 from tests.api.routes.user import User, held_requests, problem
 
 END = "cluster.terminated"
@@ -186,3 +189,67 @@ def test_wrong_places_to_go_on_from(user: User, name: str, value: str) -> None:
     path = f"/v1/clusters/{user.cluster()}/events"
     assert user.refused("GET", path, 422, params={name: value})["errors"][0]["pointer"] == f"/{name}"
     user.refused("GET", path, 422, headers={"Last-Event-ID": "x"})
+
+
+def pages(user: User, path: str, **params: Any) -> list[dict[str, Any]]:
+    """Return the events of all pages."""
+    found: list[dict[str, Any]] = []
+    after = int(params.pop("after", 0))
+    while True:
+        page = user.call("GET", f"{path}/events/page", 200, params={**params, "after": after})
+        found += page["items"]
+        if not page["items"]:
+            return found
+        assert page["next_after"] == page["items"][-1]["id"] > after
+        after = page["next_after"]
+
+
+@pytest.mark.parametrize("limit", [1, 4, 1000])
+def test_pages_have_the_events_of_the_stream(user: User, limit: int) -> None:
+    cluster_id = user.ready()
+    paged = pages(user, f"/v1/clusters/{cluster_id}", limit=limit)
+    assert paged == [json.loads(event["data"]) for event in everything(user, cluster_id)]
+    assert [event["id"] for event in paged] == list(range(1, len(paged) + 1))
+    for event in paged:
+        assert event["cluster_id"] == cluster_id
+        TypeAdapter(ClusterEvent).validate_python(event)
+
+
+def test_pages_of_a_training_have_its_own_events(user: User) -> None:
+    training_id = user.training(user.ready())
+    user.training_becomes(training_id, "training")
+    found = pages(user, f"/v1/trainings/{training_id}")
+    assert [event["type"] for event in found] == ["training.pending", "training.training"]
+    assert {event["training_id"] for event in found} == {training_id}
+
+
+def test_only_the_types_that_were_asked_for(user: User) -> None:
+    cluster_id = user.ready()
+    types = "node.running, cluster.*"
+    wanted = ["cluster.initializing", "node.running", "node.running", "cluster.connected"]
+    assert [event["type"] for event in pages(user, f"/v1/clusters/{cluster_id}", types=types, limit=3)] == wanted
+    assert [event["event"] for event in everything(user, cluster_id, types=types)] == wanted
+
+
+@pytest.mark.parametrize("types", ["round", "round.painted", "cluster.*,*", "Node.running"])
+def test_a_type_that_does_not_exist_is_refused(user: User, types: str) -> None:
+    for path in ("events/page", "events"):
+        body = user.refused("GET", f"/v1/clusters/{user.cluster()}/{path}", 422, params={"types": types})
+        assert body["errors"][0]["pointer"] == "/types"
+        assert "EventType" in body["detail"]
+
+
+def test_a_new_event_changes_the_page_of_a_client_that_asks_again(user: User) -> None:
+    cluster_id = user.cluster()
+    path = f"/v1/clusters/{cluster_id}/events/page"
+    first = user.http.get(path)
+    assert user.http.get(path, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+    user.call("POST", f"/v1/clusters/{cluster_id}/terminate", 202)
+    again = user.http.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, len(again.json()["items"])) == (200, 2)
+
+
+def test_pages_of_another_project_do_not_exist(user: User, make_user: MakeUser) -> None:
+    stranger = make_user()
+    for path in (f"/v1/clusters/{user.cluster()}", f"/v1/trainings/{user.training(user.ready())}"):
+        stranger.refused("GET", f"{path}/events/page", 404)

@@ -32,8 +32,9 @@ def samples(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_alive_and_what_is_missing(url: str) -> None:
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
     answer = httpx.get(f"{url}/readyz", timeout=30)
-    body = answer.json()
-    assert (answer.status_code, body["ready"]) == (503, False)
+    body = problem(answer, 503)
+    assert (body["code"], body["ready"]) == ("service_not_ready", False)
+    assert "broker, steps, sandboxes" in body["detail"]
     assert body["database"]["ok"] is True
     assert body["database"]["migration"] == body["database"]["expected_migration"]
     assert (body["broker"]["ok"], body["steps"]["ok"], body["sandboxes"]["ok"]) == (False, False, False)

@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.store import transitions
 from api.store.tables import ClusterRow, NodeRow, TrainingRow
 from tests.api.routes.conftest import MakeUser
-from tests.api.routes.user import CLUSTER, User
+from tests.api.routes.user import CLUSTER, TRAINING, User
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,8 @@ def test_each_change_is_in_the_next_answer(user: User) -> None:
     for number in range(1, 5):
         user.round_done(training_id, number)
         assert [item["round"] for item in user.call("GET", rounds, 200)["items"]] == list(range(1, number + 1))
-        assert user.call("GET", one, 200)["completed_rounds"] == number
+        shown = user.call("GET", one, 200)
+        assert (shown["completed_rounds"], shown["epoch"], shown["total_epochs"]) == (number, number, TRAINING["epochs"])
         assert user.call("GET", listed, 200)["items"][0]["completed_rounds"] == number
         assert user.call("GET", f"/v1/clusters/{cluster_id}/status", 200)["training_sessions"][0]["epoch"] == number
     assert user.call("GET", "/v1/clusters", 200)["items"][0]["cluster_id"] == cluster_id

@@ -88,6 +88,22 @@ def test_the_best_is_the_best_measured(user: User) -> None:
     assert user.call("GET", f"/v1/trainings/{best}", 200)["search_id"] == search_id
 
 
+def test_progress_counts_what_is_trained(user: User) -> None:
+    search_id = user.search(user.ready(), space={"learning_rate": [0.1, 0.01, 0.001, 0.0001]}, epochs=4)
+    path = f"/v1/searches/{search_id}"
+    assert user.call("GET", path, 200)["progress"] == 0
+    trained(user, search_id, 0.7)
+    assert user.call("GET", path, 200)["progress"] == 1 / 4
+    training_id = begins(user, search_id)
+    user.round_done(training_id, 1)
+    # One epoch of four of one training of four.
+    assert user.call("GET", path, 200)["progress"] == 1 / 4 + 1 / 16
+    user.training_becomes(training_id, "training")
+    user.training_becomes(training_id, "completed")
+    trained(user, search_id, None, "failed")
+    assert user.call("GET", path, 200)["progress"] == 3 / 4
+
+
 def test_one_cluster_searches_or_trains_one_thing_at_a_time(user: User) -> None:
     cluster_id = user.ready()
     search_id = user.search(cluster_id)

@@ -1,0 +1,1 @@
+"""Models of events: one class for each type, or for types with the same fields."""
