@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="FLOW_NEXUS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FLOW_NEXUS_", extra="ignore", env_parse_none_str="null")
 
     database_url: str = Field(description="SQLAlchemy URL of Postgres, with the psycopg driver")
     redis_url: str = Field(description="URL of the Celery broker")
