@@ -21,10 +21,6 @@ def inherit(schemas: dict[str, Any]) -> None:
     for name in {model.__name__ for model in MODELS.values()}:
         schema = schemas[name]
         own = {field: part for field, part in schema["properties"].items() if field not in base["properties"]}
-        schemas[name] = {
-            "description": schema["description"],
-            "type": "object",
-            "allOf": [{"$ref": _PREFIX + EventBase.__name__}],
-            "required": [*own],
-            "properties": own,
-        }
+        # Some generators take a single part of `allOf` for the whole schema.
+        parts = [{"$ref": _PREFIX + EventBase.__name__}, {"type": "object", "required": [*own], "properties": own}]
+        schemas[name] = {"description": schema["description"], "allOf": parts}

@@ -1,7 +1,7 @@
 import asyncio
 import shlex
 from collections.abc import Awaitable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -42,8 +42,8 @@ ContentDigest = Annotated[
     ),
 ]
 OnlyNew = Annotated[
-    Literal["*"] | None,
-    Header(alias="If-None-Match", description="`*`: store only a new file; 412 if there is one at the path."),
+    str | None,
+    Header(alias="If-None-Match", pattern=r"^\*$", description="`*`: store only a new file; 412 if there is one at the path."),
 ]
 _FILE = {"description": "The bytes; a folder comes as a tar", "content": {**BINARY, "application/x-tar": BINARY[OCTET_STREAM]}}
 _ASK_TIMEOUT_S = 5.0

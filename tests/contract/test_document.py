@@ -37,8 +37,9 @@ REQUESTS = {
 def properties() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each field with the name of its schema."""
     for name, schema in SCHEMAS.items():
-        for field, part in schema.get("properties", {}).items():
-            yield name, field, part
+        for whole_or_part in (schema, *schema.get("allOf", ())):
+            for field, part in whole_or_part.get("properties", {}).items():
+                yield name, field, part
 
 
 def parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,6 +122,25 @@ def test_error_codes_are_listed_and_the_list_is_open() -> None:
     assert "enum" not in code
     for name in ("Problem", "Failure", "ProblemExplanation"):
         assert SCHEMAS[name]["properties"]["code"]["$ref"].endswith("/ProblemCode")
+
+
+def test_no_header_has_one_constant_value() -> None:
+    """openapi-python-client leaves out an operation with such a header."""
+    headers = [
+        item
+        for operation in whole([*OPERATIONS.values()])
+        for item in operation.get("parameters", ())
+        if item["in"] == "header"
+    ]
+    assert headers
+    assert [item["name"] for item in headers if "const" in item["schema"]] == []
+
+
+def test_what_a_schema_inherits_and_its_own_fields_are_parts_of_equal_rank() -> None:
+    """Some generators take the only part of `allOf` for the whole schema."""
+    inherited = {name: schema for name, schema in SCHEMAS.items() if "allOf" in schema}
+    assert inherited
+    assert [name for name, schema in inherited.items() if "properties" in schema or len(schema["allOf"]) < 2] == []
 
 
 def test_every_number_has_a_format() -> None:
