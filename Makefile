@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Hundreds of processes start in a run of the tests. Each would compile our sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test test-fast check-js screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
+.PHONY: help demo up test test-fast check-js sdk sdk-tools screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test     all tests"
 	@echo "make test-fast  the unit tests: no stack, no torch"
 	@echo "make check-js  types of the dashboard's scripts against openapi.json (needs node and npm)"
+	@echo "make sdk      generate clients from openapi.json, and run the walkthrough with them (needs node and npm)"
 	@echo "make screenshots  pictures of the dashboard into build/screenshots (needs chromium)"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
@@ -60,6 +61,16 @@ check-js:
 	npm install --silent --no-audit --no-fund --prefix build/js typescript@5.9.3 openapi-typescript@7.13.0
 	build/js/node_modules/.bin/openapi-typescript openapi.json --output build/js/openapi.d.ts
 	build/js/node_modules/.bin/tsc --project tests/browser/tsconfig.json
+
+sdk-tools: $(INSTALLED)
+	@command -v npm >/dev/null || { echo "npm is not installed"; exit 1; }
+	$(BIN)/python -m venv build/sdk/venv
+	build/sdk/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/sdk.txt
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/sdk/js \
+		@hey-api/openapi-ts@0.95.0 typescript@5.9.3 @types/node@20.19.25
+
+sdk: sdk-tools
+	FLOW_NEXUS_SDK=required $(BIN)/python -m pytest tests/e2e/sdk
 
 screenshots: $(INSTALLED)
 	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py tests/browser/test_walkthrough.py

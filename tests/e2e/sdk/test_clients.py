@@ -1,0 +1,101 @@
+"""Generated clients are whole and strictly typed. They run the walkthrough on the real stack."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.embedded.stack import EmbeddedStack
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOLS = ROOT / "build/sdk"
+PROGRAMS = Path(__file__).parent / "programs"
+WARNING = ("warning", "error")
+EXPECTED = {
+    "edges": 2,
+    "training": "completed",
+    "epoch": 2,
+    "rounds": [1, 2],
+    "sessions": 1,
+    "sentiments": ["positive"],
+    "cluster": "terminated",
+}
+
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def tool(*names: str) -> None:
+    """Skip the test if a tool is missing, unless FLOW_NEXUS_SDK is `required`."""
+    missing = [name for name in names if not (TOOLS / name).exists() and shutil.which(name) is None]
+    if missing:
+        assert os.environ.get("FLOW_NEXUS_SDK") != "required", f"missing: {missing}"
+        pytest.skip(f"`make sdk` installs {', '.join(missing)}")
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Return what a command prints.
+
+    Raises:
+        AssertionError: with the output of a command that failed.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command[0]}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def warnings(lines: Iterable[str]) -> list[str]:
+    return [line for line in lines if any(word in line.lower() for word in WARNING)]
+
+
+def result(printed: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+    return found
+
+
+def address(stack: EmbeddedStack) -> dict[str, str]:
+    return {"FLOW_NEXUS_URL": stack.url, "FLOW_NEXUS_API_KEY": stack.api_key}
+
+
+def test_python(stack: EmbeddedStack, tmp_path: Path) -> None:
+    tool("venv/bin/openapi-python-client")
+    binaries = TOOLS / "venv/bin"
+    generate = ("generate", "--path", ROOT / "openapi.json", "--meta", "none", "--output-path", "flow_nexus")
+    path = f"{binaries}:{os.environ['PATH']}"
+    printed = run(binaries / "openapi-python-client", *generate, cwd=tmp_path, PATH=path)
+    assert warnings(printed.splitlines()) == []
+    shutil.copy(PROGRAMS / "walkthrough.py", tmp_path)
+    strict = ("--strict", "--config-file=", "--python-executable", binaries / "python", "--cache-dir", TOOLS / "mypy")
+    run(sys.executable, "-m", "mypy", *strict, "flow_nexus", "walkthrough.py", cwd=tmp_path)
+    found = result(run(binaries / "python", "walkthrough.py", cwd=tmp_path, **address(stack)))
+    assert found.pop("files") > 3
+    assert found == EXPECTED
+
+
+def test_typescript(stack: EmbeddedStack, tmp_path: Path) -> None:
+    tool("js/node_modules/.bin/openapi-ts", "node")
+    binaries = TOOLS / "js/node_modules/.bin"
+    (tmp_path / "node_modules").symlink_to(TOOLS / "js/node_modules")
+    generate = ("-i", ROOT / "openapi.json", "-o", "client", "-c", "@hey-api/client-fetch")
+    printed = run(binaries / "openapi-ts", *generate, cwd=tmp_path)
+    assert warnings(printed.splitlines()) == []
+    for name in ("walkthrough.ts", "tsconfig.json"):
+        shutil.copy(PROGRAMS / name, tmp_path)
+    run(binaries / "tsc", "--project", "tsconfig.json", cwd=tmp_path)
+    found = result(run("node", "out/walkthrough.js", cwd=tmp_path, **address(stack)))
+    assert found.pop("bytes") is True
+    assert found == EXPECTED
