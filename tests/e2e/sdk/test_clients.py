@@ -15,8 +15,11 @@ from api.embedded.stack import EmbeddedStack
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ROOT / "build/sdk"
+GENERATOR = "venv/bin/openapi-generator-cli"
 PROGRAMS = Path(__file__).parent / "programs"
 WARNING = ("warning", "error")
+# Debian's packages of Go libraries install here. Go has the library `validator.v2` from there.
+GO_LIBRARIES = Path(os.environ.get("GOPATH", "/usr/share/gocode"))
 EXPECTED = {
     "edges": 2,
     "training": "completed",
@@ -97,5 +100,27 @@ def test_typescript(stack: EmbeddedStack, tmp_path: Path) -> None:
         shutil.copy(PROGRAMS / name, tmp_path)
     run(binaries / "tsc", "--project", "tsconfig.json", cwd=tmp_path)
     found = result(run("node", "out/walkthrough.js", cwd=tmp_path, **address(stack)))
+    assert found.pop("bytes") is True
+    assert found == EXPECTED
+
+
+def test_go(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """OpenAPI Generator's client compiles with `enumClassPrefix`. It needs one library."""
+    wanted = {"go": shutil.which("go"), "java": shutil.which("java"), "openapi-generator-cli": (TOOLS / GENERATOR).exists()}
+    missing = [name for name, found in wanted.items() if not found]
+    missing += [] if (GO_LIBRARIES / "src/gopkg.in/validator.v2").exists() else ["golang-gopkg-validator.v2-dev"]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    sources = tmp_path / "go/src"
+    (sources / "walkthrough").mkdir(parents=True)
+    shutil.copy(PROGRAMS / "walkthrough.go", sources / "walkthrough")
+    properties = "--additional-properties=enumClassPrefix=true,withGoMod=false,packageName=flownexus"
+    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
+    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "go", "-o", sources / "flownexus", properties, parts)
+    run(TOOLS / GENERATOR, *generate, cwd=tmp_path)
+    go = {"GO111MODULE": "off", "GOPATH": f"{tmp_path / 'go'}:{GO_LIBRARIES}", "GOFLAGS": ""}
+    run("go", "vet", "flownexus", "walkthrough", cwd=tmp_path, **go)
+    run("go", "build", "-o", "walk", "walkthrough", cwd=tmp_path, **go)
+    found = result(run(tmp_path / "walk", cwd=tmp_path, **address(stack)))
     assert found.pop("bytes") is True
     assert found == EXPECTED
