@@ -11,6 +11,7 @@ Four places take the options from here, by name:
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType
 
 from api.domain.strategies import Strategy
 from api.domain.words import Words
@@ -26,9 +27,14 @@ Compression = Annotated[
 OnBadRows = Annotated[Literal["refuse", "skip"], Words("OnBadRows", "What happens to rows without a usable text or label.")]
 FieldName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 _ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
-LabelNames = (
-    Annotated[list[_ClassName], Field(min_length=2, max_length=10_000)]
-    | Annotated[dict[_ClassName, _ClassName], Field(min_length=2, max_length=10_000)]
+# It has a name, so that a generator of clients that cannot write this union can be told to skip it.
+LabelNames = TypeAliasType(
+    "LabelNames",
+    Annotated[
+        Annotated[list[_ClassName], Field(min_length=2, max_length=10_000)]
+        | Annotated[dict[_ClassName, _ClassName], Field(min_length=2, max_length=10_000)],
+        Field(description="The classes by label: a list for the labels 0, 1, 2, ..., or a map."),
+    ],
 )
 
 MOST_EPOCHS: Final = 10_000
