@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 
 import httpx
 import pytest
@@ -95,6 +96,31 @@ def test_a_client_may_wait_for_100_and_send_chunks(user: User) -> None:
         for part in (body[:3], body[3:], b""):
             connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
         assert b" 201 Created" in connection.recv(65_536)
+
+
+@pytest.mark.parametrize("cut", [1, 40, -70, -40, -1])
+def test_a_client_that_asks_for_http_2_is_answered_over_http_1(user: User, cut: int) -> None:
+    """Java's client asks so with its first request. The body belongs to that request."""
+    body = json.dumps(CLUSTER).encode()
+    asks = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAA")
+    head = head_of(user, "POST /v1/clusters HTTP/1.1", *asks, f"Content-Length: {len(body)}", "Content-Type: application/json")
+    request = head + body
+    with connect(user) as connection:
+        for part in (request[:cut], request[cut:]):
+            connection.sendall(part)
+            time.sleep(0.05)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 201 Created")
+        connection.sendall(head_of(user, "GET /v1/clusters HTTP/1.1", "Connection: close"))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_body_is_never_the_next_request(user: User) -> None:
+    """A request hidden in the body of one that asks for another protocol has no answer."""
+    hidden = head_of(user, "DELETE /v1/keys/key_x HTTP/1.1")
+    asks = ("Connection: Upgrade, close", "Upgrade: websocket", f"Content-Length: {len(hidden)}")
+    answer = talk(user, head_of(user, "POST /v1/clusters HTTP/1.1", *asks, "Content-Type: application/json") + hidden)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_refused_upload_is_not_asked_for(user: User) -> None:
