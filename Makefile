@@ -67,7 +67,7 @@ sdk-tools: $(INSTALLED)
 	$(BIN)/python -m venv build/sdk/venv
 	build/sdk/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/sdk.txt
 	npm install --silent --no-audit --no-fund --no-package-lock --prefix build/sdk/js \
-		@hey-api/openapi-ts@0.95.0 typescript@5.9.3 @types/node@20.19.25
+		@hey-api/openapi-ts@0.95.0 typescript@5.9.3 @types/node@20.19.25 @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
 
 sdk: sdk-tools
 	FLOW_NEXUS_SDK=required $(BIN)/python -m pytest tests/e2e/sdk

@@ -27,7 +27,7 @@ Compression = Annotated[
 OnBadRows = Annotated[Literal["refuse", "skip"], Words("OnBadRows", "What happens to rows without a usable text or label.")]
 FieldName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 _ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
-# It has a name, so that a generator of clients that cannot write this union can be told to skip it.
+# It has a name: some generators of clients cannot write this union and must skip it.
 LabelNames = TypeAliasType(
     "LabelNames",
     Annotated[

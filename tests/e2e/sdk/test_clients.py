@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from api.embedded.stack import EmbeddedStack
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ROOT / "build/sdk"
+# Of Debian's libgeronimo-annotation-1.3-spec-java.
+ANNOTATIONS = Path("/usr/share/java/geronimo-annotation-1.3-spec.jar")
 GENERATOR = "venv/bin/openapi-generator-cli"
-PROGRAMS = Path(__file__).parent / "programs"
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
 WARNING = ("warning", "error")
 # Debian's packages of Go libraries install here. Go has the library `validator.v2` from there.
 GO_LIBRARIES = Path(os.environ.get("GOPATH", "/usr/share/gocode"))
@@ -40,6 +44,15 @@ def tool(*names: str) -> None:
     if missing:
         assert os.environ.get("FLOW_NEXUS_SDK") != "required", f"missing: {missing}"
         pytest.skip(f"`make sdk` installs {', '.join(missing)}")
+
+
+def optional(*names: str, files: dict[str, Path]) -> None:
+    """Skip the test where a tool or a file of a package is not installed."""
+    wanted = {**files, "openapi-generator-cli": TOOLS / GENERATOR}
+    missing = [name for name in names if shutil.which(name) is None]
+    missing += [package for package, file in wanted.items() if not file.exists()]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -70,8 +83,32 @@ def result(printed: str) -> dict[str, Any]:
     return found
 
 
+def documented(language: str) -> str:
+    """Return the program of `docs/sdk.md` in this language."""
+    (program,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/sdk.md").read_text(), re.DOTALL)
+    return str(program)
+
+
+def made_a_cluster(printed: str) -> bool:
+    return re.fullmatch(r"cls_\w+", printed.strip()) is not None
+
+
 def address(stack: EmbeddedStack) -> dict[str, str]:
     return {"FLOW_NEXUS_URL": stack.url, "FLOW_NEXUS_API_KEY": stack.api_key}
+
+
+@pytest.mark.parametrize(
+    ("linter", "arguments"),
+    [
+        ("spectral", ("lint", "--fail-severity", "warn", "--ruleset", HERE / "spectral.yaml")),
+        ("redocly", ("lint", "--max-problems", "0", "--config", HERE / "redocly.yaml")),
+    ],
+)
+def test_linters_have_nothing_to_say(tmp_path: Path, linter: str, arguments: tuple[str | Path, ...]) -> None:
+    tool("node", f"js/node_modules/.bin/{linter}")
+    printed = run(TOOLS / "js/node_modules/.bin" / linter, *arguments, ROOT / "openapi.json", cwd=tmp_path)
+    assert re.search(r"No results with a severity|Your API description is valid", printed), printed
+    assert re.search(r"You have \d+ (warning|error)", printed) is None, printed
 
 
 def test_python(stack: EmbeddedStack, tmp_path: Path) -> None:
@@ -83,7 +120,9 @@ def test_python(stack: EmbeddedStack, tmp_path: Path) -> None:
     assert warnings(printed.splitlines()) == []
     shutil.copy(PROGRAMS / "walkthrough.py", tmp_path)
     strict = ("--strict", "--config-file=", "--python-executable", binaries / "python", "--cache-dir", TOOLS / "mypy")
-    run(sys.executable, "-m", "mypy", *strict, "flow_nexus", "walkthrough.py", cwd=tmp_path)
+    (tmp_path / "first.py").write_text(documented("python"))
+    run(sys.executable, "-m", "mypy", *strict, "flow_nexus", "walkthrough.py", "first.py", cwd=tmp_path)
+    assert made_a_cluster(run(binaries / "python", "first.py", cwd=tmp_path, **address(stack)))
     found = result(run(binaries / "python", "walkthrough.py", cwd=tmp_path, **address(stack)))
     assert found.pop("files") > 3
     assert found == EXPECTED
@@ -98,7 +137,9 @@ def test_typescript(stack: EmbeddedStack, tmp_path: Path) -> None:
     assert warnings(printed.splitlines()) == []
     for name in ("walkthrough.ts", "tsconfig.json"):
         shutil.copy(PROGRAMS / name, tmp_path)
+    (tmp_path / "first.ts").write_text(documented("typescript"))
     run(binaries / "tsc", "--project", "tsconfig.json", cwd=tmp_path)
+    assert made_a_cluster(run("node", "out/first.js", cwd=tmp_path, **address(stack)))
     found = result(run("node", "out/walkthrough.js", cwd=tmp_path, **address(stack)))
     assert found.pop("bytes") is True
     assert found == EXPECTED
@@ -106,11 +147,7 @@ def test_typescript(stack: EmbeddedStack, tmp_path: Path) -> None:
 
 def test_go(stack: EmbeddedStack, tmp_path: Path) -> None:
     """OpenAPI Generator's client compiles with `enumClassPrefix`. It needs one library."""
-    wanted = {"go": shutil.which("go"), "java": shutil.which("java"), "openapi-generator-cli": (TOOLS / GENERATOR).exists()}
-    missing = [name for name, found in wanted.items() if not found]
-    missing += [] if (GO_LIBRARIES / "src/gopkg.in/validator.v2").exists() else ["golang-gopkg-validator.v2-dev"]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    optional("go", "java", files={"golang-gopkg-validator.v2-dev": GO_LIBRARIES / "src/gopkg.in/validator.v2"})
     sources = tmp_path / "go/src"
     (sources / "walkthrough").mkdir(parents=True)
     shutil.copy(PROGRAMS / "walkthrough.go", sources / "walkthrough")
@@ -119,8 +156,33 @@ def test_go(stack: EmbeddedStack, tmp_path: Path) -> None:
     generate = ("generate", "-i", ROOT / "openapi.json", "-g", "go", "-o", sources / "flownexus", properties, parts)
     run(TOOLS / GENERATOR, *generate, cwd=tmp_path)
     go = {"GO111MODULE": "off", "GOPATH": f"{tmp_path / 'go'}:{GO_LIBRARIES}", "GOFLAGS": ""}
-    run("go", "vet", "flownexus", "walkthrough", cwd=tmp_path, **go)
+    (sources / "first").mkdir()
+    (sources / "first/first.go").write_text(documented("go"))
+    run("go", "vet", "flownexus", "walkthrough", "first", cwd=tmp_path, **go)
     run("go", "build", "-o", "walk", "walkthrough", cwd=tmp_path, **go)
+    assert made_a_cluster(run("go", "run", "first", cwd=tmp_path, **go, **address(stack)))
     found = result(run(tmp_path / "walk", cwd=tmp_path, **address(stack)))
+    assert found.pop("bytes") is True
+    assert found == EXPECTED
+
+
+def test_java(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """OpenAPI Generator's native client compiles without the unions that it cannot write.
+
+    The archive of the generator has the libraries that its clients need.
+    """
+    optional("java", "javac", files={"libgeronimo-annotation-1.3-spec-java": ANNOTATIONS})
+    (archive,) = (TOOLS / "venv").glob("lib/*/site-packages/openapi_generator_cli/openapi-generator.jar")
+    names = "invokerPackage=flownexus,apiPackage=flownexus.api,modelPackage=flownexus.model"
+    properties = f"--additional-properties=openApiNullable=false,supportUrlQuery=false,{names}"
+    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
+    skipped = ("--schema-mappings", "OptionValue=Object,SearchChoice=Object,LabelNames=Object")
+    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "java", "--library", "native", "-o", "java", properties, parts)
+    run(TOOLS / GENERATOR, *generate, *skipped, cwd=tmp_path)
+    (tmp_path / "First.java").write_text(documented("java"))
+    sources = [*(tmp_path / "java/src/main/java").rglob("*.java"), PROGRAMS / "Walkthrough.java", tmp_path / "First.java"]
+    run("javac", "-proc:none", "-d", "out", "-cp", f"{archive}:{ANNOTATIONS}", *sources, cwd=tmp_path)
+    assert made_a_cluster(run("java", "-cp", f"out:{archive}", "First", cwd=tmp_path, **address(stack)))
+    found = result(run("java", "-cp", f"out:{archive}", "Walkthrough", cwd=tmp_path, **address(stack)))
     assert found.pop("bytes") is True
     assert found == EXPECTED
