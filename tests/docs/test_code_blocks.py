@@ -19,6 +19,7 @@ RUN = ("get-started.md",)
 NOT_RUN = {
     "README.md": "an index",
     "dashboard.md": "it starts a service and opens a browser",
+    "sdk.md": "tests/e2e/sdk/test_clients.py runs the same generators, and the programs",
     "sandboxes.md": "each block needs a sandbox of its own; tests/api/routes/test_executions.py sends the same requests",
 }
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -51,8 +51,8 @@ def test_the_script_runs_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> Non
     assert "Epoch 50/50" in text
     assert '"aggregation": "ensemble"' in text
     assert "Distributed training workflow complete!" in text
-    session = walk.session(cluster_id)
-    assert (session["epoch"], session["status"]) == (50, "completed")
+    # The training ends a few seconds after its last epoch, when its graphs are made.
+    assert walk.until(cluster_id, "completed")["epoch"] == 50
     walk.terminate(cluster_id)
 
 
