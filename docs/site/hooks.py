@@ -9,6 +9,7 @@ from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
 import api_page
+import catalogue_pages
 import commands_page
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     for place, source in _PROJECT.items():
         files.append(File.generated(config, place, content=(_ROOT / source).read_text()))
     files.append(File.generated(config, "reference/commands.md", content=commands_page.render()))
+    files.append(File.generated(config, "reference/errors.md", content=catalogue_pages.render_errors()))
+    files.append(File.generated(config, "reference/events.md", content=catalogue_pages.render_events()))
     document = _ROOT / "openapi.json"
     files.append(File.generated(config, "reference/api.md", content=api_page.render(document)))
     return files

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from api.domain.events import EventType
+from api.domain.problem_codes import CATALOGUE
+
 ROOT = Path(__file__).parents[2]
 # The elements that make a browser load something, and the address that they load.
 LOADING = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*>")
@@ -48,3 +51,9 @@ def test_the_generated_pages_have_every_command_and_operation(site: Path) -> Non
     assert "--learning-rate" in commands
     for operation in ("POST /v1/clusters", "GET /v1/trainings/{training_id}/rounds", "PUT /v1/sandboxes/{sandbox_id}/files"):
         assert operation in api
+
+
+def test_the_generated_pages_are_complete(site: Path) -> None:
+    errors, events = ((site / "reference" / name).read_text() for name in ("errors.html", "events.html"))
+    assert [code for code in CATALOGUE if f"<code>{code}</code>" not in errors] == []
+    assert [event_type for event_type in EventType if f"<code>{event_type}</code>" not in events] == []
