@@ -128,6 +128,18 @@ def test_python(stack: EmbeddedStack, tmp_path: Path) -> None:
     assert found == EXPECTED
 
 
+def test_python_of_openapi_generator(stack: EmbeddedStack, tmp_path: Path) -> None:
+    optional("java", files={})
+    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
+    properties = "--additional-properties=packageName=flownexus"
+    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "python", "-o", ".", properties, parts)
+    run(TOOLS / GENERATOR, *generate, cwd=tmp_path)
+    program = PROGRAMS / "walkthrough_openapi_generator.py"
+    found = result(run(TOOLS / "venv/bin/python", program, cwd=tmp_path, PYTHONPATH=str(tmp_path), **address(stack)))
+    assert found.pop("bytes") is True
+    assert found == EXPECTED
+
+
 def test_typescript(stack: EmbeddedStack, tmp_path: Path) -> None:
     tool("js/node_modules/.bin/openapi-ts", "node")
     binaries = TOOLS / "js/node_modules/.bin"
