@@ -70,7 +70,7 @@ sdk-tools: $(INSTALLED)
 		@hey-api/openapi-ts@0.95.0 typescript@5.9.3 @types/node@20.19.25 @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
 
 sdk: sdk-tools
-	FLOW_NEXUS_SDK=required $(BIN)/python -m pytest tests/e2e/sdk
+	FLOW_NEXUS_SDK=all $(BIN)/python -m pytest tests/e2e/sdk
 
 screenshots: $(INSTALLED)
 	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py tests/browser/test_walkthrough.py
