@@ -45,7 +45,7 @@ def share(document: dict[str, Any]) -> None:
                 content["example"] = NOT_READY
             elif content is not None:
                 name = _pascal(_phrase(int(status)).replace(" ", "_"))
-                answer["content"][MEDIA_TYPE]["example"] = _problem(int(status))
+                content["example"] = _problem(int(status))
                 _refer(operation["responses"], status, "responses", name, responses)
             elif int(status) == HTTPStatus.NOT_MODIFIED:
                 _refer(operation["responses"], status, "responses", "NotModified", responses)

@@ -141,5 +141,5 @@ async def terminate_cluster(cluster_id: ClusterId, caller: ClusterWriter, state:
     """Stop the trainings and end every sandbox at its provider. It is safe to repeat the call."""
     row = await state.run(lambda uow: clusters.terminate(uow, caller.project_id, cluster_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/clusters/{row.id}")
+    waiting.set_location(f"/v1/clusters/{row.id}")
     return Cluster.of(row)

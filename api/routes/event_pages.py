@@ -8,7 +8,7 @@ from api.http.auth import ClusterReader
 from api.http.reading import Momentary, Reading
 from api.routes.clusters import ClusterId
 from api.routes.common import MOST_ITEMS, UNCHANGED, errors
-from api.routes.event_parameters import Selection
+from api.routes.event_parameters import EventSelection, Selection
 from api.routes.trainings import TrainingId
 from api.schemas.events.union import ClusterEventPage, page
 from api.services import clusters, trainings
@@ -40,8 +40,7 @@ async def list_cluster_events(
 
     def read(uow: UnitOfWork) -> Momentary:
         row = clusters.get(uow.session, caller.project_id, cluster_id)
-        found = events.read(uow.session, row.id, selection.after, types=selection.types, limit=limit)
-        return Momentary(page(found, selection.after), lasts_s=0)
+        return _page(uow, row.id, None, selection, limit)
 
     return await reading.answer(caller, cluster_id, read)
 
@@ -67,9 +66,13 @@ async def list_training_events(
 
     def read(uow: UnitOfWork) -> Momentary:
         row = trainings.get(uow.session, caller.project_id, training_id)
-        found = events.read(
-            uow.session, row.cluster_id, selection.after, training_id=row.id, types=selection.types, limit=limit
-        )
-        return Momentary(page(found, selection.after), lasts_s=0)
+        return _page(uow, row.cluster_id, row.id, selection, limit)
 
     return await reading.answer(caller, training_id, read)
+
+
+def _page(uow: UnitOfWork, cluster_id: str, training_id: str | None, selection: EventSelection, limit: int) -> Momentary:
+    """Return the page that a request selects. It is not kept: the next event changes it."""
+    after = selection.after
+    found = events.read(uow.session, cluster_id, after, training_id=training_id, types=selection.types, limit=limit)
+    return Momentary(page(found, after), lasts_s=0)

@@ -49,7 +49,7 @@ async def start_execution(
     # A repeated request may come from a key that may not run code there.
     found = await state.run(lambda uow: executions.get(uow.session, caller, row.id))
     waiting.raise_if_failed(row, f"/v1/executions/{row.id}")
-    waiting.complete(row, f"/v1/executions/{row.id}")
+    waiting.set_location(f"/v1/executions/{row.id}")
     return await _with_tails(state, found, _TAIL_BYTES)
 
 
@@ -104,7 +104,7 @@ async def cancel_execution(execution_id: ExecutionId, caller: Executor, state: S
     """
     row = await state.run(lambda uow: executions.cancel(uow, caller, execution_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/executions/{row.id}")
+    waiting.set_location(f"/v1/executions/{row.id}")
     return Execution.of(row)
 
 

@@ -53,7 +53,7 @@ async def export_model(
     row = await creation.create(caller, ModelRow, body, create)
     row = await waiting.wait_until_settled(caller, row)
     waiting.raise_if_failed(row, f"/v1/models/{row.id}")
-    waiting.complete(row, f"/v1/models/{row.id}")
+    waiting.set_location(f"/v1/models/{row.id}")
     return Model.of(row)
 
 

@@ -45,7 +45,7 @@ async def deploy_node(
 
     row = await creation.create(caller, NodeRow, body, deploy)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/nodes/{row.id}")
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
@@ -95,7 +95,7 @@ async def redeploy_node(node_id: NodeId, caller: ClusterWriter, state: State, wa
     """
     row = await state.run(lambda uow: nodes.redeploy(uow, state.settings, caller.project_id, node_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/nodes/{row.id}")
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)
 
 
@@ -110,5 +110,5 @@ async def remove_node(node_id: NodeId, caller: ClusterWriter, state: State, wait
     """End the node. This is refused while a training uses it. It is safe to repeat the call."""
     row = await state.run(lambda uow: nodes.remove(uow, caller.project_id, node_id), caller)
     row = await waiting.wait_until_settled(caller, row, statuses=ENDED_NODE)
-    waiting.complete(row, f"/v1/nodes/{row.id}", statuses=ENDED_NODE)
+    waiting.set_location(f"/v1/nodes/{row.id}")
     return Node.of(row)

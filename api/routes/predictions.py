@@ -53,7 +53,7 @@ async def predict(
     row = await creation.create(caller, PredictionRow, body, start)
     row = await waiting.wait_until_settled(caller, row)
     waiting.raise_if_failed(row, f"/v1/predictions/{row.id}")
-    waiting.complete(row, f"/v1/predictions/{row.id}")
+    waiting.set_location(f"/v1/predictions/{row.id}")
     return await _large_answer(state, row, waiting.response.status_code or HTTPStatus.ACCEPTED, dict(waiting.response.headers))
 
 

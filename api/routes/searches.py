@@ -46,7 +46,7 @@ async def create_search(
 
     row = await creation.create(caller, SearchRow, body, create)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/searches/{row.id}")
+    waiting.set_location(f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 
@@ -85,7 +85,7 @@ async def stop_search(search_id: SearchId, caller: ClusterWriter, state: State, 
     """
     row = await state.run(lambda uow: searches.stop(uow, caller.project_id, search_id), caller)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/searches/{row.id}")
+    waiting.set_location(f"/v1/searches/{row.id}")
     return await _shown(state, row)
 
 

@@ -54,7 +54,7 @@ async def start_training(
     if row.status == "refused":
         await creation.forget(caller, row)
         raise _refusal(row)
-    waiting.complete(row, f"/v1/trainings/{row.id}")
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)
 
 
@@ -168,7 +168,7 @@ async def stop_training(training_id: TrainingId, caller: ClusterWriter, state: S
     """Give up the current round and keep the last completed one. It is safe to repeat the call."""
     row = await state.run(lambda uow: trainings.stop(uow, caller.project_id, training_id), caller)
     row = await waiting.wait_until_settled(caller, row, statuses=ENDED_TRAINING)
-    waiting.complete(row, f"/v1/trainings/{row.id}", statuses=ENDED_TRAINING)
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)
 
 
@@ -199,5 +199,5 @@ async def resume_training(
 
     row = await creation.create(caller, TrainingRow, body, resume)
     row = await waiting.wait_until_settled(caller, row)
-    waiting.complete(row, f"/v1/trainings/{row.id}")
+    waiting.set_location(f"/v1/trainings/{row.id}")
     return Training.of(row)

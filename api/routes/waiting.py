@@ -12,7 +12,7 @@ from api.http.deps import AppState, State, Wait
 from api.routes.common import set_location
 from api.services.lookup import owned
 from api.services.principals import Principal
-from api.store.kinds import LeasedRow, LeasedRowT, kind_of
+from api.store.kinds import LeasedRowT, kind_of
 from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow
 
 _CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "sandbox_ended", "unknown_model")
@@ -52,12 +52,19 @@ class WaitingAnswer:
         """Wait until the row has one of `statuses`, the time is over or the client has left.
 
         The default of `statuses` are the settled statuses of the row's kind. The time is `wait_s`,
-        but not less than `at_least_s`. No thread and no database session is held meanwhile.
+        but not less than `at_least_s`. The answer's status becomes 200 when the client waited
+        (`Prefer: wait`) and the row has one of the statuses. No thread and no database session is
+        held meanwhile.
         """
         settled = statuses or kind_of(type(row)).settled
         seconds = max(self.wait_s, at_least_s)
-        if seconds <= 0 or row.status in settled:
-            return row
+        if seconds > 0 and row.status not in settled:
+            row = await self._poll(caller, row, settled, seconds)
+        if self.wait_s and row.status in settled:
+            self.response.status_code = HTTPStatus.OK
+        return row
+
+    async def _poll(self, caller: Principal, row: LeasedRowT, settled: frozenset[str], seconds: float) -> LeasedRowT:
         cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
 
         async def load() -> LeasedRowT:
@@ -85,19 +92,13 @@ class WaitingAnswer:
         members = {f"{kind_of(type(row)).noun}_id": row.id}
         raise kind(reason.code, reason.detail, headers={"Location": path}, members=members)
 
-    def complete(self, row: LeasedRow, path: str, *, statuses: frozenset[str] | None = None) -> None:
-        """Set the status and the headers of the answer that shows `row`.
-
-        The status is 200 when the client waited (`Prefer: wait`) and the row has one of `statuses`.
-        Otherwise it is 202. `Location` is `path`. `Preference-Applied` says that `Prefer` was
+    def set_location(self, path: str) -> None:
+        """Name the resource in `Location`, and say in `Preference-Applied` that `Prefer` was
         honoured.
         """
         set_location(self.response, path)
-        if not self.wait_s:
-            return
-        self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
-        if row.status in (statuses or kind_of(type(row)).settled):
-            self.response.status_code = HTTPStatus.OK
+        if self.wait_s:
+            self.response.headers["Preference-Applied"] = f"wait={self.wait_s}"
 
 
 async def get_waiting(state: State, request: Request, response: Response, wait: Wait) -> WaitingAnswer:
