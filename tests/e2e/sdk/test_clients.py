@@ -76,6 +76,12 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+def openapi_generator(language: str, output: str | Path, *options: str, cwd: Path) -> None:
+    """Generate a client of a language without its tests and pages."""
+    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
+    run(TOOLS / GENERATOR, "generate", "-i", ROOT / "openapi.json", "-g", language, "-o", output, parts, *options, cwd=cwd)
+
+
 def warnings(lines: Iterable[str]) -> list[str]:
     return [line for line in lines if any(word in line.lower() for word in WARNING)]
 
@@ -132,10 +138,8 @@ def test_python(stack: EmbeddedStack, tmp_path: Path) -> None:
 
 def test_python_of_openapi_generator(stack: EmbeddedStack, tmp_path: Path) -> None:
     optional("java", files={})
-    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
     properties = "--additional-properties=packageName=flownexus"
-    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "python", "-o", ".", properties, parts)
-    run(TOOLS / GENERATOR, *generate, cwd=tmp_path)
+    openapi_generator("python", ".", properties, cwd=tmp_path)
     program = PROGRAMS / "walkthrough_openapi_generator.py"
     found = result(run(TOOLS / "venv/bin/python", program, cwd=tmp_path, PYTHONPATH=str(tmp_path), **address(stack)))
     assert found.pop("bytes") is True
@@ -166,9 +170,7 @@ def test_go(stack: EmbeddedStack, tmp_path: Path) -> None:
     (sources / "walkthrough").mkdir(parents=True)
     shutil.copy(PROGRAMS / "walkthrough.go", sources / "walkthrough")
     properties = "--additional-properties=enumClassPrefix=true,withGoMod=false,packageName=flownexus"
-    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
-    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "go", "-o", sources / "flownexus", properties, parts)
-    run(TOOLS / GENERATOR, *generate, cwd=tmp_path)
+    openapi_generator("go", sources / "flownexus", properties, cwd=tmp_path)
     go = {"GO111MODULE": "off", "GOPATH": f"{tmp_path / 'go'}:{GO_LIBRARIES}", "GOFLAGS": ""}
     (sources / "first").mkdir()
     (sources / "first/first.go").write_text(documented("go"))
@@ -189,10 +191,8 @@ def test_java(stack: EmbeddedStack, tmp_path: Path) -> None:
     (archive,) = (TOOLS / "venv").glob("lib/*/site-packages/openapi_generator_cli/openapi-generator.jar")
     names = "invokerPackage=flownexus,apiPackage=flownexus.api,modelPackage=flownexus.model"
     properties = f"--additional-properties=openApiNullable=false,supportUrlQuery=false,{names}"
-    parts = "--global-property=apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"
     skipped = ("--schema-mappings", "OptionValue=Object,SearchChoice=Object,LabelNames=Object")
-    generate = ("generate", "-i", ROOT / "openapi.json", "-g", "java", "--library", "native", "-o", "java", properties, parts)
-    run(TOOLS / GENERATOR, *generate, *skipped, cwd=tmp_path)
+    openapi_generator("java", "java", "--library", "native", properties, *skipped, cwd=tmp_path)
     (tmp_path / "First.java").write_text(documented("java"))
     sources = [*(tmp_path / "java/src/main/java").rglob("*.java"), PROGRAMS / "Walkthrough.java", tmp_path / "First.java"]
     run("javac", "-proc:none", "-d", "out", "-cp", f"{archive}:{ANNOTATIONS}", *sources, cwd=tmp_path)
