@@ -53,7 +53,7 @@ def _submit(page: Any) -> None:
 
 
 def _create(page: Any, stack: EmbeddedStack) -> str:
-    page.get_by_role("link", name="Clusters", exact=True).click()
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Clusters", exact=True).click()
     _click(page, "Create a cluster")
     page.locator("dialog").get_by_label("Name").fill("by mouse")
     page.get_by_text("The same with curl").last.click()
