@@ -36,6 +36,7 @@ from api.routes import (
     sandboxes,
     searches,
     trainings,
+    webhooks,
 )
 from api.routes import problems as problem_routes
 from api.runtime.answer_cache import AnswerCache
@@ -128,6 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         event_pages,
         keys,
         projects,
+        webhooks,
         audit,
         operations,
         problem_routes,

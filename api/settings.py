@@ -1,11 +1,12 @@
 """Every setting of the control plane, read from the environment with the prefix FLOW_NEXUS_."""
 
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -100,6 +101,14 @@ class Settings(BaseSettings):
     )
     logs_dir: Path | None = Field(None, description="the folder of the service's log files, when the service writes them")
     retention_interval_s: float = Field(3600, gt=0)
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="networks that webhooks may reach besides public addresses, also without TLS, with commas between them"
+    )
     docs: bool = Field(True, description="serve /docs")
     dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

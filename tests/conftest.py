@@ -150,13 +150,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def stack() -> Iterator[EmbeddedStack]:
     """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API.
 
-    Like `postgres_folder`, its folder does not lie below pytest's own.
+    Like `postgres_folder`, its folder does not lie below pytest's own. Its webhooks may reach this
+    machine.
     """
     with (
         tempfile.TemporaryDirectory(prefix="stack-", ignore_cleanup_errors=True) as folder,
-        EmbeddedStack(Path(folder) / "home", port=0) as running,
+        pytest.MonkeyPatch.context() as patch,
     ):
-        yield running
+        patch.setenv("FLOW_NEXUS_WEBHOOK_NETWORKS", "127.0.0.0/8")
+        with EmbeddedStack(Path(folder) / "home", port=0) as running:
+            yield running
 
 
 @pytest.fixture

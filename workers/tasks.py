@@ -56,6 +56,11 @@ def models_advance(model_id: str) -> None:
     steps.models.advance(current_context(), model_id)
 
 
+@app.task(name=task_name(Step.WEBHOOKS_ADVANCE))
+def webhooks_advance(webhook_id: str) -> None:
+    steps.webhooks.advance(current_context(), webhook_id)
+
+
 @app.task(name=task_name(PeriodicStep.SWEEP))
 def sweep() -> None:
     steps.sweep.enqueue_due(current_context())

@@ -38,6 +38,7 @@ _Root = lazy_group(
         "executions", f"{_COMMANDS}.executions", "app", "Code in the background: list, status, logs, cancel.", panel=_STEPS
     ),
     LazyCommand("keys", f"{_COMMANDS}.keys", "app", "API keys: create, list, rotate, revoke.", panel=_ADMIN),
+    LazyCommand("webhooks", f"{_COMMANDS}.webhooks", "app", "Webhooks: create, list, test, deliveries.", panel=_ADMIN),
     LazyCommand("projects", f"{_COMMANDS}.projects", "app", "Quotas of a project, and their use.", panel=_ADMIN),
 )
 

@@ -301,6 +301,28 @@ class ApiKey:
 
 
 @dataclass
+class WebhookJson:
+    webhook_id: str
+    name: str | None = None
+    url: str | None = None
+    event_types: list[str] | None = None
+    enabled: bool | None = None
+    failing_since: str | None = None
+
+
+@dataclass
+class DeliveryJson:
+    delivery_id: str
+    event_type: str | None = None
+    status: str | None = None
+    attempts: int | None = None
+    status_code: int | None = None
+    duration_ms: float | None = None
+    error: str | None = None
+    due_at: str | None = None
+
+
+@dataclass
 class QuotaJson:
     used: int | float | None = None
     limit: int | float | None = None

@@ -80,6 +80,8 @@ class EventType(StrEnum):
     SEARCH_TRIAL_STARTED = "search.trial_started"
     SEARCH_TRIAL_ENDED = "search.trial_ended"
 
+    WEBHOOK_DISABLED = "webhook.disabled"
+
 
 MEANINGS: Final[Mapping[EventType, str]] = {
     EventType.CLUSTER_INITIALIZING: "The cluster was created.",
@@ -143,6 +145,7 @@ MEANINGS: Final[Mapping[EventType, str]] = {
     EventType.SEARCH_FAILED: "The search failed.",
     EventType.SEARCH_TRIAL_STARTED: "A training of the search began.",
     EventType.SEARCH_TRIAL_ENDED: "A training of the search ended.",
+    EventType.WEBHOOK_DISABLED: "A webhook was switched off, as its deliveries had failed for five days.",
 }
 
 WORKER_STATE_EVENTS: Final[Mapping[str, EventType]] = {

@@ -56,5 +56,14 @@ def execution_id() -> str:
     return f"exec_{random_part()}"
 
 
+def webhook_id() -> str:
+    return f"hook_{random_part()}"
+
+
+def delivery_id() -> str:
+    """Return the id of a delivery, which receivers see as `webhook-id`."""
+    return f"msg_{random_part(24)}"
+
+
 def search_id() -> str:
     return f"search_{random_part()}"

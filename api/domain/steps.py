@@ -18,6 +18,7 @@ class Step(StrEnum):
     NODES_ADVANCE = "nodes.advance"
     NODES_TERMINATE = "nodes.terminate"
     CLUSTERS_ADVANCE = "clusters.advance"
+    WEBHOOKS_ADVANCE = "webhooks.advance"
 
 
 class PeriodicStep(StrEnum):

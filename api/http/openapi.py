@@ -22,6 +22,17 @@ DESCRIPTION = (
     "Every answer has `X-Request-Id`. Every answer to a key has `RateLimit-Policy` and `RateLimit`."
 )
 CONTACT = {"name": "The operator of this service"}
+WEBHOOKS = {
+    "event": {
+        "post": {
+            "operationId": "receive_event",
+            "summary": "An event, signed as Standard Webhooks",
+            "security": [],
+            "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/ClusterEvent"}}}},
+            "responses": {"2XX": {"description": "The event was taken; any other answer repeats it later"}},
+        }
+    }
+}
 SERVERS = [{"url": "/", "description": "The service that this document comes from."}]
 TAGS = [
     {"name": "clusters", "description": "Clusters: nodes, their connections and their cost"},
@@ -34,6 +45,7 @@ TAGS = [
     {"name": "events", "description": "What happens in clusters: as server-sent events, or in pages"},
     {"name": "executions", "description": "Code in the background of a sandbox: start, follow, cancel"},
     {"name": "keys", "description": "API keys of the project, and of the owners of a node's data"},
+    {"name": "webhooks", "description": "Events sent to an address of yours"},
     {"name": "projects", "description": "Quotas of a project and their use"},
     {"name": "audit", "description": "The audit log: who sent which request, and its result"},
     {"name": "operations", "description": "Health, readiness, metrics, and what error codes mean"},
@@ -74,9 +86,12 @@ def _complete(document: dict[str, Any]) -> None:
     schemas.pop("ValidationError", None)
     for operation in operations(document):
         _name_scope(operation)
+    document["webhooks"] = WEBHOOKS
     tidy(document)
     for name, example in EXAMPLES.items():
         schemas[name].setdefault("examples", [example])
+    for schema in schemas.values():
+        _say_once(schema)
     add_links(document["paths"])
     share(document)
 
@@ -85,9 +100,17 @@ def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for methods in document["paths"].values() for operation in methods.values()]
 
 
+def _say_once(schema: dict[str, Any]) -> None:
+    """Remove the examples of fields that the example of the whole schema has."""
+    for example in schema.get("examples", ()):
+        if isinstance(example, dict):
+            for name in schema.get("properties", {}).keys() & example.keys():
+                schema["properties"][name].pop("examples", None)
+
+
 def _name_scope(operation: dict[str, Any]) -> None:
     """Say which scope an operation needs. One without a key says so too."""
     requirements = operation.setdefault("security", [])
     scopes = [scope for requirement in requirements for names in requirement.values() for scope in names]
     if scopes:
-        operation["description"] += f"\n\nThe key needs the scope `{scopes[0]}`."
+        operation["description"] += f"\n\nScope: `{scopes[0]}`"

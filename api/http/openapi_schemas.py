@@ -10,6 +10,7 @@ from typing import Any, Final
 _LARGEST_INT32: Final = 2**31 - 1
 _PARTS: Final = ("items", "additionalProperties", "propertyNames")
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_PLAIN: Final = ("boolean", "integer", "number", "string")
 _PREFIX: Final = "#/components/schemas/"
 
 
@@ -24,7 +25,7 @@ def tidy(document: dict[str, Any]) -> None:
             del schema["additionalProperties"]
     for operation in _operations(document):
         for parameter in operation.get("parameters", ()):
-            _never_null(parameter)
+            _tidy_parameter(parameter)
     for schema in schemas_of(document):
         _tidy_one(schema)
 
@@ -71,8 +72,10 @@ def _rename(document: dict[str, Any], names: dict[str, str]) -> None:
             schema["$ref"] = references[schema["$ref"]]
 
 
-def _never_null(parameter: dict[str, Any]) -> None:
+def _tidy_parameter(parameter: dict[str, Any]) -> None:
     """Replace `null` as a value of a parameter by its absence."""
+    if not parameter["required"]:
+        del parameter["required"]
     schema = parameter["schema"]
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
@@ -85,11 +88,22 @@ def _never_null(parameter: dict[str, Any]) -> None:
 def _tidy_one(schema: dict[str, Any]) -> None:
     # Generators would make a class of each title.
     schema.pop("title", None)
-    if schema.get("type") == "integer" and "format" not in schema:
+    _join_null(schema)
+    kind = schema.get("type")
+    if "integer" in (kind if isinstance(kind, list) else [kind]) and "format" not in schema:
         is_large = max(abs(schema.get(bound, 0)) for bound in ("minimum", "maximum")) > _LARGEST_INT32
         schema["format"] = "int64" if is_large else "int32"
-    if schema.get("type") == "number":
+    if "number" in (kind if isinstance(kind, list) else [kind]):
         schema["format"] = "double"
     for pattern, values in schema.pop("patternProperties", {}).items():
         schema["additionalProperties"] = values
         schema.setdefault("propertyNames", {"type": "string"})["pattern"] = pattern
+
+
+def _join_null(schema: dict[str, Any]) -> None:
+    """Write a plain value that may be null as one schema with two types. It is the shorter form."""
+    options = schema.get("anyOf", ())
+    if len(options) != 2 or options[1] != {"type": "null"} or options[0].get("type") not in _PLAIN or "enum" in options[0]:
+        return
+    del schema["anyOf"]
+    schema.update({**options[0], **schema, "type": [options[0]["type"], "null"]})

@@ -13,7 +13,7 @@ from api.services import idempotency
 from api.services.lookup import owned
 from api.services.principals import Principal
 from api.store.database import UnitOfWork
-from api.store.kinds import LeasedRow, LeasedRowT
+from api.store.kinds import StatusRow, StatusRowT
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class CreationRequest:
     async def create(
         self,
         caller: Principal,
-        table: type[LeasedRowT],
+        table: type[StatusRowT],
         body: BaseModel | None,
-        create: Callable[[UnitOfWork], LeasedRowT],
-    ) -> LeasedRowT:
+        create: Callable[[UnitOfWork], StatusRowT],
+    ) -> StatusRowT:
         """Run `create`, or return the row of `table` that an earlier request with this key created.
 
         Raises:
@@ -38,7 +38,7 @@ class CreationRequest:
         """
         fingerprint = self.fingerprint(body)
 
-        def use_case(uow: UnitOfWork) -> LeasedRowT:
+        def use_case(uow: UnitOfWork) -> StatusRowT:
             if self.key is None:
                 return create(uow)
             created_id = idempotency.find(uow, caller.project_id, self.key, fingerprint)
@@ -50,7 +50,7 @@ class CreationRequest:
 
         return await self.state.run(use_case, caller)
 
-    async def forget(self, caller: Principal, row: LeasedRow) -> None:
+    async def forget(self, caller: Principal, row: StatusRow) -> None:
         """Free the key of a request that was refused after its row was created."""
         key = self.key
         if key is not None:

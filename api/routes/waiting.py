@@ -10,10 +10,11 @@ from api.domain.errors import ConflictError, InvalidError, WorkFailedError
 from api.domain.records import FailureReason
 from api.http.deps import AppState, State, Wait
 from api.routes.common import set_location
+from api.services import webhooks
 from api.services.lookup import owned
 from api.services.principals import Principal
-from api.store.kinds import LeasedRowT, kind_of
-from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow
+from api.store.kinds import StatusRowT, kind_of
+from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow, WebhookDeliveryRow
 
 _CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "sandbox_ended", "unknown_model")
 _WORK_FAILED = (
@@ -44,11 +45,11 @@ class WaitingAnswer:
     async def wait_until_settled(
         self,
         caller: Principal,
-        row: LeasedRowT,
+        row: StatusRowT,
         *,
         statuses: frozenset[str] | None = None,
         at_least_s: float = 0,
-    ) -> LeasedRowT:
+    ) -> StatusRowT:
         """Wait until the row has one of `statuses`, the time is over or the client has left.
 
         The default of `statuses` are the settled statuses of the row's kind. The time is `wait_s`,
@@ -64,15 +65,29 @@ class WaitingAnswer:
             self.response.status_code = HTTPStatus.OK
         return row
 
-    async def _poll(self, caller: Principal, row: LeasedRowT, settled: frozenset[str], seconds: float) -> LeasedRowT:
+    async def _poll(self, caller: Principal, row: StatusRowT, settled: frozenset[str], seconds: float) -> StatusRowT:
         cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
 
-        async def load() -> LeasedRowT:
+        async def load() -> StatusRowT:
             return await self.state.run(lambda uow: owned(uow.session, type(row), caller.project_id, row.id))
 
         return await self.state.listener.poll_until(
             cluster_id, load, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
         )
+
+    async def wait_until_sent(self, caller: Principal, row: WebhookDeliveryRow) -> WebhookDeliveryRow:
+        """Wait as asked until the delivery is not tried again. Then the status is 200."""
+
+        async def load() -> WebhookDeliveryRow:
+            return await self.state.run(lambda uow: webhooks.delivery(uow.session, caller.project_id, row.webhook_id, row.id))
+
+        if self.wait_s:
+            row = await self.state.listener.poll_until(
+                row.webhook_id, load, lambda loaded: loaded.status != "pending", self.wait_s, self.request.is_disconnected
+            )
+        if self.wait_s and row.status != "pending":
+            self.response.status_code = HTTPStatus.OK
+        return row
 
     def raise_if_failed(self, row: PredictionRow | ModelRow | ExecutionRow, path: str) -> None:
         """Refuse the request of a client that waited for work which failed or was cancelled.

@@ -64,7 +64,7 @@ def _with_integers(value: Any, levels: int = _LEVELS) -> Any:
 Timestamp = Annotated[
     datetime,
     PlainSerializer(_rfc3339, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2025-11-02T14:30:00.000Z"]}),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 # A measured figure. JSON has it rounded. Python has every digit.
 Figure = Annotated[float, PlainSerializer(rounded, return_type=float, when_used="json")]

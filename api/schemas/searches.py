@@ -6,7 +6,6 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
-from api.domain import exclusions
 from api.domain.early_stopping import Metric
 from api.domain.errors import FieldError, InvalidError
 from api.domain.searches import (
@@ -95,7 +94,7 @@ class SearchCreate(TrainingCreate):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "x-exclusions": exclusions.documented(),
+            "x-exclusions-of": "TrainingCreate",
             "examples": [
                 {
                     "dataset": "/data/train_*.json",

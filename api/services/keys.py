@@ -113,7 +113,7 @@ def revoke(session: Session, project_id: str | None, key_id: str) -> ApiKeyRow:
     row = _locked(session, project_id, key_id)
     if row.revoked_at is None:
         row.revoked_at = func.clock_timestamp()
-        events.announce_key(session, row.id)
+        events.announce(session, row.id)
         session.flush()
         session.refresh(row)
     return row
@@ -144,7 +144,7 @@ def rotate(
     row.old_valid_until = func.clock_timestamp() + timedelta(seconds=overlap_s) if overlap_s else None
     row.digest, row.prefix = digest(settings, secret), secret[:PREFIX_LENGTH]
     row.rotated_at = func.clock_timestamp()
-    events.announce_key(session, row.id)
+    events.announce(session, row.id)
     session.flush()
     session.refresh(row)
     return IssuedKey(row, secret)

@@ -4,11 +4,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.domain.errors import NotFoundError
-from api.store.kinds import LeasedRowT, kind_of
+from api.store.kinds import StatusRowT, kind_of
 from api.store.tables import ClusterRow
 
 
-def owned(session: Session, table: type[LeasedRowT], project_id: str, row_id: str) -> LeasedRowT:
+def owned(session: Session, table: type[StatusRowT], project_id: str, row_id: str) -> StatusRowT:
     """Return the row of the project.
 
     Raises:

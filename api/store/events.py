@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, Text, cast, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.domain.events import EventType
-from api.store.tables import ClusterRow, EventRow
+from api.domain.webhooks import GIVE_UP_AFTER
+from api.store.tables import ClusterRow, EventRow, WebhookDeliveryRow, WebhookRow
 
 CHANNEL = "flow_nexus"
 KEY_MARK = "key_"
@@ -34,12 +35,44 @@ def emit(
         .execution_options(synchronize_session=False)
     )
     session.add(EventRow(cluster_id=cluster_id, seq=seq, training_id=training_id, type=event_type.value, data=dict(data)))
+    _deliver(session, cluster_id, seq, event_type)
     session.execute(select(func.pg_notify(CHANNEL, cluster_id)))
 
 
-def announce_key(session: Session, key_id: str) -> None:
-    """Tell every API process, when the transaction commits, that a key was revoked or rotated."""
-    session.execute(select(func.pg_notify(CHANNEL, key_id)))
+def _deliver(session: Session, cluster_id: str, seq: int | None, event_type: EventType) -> None:
+    """Create a delivery for each webhook of the cluster's project that wants the event.
+
+    The lock on the webhook lets no one delete it before this transaction ends.
+    """
+    wanted = (
+        select(
+            literal("msg_").concat(func.replace(cast(func.gen_random_uuid(), Text), "-", "")),
+            WebhookRow.id,
+            literal(cluster_id),
+            literal(seq, BigInteger),
+            literal(event_type.value),
+            literal("pending"),
+            func.clock_timestamp(),
+            func.clock_timestamp() + GIVE_UP_AFTER,
+        )
+        .join(ClusterRow, ClusterRow.project_id == WebhookRow.project_id)
+        .where(
+            ClusterRow.id == cluster_id,
+            WebhookRow.enabled,
+            or_(
+                WebhookRow.event_types.contains([event_type.value]),
+                WebhookRow.event_types.contains([f"{event_type.partition('.')[0]}.*"]),
+            ),
+        )
+        .with_for_update(read=True, key_share=True, of=WebhookRow)
+    )
+    columns = ("id", "webhook_id", "cluster_id", "seq", "event_type", "status", "due_at", "give_up_at")
+    session.execute(insert(WebhookDeliveryRow).from_select(columns, wanted, include_defaults=False))
+
+
+def announce(session: Session, row_id: str) -> None:
+    """Tell every API process, when the transaction commits, that a key or a webhook has changed."""
+    session.execute(select(func.pg_notify(CHANNEL, row_id)))
 
 
 def read(

@@ -1,4 +1,4 @@
-"""The registry of the kinds of rows that background steps advance."""
+"""The kinds of rows that have a status, and the rows that background steps lease."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,14 @@ from typing import Final, TypeVar
 
 from api.domain import status
 from api.domain.steps import Step
-from api.store.tables import ClusterRow, ExecutionRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow
+from api.store.tables import ClusterRow, ExecutionRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow, WebhookRow
 
-LeasedRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow | ExecutionRow
-LeasedRowT = TypeVar("LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow)
+StatusRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow | ExecutionRow
+LeasedRow = StatusRow | WebhookRow
+StatusRowT = TypeVar("StatusRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow)
+LeasedRowT = TypeVar(
+    "LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow, WebhookRow
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class RowKind:
     `moves` are the legal changes of its status. `advance` is the step that a due row gets.
     """
 
-    table: type[LeasedRow]
+    table: type[StatusRow]
     noun: str
     plural: str
     moves: Mapping[str, frozenset[str]]
@@ -44,6 +48,6 @@ KINDS: Final = (
 _KIND_OF: Final[Mapping[type, RowKind]] = {kind.table: kind for kind in KINDS}
 
 
-def kind_of(table: type[LeasedRow]) -> RowKind:
+def kind_of(table: type[StatusRow]) -> RowKind:
     """Return the kind of the rows of a table class."""
     return _KIND_OF[table]

@@ -40,6 +40,7 @@ from api.domain.specs import ClusterSettings, ExecutionRequest, PredictionInput
 from api.domain.stopping import TrainingStop
 from api.domain.training_progress import TrainingProgress, WorkerProgress
 from api.domain.training_spec import TrainingSpec
+from api.domain.webhooks import DELIVERY_STATES
 from api.store.columns import Typed
 from api.store.documents import ConnectionDocument, FormerSandbox, RejectedUpdatesDocument
 
@@ -478,6 +479,57 @@ class ExecutionRow(Leased, Base):
             "project_id",
             postgresql_where=text("status IN ('pending', 'running', 'cancelling')"),
         ),
+    )
+
+
+class WebhookRow(Leased, Base):
+    """An address that gets the events of a project. The lease covers all of its deliveries.
+
+    `event_types` has types and groups such as `round.*`. `failing_since` is the time of the first
+    failure since the last success. `disabled_at` is set when the service switched it off.
+    """
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    url: Mapped[str]
+    event_types: Mapped[list[str]]
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    failing_since: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_webhooks_page", "project_id", "created_at", "id"),
+        Index("ix_webhooks_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+
+class WebhookDeliveryRow(Base):
+    """One event for one webhook. `cluster_id` and `seq` name the event; a test has none.
+
+    `due_at` is the time of the next attempt, None when there is none.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    cluster_id: Mapped[str | None]
+    seq: Mapped[int | None] = mapped_column(BigInteger)
+    event_type: Mapped[str]
+    status: Mapped[str] = mapped_column(_states(DELIVERY_STATES, "delivery_status"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    due_at: Mapped[datetime | None]
+    give_up_at: Mapped[datetime]
+    status_code: Mapped[int | None]
+    duration_ms: Mapped[float | None]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    __table_args__ = (
+        Index("ix_webhook_deliveries_page", "webhook_id", "created_at", "id"),
+        Index("ix_webhook_deliveries_due", "webhook_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
 

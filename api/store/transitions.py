@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from api.domain import status
 from api.domain.events import EventType
 from api.store import events
-from api.store.kinds import LeasedRow, kind_of
+from api.store.kinds import StatusRow, kind_of
 from api.store.tables import ClusterRow, ModelRow, PredictionRow, RoundRow, TrainingRow
 
 
-def move(session: Session, row: LeasedRow, new: str, **data: Any) -> None:
+def move(session: Session, row: StatusRow, new: str, **data: Any) -> None:
     """Move a row to status `new` and emit `<noun>.<status>`.
 
     `data` goes into the event. It must hold no secrets and no training data.
@@ -30,7 +30,7 @@ def move(session: Session, row: LeasedRow, new: str, **data: Any) -> None:
     _record(session, row, kind.noun, {"from": old, "status": new, **data})
 
 
-def created(session: Session, row: LeasedRow, **data: Any) -> None:
+def created(session: Session, row: StatusRow, **data: Any) -> None:
     """Add a new row and emit the event of its first status."""
     session.add(row)
     session.flush()
@@ -44,7 +44,7 @@ def move_round(row: RoundRow, new: str) -> None:
     row.finished_at = func.now() if new != "running" else None
 
 
-def _record(session: Session, row: LeasedRow, noun: str, data: dict[str, Any]) -> None:
+def _record(session: Session, row: StatusRow, noun: str, data: dict[str, Any]) -> None:
     cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
     if isinstance(row, PredictionRow | ModelRow):
         data["training_id"] = row.training_id

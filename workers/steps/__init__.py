@@ -3,6 +3,30 @@
 Each is safe to run twice and holds no database session while it waits for a sandbox.
 """
 
-from workers.steps import clusters, executions, limits, models, nodes, predictions, retention, searches, sweep, trainings
+from workers.steps import (
+    clusters,
+    executions,
+    limits,
+    models,
+    nodes,
+    predictions,
+    retention,
+    searches,
+    sweep,
+    trainings,
+    webhooks,
+)
 
-__all__ = ["clusters", "executions", "limits", "models", "nodes", "predictions", "retention", "searches", "sweep", "trainings"]
+__all__ = [
+    "clusters",
+    "executions",
+    "limits",
+    "models",
+    "nodes",
+    "predictions",
+    "retention",
+    "searches",
+    "sweep",
+    "trainings",
+    "webhooks",
+]

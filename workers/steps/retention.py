@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, tuple_
 from api.services import models
 from api.services.lookup import locked_cluster
 from api.store import transitions
-from api.store.tables import EventRow, IdempotencyRow, ModelRow
+from api.store.tables import EventRow, IdempotencyRow, ModelRow, WebhookDeliveryRow
 from workers.context import Context
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def _forget_events(context: Context, age: timedelta) -> None:
             keys = [tuple(row) for row in uow.session.execute(old)]
             removed = len(keys)
             uow.session.execute(delete(EventRow).where(tuple_(EventRow.cluster_id, EventRow.seq).in_(keys)))
+            uow.session.execute(delete(WebhookDeliveryRow).where(WebhookDeliveryRow.created_at < before))
             uow.session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))
 
 

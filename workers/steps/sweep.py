@@ -12,9 +12,9 @@ from api.domain.status import LIVE_NODE
 from api.domain.steps import Step
 from api.store import leases
 from api.store.kinds import KINDS
-from api.store.tables import NodeRow
+from api.store.tables import NodeRow, WebhookRow
 from workers.context import Context
-from workers.steps import nodes
+from workers.steps import nodes, webhooks
 from workers.steps.shared import agent_probe
 from workers.steps.shared.deployment import metadata
 from workers.steps.shared.heartbeat import heartbeat
@@ -36,6 +36,9 @@ def enqueue_due(context: Context) -> None:
     """Enqueue the step of every row that is due and not leased."""
     heartbeat.note(context)
     with context.database.unit_of_work() as uow:
+        webhooks.wake_due(uow)
+        for webhook_id in leases.due(uow.session, WebhookRow):
+            uow.enqueue(Step.WEBHOOKS_ADVANCE, webhook_id)
         for kind in KINDS:
             if kind.table is NodeRow:
                 continue

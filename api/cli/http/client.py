@@ -101,6 +101,10 @@ class ApiClient:
         response = self._send(_Call("DELETE", path, headers=_prefer(wait), wait=wait))
         return Answer(self._json(response), model) if response.content else None
 
+    def patch(self, path: str, model: type[T], body: Mapping[str, object]) -> Answer[T]:
+        """Change fields of a resource."""
+        return Answer(self._json(self._send(_Call("PATCH", path, json=body))), model)
+
     def post(
         self, path: str, model: type[T], body: Mapping[str, object] | None = None, *, wait: int = 0, hold_s: float = 0
     ) -> Answer[T]:

@@ -12,6 +12,7 @@ from api.cli.responses import (
     ApiKey,
     ClusterJson,
     ConnectionsJson,
+    DeliveryJson,
     ExecutionJson,
     JsonObject,
     LogsJson,
@@ -28,6 +29,7 @@ from api.cli.responses import (
     StoredFileJson,
     TrainingJson,
     TrialJson,
+    WebhookJson,
 )
 
 _MAX_TEXTS = 20
@@ -240,6 +242,38 @@ def keys(page: PageJson[ApiKey]) -> Table:
     )
     project_column = ("project",) if has_projects else ()
     return table(("key", *project_column, "name", "prefix", "status", "scopes or node", "last used"), rows)
+
+
+def webhooks(page: PageJson[WebhookJson]) -> Table:
+    rows = (
+        (
+            cell(item.webhook_id),
+            cell(item.name),
+            cell(item.url),
+            cell(item.event_types),
+            cell("on" if item.enabled else "off"),
+            _time(item.failing_since),
+        )
+        for item in page.items
+    )
+    return table(("webhook", "name", "address", "events", "state", "failing since"), rows)
+
+
+def deliveries(page: PageJson[DeliveryJson]) -> Table:
+    rows = (
+        (
+            cell(item.delivery_id),
+            cell(item.event_type),
+            status(item.status),
+            cell(item.attempts),
+            cell(item.status_code),
+            cell(item.duration_ms),
+            cell(item.error),
+            _time(item.due_at),
+        )
+        for item in page.items
+    )
+    return table(("delivery", "event", "status", "attempts", "answer", "ms", "error", "next attempt"), rows)
 
 
 def project(item: ProjectJson) -> RenderableType:

@@ -38,7 +38,7 @@ export async function bodyOf(operationId) {
     for (const operation of Object.values(methods))
       if (operation.operationId === operationId) {
         const schema = resolve(document, resolve(document, operation.requestBody).content["application/json"].schema);
-        return { fields: fieldsOf(document, schema), exclusions: schema["x-exclusions"] ?? [] };
+        return { fields: fieldsOf(document, schema), exclusions: (document.components.schemas[schema["x-exclusions-of"]] ?? schema)["x-exclusions"] ?? [] };
       }
   throw new Error(`openapi.json has no operation ${operationId}`);
 }
@@ -50,6 +50,9 @@ function resolve(document, schema) {
   return { ...resolve(document, found), ...schema, $ref: undefined };
 }
 
+/** The forms that a value may have. @param {any} document @param {any} own @returns {any[]} */
+const formsOf = (document, own) => (Array.isArray(own.type) ? own.type.map((/** @type {string} */ type) => ({ ...own, type })) : (own.anyOf ?? own.oneOf ?? [own]).map((/** @type {any} */ one) => resolve(document, one)));
+
 /** @param {any} document @param {any} schema @returns {Field[]} */
 function fieldsOf(document, schema) {
   return Object.entries(schema.properties ?? {}).map(([name, own]) => fieldOf(document, name, own, (schema.required ?? []).includes(name)));
@@ -57,7 +60,7 @@ function fieldsOf(document, schema) {
 
 /** @param {any} document @param {string} name @param {any} own @param {boolean} required @returns {Field} */
 function fieldOf(document, name, own, required) {
-  const options = (own.anyOf ?? own.oneOf ?? [own]).map((/** @type {any} */ one) => resolve(document, one));
+  const options = formsOf(document, own);
   const real = options.filter((/** @type {any} */ one) => one.type !== "null");
   const schema = real.length === 1 ? { ...real[0], ...without(own, ["anyOf", "oneOf"]), ...typeOf(resolve(document, real[0])) } : own;
   const full = resolve(document, schema);

@@ -48,6 +48,10 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "content_digest_mismatch": ("Other bytes arrived than `Content-Digest` says.", "Send the file again."),
     "file_exists": ("There is a file at the path already.", "Choose another path, or leave out `If-None-Match`."),
     "range_not_satisfiable": ("The file has no bytes in the range.", "Download it without `Range`. You may have all of it."),
+    "webhook_url_refused": (
+        "Webhooks may not have this address.",
+        "Use a public https address, or ask the operator to list its network.",
+    ),
     "unknown_quota": ("There is no such quota.", "Use one of the names that `detail` lists."),
     "federated_only": ("The option needs federated training.", "Leave the option out, or set `federated` to true."),
     "options_exclude_each_other": ("Two options cannot be used together.", "Drop one of them. `errors` says why."),

@@ -27,6 +27,10 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "sandbox_failed": ("A sandbox could not do what was asked.", _AGAIN),
     "sandbox_ended": ("The sandbox ended before the code did.", "Redeploy the node, and run the code again."),
     "end_unknown": ("It is not known how the code ended.", "Look at the sandbox's logs before running it again."),
+    "delivery_failed": (
+        "The receiver of a webhook did not take the message.",
+        "Check the address. The receiver must answer with 2xx within ten seconds.",
+    ),
     "export_failed": ("The copy of the model failed.", "Export the model again."),
     "export_missing": ("There is no exported model at this path.", "Check the path, or export the model first."),
     "bad_export": ("The export cannot be used.", "Use a folder or a tar that `export_model` has made."),

@@ -9,7 +9,7 @@ from typing_extensions import TypeAliasType
 from api.domain.events import EventType
 from api.domain.figures import rounded_figures
 from api.schemas.base import Int64, ResponseModel, Timestamp
-from api.schemas.events import clusters, jobs, rounds, trainings
+from api.schemas.events import clusters, jobs, rounds, trainings, webhooks
 from api.schemas.events.base import EventBase
 from api.store.tables import EventRow
 
@@ -37,6 +37,7 @@ _Union = (
     | trainings.SearchStateEvent
     | trainings.SearchTrialStartedEvent
     | trainings.SearchTrialEndedEvent
+    | webhooks.WebhookDisabledEvent
 )
 ClusterEvent = TypeAliasType(
     "ClusterEvent", Annotated[_Union, Field(discriminator="type", description="An event. `type` says which fields it has.")]

@@ -45,6 +45,15 @@ def test_it_is_a_valid_document(document: dict[str, Any]) -> None:
 def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
     served = {f"{verb.upper()} {path}" for path, methods in document["paths"].items() for verb in methods}
     assert served == {
+        "POST /v1/webhooks",
+        "GET /v1/webhooks",
+        "GET /v1/webhooks/{webhook_id}",
+        "PATCH /v1/webhooks/{webhook_id}",
+        "DELETE /v1/webhooks/{webhook_id}",
+        "POST /v1/webhooks/{webhook_id}/test",
+        "GET /v1/webhooks/{webhook_id}/deliveries",
+        "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
+        "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
         "POST /v1/clusters",
         "GET /v1/clusters",
         "GET /v1/clusters/{cluster_id}",
@@ -149,7 +158,7 @@ def test_what_is_created_or_costs_takes_a_key_and_what_is_slow_waits(operations:
     }
     slow = {name for name, operation in operations.items() if "202" in operation["responses"]}
     creating = {"create_cluster", "deploy_node", "start_training", "resume_training", "create_search", "start_execution"}
-    creating |= {"predict", "export_model", "create_key"}
+    creating |= {"predict", "export_model", "create_key", "create_webhook"}
     assert {name for name, found in headers.items() if "Prefer" in found} == slow
     assert {name for name, found in headers.items() if "Idempotency-Key" in found} == creating
     for name in slow:
@@ -177,6 +186,8 @@ def test_clients_may_meet_new_fields_and_may_not_send_any(document: dict[str, An
         "SearchCreate",
         "TrainingCreate",
         "TrainingResume",
+        "WebhookCreate",
+        "WebhookUpdate",
     }
 
 

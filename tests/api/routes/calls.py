@@ -11,6 +11,8 @@ from tests.api.routes.document import METHODS, document, example, whole
 
 # Without a key, and without data of a project.
 OPEN = {"get_health", "get_readiness", "get_metrics", "explain_problem"}
+# An address that webhooks may have. Nothing is sent to it.
+PUBLIC_URL = "https://93.184.216.34/"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class Operation:
         options: dict[str, Any] = {}
         for media_type, content in self.item.get("requestBody", {}).get("content", {}).items():
             options = {"json": example(content["schema"])} if media_type == "application/json" else {"content": b"x"}
+        if "url" in options.get("json", {}):
+            # The name in the example can be unknown here.
+            options["json"] = {**options["json"], "url": PUBLIC_URL}
         return {"method": self.method.upper(), "url": path, "params": query, **options}
 
 

@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.store import transitions
 from api.store.database import Database
 from api.store.tables import NodeRow
-from tests.api.routes.calls import guarded
+from tests.api.routes.calls import PUBLIC_URL, guarded
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import CLUSTER, TRAINING, User
 from tests.workers.sandboxes.hosting import API_KEY, Host
@@ -62,6 +62,11 @@ def test_who_did_what_to_what_when_and_from_where(user: User) -> None:
     assert entry["time"] >= answer.json()["created_at"]
 
 
+def _webhook(user: User) -> str:
+    body = {"name": "h", "url": PUBLIC_URL, "event_types": ["round.*"]}
+    return str(user.call("POST", "/v1/webhooks", 201, json=body)["webhook_id"])
+
+
 def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     user: User, written_beside: list[tuple[str, int]]
 ) -> None:
@@ -97,6 +102,11 @@ def test_every_success_that_changes_something_is_written_in_its_own_transaction(
     key_id = user.key(scopes=["admin"])["key_id"]
     user.call("POST", f"/v1/keys/{key_id}/rotate", 200)
     user.call("DELETE", f"/v1/keys/{key_id}", 200)
+    hook = f"/v1/webhooks/{_webhook(user)}"
+    delivery_id = user.call("POST", f"{hook}/test", 202)["delivery_id"]
+    user.call("POST", f"{hook}/deliveries/{delivery_id}/redeliver", 202)
+    user.call("PATCH", hook, 200, json={"enabled": False})
+    assert user.http.delete(hook).status_code == 204
     done = {entry["operation"]: entry for entry in log(user)}
     provider_needed = {"upload_file", "delete_file", "execute"}
     assert done.keys() == {operation.name for operation in guarded() if operation.mutates} - provider_needed

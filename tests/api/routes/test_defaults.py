@@ -13,7 +13,7 @@ from api.openapi_file import OPENAPI_JSON
 from api.settings import Settings
 from api.store import transitions
 from api.store.tables import SearchRow, TrainingRow
-from tests.api.routes.calls import guarded
+from tests.api.routes.calls import PUBLIC_URL, guarded
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import User
 from tests.api.schemas.test_defaults import OTHERS
@@ -130,6 +130,11 @@ def test_the_other_bodies(user: User) -> None:
     key = user.call("POST", "/v1/keys", 201, json=filled("KeyCreate", name="tests", scopes=["clusters:read"]))
     user.call("POST", f"/v1/keys/{key['key_id']}/rotate", 200, json=filled("KeyRotate"))
 
+    webhook = user.call(
+        "POST", "/v1/webhooks", 201, json=filled("WebhookCreate", name="h", url=PUBLIC_URL, event_types=["node.*"])
+    )
+    user.call("PATCH", f"/v1/webhooks/{webhook['webhook_id']}", 200, json=filled("WebhookUpdate"))
+
     cluster_id = user.ready()
     training_id = user.training(cluster_id)
     user.round_done(training_id, 1)
@@ -145,6 +150,14 @@ def test_the_other_bodies(user: User) -> None:
 
 def test_every_body_of_the_document_was_sent() -> None:
     sent = {"ClusterConnect", "ClusterCreate", "ExecuteRequest", "ExecutionCreate", "ExportCreate", "KeyCreate", "KeyRotate"}
-    sent |= {"NodeDeploy", "PredictionCreate", "SearchCreate", "TrainingCreate", "TrainingResume"}
+    sent |= {
+        "NodeDeploy",
+        "PredictionCreate",
+        "SearchCreate",
+        "TrainingCreate",
+        "TrainingResume",
+        "WebhookCreate",
+        "WebhookUpdate",
+    }
     bodies = [operation.item.get("requestBody", {}).get("content", {}).get("application/json") for operation in guarded()]
     assert {body["schema"]["$ref"].rpartition("/")[2] for body in bodies if body} == sent

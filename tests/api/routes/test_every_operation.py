@@ -7,10 +7,11 @@ import pytest
 
 from api.domain.scopes import EXPORT, SCOPES
 from api.domain.specs import ExecutionRequest, PredictionInput
+from api.services import webhooks
 from api.settings import Settings
 from api.store import transitions
 from api.store.tables import ExecutionRow, ModelRow, PredictionRow
-from tests.api.routes.calls import OPEN, Operation, guarded, operations
+from tests.api.routes.calls import OPEN, PUBLIC_URL, Operation, guarded, operations
 from tests.api.routes.conftest import MakeUser, make_settings
 from tests.api.routes.user import User, problem
 from tests.workers.sandboxes.hosting import API_KEY, Host
@@ -59,6 +60,9 @@ def first(make_user: MakeUser) -> Belongings:
         )
         for row in (prediction, model, execution):
             transitions.created(uow.session, row)
+        spec = webhooks.WebhookSpec(SECRET, PUBLIC_URL, ["round.*"])
+        webhook_id = webhooks.create(uow.session, user.project_id, spec).id
+        delivery_id = webhooks.send_test(uow, user.project_id, webhook_id).id
     key_id = user.call("POST", "/v1/keys", 201, json={"name": SECRET, "scopes": ["clusters:read"]})["key_id"]
     ids = {
         "cluster_id": cluster_id,
@@ -70,6 +74,8 @@ def first(make_user: MakeUser) -> Belongings:
         "model_id": "mdl_first",
         "execution_id": "exec_first",
         "key_id": key_id,
+        "webhook_id": webhook_id,
+        "delivery_id": delivery_id,
     }
     return Belongings(user, ids)
 
