@@ -91,7 +91,8 @@ def connect(uow: UnitOfWork, project_id: str, cluster_id: str, new_topology: top
     if cluster.status == "initializing":
         transitions.move(session, cluster, "connected", topology=cluster.topology)
     else:
-        events.emit(session, cluster.id, EventType.CLUSTER_CONNECTED, {"cluster_id": cluster.id, "topology": cluster.topology})
+        facts = {"from": cluster.status, "status": cluster.status, "topology": cluster.topology}
+        events.emit(session, cluster.id, EventType.CLUSTER_CONNECTED, facts)
     return cluster
 
 

@@ -6,7 +6,7 @@ import { card, loading, table } from "./parts.js";
  * @param {import("./context.js").Context} ctx
  * @param {{ items: any[] | null | undefined, controls: () => any }} pages
  * @param {string} caption
- * @param {any[]} columns
+ * @param {{name: string, of: (row: any) => any, number?: boolean, wide?: boolean}[]} columns
  * @param {any} nothing what to show when the list is empty
  */
 export function listing(ctx, pages, caption, columns, nothing) {
