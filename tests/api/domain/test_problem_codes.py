@@ -16,7 +16,7 @@ RAISED = re.compile(
     r"\(\s*(?:\d{3}, |CONFLICT, |UNPROCESSABLE, )?(?:code=)?\"([a-z]+(?:_[a-z]+)*)\"\s*[,)]"
 )
 # Errors whose first text is a noun.
-NO_CODES = {"sandbox", "node", "cluster", "project", "execution", "key", "search", "training"}
+NO_CODES = {"sandbox", "node", "cluster", "project", "execution", "key", "search", "training", "webhook", "delivery"}
 
 
 @cache
