@@ -13,8 +13,9 @@ from api.embedded.stack import EmbeddedStack
 from tests.e2e.walk import Walk
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Pages whose blocks are one script.
-RUN = ("get-started.md",)
+README = DOCS.parent / "README.md"
+# Pages whose blocks are one script, and the name of the cluster in it.
+RUN = {"get-started.md": "first"}
 # Blocks that no test runs, and why.
 NOT_RUN = {
     "README.md": "an index",
@@ -33,20 +34,40 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", RUN)
 def test_the_blocks_of_a_page_run_in_their_order(stack: EmbeddedStack, tmp_path: Path, name: str) -> None:
-    script = "set -euo pipefail\n" + "\n".join(blocks(DOCS / name))
+    output = run("\n".join(blocks(DOCS / name)), stack, tmp_path)
+    assert "training.completed" in output
+    assert_ended(stack, RUN[name])
+
+
+@pytest.mark.timeout(300)
+def test_the_walkthrough_of_the_readme_has_twelve_lines_and_runs(stack: EmbeddedStack, tmp_path: Path) -> None:
+    (walkthrough,) = [block for block in blocks(README) if block.startswith("api() {")]
+    assert len(walkthrough.splitlines()) == 12
+    output = run(walkthrough, stack, tmp_path)
+    assert "training.completed" in output
+    assert (tmp_path / "feedback_v1.tar").stat().st_size > 10_000
+    assert_ended(stack, "feedback")
+
+
+def run(script: str, stack: EmbeddedStack, folder: Path) -> str:
+    """Run a script as a user of the stack, and return what it prints."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "FLOW_NEXUS_URL": stack.url,
         "FLOW_NEXUS_API_KEY": stack.api_key,
     }
-    ran = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    command = ["bash", "-c", f"set -euo pipefail\n{script}"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    assert "training.completed" in ran.stdout
+    return ran.stdout
+
+
+def assert_ended(stack: EmbeddedStack, name: str) -> None:
     clusters = Walk(stack.url, stack.api_key).call("GET", "/v1/clusters", params={"limit": 100})["items"]
-    mine = [cluster["status"] for cluster in clusters if cluster["name"] == "first"]
+    mine = {cluster["status"] for cluster in clusters if cluster["name"] == name}
     assert mine
-    assert set(mine) <= {"terminating", "terminated"}
+    assert mine <= {"terminating", "terminated"}
 
 
 def test_every_other_block_says_why_it_is_not_run() -> None:
