@@ -38,7 +38,7 @@ class RoundCompletedEvent(EventBase):
     accepted: list[str]
     rejected: dict[str, str]
     notices: list[str]
-    workers: dict[str, EventWorker]
+    worker_figures: dict[str, EventWorker]
 
 
 class RoundFallbackEvent(EventBase):

@@ -215,7 +215,7 @@ def _emit_completed(rows: _Rows, this: RoundContext, aggregate: AggregateReport)
             "accepted": aggregate.accepted,
             "rejected": aggregate.rejected,
             "notices": aggregate.notices,
-            "workers": {
+            "worker_figures": {
                 report.node_id: {"local_loss": report.loss, "samples": report.samples} for report in aggregate.received
             },
         },

@@ -1,6 +1,5 @@
 """The walkthrough, with the client that OpenAPI Generator makes for Python.
 
-It reads no events: the client cannot tell them apart.
 It needs FLOW_NEXUS_URL and FLOW_NEXUS_API_KEY, and prints what it got as one line of JSON.
 """
 
@@ -34,7 +33,8 @@ def main(client: api.ApiClient) -> dict[str, object]:
         time.sleep(0.5)
         training = trainings.get_training(training.training_id)
     status = clusters.get_cluster_status(cluster)
-    rounds = trainings.list_rounds(training.training_id)
+    page = api.EventsApi(client).list_training_events(training.training_id, types="round.*")
+    events = [item.actual_instance for item in page.items]
     texts = api.PredictionCreate(inputs=["the lamp is great and sturdy"])
     prediction = api.PredictionsApi(client).predict(cluster, texts, prefer=WAIT)
     model = models.export_model(training.training_id, api.ExportCreate(name="model"), prefer=WAIT)
@@ -44,7 +44,7 @@ def main(client: api.ApiClient) -> dict[str, object]:
         "edges": len(connection.connections),
         "training": training.status,
         "epoch": training.epoch,
-        "rounds": [item.round for item in rounds.items],
+        "rounds": [event.round for event in events if isinstance(event, api.RoundCompletedEvent)],
         "sessions": len(status.training_sessions),
         "sentiments": [row.sentiment for row in prediction.results.predictions],
         "bytes": len(archive) == model.size,
