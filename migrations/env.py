@@ -8,6 +8,7 @@ import os
 from alembic import context
 from sqlalchemy import NullPool, create_engine
 
+from api.store.schema import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from api.store.tables import Base
 
 
@@ -24,14 +25,33 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    engine = create_engine(_url(), poolclass=NullPool, connect_args={"connect_timeout": 5})
+    attributes = context.config.attributes
+    statement_timeout = _milliseconds(attributes.get("statement_timeout_s", STATEMENT_TIMEOUT_S))
+    lock_timeout = _milliseconds(attributes.get("lock_timeout_s", LOCK_TIMEOUT_S))
+    arguments = {"connect_timeout": 5, "options": f"-c statement_timeout={statement_timeout}"}
+    engine = create_engine(_url(), poolclass=NullPool, connect_args=arguments)
     with engine.connect() as connection:
         # Two processes that start at the same time must not migrate at the same time.
         connection.exec_driver_sql("SELECT pg_advisory_lock(726_174)")
-        context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True)
+        connection.exec_driver_sql(f"SET lock_timeout = {lock_timeout}")
+        # The lock and the setting belong to the session. Each migration has its own transaction.
+        connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            compare_type=True,
+            compare_server_default=True,
+            transaction_per_migration=True,
+        )
+        attributes["revision_before"] = context.get_context().get_current_revision()
+        connection.commit()
         with context.begin_transaction():
             context.run_migrations()
         connection.commit()
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 run()

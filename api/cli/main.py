@@ -22,7 +22,7 @@ from api.cli.session import common_options
 from api.embedded.errors import StackError
 
 _INTERRUPTED = 130
-_START, _STEPS, _ADMIN = "Start here", "Step by step", "For admins"
+_START, _STEPS, _ADMIN, _OPERATE = "Start here", "Step by step", "For admins", "For operators"
 _COMMANDS = "api.cli.commands"
 _Root = lazy_group(
     LazyCommand("demo", f"{_COMMANDS}.demo", "demo", "Train, predict and export once, then stop everything.", panel=_START),
@@ -40,6 +40,7 @@ _Root = lazy_group(
     LazyCommand("keys", f"{_COMMANDS}.keys", "app", "API keys: create, list, rotate, revoke.", panel=_ADMIN),
     LazyCommand("webhooks", f"{_COMMANDS}.webhooks", "app", "Webhooks: create, list, test, deliveries.", panel=_ADMIN),
     LazyCommand("projects", f"{_COMMANDS}.projects", "app", "Quotas of a project, and their use.", panel=_ADMIN),
+    LazyCommand("migrate", f"{_COMMANDS}.migrate", "migrate", "Bring the database to this release's tables.", panel=_OPERATE),
 )
 
 app = typer.Typer(

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from alembic import command
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.embedded.errors import StackError
 from api.services import keys
 from api.settings import Settings
 from api.store.database import Database, make_engine
-from api.store.schema import alembic_config
+from api.store.migration import migrate
 
 _PROJECT = "default"
 _KEY_NAME = "embedded stack"
@@ -21,9 +20,8 @@ def prepare_database(operator: Mapping[str, str], api_key: str) -> None:
     Raises:
         StackError: The database cannot be prepared.
     """
-    config = alembic_config(operator["FLOW_NEXUS_DATABASE_URL"])
     try:
-        command.upgrade(config, "head")
+        migrate(operator["FLOW_NEXUS_DATABASE_URL"])
         _ensure_key(_settings(operator), api_key)
     except Exception as error:
         raise StackError(f"the database cannot be prepared: {type(error).__name__}: {_first_line(error)}") from error

@@ -65,7 +65,7 @@ class ReadinessChecker:
             )
         head = newest_revision()
         if current != head:
-            detail = "The database has the tables of another version. Run the migrations (alembic upgrade head)."
+            detail = "The database has the tables of another version. Run `flow-nexus migrate`."
             return DatabaseState(ok=False, migration=current, expected_migration=head, detail=detail)
         return DatabaseState(ok=True, migration=current, expected_migration=head)
 

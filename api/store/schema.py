@@ -1,13 +1,17 @@
 """The database schema: the configuration of Alembic and the newest revision."""
 
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL
 
 import migrations
+
+# A migration that waits for a lock makes every later query of that table wait too.
+LOCK_TIMEOUT_S: Final = 5.0
+STATEMENT_TIMEOUT_S: Final = 600.0
 
 
 def alembic_config(url: URL | str | None = None, stdout: TextIO | None = None) -> Config:
