@@ -27,6 +27,7 @@ from tests.workers.sandboxes.hosting import Host
 TEMPLATE = "flow_nexus_template"
 SHARE_THE_STACK = (
     "tests/e2e/",
+    "tests/api/cli/test_doctor.py",
     "tests/contract/test_api_shapes.py",
     "tests/docs/test_code_blocks.py",
     "tests/browser/test_walkthrough.py",

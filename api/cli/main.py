@@ -40,6 +40,7 @@ _Root = lazy_group(
     LazyCommand("keys", f"{_COMMANDS}.keys", "app", "API keys: create, list, rotate, revoke.", panel=_ADMIN),
     LazyCommand("webhooks", f"{_COMMANDS}.webhooks", "app", "Webhooks: create, list, test, deliveries.", panel=_ADMIN),
     LazyCommand("projects", f"{_COMMANDS}.projects", "app", "Quotas of a project, and their use.", panel=_ADMIN),
+    LazyCommand("doctor", f"{_COMMANDS}.doctor", "doctor", "Check this deployment, one line each.", panel=_OPERATE),
     LazyCommand("migrate", f"{_COMMANDS}.migrate", "migrate", "Bring the database to this release's tables.", panel=_OPERATE),
 )
 

@@ -11,6 +11,24 @@ from api.domain.errors import DomainError
 from api.settings import Settings
 from api.store.database import Database, UnitOfWork, make_engine
 
+_PREFIX = "FLOW_NEXUS_"
+
+
+def read_settings() -> Settings:
+    """Return the settings of the environment.
+
+    Raises:
+        UsageError: A setting is missing or wrong. The message has no value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = [str(item["loc"][0]).upper().removeprefix(_PREFIX) for item in error.errors()]
+        wrong = ", ".join(_PREFIX + name for name in names)
+        raise UsageError(
+            f"these settings are missing or wrong: {wrong} (source <home>/operator.env of `flow-nexus up`)"
+        ) from None
+
 
 @contextmanager
 def unit_of_work() -> Iterator[tuple[UnitOfWork, Settings]]:
@@ -20,13 +38,7 @@ def unit_of_work() -> Iterator[tuple[UnitOfWork, Settings]]:
         UsageError: A setting is missing or wrong, or the request is refused.
         CliError: The database cannot be used.
     """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        missing = ", ".join(f"FLOW_NEXUS_{item['loc'][0]}".upper() for item in error.errors())
-        raise UsageError(
-            f"these settings are missing or wrong: {missing} (source <home>/operator.env of `flow-nexus up`)"
-        ) from None
+    settings = read_settings()
     database = Database(make_engine(settings), lambda _step, _row_id: None)
     try:
         with database.unit_of_work() as uow:
