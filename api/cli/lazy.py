@@ -6,8 +6,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from api.cli.errors import CliError
-
 
 class LazyCommand(TyperCommand):
     """A command that loads `attribute` of `module` at its first call.
@@ -24,10 +22,7 @@ class LazyCommand(TyperCommand):
 
     def load(self) -> Any:
         """Import the module and return the command."""
-        try:
-            target = getattr(importlib.import_module(self._module), self._attribute)
-        except ModuleNotFoundError as error:
-            raise CliError(f"`{self.name}` needs the Python package {error.name!r}, which is not installed") from None
+        target = getattr(importlib.import_module(self._module), self._attribute)
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         single = typer.Typer(add_completion=False)

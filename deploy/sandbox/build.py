@@ -3,7 +3,7 @@
 They are built at E2B, or at another host of its protocol. The script reads E2B_API_KEY. It reads
 E2B_DOMAIN or E2B_API_URL where the host is not E2B's own cloud.
 
-A template holds Python with the `agent` extra of pyproject.toml, node, tar, and the agent's code
+A template holds Python with the `sandbox` extra of pyproject.toml, node, tar, and the agent's code
 below /opt/flow-nexus. Both templates have the same content. The name tells the control plane which
 language `execute` takes.
 
@@ -31,7 +31,7 @@ PATH_FILE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"
 
 def agent_requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements: list[str] = project["optional-dependencies"]["agent"]
+    requirements: list[str] = project["optional-dependencies"]["sandbox"]
     return requirements
 
 

@@ -1,12 +1,14 @@
 """Build the wheel of this checkout and install it into an environment of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +33,9 @@ class Install:
     def program(self) -> Path:
         return self.environment / "bin" / "flow-nexus"
 
-    def run(self, *argv: str | Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str | Path, timeout_s: float, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command in `work`, without any setting or path of the caller."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.work), "LANG": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.work), "LANG": "C.UTF-8", **variables}
         return subprocess.run(
             [str(part) for part in argv],
             cwd=self.work,
@@ -51,10 +53,19 @@ def build_and_install(folder: Path) -> Install:
 
     Nothing is downloaded.
     """
-    wheel = _build_wheel(folder)
+    return _install(_build_wheel(folder), folder, None)
+
+
+def install_part(whole: Install, folder: Path, lock: Path) -> Install:
+    """Install the same wheel below `folder`, with only the dependencies that a lock names."""
+    names = {_normalised(match[1]) for match in re.finditer(r"^([\w.-]+)==", lock.read_text(), re.MULTILINE)}
+    return _install(whole.wheel, folder, names)
+
+
+def _install(wheel: Path, folder: Path, names: set[str] | None) -> Install:
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=_BUILD_TIMEOUT_S)
-    _copy_dependencies(environment)
+    _copy_dependencies(environment, names)
     install = Install(wheel, environment, folder / "work")
     install.work.mkdir()
     command = [*_PIP, "--python", str(install.python), "install", *_OFFLINE, str(wheel)]
@@ -76,16 +87,29 @@ def _build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def _copy_dependencies(environment: Path) -> None:
-    """Link every installed package but our own into the environment.
+def _copy_dependencies(environment: Path, names: set[str] | None) -> None:
+    """Link installed packages but our own into the environment: those in `names`, or all.
 
     A path to the packages would not do: a sandbox sees only the folder of its own environment.
     """
     source = Path(sysconfig.get_path("purelib"))
     target = environment / source.relative_to(sys.prefix)
     shutil.rmtree(target)
-    skipped = shutil.ignore_patterns("__editable__*", "flow_nexus*", "pip", "pip-*")
-    shutil.copytree(source, target, ignore=skipped, copy_function=_link_or_copy(source, target.parent))
+    copy = _link_or_copy(source, target.parent)
+    if names is None:
+        skipped = shutil.ignore_patterns("__editable__*", "flow_nexus*", "pip", "pip-*")
+        shutil.copytree(source, target, ignore=skipped, copy_function=copy)
+        return
+    for package in distributions(path=[str(source)]):
+        if _normalised(package.name) in names:
+            for file in package.files or ():
+                if ".." not in file.parts and (source / file).is_file():
+                    (target / file).parent.mkdir(parents=True, exist_ok=True)
+                    copy(str(source / file), str(target / file))
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _link_or_copy(source: Path, target: Path) -> Callable[[str, str], object]:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
-from tests.packaging.install import Install, build_and_install
+from api.store.schema import newest_revision
+from tests.packaging.install import Install, build_and_install, install_part
 from tests.workers.sandboxes.hosting import processes_marked
 
 pytestmark = [
@@ -28,6 +30,13 @@ def install() -> Iterator[Install]:
     """
     with tempfile.TemporaryDirectory(prefix="flow-nexus-wheel-", ignore_cleanup_errors=True) as folder:
         yield build_and_install(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def api_only(install: Install) -> Iterator[Install]:
+    """Install the wheel as an image of the API does: with what lock/api.txt names."""
+    with tempfile.TemporaryDirectory(prefix="flow-nexus-api-", ignore_cleanup_errors=True) as folder:
+        yield install_part(install, Path(folder), REPOSITORY / "lock" / "api.txt")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,36 @@ def test_our_packages_come_from_the_wheel(install: Install) -> None:
     files = [Path(file) for file in json.loads(done.stdout)]
     assert [file.parent.name for file in files] == list(PACKAGES)
     assert all(file.is_relative_to(install.environment) for file in files)
+
+
+def test_the_wheel_migrates_a_database(api_only: Install, postgres_server: Engine) -> None:
+    with postgres_server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE wheel")
+    url = postgres_server.url.set(database="wheel").render_as_string(hide_password=False)
+    done = api_only.run(api_only.program, "migrate", timeout_s=60, FLOW_NEXUS_DATABASE_URL=url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"the database went from no tables to {newest_revision()}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (("up",), "error: the embedded Postgres is not installed: pip install 'flow-nexus[embedded]'\n"),
+        (("demo", "--samples", "50"), "error: the embedded Postgres is not installed: pip install 'flow-nexus[embedded]'\n"),
+    ],
+)
+def test_the_api_alone_says_what_another_command_needs(api_only: Install, command: tuple[str, ...], line: str) -> None:
+    done = api_only.run(api_only.program, *command, timeout_s=60)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.endswith(line)
+
+
+def test_the_api_alone_builds_its_application(api_only: Install) -> None:
+    done = api_only.run(
+        api_only.python, "-c", "import api.main, workers.context, sys; print('torch' in sys.modules)", timeout_s=60
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    assert list(api_only.environment.rglob("site-packages/torch")) == []
 
 
 def test_the_demo_runs_and_leaves_nothing_running(install: Install) -> None:
