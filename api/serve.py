@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8700)
     parser.add_argument("--workers", type=_count, default=1, help="the number of processes")
     arguments = parser.parse_args()
+    _set_up_logging()
     address = {"host": arguments.host, "port": arguments.port}
     if arguments.workers == 1:
         uvicorn.Server(make_config("api.main:create_app_from_env", factory=True, **address)).run()
@@ -56,6 +57,15 @@ def create_worker_app() -> "FastAPI":
 
     threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     return create_app_from_env()
+
+
+def _set_up_logging() -> None:
+    """Log the server's own lines too, also those of the parent of several workers."""
+    from api.runtime.log_setup import set_up_logging
+    from api.settings import Settings
+
+    settings = Settings()
+    set_up_logging(settings.log_level, settings.log_format)
 
 
 def _follow_parent() -> None:

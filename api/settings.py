@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     docs: bool = Field(True, description="serve /docs")
     dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = Field(
+        "text", description="the form of the log: lines of text, or one JSON object a line with the ids of request and step"
+    )
 
     @field_validator("webhook_networks", mode="before")
     @classmethod

@@ -152,13 +152,15 @@ def stack() -> Iterator[EmbeddedStack]:
     """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API.
 
     Like `postgres_folder`, its folder does not lie below pytest's own. Its webhooks may reach this
-    machine.
+    machine. It logs in JSON, so that the tests of marked sentences search more than the lines of
+    text have.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="stack-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="stack-", ignore_cleanup_errors=True) as folder,
     ):
         patch.setenv("FLOW_NEXUS_WEBHOOK_NETWORKS", "127.0.0.0/8")
+        patch.setenv("FLOW_NEXUS_LOG_FORMAT", "json")
         with EmbeddedStack(Path(folder) / "home", port=0) as running:
             yield running
 

@@ -1,18 +1,21 @@
 """The Celery app. It is transport only: rows describe the work, and a message names a row."""
 
-import logging
+from typing import Any
 
 from celery import Celery
 from celery.signals import (
-    after_setup_logger,
-    after_setup_task_logger,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
     worker_process_shutdown,
     worker_shutdown,
     worker_shutting_down,
 )
 
 from api.domain.steps import QUEUE, PeriodicStep, task_name
-from api.runtime import log_setup
+from api.runtime import log_context, log_setup
+from api.runtime.dispatch import REQUEST_HEADER
 from api.settings import Settings
 from workers.context import close_context, draining
 from workers.quiet_task import QuietTask
@@ -25,7 +28,6 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -74,7 +76,21 @@ def _close_connections(**_: object) -> None:
     close_context()
 
 
-@after_setup_logger.connect
-@after_setup_task_logger.connect
-def _hide_messages(logger: logging.Logger, **_: object) -> None:
-    log_setup.hide_messages(logger)
+@celeryd_init.connect
+@setup_logging.connect
+def _set_up_logging(**_: object) -> None:
+    """Log as the API does. With a receiver of this signal, Celery changes no logger itself."""
+    log_setup.set_up_logging(settings.log_level, settings.log_format)
+
+
+@task_prerun.connect
+def _name_ids(task: Any, args: Any, **_: object) -> None:
+    """Begin the ids of a step's log: its row, and the request that led to it."""
+    request_id = task.request.get(REQUEST_HEADER)
+    request = {log_context.REQUEST_ID: request_id} if isinstance(request_id, str) else {}
+    log_context.replace({"step": task.name, **log_context.ids_among(args or ()), **request})
+
+
+@task_postrun.connect
+def _forget_ids(**_: object) -> None:
+    log_context.replace({})

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from api.runtime.dispatch import CeleryDispatcher
-from api.runtime.log_setup import set_up_logging
 from api.settings import Settings
 from api.store.database import Database, make_engine
 from workers.network import Network
@@ -29,10 +28,7 @@ def make_context(settings: Settings) -> Context:
 
 @lru_cache(maxsize=1)
 def current_context() -> Context:
-    """Return this process's context; the first call also sets up logging."""
-    settings = Settings()
-    set_up_logging(settings.log_level)
-    return make_context(settings)
+    return make_context(Settings())
 
 
 def close_context() -> None:

@@ -1,5 +1,6 @@
 """Identifiers: a readable prefix and a random part (a-z, 0-9), too long to guess."""
 
+import re
 import secrets
 import string
 from typing import Final
@@ -9,6 +10,16 @@ _NODE_MARK = {"worker": "w", "aggregator": "ps", "validator": "v"}
 MODEL_PREFIX: Final = "mdl_"
 TRAINING_PREFIX: Final = "train_"
 _AGGREGATION_MARK = {"ensemble": "ens", "majority": "maj", "weighted": "wgt", "mean": "mean", "global": "glob"}
+_NOUNS = {
+    "cls": "cluster",
+    "node": "node",
+    "train": "training",
+    "search": "search",
+    "pred": "prediction",
+    "mdl": "model",
+    "exec": "execution",
+}
+_ID = re.compile(rf"({'|'.join(_NOUNS)})_(?:[a-z0-9]{{1,8}}_)?[a-z0-9]{{10}}")
 
 
 def random_part(length: int = 10) -> str:
@@ -67,3 +78,9 @@ def delivery_id() -> str:
 
 def search_id() -> str:
     return f"search_{random_part()}"
+
+
+def field_of(text: str) -> str | None:
+    """Return the name of the JSON field that has such an id, or None where `text` is no id."""
+    match = _ID.fullmatch(text)
+    return f"{_NOUNS[match.group(1)]}_id" if match else None

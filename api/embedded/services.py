@@ -15,6 +15,7 @@ from api.embedded.process import ServiceSpec
 from api.embedded.state_folder import StateFolder
 from api.schemas.operations import Readiness
 
+_LOG_LEVEL = "FLOW_NEXUS_LOG_LEVEL"
 _PROBE_TIMEOUT_S = 2.0
 _MOST_API_WORKERS = 4
 # The host needs these, and the agents in its sandboxes.
@@ -78,20 +79,20 @@ def sandbox_host(folder: StateFolder, environment: Mapping[str, str], key: str) 
 
 def celery_worker(folder: StateFolder, environment: Mapping[str, str], concurrency: int) -> ServiceSpec:
     argv = [
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-P", "threads", "-c", str(concurrency)),
-        *("--without-gossip", "--without-mingle", "-Q", "flow_nexus", "-l", "info"),
+        *(sys.executable, "-m", "celery", "-q", "-A", "workers.app", "worker", "-P", "threads", "-c", str(concurrency)),
+        *("--without-gossip", "--without-mingle", "-Q", "flow_nexus"),
     ]
     log = folder.log_path("worker")
-    return ServiceSpec("worker", argv, environment, log, _log_contains(log, " ready."))
+    return ServiceSpec("worker", argv, _telling(environment), log, _log_contains(log, " ready."))
 
 
 def celery_beat(folder: StateFolder, environment: Mapping[str, str]) -> ServiceSpec:
     argv = [
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "beat", "-s", str(folder.path / "beat-schedule")),
-        *("--pidfile", "", "-l", "info"),
+        *(sys.executable, "-m", "celery", "-q", "-A", "workers.app", "beat", "-s", str(folder.path / "beat-schedule")),
+        *("--pidfile", ""),
     ]
     log = folder.log_path("beat")
-    return ServiceSpec("beat", argv, environment, log, _log_contains(log, "beat: Starting"), stop_timeout_s=1.0)
+    return ServiceSpec("beat", argv, _telling(environment), log, _log_contains(log, "beat: Starting"), stop_timeout_s=1.0)
 
 
 def api_workers() -> int:
@@ -109,6 +110,12 @@ def api(folder: StateFolder, environment: Mapping[str, str], host: str, port: in
     environment = {"FLOW_NEXUS_DATABASE_POOL_SIZE": str(pool), **environment}
     argv = [sys.executable, "-m", "api.serve", "--host", host, "--port", str(port), "--workers", str(workers)]
     return ServiceSpec("api", argv, environment, folder.log_path("api"), _api_ready(f"{url}/readyz"))
+
+
+def _telling(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment of a part that tells at level `info` of its log that it is ready."""
+    is_quiet = environment.get(_LOG_LEVEL) in ("warning", "error")
+    return {**environment, _LOG_LEVEL: "info"} if is_quiet else environment
 
 
 def _api_ready(url: str) -> Callable[[int], bool]:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.body_encoding import GZIP, with_gzip_decoded
 from api.http.head_requests import answer_head
 from api.http.problems import ProblemDetails, response
+from api.runtime import log_context
 from api.runtime.log_setup import describe
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         scope["request_id"] = f"req_{secrets.token_hex(8)}"
+        named = log_context.ids_among(scope["path"].split("/"))
+        with log_context.bound({**named, log_context.REQUEST_ID: scope["request_id"]}):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # An empty header says nothing. Clients send it for a variable without a value.
         scope["headers"] = [header for header in scope["headers"] if header[1].strip()]
         app = self._app
@@ -130,6 +136,7 @@ class RequestMiddleware:
         operation = getattr(scope.get("route"), "operation_id", None) or "none"
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
+        log.debug("%s: %s answered %d after %.3f s", scope["request_id"], operation, status, seconds)
 
 
 def _record(scope: Scope, status: int) -> None:

@@ -120,6 +120,8 @@ def make_config(app: str | Callable[..., Any], **options: Any) -> uvicorn.Config
         "ws": "none",
         "server_header": False,
         "access_log": False,
+        # The process logs as `log_setup` says.
+        "log_config": None,
         "timeout_graceful_shutdown": _DRAIN_S,
     }
     return uvicorn.Config(app, **{**defaults, **options})

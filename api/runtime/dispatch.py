@@ -10,9 +10,12 @@ import time
 from celery import Celery
 
 from api.domain.steps import QUEUE, Step, task_name
+from api.runtime import log_context
 from api.settings import Settings
 
 log = logging.getLogger(__name__)
+REQUEST_HEADER = "flow_nexus_request_id"
+"""The header of a message with the id of the request that led to the step."""
 _TIMEOUT_S = 0.5
 _SILENT_S = 2.0
 
@@ -43,9 +46,10 @@ class CeleryDispatcher:
             return
         try:
             if time.monotonic() >= self._silent_until:
-                self._app.send_task(task_name(step), args=[row_id], retry=False, ignore_result=True)
+                headers = {REQUEST_HEADER: log_context.current().get(log_context.REQUEST_ID)}
+                self._app.send_task(task_name(step), args=[row_id], headers=headers, retry=False, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - the row is committed, so the sweep will find it
             self._silent_until = time.monotonic() + _SILENT_S
-            log.warning("the broker did not take %s: %s; the sweep will find it", step, type(error).__name__)
+            log.warning("%s: the broker did not take %s: %s; the sweep will find it", row_id, step, type(error).__name__)
         finally:
             self._lock.release()

@@ -1,12 +1,18 @@
-"""Logging of the API and of the Celery worker: one format, one level, and no message of an error.
+"""Logging of the API, of the Celery worker and of beat: one format, one level, and no message of
+an error.
 
 The message of an error may quote a text or a label. For example, the database quotes the value
 that it refuses. So a log has an error's type and place, and never its message.
 """
 
+import json
 import logging
 import traceback
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Literal
+
+from api.runtime import log_context
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _MOST_FRAMES = 12
@@ -41,18 +47,42 @@ class ErrorTypeFormatter(logging.Formatter):
         return describe(ei[1]) if ei[1] is not None else ""
 
 
-def set_up_logging(level: str) -> None:
-    """Log to stderr from `level` upwards, a name of the `logging` module in any case."""
-    logging.basicConfig(level=level.upper(), format=_FORMAT)
-    hide_messages()
-    # At INFO, httpx writes a line for each request.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+class JsonFormatter(ErrorTypeFormatter):
+    """A formatter that writes one JSON object a line.
 
-
-def hide_messages(*more: logging.Logger) -> None:
-    """Give the handlers of the root, of uvicorn and of `more` loggers the formatter of this
-    module.
+    It has the ids of the current request or step, and those that the message itself names.
     """
-    for logger in (logging.getLogger(), logging.getLogger("uvicorn"), *more):
-        for handler in logger.handlers:
-            handler.setFormatter(ErrorTypeFormatter(_FORMAT))
+
+    def format(self, record: logging.LogRecord) -> str:
+        # The base class cuts the message of some records.
+        super().format(record)
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **log_context.current(),
+            **log_context.ids_among(arguments),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logging(level: str, log_format: Literal["json", "text"]) -> None:
+    """Log to stderr from `level` upwards, a name of the `logging` module in any case.
+
+    A process that logs already stays as it is.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else ErrorTypeFormatter(_FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(True)
+    # `python -m uvicorn` has handlers of its own, which write the messages of errors.
+    for name in ("uvicorn", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # At INFO, httpx writes a line for each request. At DEBUG, httpcore writes ten.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from api.store.kinds import LeasedRow, LeasedRowT
 
+_OWNERS = ("cluster_id", "training_id", "node_id")
+
 
 class LeaseLostError(Exception):
     """Another worker has the row now. Results under the old lease must not be applied."""
@@ -34,6 +36,15 @@ def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float)
         .returning(table.id)
     ).first()
     return token if claimed else None
+
+
+def owners(session: Session, table: type[LeasedRow], row_id: str) -> dict[str, str]:
+    """Return the cluster, the training and the node that the row belongs to, by column."""
+    names = [name for name in _OWNERS if name in table.__table__.columns]
+    if not names:
+        return {}
+    row = session.execute(select(*(table.__table__.columns[name] for name in names)).where(table.id == row_id)).one()
+    return dict(zip(names, row, strict=True))
 
 
 def held(session: Session, table: type[LeasedRowT], row_id: str, token: str) -> LeasedRowT:

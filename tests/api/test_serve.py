@@ -1,5 +1,6 @@
 """Several worker processes on one socket: counts, limits, keys, events, restarts and the end."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -68,7 +69,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def serving(postgres_url: str, redis_url: str, folder: Path, secret: str) -> Iterator[Service]:
+def serving(
+    postgres_url: str, redis_url: str, folder: Path, secret: str, log: Path | None = None, **own: str
+) -> Iterator[Service]:
+    """Serve with two workers and the settings `own`. Write standard error into `log`, if any."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     environment = {
@@ -83,9 +87,11 @@ def serving(postgres_url: str, redis_url: str, folder: Path, secret: str) -> Ite
         "E2B_API_KEY": "e2b_0",
         "E2B_API_URL": f"http://{NOWHERE}",
         "E2B_SANDBOX_URL": f"http://{NOWHERE}",
+        **own,
     }
     command = [sys.executable, "-m", "api.serve", "--port", port, "--workers", "2"]
-    process = subprocess.Popen(command, env=environment)
+    with log.open("wb") if log else nullcontext() as stderr:
+        process = subprocess.Popen(command, env=environment, stderr=stderr)
     service = Service(process, f"http://127.0.0.1:{port}", secret)
     try:
         until(lambda: answers(service) and len(service.workers()) == 2, "the service did not start")
@@ -184,6 +190,23 @@ def test_no_worker_outlives_a_parent_that_is_killed(service: Service) -> None:
     service.process.kill()
     service.process.wait(10)
     until(lambda: not [pid for pid in workers if lives(pid)], "a worker outlived its parent")
+
+
+def test_all_processes_log_json_with_the_ids_of_the_request(
+    postgres_url: str, tmp_path: Path, new_key: Callable[[], keys.IssuedKey]
+) -> None:
+    log, formatted = tmp_path / "log", {"FLOW_NEXUS_LOG_FORMAT": "json", "FLOW_NEXUS_LOG_LEVEL": "debug"}
+    with serving(postgres_url, f"redis://{NOWHERE}/0", tmp_path, new_key().secret, log, **formatted) as running:
+        headers = {"Authorization": f"Bearer {running.secret}"}
+        cluster_id = httpx.post(f"{running.url}/v1/clusters", json={"name": "c"}, headers=headers).json()["cluster_id"]
+        answer = httpx.post(f"{running.url}/v1/clusters/{cluster_id}/nodes", json={}, headers=headers)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    of_request = [line for line in lines if line.get("request_id") == answer.headers["X-Request-Id"]]
+    assert {line["cluster_id"] for line in of_request} == {cluster_id}
+    (lost,) = [line for line in of_request if "the broker did not take nodes.advance" in line["message"]]
+    assert lost["node_id"] == answer.json()["node_id"]
+    assert [line for line in of_request if "deploy_node answered 202" in line["message"]]
+    assert [line for line in lines if line["message"].startswith("Started parent process")]
 
 
 def test_the_parent_and_a_starting_worker_import_no_app() -> None:

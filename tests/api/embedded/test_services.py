@@ -26,3 +26,13 @@ def test_all_api_processes_together_have_the_connections_of_one(
     spec = services.api(StateFolder(tmp_path / "home"), own, "127.0.0.1", 8700, "http://127.0.0.1:8700", workers)
     assert spec.argv[-2:] == ["--workers", str(workers)]
     assert spec.env["FLOW_NEXUS_DATABASE_POOL_SIZE"] == pool
+
+
+@pytest.mark.parametrize(
+    ("own", "level"),
+    [({}, None), ({"FLOW_NEXUS_LOG_LEVEL": "error"}, "info"), ({"FLOW_NEXUS_LOG_LEVEL": "debug"}, "debug")],
+)
+def test_a_worker_and_beat_always_log_that_they_are_ready(tmp_path: Path, own: dict[str, str], level: str | None) -> None:
+    folder = StateFolder(tmp_path / "home")
+    for spec in (services.celery_worker(folder, own, 1), services.celery_beat(folder, own)):
+        assert spec.env.get("FLOW_NEXUS_LOG_LEVEL") == level

@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError
-from api.runtime import log_setup
+from api.runtime import log_context, log_setup
 from api.store import leases
 from api.store.kinds import LeasedRow
 from workers.agent_client import AgentCallError
@@ -45,8 +45,16 @@ def under_lease(
         return
     with context.database.unit_of_work() as uow:
         token = leases.claim(uow.session, table, row_id, context.settings.lease_s)
+        owners = {} if token is None else leases.owners(uow.session, table, row_id)
     if token is None:
         return
+    with log_context.bound({**owners, **log_context.ids_among([row_id])}):
+        _run(context, table, row_id, token, body, fail)
+
+
+def _run(
+    context: Context, table: type[LeasedRow], row_id: str, token: str, body: Callable[[str], None], fail: Fail | None
+) -> None:
     heartbeat.note(context)
     try:
         body(token)
