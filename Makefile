@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Hundreds of processes start in a run of the tests. Each would compile our sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test test-fast check-js sdk sdk-tools deploy-tools screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean
+.PHONY: help demo up test test-fast check-js sdk sdk-tools deploy-tools screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean mlflow-tools
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check-js  types of the dashboard's scripts against openapi.json (needs node and npm)"
 	@echo "make sdk      generate clients from openapi.json, and run the walkthrough with them (needs node and npm)"
 	@echo "make deploy-tools  what the tests of the chart and the images need, into build/deploy"
+	@echo "make mlflow-tools  a real MLflow and TensorBoard for the tests that need them"
 	@echo "make screenshots  pictures of the dashboard into build/screenshots (needs chromium)"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
@@ -76,6 +77,11 @@ sdk: sdk-tools
 deploy-tools: $(INSTALLED)
 	$(BIN)/python -m venv build/deploy/venv
 	build/deploy/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/deploy.txt
+
+# Tests read exports with the real TensorBoard and send trainings to a real MLflow server.
+mlflow-tools: $(INSTALLED)
+	$(BIN)/python -m venv build/mlflow/venv
+	build/mlflow/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/mlflow.txt
 
 screenshots: $(INSTALLED)
 	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py tests/browser/test_walkthrough.py

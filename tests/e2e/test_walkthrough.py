@@ -103,7 +103,8 @@ def test_export_is_kept_and_loads(trained: Trained, tmp_path: Path) -> None:
     assert len(archive) == model["size"]
     tarfile.open(fileobj=io.BytesIO(archive)).extractall(tmp_path, filter="data")
     folder = tmp_path / "model_v1.0"
-    assert {"model.safetensors", "config.json", "README.md", "model.onnx"} <= {path.name for path in folder.iterdir()}
+    files = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", "model.onnx", "events.out.tfevents.rounds"} <= files
     card = (folder / "README.md").read_text()
     assert (folder / "model.int8.onnx").exists() is ("| int8 | left out" not in card)
     assert "Calibrated confidences are `softmax(logits / " in card

@@ -17,7 +17,7 @@ from workers.agent.protocol.exports import ExportModel, ExportResult
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps import nodes
-from workers.steps.shared import model_card, progress
+from workers.steps.shared import model_card, progress, round_metrics
 from workers.steps.shared.agent_messages import data_format, model_spec
 from workers.steps.shared.failure import AgentDiedError, StepFailedError
 from workers.steps.shared.job_end import ended, fail
@@ -50,6 +50,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         aggregator = aggregator_among(running_nodes)
         lost = lost_nodes.advice(uow.session, row.cluster_id, ("aggregator",))
         card, record = model_card.card(uow.session, training, cluster, row.digest)
+        metrics = round_metrics.metrics(uow.session, round_metrics.until(uow.session, training.id, row.digest))
     if aggregator is None:
         reason = FailureReason(code="no_aggregator", detail=f"The cluster has no running aggregator.{lost}")
         fail(context, ModelRow, model_id, token, reason)
@@ -68,6 +69,7 @@ def _advance(context: Context, model_id: str, token: str) -> None:
         data_format=data_format(training.config),
         card=card,
         record=record,
+        rounds=metrics,
     )
     archive = model_service.archive(context.settings, row)
     note = partial(progress.note, context, ModelRow, model_id, token)

@@ -6,6 +6,17 @@ from workers.agent.protocol.common import Message, ModelSpec, Peer
 from workers.agent.protocol.data import DataFormat
 
 
+class RoundMetrics(Message):
+    """The figures of a completed round, by name.
+
+    The name of a worker's figure ends with its id: `local_loss/<node_id>`.
+    """
+
+    number: int
+    ended_at: float = Field(description="Seconds since 1970.")
+    values: dict[str, float]
+
+
 class ExportModel(Message):
     """Write a global model as a folder in Hugging Face layout, optionally with ONNX graphs."""
 
@@ -26,6 +37,7 @@ class ExportModel(Message):
     federated: bool = Field(True, description="false: the workers shared one pooled data set.")
     card: dict[str, object] = Field({}, description="Facts for the model card; no data.")
     record: list[dict[str, object]] = Field([], description="Metrics of each round for the model card.")
+    rounds: list[RoundMetrics] = Field([], description="Metrics of each round for the event file of TensorBoard.")
 
 
 class ExportedFile(Message):

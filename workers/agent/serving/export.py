@@ -1,6 +1,6 @@
 """Exports of a global model: a folder in Hugging Face layout.
 
-It has a model card and, on request, ONNX graphs.
+It has a model card, the curves of the rounds for TensorBoard and, on request, ONNX graphs.
 """
 
 import json
@@ -20,7 +20,7 @@ from workers.agent.modeling.network import ARCHITECTURES, Network
 from workers.agent.protocol.exports import ExportedFile, ExportModel, ExportResult
 from workers.agent.runtime.errors import AgentError
 from workers.agent.runtime.paths import SandboxRoot
-from workers.agent.serving import int8_graph, onnx_graph
+from workers.agent.serving import event_file, int8_graph, onnx_graph
 from workers.agent.serving.int8_graph import QuantizationResult
 from workers.agent.serving.model_card import card
 from workers.agent.storage import tensors
@@ -48,6 +48,8 @@ def export(
             _save_tokenizer(network, part)
             int8 = _save_graphs(cache, network, request, part) if request.onnx else None
         (part / "README.md").write_text(card(request, temperature, int8, hashed=network.tokenizer is None))
+        if request.rounds:
+            event_file.write(part / event_file.NAME, request.rounds)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
     finally:

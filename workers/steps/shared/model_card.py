@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from api.services import progress as figures
 from api.store.tables import ClusterRow, RoundNodeRow, RoundRow, TrainingRow
 from workers.agent.protocol.consensus import Vote
+from workers.steps.shared import round_metrics
 
 
 def card(
@@ -18,7 +19,7 @@ def card(
     """Return the training's facts, and the figures of each round up to the one that made
     `digest`.
     """
-    rounds = _rounds(session, training, digest)
+    rounds = round_metrics.until(session, training.id, digest)
     workers = session.scalars(
         select(RoundNodeRow)
         .where(RoundNodeRow.training_id == training.id, RoundNodeRow.number.in_([row.number for row in rounds]))
@@ -102,12 +103,3 @@ def _round(row: RoundRow, workers: Sequence[RoundNodeRow]) -> dict[str, Any]:
         "validation_accuracy": row.validation_accuracy,
         "seconds": None if row.seconds is None else float(row.seconds),
     }
-
-
-def _rounds(session: Session, training: TrainingRow, digest: str) -> Sequence[RoundRow]:
-    last = select(func.max(RoundRow.number)).where(RoundRow.training_id == training.id, RoundRow.digest == digest)
-    return session.scalars(
-        select(RoundRow)
-        .where(RoundRow.training_id == training.id, RoundRow.status == "completed", RoundRow.number <= last.scalar_subquery())
-        .order_by(RoundRow.number)
-    ).all()

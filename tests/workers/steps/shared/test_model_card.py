@@ -1,11 +1,11 @@
-"""The facts of a model card are counts and metrics of its training."""
+"""The facts of a model card and the curves are counts and metrics of the training."""
 
 import json
 
 from api.services import trainings
 from api.store.tables import ClusterRow, TrainingRow
 from tests.workers.steps.live_cluster import LiveCluster
-from workers.steps.shared import model_card
+from workers.steps.shared import model_card, round_metrics
 
 
 def test_the_card_tells_samples_votes_and_rejections_of_each_round(live: LiveCluster) -> None:
@@ -40,3 +40,24 @@ def test_the_card_tells_samples_votes_and_rejections_of_each_round(live: LiveClu
     assert (facts["differential_privacy"], facts["secure_aggregation"]) == ({}, False)
     assert isinstance(facts["cost_usd"], float)
     json.dumps([facts, record])
+
+
+def test_the_curves_have_each_rounds_figures_and_those_of_its_workers(live: LiveCluster) -> None:
+    live.connect("star")
+    training_id = live.begin(epochs=2)
+    status, rounds = live.run_to_end(training_id)
+    assert status == "completed"
+    with live.database.unit_of_work() as uow:
+        whole = round_metrics.metrics(uow.session, round_metrics.until(uow.session, training_id, rounds[1].digest or ""))
+        first = round_metrics.until(uow.session, training_id, rounds[0].digest or "")
+        last = round_metrics.after(uow.session, training_id, 1, most=10)
+        assert round_metrics.metrics(uow.session, round_metrics.after(uow.session, training_id, 2, most=10)) == []
+    assert ([row.number for row in first], [row.number for row in last]) == ([1], [2])
+    assert [done.number for done in whole] == [1, 2]
+    for row, done in zip(rounds, whole, strict=True):
+        assert done.ended_at >= row.started_at.timestamp()
+        for name in ("global_loss", "global_accuracy", "validation_accuracy", "seconds"):
+            assert done.values[name] == getattr(row, name)
+        for node_id, worker in row.workers.items():
+            assert done.values[f"local_loss/{node_id}"] == worker.local_loss
+        assert "consensus_distance" not in done.values, "it is measured under gossip only"
