@@ -19,6 +19,18 @@ from api.domain import ids
         (ids.execution_id(), "execution_id"),
         (ids.search_id(), "search_id"),
     ],
+    ids=[
+        "cluster",
+        "node",
+        "aggregator",
+        "validator",
+        "federated",
+        "synchronous",
+        "prediction",
+        "model",
+        "execution",
+        "search",
+    ],
 )
 def test_an_id_tells_its_field(made: str, field: str) -> None:
     assert ids.field_of(made) == field
