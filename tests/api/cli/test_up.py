@@ -151,7 +151,7 @@ def test_only_the_parts_that_need_them_get_secrets(running: Up) -> None:
         # The worker processes of the API, when there are several.
         and b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     }
-    assert holders == {b"celery -A", b"api.serve --host"}
+    assert holders == {b"celery -q", b"api.serve --host"}
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(running: Up) -> None:
