@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Hundreds of processes start in a run of the tests. Each would compile our sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test test-fast check-js sdk sdk-tools deploy-tools screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean mlflow-tools
+.PHONY: help demo up test test-fast check-js sdk sdk-tools deploy-tools screenshots wasm chaos-short chaos hostile check fuzz bench openapi docs lock clean mlflow-tools images
 
 help:
 	@echo "make demo     the whole walkthrough on this machine; nothing is left running (DATA=folder EPOCHS=n)"
@@ -18,6 +18,7 @@ help:
 	@echo "make sdk      generate clients from openapi.json, and run the walkthrough with them (needs node and npm)"
 	@echo "make deploy-tools  what the tests of the chart and the images need, into build/deploy"
 	@echo "make mlflow-tools  a real MLflow and TensorBoard for the tests that need them"
+	@echo "make images   the images of API, worker and sandbox host, and lists of what is in them (needs docker; or BUILDER=buildah)"
 	@echo "make screenshots  pictures of the dashboard into build/screenshots (needs chromium)"
 	@echo "make wasm     every architecture's exported graphs in WebAssembly (needs node and npm)"
 	@echo "make chaos    kill parts of running trainings at random moments (KILLS=50 SEED=n)"
@@ -82,6 +83,8 @@ deploy-tools: $(INSTALLED)
 mlflow-tools: $(INSTALLED)
 	$(BIN)/python -m venv build/mlflow/venv
 	build/mlflow/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/mlflow.txt
+images:
+	deploy/images/build.sh
 
 screenshots: $(INSTALLED)
 	FLOW_NEXUS_BROWSER=required SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser/test_screenshots.py tests/browser/test_walkthrough.py
