@@ -43,6 +43,8 @@ _Root = lazy_group(
     LazyCommand("projects", f"{_COMMANDS}.projects", "app", "Quotas of a project, and their use.", panel=_ADMIN),
     LazyCommand("doctor", f"{_COMMANDS}.doctor", "doctor", "Check this deployment, one line each.", panel=_OPERATE),
     LazyCommand("migrate", f"{_COMMANDS}.migrate", "migrate", "Bring the database to this release's tables.", panel=_OPERATE),
+    LazyCommand("backup", f"{_COMMANDS}.backup", "backup", "Save database, models and secret key in a file.", panel=_OPERATE),
+    LazyCommand("restore", f"{_COMMANDS}.restore", "restore", "Restore them on an empty machine.", panel=_OPERATE),
 )
 
 app = typer.Typer(

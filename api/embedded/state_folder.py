@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -102,14 +102,18 @@ class StateFolder:
     def secrets(self) -> Secrets:
         path = self.path / "secrets"
         if not path.exists():
-            values = {
-                "secret_key": secrets.token_urlsafe(48),
-                "api_key": keys.new_plaintext(),
-                "sandbox_key": f"e2b_{secrets.token_hex(20)}",
-                "redis_password": secrets.token_urlsafe(24),
-            }
-            self.write_private("secrets", json.dumps(values))
+            self.make_secrets(secrets.token_urlsafe(48))
         return Secrets(**json.loads(path.read_text()))
+
+    def make_secrets(self, secret_key: str) -> None:
+        """Write new secrets with this secret key."""
+        values = Secrets(
+            secret_key=secret_key,
+            api_key=keys.new_plaintext(),
+            sandbox_key=f"e2b_{secrets.token_hex(20)}",
+            redis_password=secrets.token_urlsafe(24),
+        )
+        self.write_private("secrets", json.dumps(asdict(values)))
 
     def write_private(self, name: str, text: str) -> Path:
         """Write a file that only its owner can read. A crash leaves the old file or the new one."""
