@@ -5,6 +5,7 @@ import contextlib
 import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 from fastapi import Depends, FastAPI
@@ -15,7 +16,12 @@ from api.http.auth import check_open_query
 from api.http.compression import CompressionMiddleware
 from api.http.deps import AppState
 from api.http.docs_page import page as docs_page
-from api.http.metrics import Registries, RowCollector
+from api.http.metrics.access import MetricsPort
+from api.http.metrics.parts import PartCollector
+from api.http.metrics.process import ProcessMetrics
+from api.http.metrics.registries import Registries
+from api.http.metrics.requests import RequestMetrics
+from api.http.metrics.rows import RowCollector
 from api.http.middleware import RequestMiddleware
 from api.http.ratelimit import RateLimiter
 from api.http.readiness import ReadinessChecker
@@ -58,7 +64,7 @@ _STATEMENTS = 1.5
 def create_app(settings: Settings) -> FastAPI:
     """Build the app. Its connections open when it starts and close when it ends."""
     registries = Registries.make()
-    held_requests = registries.held_requests()
+    process_metrics = ProcessMetrics(registries.own)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -66,11 +72,18 @@ def create_app(settings: Settings) -> FastAPI:
         # Imported by name: the API depends on the interface, not on an implementation.
         provider: SandboxProvider = pkgutil.resolve_name(settings.sandbox_provider)(settings)
         listener = Listener(settings.database_url)
-        listener.on_waiting = held_requests.inc
+        listener.on_waiting = process_metrics.held_requests.inc
         listening = asyncio.create_task(listener.run())
         use_cases = UseCaseRunner(database, settings.database_pool_size, _STATEMENTS * settings.database_statement_timeout_s)
-        collector = RowCollector(use_cases)
-        registries.shown.register(collector)
+        use_cases.on_waiting = process_metrics.waiting_use_cases.inc
+        watching = asyncio.create_task(process_metrics.watch_event_loop())
+        readiness = ReadinessChecker(settings, use_cases, provider)
+        collectors = (
+            RowCollector(use_cases, per_training=settings.shows_trainings),
+            PartCollector(readiness, asyncio.get_running_loop(), _folders(settings)),
+        )
+        for collector in collectors:
+            registries.shown.register(collector)
         audit_writer, rate_limiter = AuditWriter(use_cases), RateLimiter(settings)
         writing = asyncio.create_task(audit_writer.run())
         stream_limiter = anyio.CapacityLimiter(settings.max_streams)
@@ -85,19 +98,20 @@ def create_app(settings: Settings) -> FastAPI:
             KeyCache(settings, use_cases, listener),
             SingleFlight(),
             AnswerCache(listener),
-            ReadinessChecker(settings, use_cases, provider),
+            readiness,
         )
         try:
             yield
         finally:
-            for task in (listening, writing):
+            for task in (listening, writing, watching):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await audit_writer.aclose()
             await rate_limiter.aclose()
             await provider.aclose()
-            registries.shown.unregister(collector)
+            for collector in collectors:
+                registries.shown.unregister(collector)
             await asyncio.to_thread(use_cases.close)
             database.dispose()
 
@@ -142,8 +156,15 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     app.add_middleware(CompressionMiddleware)
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, registry=registries.own)
+    app.add_middleware(MetricsPort, port=settings.metrics_port)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=RequestMetrics(registries.own))
     return app
+
+
+def _folders(settings: Settings) -> dict[str, Path]:
+    """Return the folders whose disk can become full."""
+    folders = {"models": settings.models_dir, "logs": settings.logs_dir}
+    return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def create_app_from_env() -> FastAPI:

@@ -9,6 +9,8 @@ import argparse
 import multiprocessing
 import os
 import signal
+import socket
+import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING
@@ -16,11 +18,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from api.http.metrics_folder import FOLDER
+from api.http.metrics.folder import FOLDER
 from api.http.server import make_config
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from api.settings import Settings
 
 # A worker that is frozen for this long is replaced.
 _FROZEN_S = 30
@@ -33,10 +37,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8700)
     parser.add_argument("--workers", type=_count, default=1, help="the number of processes")
     arguments = parser.parse_args()
-    _set_up_logging()
+    settings = _read_settings()
+    _set_up_logging(settings)
     address = {"host": arguments.host, "port": arguments.port}
     if arguments.workers == 1:
-        uvicorn.Server(make_config("api.main:create_app_from_env", factory=True, **address)).run()
+        config = make_config("api.main:create_app_from_env", factory=True, **address)
+        uvicorn.Server(config).run(sockets=_sockets(config, settings))
         return
     config = make_config(
         "api.serve:create_worker_app",
@@ -48,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="flow-nexus-metrics-") as folder:
         # The workers write their counts into files here, so that each can tell those of all.
         os.environ[FOLDER] = folder
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        Multiprocess(config, sockets=_sockets(config, settings)).run()
 
 
 def create_worker_app() -> "FastAPI":
@@ -59,13 +65,35 @@ def create_worker_app() -> "FastAPI":
     return create_app_from_env()
 
 
-def _set_up_logging() -> None:
-    """Log the server's own lines too, also those of the parent of several workers."""
-    from api.runtime.log_setup import set_up_logging
+def _read_settings() -> "Settings":
+    """Return the settings, or end with one line that names those that are wrong."""
+    from pydantic import ValidationError
+
     from api.settings import Settings
 
-    settings = Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = [str(item["loc"][0]).upper().removeprefix("FLOW_NEXUS_") for item in error.errors()]
+        sys.exit(f"these settings are missing or wrong: {', '.join(f'FLOW_NEXUS_{name}' for name in names)}")
+
+
+def _set_up_logging(settings: "Settings") -> None:
+    """Log the server's own lines too, also those of the parent of several workers."""
+    from api.runtime.log_setup import set_up_logging
+
     set_up_logging(settings.log_level, settings.log_format)
+
+
+def _sockets(config: uvicorn.Config, settings: "Settings") -> list[socket.socket]:
+    """Bind the public port, and the port of the metrics where one is set.
+
+    Every process accepts on both. `MetricsPort` in the app knows them apart.
+    """
+    if settings.metrics_port is None:
+        return [config.bind_socket()]
+    metrics = make_config("", host=settings.metrics_host, port=settings.metrics_port)
+    return [config.bind_socket(), metrics.bind_socket()]
 
 
 def _follow_parent() -> None:

@@ -104,6 +104,19 @@ class Settings(BaseSettings):
     webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="networks that webhooks may reach besides public addresses, also without TLS, with commas between them"
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="the port of the API's metrics; null: the public port serves them"
+    )
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="the port of a Celery worker's metrics; null: they are not served"
+    )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="the address of both ports of metrics")
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="the bearer token that metrics need; null: they need none"
+    )
+    metrics_per_training: bool | None = Field(
+        None, description="metrics with the ids of active trainings; null: where metrics have a port or a token"
+    )
     docs: bool = Field(True, description="serve /docs")
     dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -115,3 +128,13 @@ class Settings(BaseSettings):
     @classmethod
     def _with_commas(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def shows_trainings(self) -> bool:
+        """Whether metrics have the figures of active trainings.
+
+        An open `/metrics` shows them only if the operator says so: they are those of all projects.
+        """
+        if self.metrics_per_training is None:
+            return self.metrics_port is not None or self.metrics_token is not None
+        return self.metrics_per_training

@@ -9,7 +9,6 @@ import time
 from functools import partial
 
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.body_encoding import GZIP, with_gzip_decoded
 from api.http.head_requests import answer_head
+from api.http.metrics.requests import RequestMetrics
 from api.http.problems import ProblemDetails, response
 from api.runtime import log_context
 from api.runtime.log_setup import describe
@@ -40,19 +40,10 @@ _AUDITED_READS = frozenset({"download_file", "download_model", "get_execution", 
 class RequestMiddleware:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: RequestMetrics) -> None:
         self._app = app
         self._max_body = max_body_bytes
-        self._requests = Counter(
-            "flow_nexus_http_requests", "Requests by operation and status", ["operation", "status"], registry=registry
-        )
-        self._seconds = Histogram(
-            "flow_nexus_http_request_seconds",
-            "Seconds until the response began",
-            ["operation"],
-            registry=registry,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
-        )
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +70,10 @@ class RequestMiddleware:
                 answered = True
                 self._add_headers(scope, message)
                 _record(scope, message["status"])
-                self._count_request(scope, message["status"], time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._metrics.count(scope, message["status"], seconds)
+                operation = getattr(scope.get("route"), "operation_id", None) or "none"
+                log.debug("%s: %s answered %d after %.3f s", scope["request_id"], operation, message["status"], seconds)
             # A client that reads nothing any more must not hold resources here.
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 await send(message)
@@ -131,12 +125,6 @@ class RequestMiddleware:
         for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
         headers.setdefault("Content-Security-Policy", _POLICY)
-
-    def _count_request(self, scope: Scope, status: int, seconds: float) -> None:
-        operation = getattr(scope.get("route"), "operation_id", None) or "none"
-        self._requests.labels(operation, str(status)).inc()
-        self._seconds.labels(operation).observe(seconds)
-        log.debug("%s: %s answered %d after %.3f s", scope["request_id"], operation, status, seconds)
 
 
 def _record(scope: Scope, status: int) -> None:

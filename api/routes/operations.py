@@ -5,8 +5,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.domain.errors import UnavailableError
 from api.http.deps import State
-from api.http.metrics_folder import forget_dead_processes
+from api.http.metrics.access import check_token
+from api.http.metrics.folder import forget_dead_processes
 from api.http.problems import MEDIA_TYPE
+from api.routes.common import errors
 from api.schemas.operations import Health, Readiness
 
 _NOT_READY = {
@@ -44,14 +46,21 @@ async def get_readiness(state: State) -> Readiness:
     return readiness
 
 
-@router.get("/metrics", operation_id="get_metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-async def get_metrics(request: Request) -> Response:
-    """Return metrics in Prometheus's text format: the process, requests by operation, rows by
-    status.
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=errors(401, open_to_all=True),
+)
+async def get_metrics(request: Request, state: State) -> Response:
+    """Return metrics in Prometheus's text format: requests by operation, rows by status, active
+    trainings.
 
     With several processes, the counts are those of all, and there are no metrics of a process.
-    No metric names a client or a resource.
+    The settings of the deployment say where they are served, to whom, and whether ids are shown.
     """
+    check_token(state.settings, request.headers.get("authorization"))
     await anyio.to_thread.run_sync(forget_dead_processes)
     content = await anyio.to_thread.run_sync(generate_latest, request.app.state.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)

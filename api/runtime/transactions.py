@@ -37,6 +37,8 @@ class UseCaseRunner:
     A use case has `within_s` seconds, counted from its start. A use case that waits has `within_s`
     seconds too, counted from the last end of another one. These limits are for a frozen database:
     its statement timeout is frozen too, and a Unix socket has no timeout.
+
+    `on_waiting` is called with 1 and -1 when a use case begins and ends to wait for a thread.
     """
 
     def __init__(self, database: Database, at_once: int, within_s: float) -> None:
@@ -45,6 +47,7 @@ class UseCaseRunner:
         self._last_end = time.monotonic()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="work")
         self._submitted: set[Future[Any]] = set()
+        self.on_waiting: Callable[[int], None] = _ignore
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run the use case. With `caller`, the same transaction writes its line in the audit log.
@@ -89,12 +92,20 @@ class UseCaseRunner:
 
     def _submit(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None) -> _PendingUseCase[T]:
         pending = _PendingUseCase(use_case, caller)
+        self.on_waiting(1)
         pending.future = self._threads.submit(copy_context().run, self._run_in_thread, pending)
         self._submitted.add(pending.future)
-        pending.future.add_done_callback(self._submitted.discard)
+        pending.future.add_done_callback(self._forget)
         return pending
 
+    def _forget(self, ended: Future[Any]) -> None:
+        self._submitted.discard(ended)
+        # Only a use case that still waits can be cancelled.
+        if ended.cancelled():
+            self.on_waiting(-1)
+
     def _run_in_thread(self, pending: _PendingUseCase[T]) -> T:
+        self.on_waiting(-1)
         pending.since, pending.has_started = time.monotonic(), True
         record = pending.audit_record
         try:
@@ -107,3 +118,7 @@ class UseCaseRunner:
         if record is not None:
             record.recorded = record.planned
         return result
+
+
+def _ignore(_: int) -> None:
+    return

@@ -24,6 +24,17 @@ from api.store.documents import FormerSandbox
 from api.store.tables import ClusterRow, NodeRow, RoundNodeRow, RoundRow, TrainingRow
 
 MOST_SESSIONS = 20
+# Those of a `NodeView`, in its order.
+NODE_COLUMNS = (
+    NodeRow.id,
+    NodeRow.role,
+    NodeRow.status,
+    NodeRow.sandbox_id,
+    NodeRow.former_sandboxes,
+    NodeRow.started_at,
+    NodeRow.ended_at,
+    NodeRow.price_per_minute,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +127,8 @@ def cluster_status(session: Session, project_id: str, cluster_id: str) -> Cluste
 
 
 def _nodes(session: Session, cluster_id: str) -> list[NodeView]:
-    query = select(
-        NodeRow.id,
-        NodeRow.role,
-        NodeRow.status,
-        NodeRow.sandbox_id,
-        NodeRow.former_sandboxes,
-        NodeRow.started_at,
-        NodeRow.ended_at,
-        NodeRow.price_per_minute,
-    )
-    rows = session.execute(query.where(NodeRow.cluster_id == cluster_id).order_by(NodeRow.created_at, NodeRow.id))
+    query = select(*NODE_COLUMNS).where(NodeRow.cluster_id == cluster_id).order_by(NodeRow.created_at, NodeRow.id)
+    rows = session.execute(query)
     return [NodeView(*row) for row in rows]
 
 
@@ -205,7 +207,7 @@ def session_view(training: TrainingRow, nodes: Iterable[NodeView], now: datetime
     spec = training.config
     figures = training.progress
     epoch = spec.epochs_after(training.completed_rounds)
-    usd = _training_cost(training, nodes, now)
+    usd = cost_of(training, nodes, now)
     return SessionView(
         training=training,
         epoch=epoch,
@@ -269,7 +271,7 @@ def note_workers(session: Session, training: TrainingRow, number: int) -> None:
 
 def training_cost(session: Session, training: TrainingRow, now: datetime) -> Decimal:
     """Return the cost of the training's sandboxes between its start and its end, or `now`."""
-    return _training_cost(training, _nodes(session, training.cluster_id), now)
+    return cost_of(training, _nodes(session, training.cluster_id), now)
 
 
 def spent(session: Session, training: TrainingRow) -> Spent:
@@ -277,7 +279,7 @@ def spent(session: Session, training: TrainingRow) -> Spent:
     now = session.execute(select(func.clock_timestamp())).scalar_one()
     nodes = _nodes_of(training, _nodes(session, training.cluster_id))
     per_minute = sum((node.price_per_minute for node in nodes if node.ended_at is None), Decimal(0))
-    return Spent(elapsed_seconds(training, now) or 0.0, _training_cost(training, nodes, now), per_minute / 60)
+    return Spent(elapsed_seconds(training, now) or 0.0, cost_of(training, nodes, now), per_minute / 60)
 
 
 def elapsed_seconds(training: TrainingRow, now: datetime) -> float | None:
@@ -291,7 +293,7 @@ def _seconds(started_at: datetime | None, finished_at: datetime | None, paused_s
     return max(0.0, ((finished_at or now) - started_at).total_seconds() - paused_s)
 
 
-def _training_cost(training: TrainingRow, nodes: Iterable[NodeView], now: datetime) -> Decimal:
+def cost_of(training: TrainingRow, nodes: Iterable[NodeView], now: datetime) -> Decimal:
     """Return the cost of the training's sandboxes from its start to its end, without its pauses."""
     if training.cost_usd is not None:
         return training.cost_usd

@@ -209,6 +209,29 @@ def test_all_processes_log_json_with_the_ids_of_the_request(
     assert [line for line in lines if line["message"].startswith("Started parent process")]
 
 
+def test_every_worker_answers_at_the_port_of_the_metrics(
+    postgres_url: str, tmp_path: Path, new_key: Callable[[], keys.IssuedKey]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with serving(
+        postgres_url, f"redis://{NOWHERE}/0", tmp_path, new_key().secret, FLOW_NEXUS_METRICS_PORT=str(port)
+    ) as service:
+        assert service.get("/metrics").status_code == 404
+        for _ in range(10):
+            answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Connection": "close"}, timeout=60)
+            assert 'flow_nexus_http_requests_total{method="GET",operation="get_health"' in answer.text
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "nine"])
+def test_a_wrong_port_of_the_metrics_is_refused_in_a_line(port: str) -> None:
+    command = [sys.executable, "-m", "api.serve", "--port", "0"]
+    environment = {**os.environ, "FLOW_NEXUS_METRICS_PORT": port}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "FLOW_NEXUS_METRICS_PORT" in ended.stderr
+
+
 def test_the_parent_and_a_starting_worker_import_no_app() -> None:
     """A worker counts as alive once `api.serve` is imported. Else a slow start is a frozen one."""
     program = "import sys, api.serve; print(*{'fastapi', 'pydantic', 'sqlalchemy', 'celery'} & set(sys.modules))"

@@ -11,6 +11,10 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "client_disconnected": ("The connection ended before the request did.", "Send the request again."),
     "missing_key": ("The request has no API key.", "Send the header `Authorization: Bearer <key>`."),
     "invalid_key": ("The API key is unknown, expired or revoked.", "Use another key, or ask an admin of the project for one."),
+    "invalid_metrics_token": (
+        "The metrics need the deployment's token, and the request has another one or none.",
+        "Send `Authorization: Bearer <token>` with the value of `FLOW_NEXUS_METRICS_TOKEN`.",
+    ),
     "missing_scope": ("The key lacks the scope of the operation.", "Use a key with the scope that `detail` names."),
     "scope_not_held": ("A key can only grant scopes that it has itself.", "Grant fewer scopes, or use a key with more."),
     "owner_key": (

@@ -72,10 +72,11 @@ def test_metrics_count_requests_and_rows_and_name_nobody(user: User, url: str) -
         key = (name, tuple(sorted(labels.items())))
         return after[key] - before.get(key, 0)
 
-    assert grown("flow_nexus_http_requests_total", operation="create_cluster", status="201") == 1
-    assert grown("flow_nexus_http_requests_total", operation="get_cluster", status="404") == 1
-    assert grown("flow_nexus_http_requests_total", operation="none", status="404") == 1
-    assert grown("flow_nexus_http_request_seconds_count", operation="deploy_node") == 1
+    assert grown("flow_nexus_http_requests_total", operation="create_cluster", method="POST", status="201") == 1
+    assert grown("flow_nexus_http_requests_total", operation="get_cluster", method="GET", status="404") == 1
+    assert grown("flow_nexus_http_requests_total", operation="none", method="GET", status="404") == 1
+    duration = "flow_nexus_http_request_duration_seconds_count"
+    assert grown(duration, operation="deploy_node", method="POST", status_class="2xx") == 1
     assert grown("flow_nexus_clusters", status="initializing") == 1
     assert grown("flow_nexus_nodes", status="running") == 1
     assert after["flow_nexus_database_up", ()] == 1

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http import middleware, server
-from api.http.metrics import Registries
+from api.http.metrics.requests import RequestMetrics
 from api.http.middleware import RequestMiddleware
 from api.settings import Settings
 from tests.api.routes.conftest import make_settings, serving
@@ -141,7 +142,7 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
 
         return serve_and_note
 
-    app.add_middleware(RequestMiddleware, max_body_bytes=1000, registry=Registries.make().own)
+    app.add_middleware(RequestMiddleware, max_body_bytes=1000, metrics=RequestMetrics(CollectorRegistry()))
     app.add_middleware(noting_the_end)
     with serving(app) as base, closing(connect(base)) as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -60,6 +60,25 @@ def test_a_silent_database_holds_nobody_and_is_used_again_once_it_goes_on(databa
     assert runner.run_blocking(quick) == 2
 
 
+def test_it_tells_how_many_use_cases_wait(database: Database, runner: UseCaseRunner) -> None:
+    changes: list[int] = []
+    runner.on_waiting = changes.append
+
+    async def crowd() -> int:
+        running = [asyncio.create_task(runner.run(slow)) for _ in range(5)]
+        while changes.count(-1) < 2:
+            await asyncio.sleep(0.01)
+        waiting = sum(changes)
+        await asyncio.gather(*running, return_exceptions=True)
+        return waiting
+
+    with silence(database):
+        assert asyncio.run(crowd()) == 3, "two have a thread"
+        assert sum(changes) == 0, "the others were given up"
+    assert runner.run_blocking(quick) == 2
+    assert sum(changes) == 0
+
+
 def test_the_end_leaves_no_connection_of_a_caller_who_is_gone(postgres_url: str, database: Database) -> None:
     """A connection that is returned after the disposal of its pool stays open."""
     with silence(database):
