@@ -19,7 +19,6 @@ from api.http.docs_page import page as docs_page
 from api.http.metrics.access import MetricsPort
 from api.http.metrics.parts import PartCollector
 from api.http.metrics.process import ProcessMetrics
-from api.http.metrics.registries import Registries
 from api.http.metrics.requests import RequestMetrics
 from api.http.metrics.rows import RowCollector
 from api.http.middleware import RequestMiddleware
@@ -51,6 +50,7 @@ from api.runtime.dispatch import CeleryDispatcher
 from api.runtime.key_cache import KeyCache
 from api.runtime.listener import Listener
 from api.runtime.log_setup import set_up_logging
+from api.runtime.metrics.registries import Registries
 from api.runtime.single_flight import SingleFlight
 from api.runtime.transactions import UseCaseRunner
 from api.settings import Settings
@@ -99,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
             SingleFlight(),
             AnswerCache(listener),
             readiness,
+            process_metrics,
         )
         try:
             yield

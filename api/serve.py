@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from api.http.metrics.folder import FOLDER
 from api.http.server import make_config
+from api.runtime.metrics.folder import FOLDER
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

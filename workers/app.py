@@ -9,6 +9,7 @@ from celery.signals import (
     task_postrun,
     task_prerun,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
@@ -17,6 +18,7 @@ from api.domain.steps import QUEUE, PeriodicStep, task_name
 from api.runtime import log_context, log_setup
 from api.runtime.dispatch import REQUEST_HEADER
 from api.settings import Settings
+from workers import metrics_server
 from workers.context import close_context, draining
 from workers.quiet_task import QuietTask
 
@@ -63,6 +65,11 @@ app.conf.update(
         },
     },
 )
+
+
+@worker_ready.connect
+def _serve_metrics(**_: object) -> None:
+    metrics_server.start(settings)
 
 
 @worker_shutting_down.connect

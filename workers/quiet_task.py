@@ -5,7 +5,9 @@ from typing import Any
 
 from celery import Task
 
+from api.domain.steps import QUEUE
 from api.runtime import log_setup
+from workers import metrics
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,10 @@ class QuietTask(Task):  # type: ignore[type-arg]
     """
 
     def __call__(self, *args: Any, **options: Any) -> None:
+        step = self.name.rpartition(f"{QUEUE}.")[2]
         try:
-            self.run(*args, **options)
+            with metrics.STEP_SECONDS.labels(step).time():
+                self.run(*args, **options)
         except Exception as error:  # noqa: BLE001 - the sweep and the schedule repeat the task
+            metrics.STEP_ERRORS.labels(step).inc()
             log.error("%s failed: %s", self.name, log_setup.describe(error))  # noqa: TRY400 - no message

@@ -6,9 +6,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from api.domain.errors import UnavailableError
 from api.http.deps import State
 from api.http.metrics.access import check_token
-from api.http.metrics.folder import forget_dead_processes
 from api.http.problems import MEDIA_TYPE
 from api.routes.common import errors
+from api.runtime.metrics.folder import forget_dead_processes
 from api.schemas.operations import Health, Readiness
 
 _NOT_READY = {

@@ -222,6 +222,8 @@ async def execute(sandbox_id: SandboxId, body: ExecuteRequest, caller: Executor,
             max_output=state.settings.execute_max_output,
             options=options,
         )
+    if result.limit is not None:
+        state.metrics.sandbox_limits.labels(result.limit).inc()
     return ExecutionResult.of(result)
 
 

@@ -51,3 +51,8 @@ _KIND_OF: Final[Mapping[type, RowKind]] = {kind.table: kind for kind in KINDS}
 def kind_of(table: type[StatusRow]) -> RowKind:
     """Return the kind of the rows of a table class."""
     return _KIND_OF[table]
+
+
+def noun_of(table: type[LeasedRow]) -> str:
+    """Return what the rows of a table class are called."""
+    return "webhook" if table is WebhookRow else kind_of(table).noun  # type: ignore[arg-type]

@@ -5,10 +5,11 @@ A lease has a fencing token and the database's clock.
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from api.store.kinds import LeasedRow, LeasedRowT
 
@@ -19,23 +20,32 @@ class LeaseLostError(Exception):
     """Another worker has the row now. Results under the old lease must not be applied."""
 
 
-def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float) -> str | None:
-    """Lease a due row and return the fencing token.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease: its fencing token, and whether another worker let the row's last lease expire."""
 
-    Return None when it is not due or leased already.
-    """
+    token: str
+    is_takeover: bool
+
+
+def claim(session: Session, table: type[LeasedRow], row_id: str, seconds: float) -> Claim | None:
+    """Lease a due row. Return None when it is not due or leased already."""
     token = secrets.token_hex(16)
+    # RETURNING shows the new row. The old one is joined by its key.
+    before = aliased(table)
     claimed = session.execute(
         update(table)
         .where(
             table.id == row_id,
+            before.id == table.id,
             table.due_at <= func.clock_timestamp(),
             or_(table.lease_until.is_(None), table.lease_until < func.clock_timestamp()),
         )
         .values(lease_token=token, lease_until=func.clock_timestamp() + timedelta(seconds=seconds), attempts=table.attempts + 1)
-        .returning(table.id)
+        .returning(before.lease_token)
+        .execution_options(synchronize_session=False)
     ).first()
-    return token if claimed else None
+    return Claim(token, claimed[0] is not None) if claimed else None
 
 
 def owners(session: Session, table: type[LeasedRow], row_id: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from api.domain.status import ACTIVE_EXECUTION
 from api.domain.steps import Step
 from api.store import leases, transitions
 from api.store.tables import ExecutionRow, NodeRow
+from workers import metrics
 from workers.context import Context
 from workers.steps.shared.job_end import ended
 from workers.steps.shared.lease import act, under_lease
@@ -185,6 +186,8 @@ def _complete(work: _Work, output: ExecutionOutput, end: ExecutionEnd) -> None:
         if end.stopped:
             # The step itself has stopped code that outlived its timeout.
             row.limit = "timeout"
+        if row.limit is not None:
+            metrics.SANDBOX_LIMITS.labels(row.limit).inc()
         transitions.move(uow.session, row, "completed", exit_code=row.exit_code, limit=row.limit)
 
 

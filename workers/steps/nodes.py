@@ -28,6 +28,7 @@ from api.services.lookup import locked_cluster
 from api.store import events, leases, transitions
 from api.store.database import UnitOfWork
 from api.store.tables import ClusterRow, NodeRow
+from workers import metrics
 from workers.agent.protocol.admin import SELF_RESTART_LEVEL, AgentConfig, AgentHealth
 from workers.agent.protocol.common import Autonomy
 from workers.agent_client import AgentCallError, ClusterKeys
@@ -255,6 +256,7 @@ async def _health(context: Context, node: NodeSnapshot, wait_s: float) -> AgentH
 
 
 def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult) -> None:
+    start_s = None
     with context.database.unit_of_work() as uow:
         locked_cluster(uow.session, plan.cluster_id)
         node = leases.held(uow.session, NodeRow, plan.node_id, token)
@@ -277,8 +279,12 @@ def _apply(context: Context, plan: _NodePlan, token: str, outcome: _StartResult)
         health = outcome.health
         node.error = None
         node.resources = NodeResources(cpu_cores=health.cpu_cores, memory_gb=health.memory_gb, gpu=health.gpu)
+        if node.status == "provisioning":
+            start_s = uow.session.scalar(select(func.extract("epoch", func.clock_timestamp() - node.requested_at)))
         transitions.move(uow.session, node, "running", role=node.role, sandbox_id=node.sandbox_id)
         leases.release(node, None)
+    if start_s is not None:
+        metrics.SANDBOX_START_SECONDS.observe(float(start_s))
 
 
 def _gone(context: Context, plan: _NodePlan, token: str) -> None:
@@ -393,3 +399,4 @@ def mark_lost(context: Context, node_id: str, reason: str) -> None:
         )
         leases.wake(node)
         uow.enqueue(Step.NODES_ADVANCE, node.id)
+    metrics.NODES_LOST.inc()

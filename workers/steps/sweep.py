@@ -13,6 +13,7 @@ from api.domain.steps import Step
 from api.store import leases
 from api.store.kinds import KINDS
 from api.store.tables import NodeRow, WebhookRow
+from workers import metrics
 from workers.context import Context
 from workers.steps import nodes, webhooks
 from workers.steps.shared import agent_probe
@@ -37,14 +38,19 @@ def enqueue_due(context: Context) -> None:
     heartbeat.note(context)
     with context.database.unit_of_work() as uow:
         webhooks.wake_due(uow)
-        for webhook_id in leases.due(uow.session, WebhookRow):
+        due_webhooks = leases.due(uow.session, WebhookRow)
+        metrics.SWEPT_ROWS.labels("webhook").inc(len(due_webhooks))
+        for webhook_id in due_webhooks:
             uow.enqueue(Step.WEBHOOKS_ADVANCE, webhook_id)
         for kind in KINDS:
             if kind.table is NodeRow:
                 continue
-            for row_id in leases.due(uow.session, kind.table):
+            due = leases.due(uow.session, kind.table)
+            metrics.SWEPT_ROWS.labels(kind.noun).inc(len(due))
+            for row_id in due:
                 uow.enqueue(kind.advance, row_id)
         due_nodes = leases.due(uow.session, NodeRow)
+        metrics.SWEPT_ROWS.labels("node").inc(len(due_nodes))
         for node_id, status in uow.session.execute(select(NodeRow.id, NodeRow.status).where(NodeRow.id.in_(due_nodes))):
             uow.enqueue(Step.NODES_TERMINATE if status == "terminating" else Step.NODES_ADVANCE, node_id)
 
@@ -70,9 +76,9 @@ def reconcile(context: Context) -> None:
         log.warning("the provider's sandboxes could not be listed: %s", error)
         return
     present = {info.sandbox_id for info in infos}
-    for sandbox_id, node in known.items():
-        if sandbox_id not in present and node.status == "running":
-            nodes.mark_lost(context, node.node_id, "its sandbox no longer exists at the provider")
+    missing = [node for sandbox_id, node in known.items() if sandbox_id not in present and node.status == "running"]
+    for node in missing:
+        nodes.mark_lost(context, node.node_id, "its sandbox no longer exists at the provider")
     orphans = [
         info
         for info in infos
@@ -86,6 +92,8 @@ def reconcile(context: Context) -> None:
         and node.status in ("running", "provisioning", "lost")
         and (node.expires_at is None or node.expires_at < renew_before)
     ]
+    for found, number in (("orphaned", len(orphans)), ("missing", len(missing)), ("expiring", len(expiring))):
+        metrics.SWEPT_SANDBOXES.labels(found).inc(number)
     for sandbox_id, end_at in context.network.run(_act(context, orphans, expiring)):
         with context.database.unit_of_work() as uow:
             uow.session.execute(update(NodeRow).where(NodeRow.sandbox_id == sandbox_id).values(sandbox_expires_at=end_at))

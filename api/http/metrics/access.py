@@ -1,12 +1,11 @@
 """Who may read `/metrics`: all, the holder of the token, or those who reach the metrics port."""
 
-import secrets
-
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.domain.errors import UnauthorizedError
 from api.http.problems import ProblemDetails, response
+from api.runtime.metrics.token import is_allowed
 from api.settings import Settings
 
 PATH = "/metrics"
@@ -40,8 +39,5 @@ def check_token(settings: Settings, authorization: str | None) -> None:
     Raises:
         UnauthorizedError: the deployment has a token for its metrics, and this is another one.
     """
-    if settings.metrics_token is None:
-        return
-    expected = f"Bearer {settings.metrics_token.get_secret_value()}"
-    if not secrets.compare_digest((authorization or "").encode(), expected.encode()):
+    if not is_allowed(settings, authorization):
         raise UnauthorizedError("invalid_metrics_token", "Send the token of the metrics: Authorization: Bearer <token>.")

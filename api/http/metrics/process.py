@@ -2,7 +2,7 @@
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _CHECK_EVERY_S = 0.5
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -23,6 +23,9 @@ class ProcessMetrics:
             "Use cases that wait for a thread and a connection to the database",
             registry=registry,
             multiprocess_mode="livesum",
+        )
+        self.sandbox_limits = Counter(
+            "flow_nexus_sandbox_limits", "Limits that ended code or an agent in a sandbox", ["limit"], registry=registry
         )
         self._lag = Histogram(
             "flow_nexus_event_loop_lag_seconds",

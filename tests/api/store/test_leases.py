@@ -42,9 +42,9 @@ def test_racing_claims_have_one_winner_each(database: Database, clusters: list[s
 
 def test_a_row_that_is_not_due_is_not_claimed(database: Database, clusters: list[str]) -> None:
     with database.unit_of_work() as uow:
-        token = leases.claim(uow.session, ClusterRow, clusters[0], 60)
-        assert token is not None
-        leases.release(leases.held(uow.session, ClusterRow, clusters[0], token), 60)
+        claim = leases.claim(uow.session, ClusterRow, clusters[0], 60)
+        assert claim is not None
+        leases.release(leases.held(uow.session, ClusterRow, clusters[0], claim.token), 60)
     with database.unit_of_work() as uow:
         assert leases.claim(uow.session, ClusterRow, clusters[0], 60) is None
         assert clusters[0] not in leases.due(uow.session, ClusterRow)
@@ -54,21 +54,25 @@ def test_an_expired_lease_is_taken_over_and_fences_the_old_holder_off(database: 
     with database.unit_of_work() as uow:
         old = leases.claim(uow.session, ClusterRow, clusters[0], 60)
         assert old is not None
+        assert not old.is_takeover
     with database.unit_of_work() as uow:
         uow.session.execute(update(ClusterRow).where(ClusterRow.id == clusters[0]).values(lease_until=ClusterRow.created_at))
     with database.unit_of_work() as uow:
-        assert leases.claim(uow.session, ClusterRow, clusters[0], 60) not in (None, old)
+        new = leases.claim(uow.session, ClusterRow, clusters[0], 60)
+        assert new is not None
+        assert new.is_takeover
+        assert new.token != old.token
     with database.unit_of_work() as uow:
-        assert not leases.renew(uow.session, ClusterRow, clusters[0], old, 60)
+        assert not leases.renew(uow.session, ClusterRow, clusters[0], old.token, 60)
         with pytest.raises(leases.LeaseLostError):
-            leases.held(uow.session, ClusterRow, clusters[0], old)
+            leases.held(uow.session, ClusterRow, clusters[0], old.token)
 
 
 def test_released_for_good_is_never_due(database: Database, clusters: list[str]) -> None:
     with database.unit_of_work() as uow:
-        token = leases.claim(uow.session, ClusterRow, clusters[0], 60)
-        assert token is not None
-        leases.release(leases.held(uow.session, ClusterRow, clusters[0], token), None)
+        claim = leases.claim(uow.session, ClusterRow, clusters[0], 60)
+        assert claim is not None
+        leases.release(leases.held(uow.session, ClusterRow, clusters[0], claim.token), None)
     with database.unit_of_work() as uow:
         row = uow.session.execute(select(ClusterRow).where(ClusterRow.id == clusters[0])).scalar_one()
         assert (row.due_at, row.lease_token, row.attempts) == (None, None, 0)

@@ -49,8 +49,9 @@ def a_training(context: Context) -> tuple[str, list[str]]:
 def record_round(context: Context, training_id: str, workers: list[str], **fields: object) -> None:
     """Record round 1. The update of the second worker was rejected."""
     with context.database.unit_of_work() as uow:
-        token = leases.claim(uow.session, TrainingRow, training_id, 60)
-        assert token is not None
+        claim = leases.claim(uow.session, TrainingRow, training_id, 60)
+        assert claim is not None
+        token = claim.token
         training = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
     names = {"training_id": training_id, "round": 1}
     reports = [TrainReport(node_id=node_id, state="done", samples=10, loss=0.5, **names) for node_id in workers]

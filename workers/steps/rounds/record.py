@@ -22,6 +22,7 @@ from workers.agent.protocol.aggregation import AggregateReport
 from workers.agent.protocol.training import TrainReport
 from workers.steps.rounds import privacy
 from workers.steps.rounds.context import RoundContext
+from workers.steps.rounds.figures import RoundFigures
 from workers.steps.rounds.observation import RoundObservation
 from workers.steps.rounds.plan import round_node
 from workers.steps.shared import red_flags
@@ -51,7 +52,7 @@ def record(this: RoundContext, observation: RoundObservation) -> None:
 
     The training is due again at once, unless the round has failed for good.
     """
-    aggregate = observation.aggregate
+    aggregate, completed = observation.aggregate, None
     with this.context.database.unit_of_work() as uow:
         rows = _lock(uow.session, this)
         if aggregate is not None:
@@ -61,12 +62,15 @@ def record(this: RoundContext, observation: RoundObservation) -> None:
             _record_aggregate(rows, aggregate)
         if aggregate is not None and aggregate.state == "done" and rows.training.status in ("training", "stopping"):
             _complete(rows, this, observation, aggregate)
+            completed = RoundFigures.of(rows.round, aggregate)
             searches.wake_search(uow, rows.training)
         figures.note_workers(uow.session, rows.training, this.number)
         red_flags.update(uow.session, rows.training)
         if not observation.has_failed_for_good:
             leases.release(rows.training, 0)
             uow.enqueue(Step.TRAININGS_ADVANCE, rows.training.id)
+    if completed is not None:
+        completed.count()
 
 
 def _lock(session: Session, this: RoundContext) -> _Rows:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError, SandboxUnavailableError
+from workers import metrics
 from workers.agent_client import AgentRefusedError, AgentUnreachableError
 from workers.context import Context
 from workers.steps.shared.node_snapshot import NodeSnapshot
@@ -42,16 +43,21 @@ class StepFailedError(Exception):
         self.reason = reason
 
 
-def is_absence(error: Exception) -> bool:
-    """Return whether a part is away: the database, the provider or an agent."""
+def absent_part(error: Exception) -> metrics.AbsentPart | None:
+    """Return the part that is away. None where the row is the cause of the error."""
     match error:
-        case SandboxUnavailableError() | AgentUnreachableError() | PoolTimeoutError() | InterfaceError():
-            return True
+        case SandboxUnavailableError():
+            return "sandboxes"
+        case AgentUnreachableError():
+            return "agent"
+        case PoolTimeoutError() | InterfaceError():
+            return "database"
         case DBAPIError():
             state = getattr(error.orig, "sqlstate", None)
-            return error.connection_invalidated or (state is None or state.startswith(_SERVER_STATES))
+            is_away = error.connection_invalidated or state is None or state.startswith(_SERVER_STATES)
+            return "database" if is_away else None
         case _:
-            return False
+            return None
 
 
 def describe(context: Context, error: Exception) -> FailureReason:
@@ -94,4 +100,6 @@ async def _limit_reached(context: Context, node: NodeSnapshot) -> str:
         return ""
     # A timeout or too much output ends a command of a user, never the agent.
     limits = sorted({hit.limit for hit in hits or () if hit.limit not in ("timeout", "output")})
+    for limit in limits:
+        metrics.SANDBOX_LIMITS.labels(limit).inc()
     return f", limit_hits: {', '.join(limits)}" if limits else ""

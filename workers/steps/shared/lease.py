@@ -13,10 +13,11 @@ from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError
 from api.runtime import log_context, log_setup
 from api.store import leases
-from api.store.kinds import LeasedRow
+from api.store.kinds import LeasedRow, noun_of
+from workers import metrics
 from workers.agent_client import AgentCallError
 from workers.context import Context, draining
-from workers.steps.shared.failure import MOST_FAILURES, AgentDiedError, StepFailedError, describe, is_absence
+from workers.steps.shared.failure import MOST_FAILURES, AgentDiedError, StepFailedError, absent_part, describe
 from workers.steps.shared.heartbeat import heartbeat
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,14 @@ def under_lease(
     if draining.is_set():
         return
     with context.database.unit_of_work() as uow:
-        token = leases.claim(uow.session, table, row_id, context.settings.lease_s)
-        owners = {} if token is None else leases.owners(uow.session, table, row_id)
-    if token is None:
+        claim = leases.claim(uow.session, table, row_id, context.settings.lease_s)
+        owners = {} if claim is None else leases.owners(uow.session, table, row_id)
+    if claim is None:
         return
+    if claim.is_takeover:
+        metrics.TAKEN_OVER.labels(noun_of(table)).inc()
     with log_context.bound({**owners, **log_context.ids_among([row_id])}):
-        _run(context, table, row_id, token, body, fail)
+        _run(context, table, row_id, claim.token, body, fail)
 
 
 def _run(
@@ -65,10 +68,12 @@ def _run(
         _give_back(context, table, row_id, token, 0)
     except Exception as error:  # noqa: BLE001 - every failure is counted and bounded here
         _log_failure(row_id, error)
-        absent = is_absence(error)
-        if absent or fail is None or not _was_last(context, table, row_id, token):
-            _give_back(context, table, row_id, token, failed=not absent)
+        cause = absent_part(error)
+        if cause is not None or fail is None or not _was_last(context, table, row_id, token):
+            metrics.RETRIES.labels(noun_of(table), cause or "failure").inc()
+            _give_back(context, table, row_id, token, failed=cause is None)
         else:
+            metrics.GIVEN_UP.labels(noun_of(table)).inc()
             _end(context, table, row_id, token, error, fail)
 
 

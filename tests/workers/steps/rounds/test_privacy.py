@@ -74,10 +74,11 @@ def test_a_round_that_was_begun_counts_and_a_resumed_training_keeps_to_its_targe
     # The second round begins and is dropped. Some of its updates may have been seen.
     with live.database.unit_of_work() as uow:
         snapshot = load(uow.session, trainings.get(uow.session, live.project_id, training_id))
-        token = leases.claim(uow.session, TrainingRow, training_id, 60)
-    open_round(live.context, snapshot, token or "", 2)
+        claim = leases.claim(uow.session, TrainingRow, training_id, 60)
+    assert claim is not None
+    open_round(live.context, snapshot, claim.token, 2)
     with live.database.unit_of_work() as uow:
-        leases.release(leases.held(uow.session, TrainingRow, training_id, token or ""), 0)
+        leases.release(leases.held(uow.session, TrainingRow, training_id, claim.token), 0)
         trainings.stop(uow, live.project_id, training_id)
     steps.advance(live.context, training_id)
     assert read_training(live, training_id).status == "stopped"

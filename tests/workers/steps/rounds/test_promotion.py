@@ -59,10 +59,10 @@ def test_only_a_running_training_of_a_raft_cluster_elects(context: Context) -> N
 def test_a_training_without_a_majority_of_votes_fails_and_says_so(context: Context) -> None:
     training_id, aggregator_id = a_training(context)
     with context.database.unit_of_work() as uow:
-        token = leases.claim(uow.session, TrainingRow, training_id, 60)
-        assert token is not None
-        snapshot = load(uow.session, leases.held(uow.session, TrainingRow, training_id, token))
-    run.run(context, snapshot, token)
+        claim = leases.claim(uow.session, TrainingRow, training_id, 60)
+        assert claim is not None
+        snapshot = load(uow.session, leases.held(uow.session, TrainingRow, training_id, claim.token))
+    run.run(context, snapshot, claim.token)
     with context.database.unit_of_work() as uow:
         training = uow.session.get_one(TrainingRow, training_id)
         assert training.status == "failed"

@@ -90,9 +90,9 @@ def test_only_a_node_with_a_watchdog_is_given_time_to_restart_its_own_agent(
     set_autonomy(live, level)
     nodes.mark_lost(live.context, live.workers[0], "test")
     with live.database.unit_of_work() as uow:
-        token = leases.claim(uow.session, NodeRow, live.workers[0], 30)
-    assert token is not None
-    plan = nodes._load(live.context, live.workers[0], token)
+        claim = leases.claim(uow.session, NodeRow, live.workers[0], 30)
+    assert claim is not None
+    plan = nodes._load(live.context, live.workers[0], claim.token)
     assert plan is not None
     assert plan.start_agent is not waits
     assert plan.autonomy.level == level

@@ -9,22 +9,24 @@ from typing import cast
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, func, make_url
+from sqlalchemy import Engine, func, make_url, update
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain import ids
 from api.domain.records import FailureReason
 from api.domain.sandboxes import ResourceLimitHit, SandboxUnavailableError
 from api.domain.specs import PredictionInput
-from api.store import transitions
+from api.store import leases, transitions
 from api.store.database import Database
 from api.store.tables import ClusterRow, PredictionRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.steps.context import make_context
+from workers import metrics
 from workers.agent_client import AgentUnreachableError
 from workers.context import Context
 from workers.sandboxes.client import SandboxClient
-from workers.steps.shared.failure import AgentDiedError, describe, is_absence
+from workers.steps.shared.failure import MOST_FAILURES, AgentDiedError, absent_part, describe
 from workers.steps.shared.lease import under_lease
 from workers.steps.shared.node_snapshot import NodeSnapshot
 
@@ -132,7 +134,34 @@ def test_work_that_waits_for_an_absent_part_is_not_given_up(database: Database, 
 @pytest.mark.parametrize("sqlstate", ["22P05", "57014", "54000"])
 def test_a_statement_that_the_database_refuses_is_a_failure_of_its_own(sqlstate: str) -> None:
     cause = psycopg.errors.lookup(sqlstate)("refused")
-    assert not is_absence(DBAPIError.instance("INSERT", {}, cause, psycopg.Error))
+    assert absent_part(DBAPIError.instance("INSERT", {}, cause, psycopg.Error)) is None
+
+
+def test_retries_and_what_is_given_up_are_counted_by_their_cause(database: Database, tmp_path: Path) -> None:
+    context, prediction_id = make_context(database, tmp_path), _due_prediction(database)
+
+    def counted() -> list[float]:
+        causes = (metrics.RETRIES.labels("prediction", cause) for cause in ("sandboxes", "agent", "database", "failure"))
+        return [counter._value.get() for counter in (*causes, metrics.GIVEN_UP.labels("prediction"))]
+
+    before = counted()
+    for error in (SandboxUnavailableError("away"), AgentUnreachableError("away"), PoolTimeoutError("away")):
+        _attempt(context, prediction_id, error, [])
+    for _ in range(MOST_FAILURES):
+        _attempt(context, prediction_id, ValueError("its own"), [])
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 1, 1, MOST_FAILURES - 1, 1]
+
+
+def test_a_lease_that_expired_is_counted_when_it_is_taken_over(database: Database, tmp_path: Path) -> None:
+    context, prediction_id = make_context(database, tmp_path), _due_prediction(database)
+    taken_over = metrics.TAKEN_OVER.labels("prediction")
+    before = taken_over._value.get()
+    with database.unit_of_work() as uow:
+        assert leases.claim(uow.session, PredictionRow, prediction_id, 60)
+        uow.session.execute(update(PredictionRow).values(lease_until=PredictionRow.created_at))
+    ran: list[str] = []
+    under_lease(context, PredictionRow, prediction_id, ran.append)
+    assert (len(ran), taken_over._value.get() - before) == (1, 1)
 
 
 def test_a_failure_is_logged_without_its_message(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

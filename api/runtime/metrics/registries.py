@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from api.http.metrics.folder import FOLDER
+from api.runtime.metrics.folder import FOLDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What the metrics of the API and of the Celery workers share."""
