@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from api.embedded import environment, postgres, services
+from api.embedded import environment, monitoring, postgres, services
 from api.embedded.errors import StackError, StackInterruptedError
 from api.embedded.schema import prepare_database
 from api.embedded.state_folder import Secrets, StateFolder, listen_error
@@ -108,6 +108,8 @@ class EmbeddedStack:
         folder.write_private("env", environment.lines(self.env))
         folder.write_private("operator.env", environment.lines(operator))
         control = environment.control(operator)
+        control |= monitoring.settings(folder, self._host, control)
+        monitoring.write_targets(folder, self.url, control)
         self._supervisor.start(services.celery_worker(folder, control, self._concurrency))
         self._supervisor.start(services.celery_beat(folder, control))
         self._supervisor.start(services.api(folder, control, self._host, port, self.url, self._api_workers))

@@ -49,11 +49,11 @@ class ActiveTraining:
 
 
 def by_status(session: Session) -> dict[str, dict[str, int]]:
-    """Return the number of rows by noun (in the plural) and status."""
+    """Return the number of rows by noun (in the plural) and status. A status without rows has 0."""
     counts = {}
     for kind in _COUNTED:
         rows = session.execute(select(kind.table.status, func.count()).group_by(kind.table.status))
-        counts[kind.plural] = {row[0]: row[1] for row in rows}
+        counts[kind.plural] = dict.fromkeys(kind.moves, 0) | {row[0]: row[1] for row in rows}
     return counts
 
 
