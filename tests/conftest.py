@@ -30,6 +30,7 @@ SHARE_THE_STACK = (
     "tests/api/cli/test_doctor.py",
     "tests/contract/test_api_shapes.py",
     "tests/docs/test_code_blocks.py",
+    "tests/monitoring/test_prometheus.py",
     "tests/browser/test_walkthrough.py",
 )
 OWN_STACK = "tests/e2e/chaos/"

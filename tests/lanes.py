@@ -30,6 +30,7 @@ _SLOW_PLACES = (
     "tests/browser",
     "tests/e2e",
     "tests/fuzz",
+    "tests/monitoring/test_prometheus.py",
     "tests/packaging",
     "tests/workers/sandboxes/hostile/test_long.py",
 )

@@ -7,7 +7,7 @@ process shows the sums.
 import os
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.runtime.metrics.folder import FOLDER
@@ -26,6 +26,8 @@ class Registries:
 
     @classmethod
     def make(cls) -> "Registries":
+        # They would double the series, and several processes have none.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         if FOLDER in os.environ:
             shown = CollectorRegistry(auto_describe=False)
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
