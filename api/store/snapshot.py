@@ -135,7 +135,7 @@ def load(engine: Engine, revision: str, tables: Iterable[TableShape], rows: Call
 
 def _statement(table: TableShape, direction: str) -> sql.Composed:
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-    return sql.SQL("COPY {} ({}) {}").format(sql.Identifier(table.name), columns, sql.SQL(direction))  # type: ignore[arg-type]
+    return sql.SQL("COPY {} ({}) {}").format(sql.Identifier(table.name), columns, sql.SQL(direction))
 
 
 def _psycopg(connection: Connection) -> psycopg.Connection:
