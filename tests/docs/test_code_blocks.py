@@ -33,7 +33,7 @@ def blocks(page: Path) -> list[str]:
     return BLOCK.findall(page.read_text())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("name", RUN)
 def test_the_blocks_of_a_page_run_in_their_order(stack: EmbeddedStack, tmp_path: Path, name: str) -> None:
     output = run("\n".join(blocks(DOCS / name)), stack, tmp_path)
@@ -41,7 +41,7 @@ def test_the_blocks_of_a_page_run_in_their_order(stack: EmbeddedStack, tmp_path:
     assert_ended(stack, RUN[name])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_the_walkthrough_of_the_readme_has_twelve_lines_and_runs(stack: EmbeddedStack, tmp_path: Path) -> None:
     (walkthrough,) = [block for block in blocks(README) if block.startswith("api() {")]
     assert len(walkthrough.splitlines()) == 12
@@ -60,7 +60,7 @@ def run(script: str, stack: EmbeddedStack, folder: Path) -> str:
         "FLOW_NEXUS_API_KEY": stack.api_key,
     }
     command = ["bash", "-c", f"set -euo pipefail\n{script}"]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     return ran.stdout
 

@@ -104,7 +104,7 @@ def test_the_control_plane_has_no_torch() -> None:
 
 def test_the_sandbox_host_has_what_agents_need() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[^\w-]", need)[0] for need in project["optional-dependencies"]["agent"]]
+    names = [re.split(r"[^\w-]", need)[0] for need in project["optional-dependencies"]["sandbox"]]
     locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "lock/sandbox-host.txt").read_text(), re.MULTILINE))
     assert {name.lower() for name in names} - locked == {"torch"}
     # The control plane's copies of the same packages have the same versions.
