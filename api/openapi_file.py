@@ -8,7 +8,7 @@ from typing import Any, Final
 from api.main import create_app
 from api.settings import Settings
 
-_LONGEST_LINE: Final = 128
+_LONGEST_LINE: Final = 140
 OPENAPI_JSON = Path(__file__).resolve().parent.parent / "openapi.json"
 
 

@@ -3,8 +3,8 @@ validators.
 
 The rules:
 
-- Worker or validator, a project's key: it may upload below /data. Everything else needs the scope
-  `data:export`: download, run code, upload elsewhere (an uploaded file could be code).
+- Worker or validator, a project's key: it may upload and list below /data. Everything else needs
+  the scope `data:export`: download, run code, upload elsewhere (an uploaded file could be code).
 - Worker or validator, its data owner's key: it may run code, and upload and download below /data.
 - A node that was deployed with `data_owner` is sealed: only its owner's key has access.
 - An aggregator holds no training data. Every key of the project has access.
@@ -16,7 +16,7 @@ from typing import Literal
 from api.domain.errors import ForbiddenError
 from api.domain.scopes import EXPORT
 
-Act = Literal["upload", "download", "execute", "delete"]
+Act = Literal["upload", "download", "execute", "delete", "list"]
 DATA = "/data"
 
 
@@ -36,12 +36,13 @@ def check_access(act: Act, path: str | None, *, role: str, sealed: bool, owner: 
         return False
     if sealed:
         raise ForbiddenError("owner_only", "This node's sandbox is open to its data owner's key only.")
-    if act in ("upload", "delete") and is_below_data:
+    if act in ("upload", "delete", "list") and is_below_data:
         return False
     if EXPORT not in scopes:
         denied = {
             "upload": f"To upload outside {DATA} of a worker",
             "delete": f"To delete outside {DATA} of a worker",
+            "list": f"To list files outside {DATA} of a worker",
             "download": "To download from a worker",
             "execute": "To run code in a worker's sandbox",
         }[act]

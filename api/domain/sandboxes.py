@@ -60,6 +60,19 @@ class SandboxFullError(SandboxError):
     """The sandbox's disk is full."""
 
 
+FileKind = Annotated[Literal["file", "folder", "other"], Words("FileKind", "other: a link, a pipe or a device.")]
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file or folder in a sandbox. `size` is in bytes; a folder has none."""
+
+    name: str
+    kind: FileKind
+    size: int | None
+    modified_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """The sandbox to start. `key` makes the creation idempotent (letters, digits and hyphens)."""
@@ -277,6 +290,7 @@ class SandboxProvider(Protocol):
         self, sandbox_id: str, path: str, chunks: AsyncIterator[bytes], *, replaces: bool = True
     ) -> StoredFile: ...
     async def download(self, sandbox_id: str, path: str) -> Download: ...
+    async def list_files(self, sandbox_id: str, path: str) -> Sequence[FileEntry]: ...
     async def remove(self, sandbox_id: str, path: str) -> None: ...
     async def endpoint(self, sandbox_id: str, port: int) -> Endpoint: ...
     async def peer_endpoint(self, sandbox_id: str, port: int) -> Endpoint: ...

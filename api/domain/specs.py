@@ -28,6 +28,8 @@ Capability = Annotated[
     Literal["training", "inference", "aggregation", "synchronization", "validation"],
     Words("Capability", "What a node can be used for."),
 ]
+# More texts than this have no votes: the answer of each worker would have as many rows.
+MOST_VOTED: Final = 1000
 Aggregation = Annotated[
     Literal["ensemble", "majority", "weighted", "mean", "global"],
     Words("Aggregation", "How the answers of the nodes are combined."),
@@ -114,6 +116,7 @@ class PredictionSpec:
     text_field: str | None = None
     label_field: str | None = None
     on_bad_rows: OnBadRows | None = None
+    votes: bool = False
 
     @property
     def input(self) -> "PredictionInput":
@@ -123,6 +126,7 @@ class PredictionSpec:
             text_field=self.text_field,
             label_field=self.label_field,
             on_bad_rows=self.on_bad_rows,
+            votes=self.votes,
         )
 
 
@@ -130,7 +134,8 @@ class PredictionInput(Record):
     """The texts of a prediction.
 
     `inputs` is None once the prediction has ended: its results have the texts. The other fields
-    say how to read `input_data`; None means as the training reads its files.
+    say how to read `input_data`; None means as the training reads its files. `votes` asks for the
+    answer of each worker.
     """
 
     inputs: tuple[str, ...] | None = None
@@ -138,6 +143,7 @@ class PredictionInput(Record):
     text_field: str | None = None
     label_field: str | None = None
     on_bad_rows: OnBadRows | None = None
+    votes: bool = False
 
 
 class ExecutionRequest(Record):

@@ -34,7 +34,9 @@ _SECURITY_HEADERS = {
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 # The audit log has all changes. It also has refusals and these reads of users' data.
 _REFUSED = frozenset({401, 403, 404, 429})
-_AUDITED_READS = frozenset({"download_file", "download_model", "get_execution", "get_logs", "stream_execution_events"})
+_AUDITED_READS = frozenset(
+    {"download_file", "download_model", "get_execution", "get_logs", "list_files", "stream_execution_events"}
+)
 
 
 class RequestMiddleware:

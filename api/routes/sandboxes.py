@@ -21,7 +21,7 @@ from api.http.uploads import Upload
 from api.routes.common import BINARY, OCTET_STREAM, answers, errors, path_id, set_location, to_page
 from api.schemas.base import Page
 from api.schemas.executions import ExecuteRequest
-from api.schemas.sandboxes import ExecutionResult, Logs, Sandbox, UploadedFile
+from api.schemas.sandboxes import ExecutionResult, FileList, Logs, Sandbox, UploadedFile
 from api.services import sandboxes
 from api.services.principals import Principal
 from api.store.tables import NodeRow
@@ -170,6 +170,22 @@ async def download_file(sandbox_id: SandboxId, path: FilePath, caller: DataWrite
         headers["Content-Length"] = str(download.size)
     chunks = _activity(state, node).after_each(download.chunks)
     return StreamingResponse(chunks, media_type=download.media_type, headers=headers)
+
+
+@router.get(
+    "/{sandbox_id}/files/list",
+    operation_id="list_files",
+    summary="List the files of a folder",
+    responses=errors(404, 409, 502),
+)
+async def list_files(sandbox_id: SandboxId, path: FilePath, caller: DataWriter, state: State) -> FileList:
+    """Return names, sizes and times, folders first.
+
+    In a worker's sandbox, a key without the scope `data:export` sees what is below /data.
+    """
+    target = check_path(path, "/path")
+    node = await _authorize(state, caller, sandbox_id, "list", target)
+    return FileList.of(target, await state.provider.list_files(sandboxes.running_sandbox_id(node), target))
 
 
 @router.delete(

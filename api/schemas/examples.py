@@ -301,6 +301,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "temperature": None,
             "temperatures": {"node_w1_abc123": 1.31},
             "engines": {"node_w1_abc123": "onnx-int8"},
+            "votes": {},
         },
         "inference_time": "1.20s",
         "nodes_used": 4,
@@ -421,6 +422,11 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "broker": {"ok": True, "detail": None},
         "steps": {"ok": True, "seconds_since_last": 1.5, "detail": None},
         "sandboxes": {"ok": True, "kind": "local", "isolation": "bubblewrap", "warning": None},
+    },
+    "FileList": {
+        "path": "/data",
+        "items": [{"name": "train_1.json", "kind": "file", "size": 48_213, "modified_at": _TIME}],
+        "total": 1,
     },
     "Webhook": {
         "webhook_id": "hook_8f3m1q",

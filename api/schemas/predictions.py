@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from api.domain.measuring import Engine
 from api.domain.paths import check_path
-from api.domain.specs import Aggregation, PredictionSpec
+from api.domain.specs import MOST_VOTED, Aggregation, PredictionSpec
 from api.domain.status import PredictionState
 from api.domain.training_options import FieldName, OnBadRows
 from api.schemas.base import Failure, Figure, Int64, Prose, RequestModel, ResponseModel, Timestamp, Word
@@ -28,6 +28,11 @@ class PredictionCreate(RequestModel):
         None, description="Refuse or skip rows of `input_data` without a text; by default as in the training."
     )
     aggregation: Aggregation = "global"
+    votes: bool = Field(
+        False,
+        description=f"Show the answer of each worker. It needs `inputs`, at most {MOST_VOTED} of them, and not `global`:"
+        " there each worker has other texts.",
+    )
     training_id: Word | None = Field(
         None, description="The training whose model predicts; by default the newest training with a completed round."
     )
@@ -38,13 +43,15 @@ class PredictionCreate(RequestModel):
             raise ValueError("give either input_data or inputs")
         if self.inputs is not None and (self.text_field or self.label_field or self.on_bad_rows):
             raise ValueError("text_field, label_field and on_bad_rows describe input_data; inputs are texts alone")
+        if self.votes and (self.aggregation == "global" or self.inputs is None or len(self.inputs) > MOST_VOTED):
+            raise ValueError(f"votes needs inputs, at most {MOST_VOTED} of them, and an aggregation other than global")
         return self
 
     def spec(self) -> PredictionSpec:
         path = None if self.input_data is None else check_path(self.input_data, "/input_data", glob=True)
         inputs = None if self.inputs is None else tuple(self.inputs)
         return PredictionSpec(
-            self.aggregation, inputs, path, self.training_id, self.text_field, self.label_field, self.on_bad_rows
+            self.aggregation, inputs, path, self.training_id, self.text_field, self.label_field, self.on_bad_rows, self.votes
         )
 
 
@@ -57,6 +64,13 @@ class PredictedText(ResponseModel):
         description="The probability of the label, 0..1, calibrated where a temperature is given; for `majority`, the share of"
         " the votes."
     )
+
+
+class NodeVote(ResponseModel):
+    """The label that one worker's model gives a text."""
+
+    sentiment: str
+    confidence: Figure = Field(description="The probability of the label, 0..1.")
 
 
 class ConfusionMatrix(ResponseModel):
@@ -94,6 +108,9 @@ class PredictionResults(ResponseModel):
         {}, description="By node: the temperature of each worker's own model; null: not calibrated."
     )
     engines: dict[str, Engine] = Field({}, description="By node: what computed its answers.")
+    votes: dict[str, list[NodeVote]] = Field(
+        {}, description="By node: its answers in the order of the texts, where `votes` was asked for."
+    )
 
 
 class PredictedTextPage(ResponseModel):

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import Field
 
 from api.domain.sandboxes import (
     CommandResult,
     ExecutionLimit,
+    FileEntry,
+    FileKind,
     LogLine,
     LogStream,
     ResourceLimit,
@@ -22,6 +25,8 @@ from api.domain.status import NodeState
 from api.schemas.base import Figure, Int64, ResponseModel, Timestamp
 from api.schemas.nodes import Resources
 from api.store.tables import NodeRow
+
+_MOST_LISTED: Final = 1000
 
 
 class SandboxUse(ResponseModel):
@@ -111,6 +116,28 @@ class UploadedFile(ResponseModel):
     @classmethod
     def of(cls, stored: StoredFile) -> "UploadedFile":
         return cls(path=stored.path, size=stored.size, sha256=stored.sha256)
+
+
+class ListedFile(ResponseModel):
+    """A file or folder."""
+
+    name: str
+    kind: FileKind
+    size: Int64 | None = Field(description="Bytes; null for what is no file.")
+    modified_at: Timestamp
+
+
+class FileList(ResponseModel):
+    """The content of a folder, folders first."""
+
+    path: str
+    items: list[ListedFile] = Field(description=f"At most {_MOST_LISTED}.")
+    total: int = Field(description="How many the folder has.")
+
+    @classmethod
+    def of(cls, path: str, entries: Sequence[FileEntry]) -> "FileList":
+        shown = [ListedFile(**asdict(entry)) for entry in entries[:_MOST_LISTED]]
+        return cls(path=path, items=shown, total=len(entries))
 
 
 class ExecutionResult(ResponseModel):

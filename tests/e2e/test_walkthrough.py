@@ -91,6 +91,24 @@ def test_prediction_on_texts_has_no_accuracy(trained: Trained) -> None:
     assert answer["results"].get("accuracy") is None
 
 
+def test_the_files_of_a_node_are_listed(trained: Trained) -> None:
+    walk = trained.walk
+    nodes = walk.call("GET", f"/v1/clusters/{trained.cluster_id}/nodes")["items"]
+    worker = next(node["node_id"] for node in nodes if node["role"] == "worker")
+    listed = walk.call("GET", f"/v1/sandboxes/{worker}/files/list", params={"path": "/data"})
+    assert listed["total"] == len(listed["items"]) >= 1
+    assert {item["kind"] for item in listed["items"]} == {"file"}
+
+
+def test_votes_show_the_answer_of_each_worker(trained: Trained) -> None:
+    walk, cluster_id = trained.walk, trained.cluster_id
+    body = {"inputs": ["the lamp is great and perfect"], "aggregation": "majority", "votes": True}
+    path, wait = f"/v1/clusters/{cluster_id}/predictions", {"Prefer": "wait=60"}
+    results = walk.call("POST", path, json=body, headers=wait)["results"]
+    assert results["votes"].keys() == results["engines"].keys()
+    assert {vote["sentiment"] for (vote,) in results["votes"].values()} == {"positive"}
+
+
 def test_export_is_kept_and_loads(trained: Trained, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

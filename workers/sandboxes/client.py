@@ -28,6 +28,7 @@ from api.domain.sandboxes import (
     ExecuteOptions,
     ExecutionJob,
     ExecutionOutput,
+    FileEntry,
     LogLine,
     LogStream,
     ProviderStatus,
@@ -288,6 +289,11 @@ class SandboxClient:
         sandbox = await self._sandbox(sandbox_id)
         with self._forgetting(sandbox_id):
             return await transfer.download(sandbox, path)
+
+    async def list_files(self, sandbox_id: str, path: str) -> Sequence[FileEntry]:
+        sandbox = await self._sandbox(sandbox_id)
+        with self._forgetting(sandbox_id):
+            return await transfer.list_files(sandbox, path)
 
     async def remove(self, sandbox_id: str, path: str) -> None:
         """Remove a file, if it exists and the sandbox answers."""

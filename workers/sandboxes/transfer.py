@@ -8,10 +8,12 @@ import shlex
 from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
 
-from e2b import AsyncSandbox, FileType
+from e2b import AsyncSandbox, EntryInfo, FileType
 
 from api.domain.sandboxes import (
     Download,
+    FileEntry,
+    FileKind,
     SandboxError,
     SandboxFileExistsError,
     SandboxPathError,
@@ -138,6 +140,22 @@ async def download(sandbox: AsyncSandbox, path: str) -> Download:
         file_size = info.size if info.type == FileType.FILE else None
         chunks = _chunks(sandbox, str(source), file_size, remove=False)
         return Download(chunks, source.name, "application/octet-stream", file_size)
+
+
+async def list_files(sandbox: AsyncSandbox, path: str) -> list[FileEntry]:
+    """Return what a folder has, by name. Folders come first."""
+    folder = checked_path(path)
+    with translate_sdk_errors("list the folder"):
+        entries = await sandbox.files.list(str(folder), depth=1, request_timeout=_SHORT_S)
+    listed = [_file_entry(entry) for entry in entries]
+    return sorted(listed, key=lambda entry: (entry.kind != "folder", entry.name))
+
+
+def _file_entry(entry: EntryInfo) -> FileEntry:
+    if entry.symlink_target is not None:
+        return FileEntry(entry.name, "other", None, entry.modified_time)
+    kind: FileKind = "folder" if entry.type == FileType.DIR else "file" if entry.type == FileType.FILE else "other"
+    return FileEntry(entry.name, kind, entry.size if kind == "file" else None, entry.modified_time)
 
 
 async def _chunks(sandbox: AsyncSandbox, path: str, size: int | None, *, remove: bool) -> AsyncIterator[bytes]:

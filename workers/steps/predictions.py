@@ -30,7 +30,7 @@ from workers.steps.shared.restore import restore
 
 log = logging.getLogger(__name__)
 _FIGURES = {"accuracy", "precision", "recall", "f1_score", "confusion_matrix", "notices"}
-_RESULTS = {*_FIGURES, "predictions", "temperature", "temperatures", "engines"}
+_RESULTS = {*_FIGURES, "predictions", "temperature", "temperatures", "engines", "votes"}
 _WORK = "a prediction"
 _NO_WORKER = "nodes_unreachable"
 _RETRY_S = 1.0
@@ -229,6 +229,7 @@ class _Work:
             prediction_id=self.row.id,
             engine="onnx" if self.cluster.config.wasm_optimization else "torch",
             count_unseen=self.count_unseen,
+            votes=self.row.request.votes,
         )
 
 

@@ -29,6 +29,7 @@ def distributed(  # noqa: PLR0913 - Typer makes an option of each parameter
     label_field: str | None = None,
     on_bad_rows: str | None = None,
     aggregation: str | None = None,
+    votes: bool | None = None,
     wait: Wait = _WAIT_S,
 ) -> None:
     """Classify texts on all workers of a cluster, and wait for the result."""
@@ -45,6 +46,7 @@ def distributed(  # noqa: PLR0913 - Typer makes an option of each parameter
                 label_field=label_field,
                 on_bad_rows=on_bad_rows,
                 aggregation=aggregation,
+                votes=votes,
             ),
             wait=wait,
             pending="pending",

@@ -8,6 +8,7 @@ import { badge, button, card, curlLine, meter, problem, stat, stats, table } fro
 /** @typedef {import("./types.js").Prediction} Prediction */
 
 const WAIT_S = 60;
+const MOST_VOTED = 1000;
 const AGGREGATIONS = ["global", "ensemble", "majority", "weighted", "mean"];
 
 /**
@@ -15,9 +16,14 @@ const AGGREGATIONS = ["global", "ensemble", "majority", "weighted", "mean"];
  * @param {{cluster_id: string, training_id: string}} training
  */
 export function tryIt(ctx, training) {
-  const own = { text: "", path: "/data/test.json", mode: "text", aggregation: "global", busy: false, answer: /** @type {Prediction | null} */ (null), error: /** @type {unknown} */ (null) };
+  const own = { text: "", path: "/data/test.json", mode: "text", aggregation: "ensemble", busy: false, answer: /** @type {Prediction | null} */ (null), error: /** @type {unknown} */ (null) };
   const address = `/v1/clusters/${training.cluster_id}/predictions`;
-  const body = () => ({ ...(own.mode === "text" ? { inputs: own.text.split("\n").filter((line) => line.trim()) } : { input_data: own.path }), aggregation: own.aggregation, training_id: training.training_id });
+  const body = () => {
+    const asked = { aggregation: own.aggregation, training_id: training.training_id };
+    if (own.mode !== "text") return { input_data: own.path, ...asked };
+    const inputs = own.text.split("\n").filter((line) => line.trim());
+    return { inputs, votes: own.aggregation !== "global" && inputs.length <= MOST_VOTED, ...asked };
+  };
 
   async function send() {
     Object.assign(own, { busy: true, error: null });
@@ -72,9 +78,9 @@ function results(answer, found) {
             { name: "Text", wide: true, of: (one) => one.text },
             { name: "Label", of: (one) => badge(one.sentiment, "busy") },
             { name: "Confidence", number: true, of: (one) => [percent(one.confidence), meter(one.confidence, 1, "Confidence")] },
-            ...(found.predictions.some((/** @type {any} */ one) => one.votes) ? [{ name: "Votes", of: votes }] : []),
+            ...(Object.keys(found.votes).length ? [{ name: "Votes", of: votes }] : []),
           ],
-          found.predictions.slice(0, 50),
+          found.predictions.slice(0, 50).map((one, index) => ({ ...one, votes: Object.entries(found.votes).map(([node, all]) => ({ node, ...all[index] })) })),
         )
       : null,
     found.predictions.length > 50 ? h("p", { class: "note" }, `${number(found.predictions.length - 50)} more are in the API's answer.`) : null,
@@ -82,8 +88,8 @@ function results(answer, found) {
   );
 }
 
-/** @param {any} one */
-const votes = (one) => h("ul", { class: "votes" }, Object.entries(one.votes ?? {}).map(([node, label]) => h("li", null, h("code", { class: "id" }, node), " ", String(label))));
+/** @param {{votes: {node: string, sentiment?: string, confidence?: number}[]}} one */
+const votes = (one) => h("ul", { class: "votes" }, one.votes.map((vote) => h("li", null, h("code", { class: "id" }, vote.node), ` ${vote.sentiment} ${percent(vote.confidence)}`)));
 
 /** @param {{labels: string[], counts: number[][]}} matrix */
 function confusion({ labels, counts }) {

@@ -19,6 +19,7 @@
 /** @typedef {Answer<"/v1/models/{model_id}">} Model */
 /** @typedef {Answer<"/v1/sandboxes/{sandbox_id}">} Sandbox */
 /** @typedef {Answer<"/v1/sandboxes/{sandbox_id}/logs">["lines"]} LogLines */
+/** @typedef {Answer<"/v1/sandboxes/{sandbox_id}/files/list">} FileList */
 /** @typedef {Answer<"/v1/keys">["items"][number]} Key */
 /** @typedef {Answer<"/v1/predictions/{prediction_id}">} Prediction */
 

@@ -20,7 +20,9 @@ export default function sandboxPage(ctx) {
   let log = null;
   /** @type {unknown} */
   let logProblem = null;
-  const file = { path: "/logs", busy: false, error: /** @type {unknown} */ (null) };
+  const file = { path: "/data", busy: false, error: /** @type {unknown} */ (null) };
+  /** @type {import("../lib/types.js").FileList | null} */
+  let folder = null;
   ctx.every(3000, async (signal) => {
     sandbox = await api(base, { signal });
     // The log is part of the page: without it, the rest is shown all the same.
@@ -42,6 +44,17 @@ export default function sandboxPage(ctx) {
       file.error = error;
     }
     file.busy = false;
+    ctx.redraw();
+  }
+
+  /** @param {string} path */
+  async function show(path) {
+    Object.assign(file, { path, error: null });
+    try {
+      folder = await api(`${base}/files/list?path=${encodeURIComponent(path)}`, { signal: ctx.signal });
+    } catch (error) {
+      file.error = error;
+    }
     ctx.redraw();
   }
 
@@ -72,11 +85,38 @@ export default function sandboxPage(ctx) {
   function files() {
     const address = `${base}/files?path=${encodeURIComponent(file.path)}`;
     return card(
-      "Download a file",
+      "Files",
       { note: "as far as your key may read it" },
-      h("form", { class: "try", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), save()) }, h("div", { class: "field" }, h("label", { for: "file-path" }, "Path of a file or a folder"), h("input", { id: "file-path", required: true, value: file.path, oninput: (/** @type {any} */ event) => ((file.path = event.target.value), ctx.redraw()) })), h("div", { class: "actions" }, h("button", { disabled: file.busy }, file.busy ? "Downloading…" : "Download")), problem(file.error), curlLine(curl(address, { save: file.path.split("/").pop() || "folder.tar" }))),
+      folder ? listed(folder, show, (path) => ((file.path = path), ctx.redraw())) : null,
+      h("form", { class: "try", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), save()) }, h("div", { class: "field" }, h("label", { for: "file-path" }, "Path of a file or a folder"), h("input", { id: "file-path", required: true, value: file.path, oninput: (/** @type {any} */ event) => ((file.path = event.target.value), ctx.redraw()) })), h("div", { class: "actions" }, button("List", () => show(file.path)), h("button", { disabled: file.busy }, file.busy ? "Downloading…" : "Download")), problem(file.error), curlLine(curl(address, { save: file.path.split("/").pop() || "folder.tar" }))),
     );
   }
+}
+
+/**
+ * @param {import("../lib/types.js").FileList} folder
+ * @param {(path: string) => void} open shows a folder
+ * @param {(path: string) => void} choose takes the path of a file
+ */
+function listed(folder, open, choose) {
+  const inside = (/** @type {string} */ name) => `${folder.path}/${name}`;
+  const above = folder.path.replace(/\/[^/]*$/, "");
+  return h(
+    "div",
+    null,
+    h("p", { class: "note" }, `${folder.path}: ${number(folder.total)} ${folder.total === 1 ? "entry" : "entries"} `, above ? button("Up", () => open(above)) : null),
+    folder.items.length
+      ? table(
+          `Files in ${folder.path}`,
+          [
+            { name: "Name", wide: true, of: (one) => button(one.kind === "folder" ? `${one.name}/` : one.name, () => (one.kind === "folder" ? open : choose)(inside(one.name))) },
+            { name: "Size", number: true, of: (one) => (one.size === null ? "–" : bytes(one.size)) },
+            { name: "Changed", of: (one) => time(one.modified_at) },
+          ],
+          folder.items,
+        )
+      : empty("The folder is empty.", "Upload data, or open another folder."),
+  );
 }
 
 /** @param {Sandbox} sandbox */

@@ -34,7 +34,7 @@ def test_the_whole_table(role: str, sealed: bool) -> None:
             expected = False
         elif sealed:
             expected = None
-        elif act in ("upload", "delete") and below:
+        elif act in ("upload", "delete", "list") and below:
             expected = False
         else:
             expected = True if EXPORT in scopes else None

@@ -45,6 +45,7 @@ def test_it_is_a_valid_document(document: dict[str, Any]) -> None:
 def test_the_contracts_map_is_covered(document: dict[str, Any]) -> None:
     served = {f"{verb.upper()} {path}" for path, methods in document["paths"].items() for verb in methods}
     assert served == {
+        "GET /v1/sandboxes/{sandbox_id}/files/list",
         "POST /v1/webhooks",
         "GET /v1/webhooks",
         "GET /v1/webhooks/{webhook_id}",

@@ -171,6 +171,9 @@ def test_a_nodes_defaults_come_from_its_type(user: User, node_type: str, role: s
         ({"inputs": ["a", " \n"]}, "/inputs/1"),
         ({"input_data": "test.json"}, "/input_data"),
         ({"inputs": ["a"], "aggregation": "sum"}, "/aggregation"),
+        ({"inputs": ["a"], "votes": True}, ""),
+        ({"input_data": "/data/test.json", "aggregation": "mean", "votes": True}, ""),
+        ({"inputs": ["a"] * 1001, "aggregation": "mean", "votes": True}, ""),
     ],
 )
 def test_prediction_fields(user: User, fields: dict[str, Any], pointer: str) -> None:

@@ -147,7 +147,7 @@ def test_a_data_owners_key_opens_the_operations_of_its_sandbox_and_no_other(firs
     own, other = first.user.running(cluster_id), first.user.running(cluster_id)
     secret = first.user.call("POST", "/v1/keys", 201, json={"name": "owner", "node_id": own})["api_key"]
     sandbox = {"get_sandbox", "upload_file", "download_file", "delete_file", "execute", "get_logs", "list_node_rounds"}
-    sandbox |= {"start_execution", "list_executions"}
+    sandbox |= {"start_execution", "list_executions", "list_files"}
     of_another_node = {"get_execution", "stream_execution_events", "cancel_execution"}
     with httpx.Client(base_url=first.user.http.base_url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as owner:
         for operation in guarded():

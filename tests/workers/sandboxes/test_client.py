@@ -172,6 +172,17 @@ class TestFiles:
         assert download.size in (None, len(data))
         return data
 
+    def test_a_folder_is_listed_with_its_folders_first(self, client: SandboxClient, sandbox: str) -> None:
+        run(client.upload(sandbox, "/data/listed/a.json", stream(b"abc")))
+        run(client.upload(sandbox, "/data/listed/z/deep.json", stream(b"x")))
+        entries = run(client.list_files(sandbox, "/data/listed"))
+        assert [(entry.name, entry.kind, entry.size) for entry in entries] == [("z", "folder", None), ("a.json", "file", 3)]
+        assert all(abs(entry.modified_at.timestamp() - time.time()) < 600 for entry in entries)
+        with pytest.raises(SandboxFileNotFoundError):
+            run(client.list_files(sandbox, "/data/listed/nothing"))
+        with pytest.raises(SandboxError):
+            run(client.list_files(sandbox, "/data/listed/a.json"))
+
 
 class TestCommands:
     def test_a_result_has_everything(self, client: SandboxClient, sandbox: str) -> None:

@@ -73,6 +73,7 @@ class PredictTexts(Message):
     prediction_id: str | None = Field(None, description="The id under which the prediction can be followed and stopped.")
     engine: Literal["torch", "onnx"] = "torch"
     count_unseen: bool = Field(False, description="Whether the model shows which words were seen in training.")
+    votes: bool = Field(False, description="Return the answer of each worker too.")
 
 
 class DescribeInput(Message):
@@ -105,6 +106,13 @@ class TextPrediction(Message):
     confidence: float
 
 
+class NodeVote(Message):
+    """The label that the model of one worker gives a text, with its confidence 0..1."""
+
+    sentiment: str
+    confidence: float
+
+
 class ConfusionMatrix(Message):
     """How often each true class was predicted as each class. Rows are true, columns predicted."""
 
@@ -126,6 +134,9 @@ class PredictionResult(Message):
         {}, description="Other aggregations: node id -> temperature of that worker's own model."
     )
     engines: dict[str, Engine] = Field({}, description="Node id -> engine that computed the probabilities.")
+    votes: dict[str, list[NodeVote]] = Field(
+        {}, description="Node id -> its answers in the order of the texts, where the request asks for them."
+    )
     seconds: float
     nodes_used: int
     lost: list[str] = Field([], description="Workers that did not answer.")

@@ -22,6 +22,7 @@ from workers.agent.protocol.inference import (
     CalibrationSums,
     InferenceResult,
     InferTexts,
+    NodeVote,
     PredictionResult,
     PredictTexts,
     TextPrediction,
@@ -116,6 +117,7 @@ class Predictor:
             temperature=combined.temperature,
             temperatures={} if split else {answer.node_id: answer.temperature for answer in combined.answers},
             engines={answer.node_id: answer.engine for answer in combined.answers},
+            votes={answer.node_id: _votes(answer, request.model) for answer in combined.answers} if request.votes else {},
             seconds=time.perf_counter() - started,
             nodes_used=len({answer.node_id for answer in combined.answers}),
             lost=combined.lost,
@@ -211,6 +213,15 @@ class _CombinedAnswer:
     answers: list[InferenceResult] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     temperature: float | None = None
+
+
+def _votes(answer: InferenceResult, model: ModelSpec) -> list[NodeVote]:
+    """Return the best label of each text after the answer of one worker."""
+    confidences, best = torch.tensor(answer.probabilities).max(1)
+    return [
+        NodeVote(sentiment=model.labels[index], confidence=min(confidence, 1.0))
+        for index, confidence in zip(best.tolist(), confidences.tolist(), strict=True)
+    ]
 
 
 def _temperature(answers: Sequence[InferenceResult], sums: CalibrationSums | None, classes: int) -> float | None:

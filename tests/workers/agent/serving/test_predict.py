@@ -101,6 +101,18 @@ def test_each_way_combines_what_the_workers_say(trained: Federation, way: str, e
     assert answer["accuracy"] is None
 
 
+def test_votes_are_the_answers_of_each_worker(trained: Federation) -> None:
+    texts = TEXTS[:5]
+    answer = predict(trained, aggregation="mean", inputs=texts, votes=True)
+    for worker in trained.workers:
+        own = table(infer(trained, worker, local=True, calibrate=True, dataset=DATASET, texts=texts))
+        votes = answer["votes"][worker.node_id]
+        assert [vote["sentiment"] for vote in votes] == [MODEL.labels[index] for index in own.argmax(1).tolist()]
+        assert [vote["confidence"] for vote in votes] == pytest.approx(own.max(1).values.tolist(), abs=1e-4)
+    assert answer["votes"].keys() == {worker.node_id for worker in trained.workers}
+    assert predict(trained, aggregation="mean", inputs=texts)["votes"] == {}
+
+
 def test_own_models_differ_from_each_other_and_from_the_global_one(trained: Federation) -> None:
     own = [table(infer(trained, worker, local=True)) for worker in trained.workers]
     shared = [table(infer(trained, worker)) for worker in trained.workers]
