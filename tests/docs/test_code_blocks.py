@@ -22,6 +22,7 @@ NOT_RUN = {
     "dashboard.md": "it starts a service and opens a browser",
     "experiment-tracking.md": "TensorBoard is not installed here; tests/workers/agent/serving/test_event_file.py reads with it",
     "monitoring.md": "tests/monitoring/ runs the same Prometheus and writes the same boards",
+    "deploying.md": "Docker, Kubernetes or a registry is needed; tests/deploy checks the files",
     "sdk.md": "tests/e2e/sdk/test_clients.py runs the same generators, and the programs",
     "sandboxes.md": "each block needs a sandbox of its own; tests/api/routes/test_executions.py sends the same requests",
 }
