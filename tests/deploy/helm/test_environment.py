@@ -49,8 +49,10 @@ def test_every_variable_is_a_setting(rendered: Rendered) -> None:
 
 
 def test_the_settings_of_the_schema_are_those_of_the_deployment() -> None:
-    schema = json.loads((ROOT / "deploy/helm/flow-nexus/values.schema.json").read_text())
-    assert schema["properties"]["settings"] == settings_schema.settings_schema()
+    schema = json.loads(settings_schema.FILE.read_text())
+    assert schema["properties"]["settings"] == settings_schema.settings_schema(), (
+        "run python -m tests.deploy.helm.settings_schema"
+    )
 
 
 def settings_of(rendered: Rendered, component: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
