@@ -17,6 +17,7 @@ from api.http.compression import CompressionMiddleware
 from api.http.deps import AppState
 from api.http.docs_page import page as docs_page
 from api.http.metrics.access import MetricsPort
+from api.http.metrics.page import MetricsPage
 from api.http.metrics.parts import PartCollector
 from api.http.metrics.process import ProcessMetrics
 from api.http.metrics.requests import RequestMetrics
@@ -80,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         readiness = ReadinessChecker(settings, use_cases, provider)
         collectors = (
             RowCollector(use_cases, per_training=settings.shows_trainings),
-            PartCollector(readiness, asyncio.get_running_loop(), _folders(settings)),
+            PartCollector(readiness, _folders(settings)),
         )
         for collector in collectors:
             registries.shown.register(collector)
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
             AnswerCache(listener),
             readiness,
             process_metrics,
+            MetricsPage(registries.shown, readiness),
         )
         try:
             yield
@@ -129,7 +131,6 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_tags=openapi.TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.state.registry = registries.shown
     for module in (
         clusters,
         nodes,

@@ -1,6 +1,7 @@
 """Serve the metrics of a Celery worker on a port of their own."""
 
 import logging
+import socket
 import threading
 from functools import partial
 from http import HTTPStatus
@@ -25,12 +26,16 @@ def start(settings: Settings) -> ThreadingHTTPServer | None:
         return None
     address = (settings.metrics_host, settings.worker_metrics_port)
     try:
-        server = ThreadingHTTPServer(address, partial(_Handler, settings))
+        server = (_Server6 if ":" in settings.metrics_host else ThreadingHTTPServer)(address, partial(_Handler, settings))
     except OSError as error:
         log.error("FLOW_NEXUS_WORKER_METRICS_PORT: %s port %d cannot be bound: %s", *address, error.strerror)  # noqa: TRY400
         return None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
+
+
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query, Request
 
 from api.domain.errors import FieldError, InvalidError
 from api.domain.sandboxes import SandboxProvider
+from api.http.metrics.page import MetricsPage
 from api.http.metrics.process import ProcessMetrics
 from api.http.ratelimit import RateLimiter
 from api.http.readiness import ReadinessChecker
@@ -49,6 +50,7 @@ class AppState:
     answers: AnswerCache
     readiness: ReadinessChecker
     metrics: ProcessMetrics
+    metrics_page: MetricsPage
 
     async def run(self, use_case: Callable[[UnitOfWork], T], caller: Principal | None = None) -> T:
         """Run a use case in one transaction. With `caller`, write its line in the audit log too."""

@@ -40,6 +40,11 @@ class ReadinessChecker:
         self._lock = asyncio.Lock()
         self._last: tuple[float, Readiness] | None = None
 
+    @property
+    def last(self) -> Readiness | None:
+        """The result of the last check, None before the first one."""
+        return None if self._last is None else self._last[1]
+
     async def check(self) -> Readiness:
         async with self._lock:
             if self._last is not None and time.monotonic() - self._last[0] < _KEPT_S:

@@ -1,14 +1,12 @@
-import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.domain.errors import UnavailableError
 from api.http.deps import State
 from api.http.metrics.access import check_token
 from api.http.problems import MEDIA_TYPE
 from api.routes.common import errors
-from api.runtime.metrics.folder import forget_dead_processes
 from api.schemas.operations import Health, Readiness
 
 _NOT_READY = {
@@ -61,6 +59,4 @@ async def get_metrics(request: Request, state: State) -> Response:
     The settings of the deployment say where they are served, to whom, and whether ids are shown.
     """
     check_token(state.settings, request.headers.get("authorization"))
-    await anyio.to_thread.run_sync(forget_dead_processes)
-    content = await anyio.to_thread.run_sync(generate_latest, request.app.state.registry)
-    return Response(content, media_type=CONTENT_TYPE_LATEST)
+    return Response(await state.metrics_page.text(), media_type=CONTENT_TYPE_LATEST)

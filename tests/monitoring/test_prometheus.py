@@ -112,6 +112,7 @@ def test_every_board_and_every_alert_has_its_data_while_a_training_runs(walk: Wa
         assert prometheus.values(f"{ACTIVE}{mine}")[0] <= shown["epoch"]
         assert prometheus.values('sum(flow_nexus_round_updates_total{outcome="accepted"})')[0] >= 6
         assert prometheus.values('sum(flow_nexus_round_transferred_bytes_total{direction="to_aggregator"})')[0] > 0
+        assert prometheus.values("sum(flow_nexus_sandbox_start_seconds_count)")[0] >= 3
         walk.call("POST", f"/v1/trainings/{training_id}/stop")
         walk.until(cluster_id, "stopped")
         until(lambda: not prometheus.values(f"{ACTIVE}{mine}"), "an ended training is still shown")

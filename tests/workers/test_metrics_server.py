@@ -71,6 +71,11 @@ def test_it_needs_the_token_of_the_metrics() -> None:
         assert httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
+def test_it_listens_on_an_address_of_ipv6() -> None:
+    with serving(metrics_host="::1") as url:
+        assert httpx.get(f"{url.replace('127.0.0.1', '[::1]')}/metrics").status_code == 200
+
+
 def test_without_a_port_nothing_is_served() -> None:
     assert metrics_server.start(make_settings()) is None
 

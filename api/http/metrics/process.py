@@ -4,6 +4,9 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.domain.sandboxes import ExecutionLimit
+from api.domain.words import words_of
+
 _CHECK_EVERY_S = 0.5
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -27,6 +30,8 @@ class ProcessMetrics:
         self.sandbox_limits = Counter(
             "flow_nexus_sandbox_limits", "Limits that ended code or an agent in a sandbox", ["limit"], registry=registry
         )
+        for limit in words_of(ExecutionLimit):  # `rate` does not see a counter that begins with 1.
+            self.sandbox_limits.labels(limit)
         self._lag = Histogram(
             "flow_nexus_event_loop_lag_seconds",
             "How late the event loop continued a task, measured twice a second",

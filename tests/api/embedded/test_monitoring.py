@@ -1,11 +1,13 @@
 """Prometheus finds the metrics of an embedded stack by a file."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from api.embedded import monitoring
+from api.embedded.errors import StackError
 from api.embedded.state_folder import StateFolder
 from tests.api.routes.conftest import make_settings
 
@@ -36,6 +38,14 @@ def test_an_open_address_shows_no_training(folder: StateFolder) -> None:
     assert not make_settings("postgresql://", folder.path).shows_trainings
 
 
+@pytest.mark.parametrize("name", ["FLOW_NEXUS_METRICS_PORT", "FLOW_NEXUS_WORKER_METRICS_PORT"])
+def test_a_port_that_cannot_be_used_is_named(folder: StateFolder, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port in ("0", "65536", "nine", str(taken.getsockname()[1])):
+            with pytest.raises(StackError, match=name):
+                monitoring.settings(folder, "127.0.0.1", {name: port})
+
+
 def test_what_the_caller_chose_stays(folder: StateFolder) -> None:
     chosen = {
         "FLOW_NEXUS_METRICS_PORT": "9101",
@@ -46,5 +56,7 @@ def test_what_the_caller_chose_stays(folder: StateFolder) -> None:
     assert monitoring.settings(folder, "127.0.0.1", chosen) == {}
     monitoring.write_targets(folder, URL, chosen)
     assert targets(folder) == {"flow-nexus-api": ["127.0.0.1:9101"], "flow-nexus-worker": ["127.0.0.1:9102"]}
+    monitoring.write_targets(folder, URL, {"FLOW_NEXUS_WORKER_METRICS_PORT": "9102", "FLOW_NEXUS_METRICS_HOST": "::"})
+    assert targets(folder)["flow-nexus-worker"] == ["[::1]:9102"]
     monitoring.write_targets(folder, URL, {"FLOW_NEXUS_WORKER_METRICS_PORT": "null", "FLOW_NEXUS_METRICS_PORT": "null"})
     assert targets(folder) == {"flow-nexus-api": ["127.0.0.1:8700"]}

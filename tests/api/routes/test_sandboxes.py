@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import re
 import shutil
 import socket
 import tarfile
@@ -222,6 +223,9 @@ def test_the_limits_of_an_execution_are_named(user: User, sandbox: str) -> None:
     wide = user.call("POST", f"{sandbox}/execute", 200, json={"code": "print('x' * 10_000_000)"})
     assert wide["limit"] == "output"
     assert 0 < len(wide["stdout"]) <= 2000
+    counted = user.http.get("/metrics").text
+    for limit in ("timeout", "output"):
+        assert re.search(rf'^flow_nexus_sandbox_limits_total{{limit="{limit}"}} [1-9]', counted, re.MULTILINE)
     hits = user.call("GET", sandbox, 200)["limit_hits"]
     assert [hit["limit"] for hit in hits[:2]] == ["output", "timeout"]
     assert all(hit["count"] >= 1 and hit["first_at"] <= hit["last_at"] for hit in hits)

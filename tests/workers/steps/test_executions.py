@@ -23,6 +23,7 @@ from api.store.tables import ExecutionRow, NodeRow
 from tests.api.store.rows import make_cluster, make_node, make_project
 from tests.workers.sandboxes.hosting import API_KEY, Host, run, spec
 from tests.workers.steps.context import make_context
+from workers import metrics
 from workers.context import Context
 from workers.steps import executions as steps
 
@@ -164,8 +165,11 @@ class TestEnds:
         ("code", "timeout_s", "limit"), [("echo a; sleep 60", 1, "timeout"), ("yes", 60, "output")], ids=["timeout", "output"]
     )
     def test_a_limit(self, background: Background, code: str, timeout_s: float, limit: str) -> None:
+        counted = metrics.SANDBOX_LIMITS.labels(limit)._value.get
+        before = counted()
         row = background.ended(background.start(code, timeout_s))
         assert (row.status, row.limit, row.exit_code) == ("completed", limit, None)
+        assert counted() == before + 1
         assert row.stdout_bytes <= 1000
 
     def test_a_timeout_that_the_sandbox_did_not_enforce(self, background: Background) -> None:

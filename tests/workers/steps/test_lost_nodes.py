@@ -17,6 +17,7 @@ from api.store.tables import ClusterRow, NodeRow, PredictionRow
 from tests.api.store.rows import make_cluster, make_node, make_project, make_training
 from tests.workers.sandboxes.hosting import API_KEY, Host, run, spec
 from tests.workers.steps.context import make_context
+from workers import metrics
 from workers.context import Context
 from workers.steps import nodes, predictions, sweep
 
@@ -55,7 +56,12 @@ def node_events(context: Context, node: NodeRow) -> list[str]:
 def test_an_aggregator_gets_a_new_sandbox_under_its_own_id(context: Context) -> None:
     node_id = a_node(context, "aggregator")
     old = read_node(context, node_id).sandbox_id
+    counters = (metrics.SWEPT_SANDBOXES.labels("missing"), metrics.NODES_LOST)
+    before = [counter._value.get() for counter in counters]
     sweep.reconcile(context)
+    assert [counter._value.get() for counter in counters] == [count + 1 for count in before]
+    nodes.mark_lost(context, node_id, "again")
+    assert metrics.NODES_LOST._value.get() == before[1] + 1, "it is lost already"
     assert read_node(context, node_id).status == "lost"
     nodes.advance(context, node_id)
     node = read_node(context, node_id)
