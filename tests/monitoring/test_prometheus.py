@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Prometheus:
         for old, new in (
             (TARGETS, str(stack.folder.path / "prometheus.json")),
             ("alerts.yml", str(MONITORING / "alerts.yml")),
-            ("15s", "1s"),
+            ("15s", "2s"),
         ):
             assert old in config
             config = config.replace(old, new)
@@ -55,7 +55,7 @@ class Prometheus:
     def answers(self) -> bool:
         try:
             return len(self.values('up{job=~"flow-nexus-.*"} == 1')) == 2
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):  # Until it is ready, it answers in words.
             return False
 
     def close(self) -> None:
@@ -69,6 +69,14 @@ def until(condition: Callable[[], bool], what: str, within_s: float = 120) -> No
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.5)
+
+
+def until_none_lacks_data(prometheus: Prometheus, asked: Sequence[tuple[str, str, str]], within_s: float = 60) -> None:
+    """Evaluate all expressions at one moment. On a loaded machine, one of its scrapes may fail."""
+    end = time.monotonic() + within_s
+    while without := [item for item in asked if not prometheus.values(item[-1])]:
+        assert time.monotonic() < end, without
+        time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +99,13 @@ def test_every_board_and_every_alert_has_its_data_while_a_training_runs(walk: Wa
         mine = f'{{training_id="{training_id}"}}'
         until(lambda: prometheus.values(f"{ACTIVE}{mine} >= 3") != [], "no round is seen")
 
-        without = [
-            (path.stem, title, expression)
-            for path in BOARDS
-            for title, expression in of_board(path, training_id)
-            if not prometheus.values(expression)
+        asked = [(path.stem, *panel) for path in BOARDS for panel in of_board(path, training_id)]
+        asked += [
+            (name, "its metric", metric) for name, expression in of_alerts().items() for metric in METRIC.findall(expression)
         ]
-        assert without == []
-        for name, expression in of_alerts().items():
+        until_none_lacks_data(prometheus, asked)
+        for expression in of_alerts().values():
             prometheus.values(expression)
-            for metric in METRIC.findall(expression):
-                assert prometheus.values(metric), f"{name}: nothing has the name {metric}"
         rules = [rule for group in prometheus.get("/rules")["groups"] for rule in group["rules"]]
         assert {rule["name"]: rule["health"] for rule in rules} == dict.fromkeys(of_alerts(), "ok")
 
