@@ -9,7 +9,7 @@ from statistics import fmean
 
 from sqlalchemy import and_, func, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from api.domain.status import ACTIVE_TRAINING
 from api.services import progress, spending
@@ -25,7 +25,8 @@ _COUNTED = tuple(kind for kind in KINDS if kind.table is not ModelRow)
 class ActiveTraining:
     """A training that has not ended, and its cluster. What is not measured yet is None.
 
-    `progress_at` is the Unix time of the last completed round, or of the start before the first.
+    `progress_at` is the Unix time at which the open round began. Between rounds it is the end of
+    the last one, and before the first one the start of the training.
     `worker_states` counts its workers by their state in the newest round.
     """
 
@@ -70,18 +71,18 @@ def due_seconds(session: Session) -> dict[str, float]:
 
 def active_trainings(session: Session) -> list[ActiveTraining]:
     """Return all trainings that have not ended, the oldest first."""
+    last, opened, done = aliased(RoundRow), aliased(RoundRow), TrainingRow.completed_rounds
+    progress_at = func.coalesce(func.greatest(last.finished_at, opened.started_at), TrainingRow.started_at)
     rows = session.execute(
-        select(TrainingRow, ClusterRow.budget_usd, RoundRow.finished_at, func.clock_timestamp())
+        select(TrainingRow, ClusterRow.budget_usd, progress_at, func.clock_timestamp())
         .join(ClusterRow, ClusterRow.id == TrainingRow.cluster_id)
-        .outerjoin(RoundRow, and_(RoundRow.training_id == TrainingRow.id, RoundRow.number == TrainingRow.completed_rounds))
+        .outerjoin(last, and_(last.training_id == TrainingRow.id, last.number == done))
+        .outerjoin(opened, and_(opened.training_id == TrainingRow.id, opened.number == done + 1, opened.status == "running"))
         .where(TrainingRow.status.in_(ACTIVE_TRAINING))
         .order_by(TrainingRow.created_at, TrainingRow.id)
     ).all()
     nodes, states = _nodes(session), _worker_states(session)
-    return [
-        _active(row, nodes[row.cluster_id], states[row.id], budget, last_round or row.started_at, now)
-        for row, budget, last_round, now in rows
-    ]
+    return [_active(row, nodes[row.cluster_id], states[row.id], budget, moment, now) for row, budget, moment, now in rows]
 
 
 def _active(
@@ -106,7 +107,8 @@ def _active(
         cost_usd=float(progress.cost_of(row, nodes, now)),
         remaining_seconds=progress.remaining_seconds(row),
         round_seconds=fmean(figures.recent_seconds) if figures.recent_seconds else None,
-        progress_at=None if progress_at is None else progress_at.timestamp(),
+        # A resumed training that is still pending would show its last round, from before its pause.
+        progress_at=None if progress_at is None or row.status == "pending" else progress_at.timestamp(),
         workers=len(row.workers),
         healthy_workers=len(running.intersection(row.workers)),
         worker_states=states,

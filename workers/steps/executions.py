@@ -186,9 +186,10 @@ def _complete(work: _Work, output: ExecutionOutput, end: ExecutionEnd) -> None:
         if end.stopped:
             # The step itself has stopped code that outlived its timeout.
             row.limit = "timeout"
-        if row.limit is not None:
-            metrics.SANDBOX_LIMITS.labels(row.limit).inc()
-        transitions.move(uow.session, row, "completed", exit_code=row.exit_code, limit=row.limit)
+        limit = row.limit
+        transitions.move(uow.session, row, "completed", exit_code=row.exit_code, limit=limit)
+    if limit is not None:
+        metrics.SANDBOX_LIMITS.labels(limit).inc()
 
 
 def _keep_output(context: Context, row: ExecutionRow) -> None:

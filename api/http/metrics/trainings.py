@@ -27,7 +27,7 @@ _GAUGES: Final[Sequence[tuple[str, str, Callable[[ActiveTraining], float | None]
     ("flow_nexus_training_job_round_seconds", "Mean seconds of the last five rounds", lambda one: one.round_seconds),
     (
         "flow_nexus_training_job_progress_timestamp_seconds",
-        "Unix time of the end of the last completed round, or of the start before the first one",
+        "Unix time at which the open round began, or the last one ended",
         lambda one: one.progress_at,
     ),
     ("flow_nexus_cluster_workers_total", "Workers of the training", lambda one: one.workers),

@@ -69,10 +69,10 @@ def _time_and_cost(made: Dashboard) -> Dashboard:
         .with_panel(
             lines(
                 "Rounds",
-                "The mean of the last five rounds, and the time since the last one.",
+                "The mean of the last five rounds, and the time since the open one began.",
                 "s",
                 (_of(f"{_JOB}_round_seconds"), "mean of a round"),
-                (f"time() - {_of(f'{_JOB}_progress_timestamp_seconds')}", "since the last round"),
+                (f"time() - {_of(f'{_JOB}_progress_timestamp_seconds')}", "open round"),
             )
         )
         .with_panel(

@@ -40,6 +40,11 @@ def test_an_active_training_has_the_figures_of_its_status(database: Database) ->
     assert one.budget_usd == 12
     assert one.progress_at == datetime(2026, 1, 2, tzinfo=UTC).timestamp()
     assert (one.workers, one.healthy_workers) == (3, 2)
+    with database.unit_of_work() as uow:
+        opened = RoundRow(training_id=training_id, number=5, status="running", base_digest="0" * 64)
+        opened.started_at = datetime(2026, 1, 3, tzinfo=UTC)
+        uow.session.add(opened)
+    assert active(database)[training_id].progress_at == datetime(2026, 1, 3, tzinfo=UTC).timestamp()
     states = [shown.workers[node_id].state for node_id in watched.workers]
     assert one.worker_states == {state: states.count(state) for state in states if state}
 
@@ -56,6 +61,16 @@ def test_what_is_not_measured_is_none(database: Database) -> None:
         assert one.progress_at == began.timestamp()
         uow.session.execute(update(TrainingRow).where(TrainingRow.id == training_id).values(started_at=None))
     assert active(database)[training_id].progress_at is None
+
+
+def test_a_resumed_training_does_not_count_its_pause(database: Database) -> None:
+    """Before its next round opens, its last one says nothing of its progress."""
+    training_id = Watched(database).training(1, "training", rounds=2)
+    with database.unit_of_work() as uow:
+        uow.session.get_one(RoundRow, (training_id, 2)).finished_at = datetime(2026, 1, 2, tzinfo=UTC)
+        uow.session.execute(update(TrainingRow).where(TrainingRow.id == training_id).values(status="pending"))
+    one = active(database)[training_id]
+    assert (one.epoch, one.progress_at) == (2, None)
 
 
 def test_an_ended_training_is_not_active(database: Database) -> None:
