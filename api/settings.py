@@ -17,6 +17,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr = Field(
         min_length=32, description="derives the deployment mark, the tokens of clusters and the hashes of API keys"
     )
+    old_secret_key: SecretStr | None = Field(
+        None, min_length=32, description="the secret key before its rotation; API keys made with it stay valid"
+    )
     models_dir: Path = Field(description="the folder of exported models, which the API and the worker share")
 
     e2b_api_key: SecretStr = Field(validation_alias=AliasChoices("FLOW_NEXUS_E2B_API_KEY", "E2B_API_KEY"))

@@ -19,7 +19,7 @@ from api.runtime.transactions import UseCaseRunner
 from api.schemas.operations import BrokerState, DatabaseState, ProviderState, Readiness, StepsState
 from api.settings import Settings
 from api.store import heartbeats
-from api.store.schema import newest_revision
+from api.store.schema import is_known, newest_revision
 
 T = TypeVar("T")
 # A part that is frozen counts as down after this time.
@@ -69,6 +69,10 @@ class ReadinessChecker:
                 ok=False, detail="The database cannot be reached, or has no tables. Start PostgreSQL; see postgres.log."
             )
         head = newest_revision()
+        if current is not None and not is_known(current):
+            # Migrations only add what an older release does not know. So it serves on.
+            detail = "A newer release has migrated the database. This one serves until it is replaced."
+            return DatabaseState(ok=True, migration=current, expected_migration=head, detail=detail)
         if current != head:
             detail = "The database has the tables of another version. Run `flow-nexus migrate`."
             return DatabaseState(ok=False, migration=current, expected_migration=head, detail=detail)

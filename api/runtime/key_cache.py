@@ -51,7 +51,7 @@ class KeyCache:
             return known.principal
 
         async def look_up() -> Principal | None:
-            return await self._look_up(digest, plaintext[:PREFIX_LENGTH])
+            return await self._look_up(digest, plaintext)
 
         return await self._lookups.run(digest, look_up)
 
@@ -69,9 +69,10 @@ class KeyCache:
         known = self._known.get(digest)
         return known if known is not None and time.monotonic() < known.until else None
 
-    async def _look_up(self, digest: bytes, prefix: str) -> Principal | None:
+    async def _look_up(self, digest: bytes, plaintext: str) -> Principal | None:
         changes, now = self._changes, time.monotonic()
-        found = await self._use_cases.run(lambda uow: principals.find_principal(uow.session, digest, prefix))
+        prefix, former = plaintext[:PREFIX_LENGTH], principals.former_digest(self._settings, plaintext)
+        found = await self._use_cases.run(lambda uow: principals.find_principal(uow.session, digest, prefix, former))
         # A change that came meanwhile may be newer than what was read.
         if found is not None and found.valid and self._listener.is_connected and changes == self._changes:
             if len(self._known) >= _MOST_KEYS:

@@ -17,7 +17,7 @@ class Health(ResponseModel):
 class DatabaseState(ResponseModel):
     """Whether the database can be used."""
 
-    ok: bool = Field(description="The database answers and has the expected migration.")
+    ok: bool = Field(description="The database answers and has the expected migration, or a later one.")
     migration: str | None = None
     expected_migration: str | None = None
     detail: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pydantic import SecretStr
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -37,10 +38,11 @@ class Principal:
     audit_record: AuditLine | None = field(default=None, compare=False, repr=False)
 
 
-def find_principal(session: Session, key_digest: bytes, prefix: str) -> Principal | None:
+def find_principal(session: Session, key_digest: bytes, prefix: str, former_digest: bytes | None = None) -> Principal | None:
     """Return the principal of the key with this digest, also of an expired or revoked one.
 
-    `valid` tells them apart. `prefix` is the start of the secret.
+    `valid` tells them apart. `prefix` is the start of the secret. A key that is known only by its
+    digest with the former secret key is stored anew.
     """
     fresh = ApiKeyRow.last_used_at > func.clock_timestamp() - _USED_RESOLUTION
     has_digest = or_(
@@ -51,7 +53,8 @@ def find_principal(session: Session, key_digest: bytes, prefix: str) -> Principa
     seconds = func.extract("epoch", func.least(ApiKeyRow.expires_at, own_end) - func.clock_timestamp())
     match = session.execute(select(ApiKeyRow, key_is_valid(), fresh, seconds).where(has_digest)).first()
     if match is None:
-        return None
+        is_adopted = former_digest is not None and _adopt(session, former_digest, key_digest)
+        return find_principal(session, key_digest, prefix) if is_adopted else None
     row, is_valid, used_recently, valid_for_s = match
     return Principal(
         project_id=row.project_id,
@@ -98,5 +101,23 @@ def digest(settings: Settings, plaintext: str) -> bytes:
     It is fast enough for every request. A stolen database alone is useless without the secret.
     A slow hash would add nothing, because a key has 256 random bits.
     """
-    pepper = b"api-key:" + settings.secret_key.get_secret_value().encode()
+    return _digest(settings.secret_key, plaintext)
+
+
+def former_digest(settings: Settings, plaintext: str) -> bytes | None:
+    """Return the HMAC with the secret key before its rotation. None if there is no such key."""
+    return None if settings.old_secret_key is None else _digest(settings.old_secret_key, plaintext)
+
+
+def _digest(secret_key: SecretStr, plaintext: str) -> bytes:
+    pepper = b"api-key:" + secret_key.get_secret_value().encode()
     return hmac.digest(pepper, plaintext.encode(), hashlib.sha256)
+
+
+def _adopt(session: Session, former: bytes, current: bytes) -> bool:
+    """Replace a digest of the former secret key. Return whether a key had it."""
+    for column in (ApiKeyRow.digest, ApiKeyRow.old_digest):
+        changed = session.scalars(update(ApiKeyRow).where(column == former).values({column: current}).returning(ApiKeyRow.id))
+        if changed.first() is not None:
+            return True
+    return False

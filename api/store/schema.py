@@ -5,6 +5,7 @@ from typing import Final, TextIO
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import URL
 
 import migrations
@@ -31,3 +32,12 @@ def alembic_config(url: URL | str | None = None, stdout: TextIO | None = None) -
 def newest_revision() -> str | None:
     """Return the revision that the database has after `upgrade head`."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+def is_known(revision: str) -> bool:
+    """Return whether this release has a migration with this name. A newer one may have others."""
+    try:
+        ScriptDirectory.from_config(alembic_config()).get_revision(revision)
+    except CommandError:
+        return False
+    return True

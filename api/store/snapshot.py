@@ -13,8 +13,6 @@ from typing import Final, cast
 import psycopg
 import sqlalchemy
 from alembic import command
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from psycopg import sql
 from sqlalchemy import Connection, Engine, func, select, text
 
@@ -79,15 +77,6 @@ def taken(engine: Engine) -> Iterator[Snapshot]:
         connection.exec_driver_sql("SET statement_timeout = 0")
         connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
         yield Snapshot(_psycopg(connection), models)
-
-
-def is_known(revision: str) -> bool:
-    """Return whether this release has a migration with this name."""
-    try:
-        ScriptDirectory.from_config(alembic_config()).get_revision(revision)
-    except CommandError:
-        return False
-    return True
 
 
 def rows_in(engine: Engine) -> int:

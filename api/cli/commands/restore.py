@@ -16,7 +16,7 @@ from api.embedded.database_only import running_database
 from api.embedded.state_folder import StateFolder
 from api.store import snapshot
 from api.store.migration import MigrationError
-from api.store.schema import newest_revision
+from api.store.schema import is_known, newest_revision
 from api.store.snapshot import SnapshotError, TableShape
 
 
@@ -37,7 +37,7 @@ def restore(
     """
     with opened(file) as reader:
         revision = reader.manifest.revision
-        if not snapshot.is_known(revision):
+        if not is_known(revision):
             raise CliError(f"it is of revision {revision}, which this release does not know; install the newer release")
         reader.verify()
         _check_key(reader, home, secret_key_to)

@@ -10,7 +10,7 @@ from api.cli.doctor.findings import Finding, failed, note, ok
 from api.settings import Settings
 from api.store.database import make_engine
 from api.store.inspection import DatabaseFacts, inspect, seconds_since_step
-from api.store.schema import newest_revision
+from api.store.schema import is_known, newest_revision
 
 # Leases and expiry times of sandboxes are a few seconds long.
 MOST_CLOCK_OFFSET_S: Final = 5.0
@@ -61,6 +61,8 @@ def _revision(facts: DatabaseFacts) -> Finding:
         return ok("migrations", f"at {head}")
     if facts.revision is None:
         return failed("migrations", "the database has no tables", "run `flow-nexus migrate`")
+    if not is_known(facts.revision):
+        return note("migrations", f"at {facts.revision}, which a newer release made", "finish the upgrade to that release")
     return failed("migrations", f"at {facts.revision}, this release needs {head}", "run `flow-nexus migrate`")
 
 

@@ -109,19 +109,23 @@ def test_documents_can_be_switched_off(postgres_url: str, tmp_path: Path) -> Non
         problem(httpx.get(f"{url}/docs"), 404)
 
 
-def test_an_older_database_is_not_ready(postgres_server: Engine, tmp_path: Path) -> None:
-    """Another version migrated the database, so its revision is unknown here."""
+@pytest.mark.parametrize(("revision", "is_ok"), [("0008_preparation", False), ("9999_later", True)])
+def test_an_older_database_is_not_ready_and_a_newer_one_is(
+    postgres_server: Engine, tmp_path: Path, revision: str, is_ok: bool
+) -> None:
+    """While a deployment is upgraded, the older release serves on the tables of the newer one."""
+    name = f"of_{revision}"
     with postgres_server.connect() as connection:
-        connection.exec_driver_sql("CREATE DATABASE older TEMPLATE flow_nexus_template")
-    older = postgres_server.url.set(database="older").render_as_string(hide_password=False)
-    engine = create_engine(older)
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE flow_nexus_template")
+    other = postgres_server.url.set(database=name).render_as_string(hide_password=False)
+    engine = create_engine(other)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     engine.dispose()
-    with serving(create_app(make_settings(older, tmp_path))) as url:
-        answer = httpx.get(f"{url}/readyz", timeout=30)
-        assert (answer.status_code, answer.json()["ready"]) == (503, False)
-        assert answer.json()["database"]["migration"] == "0000"
+    with serving(create_app(make_settings(other, tmp_path))) as url:
+        database = httpx.get(f"{url}/readyz", timeout=30).json()["database"]
+        assert (database["migration"], database["ok"]) == (revision, is_ok)
+        assert database["detail"]
 
 
 def test_without_its_database_it_says_so_and_recovers(
