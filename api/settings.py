@@ -120,12 +120,23 @@ class Settings(BaseSettings):
     metrics_per_training: bool | None = Field(
         None, description="metrics with the ids of active trainings; null: where metrics have a port or a token"
     )
+    mlflow_tracking_uri: SecretStr | None = Field(
+        None, description="the address of an MLflow server that gets each training as a run; it may hold a password"
+    )
+    mlflow_experiment: str = Field("Flow Nexus", min_length=1, description="the name of the MLflow experiment of all runs")
     docs: bool = Field(True, description="serve /docs")
     dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = Field(
         "text", description="the form of the log: lines of text, or one JSON object a line with the ids of request and step"
     )
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _is_a_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
 
     @field_validator("webhook_networks", mode="before")
     @classmethod

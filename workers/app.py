@@ -1,5 +1,7 @@
 """The Celery app. It is transport only: rows describe the work, and a message names a row."""
 
+import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -15,7 +17,7 @@ from celery.signals import (
 )
 
 from api.domain.steps import QUEUE, PeriodicStep, task_name
-from api.runtime import log_context, log_setup
+from api.runtime import extras, log_context, log_setup
 from api.runtime.dispatch import REQUEST_HEADER
 from api.settings import Settings
 from workers import metrics_server
@@ -70,6 +72,13 @@ app.conf.update(
 @worker_ready.connect
 def _serve_metrics(**_: object) -> None:
     metrics_server.start(settings)
+
+
+@celeryd_init.connect
+def _check_extras(**_: object) -> None:
+    """Refuse to start without what a setting needs."""
+    if reason := extras.missing(os.environ):
+        sys.exit(reason)
 
 
 @worker_shutting_down.connect

@@ -61,6 +61,11 @@ def webhooks_advance(webhook_id: str) -> None:
     steps.webhooks.advance(current_context(), webhook_id)
 
 
+@app.task(name=task_name(Step.MLFLOW_RUNS_ADVANCE))
+def mlflow_runs_advance(training_id: str) -> None:
+    steps.mlflow_runs.advance(current_context(), training_id)
+
+
 @app.task(name=task_name(PeriodicStep.SWEEP))
 def sweep() -> None:
     steps.sweep.enqueue_due(current_context())

@@ -19,6 +19,7 @@ class Step(StrEnum):
     NODES_TERMINATE = "nodes.terminate"
     CLUSTERS_ADVANCE = "clusters.advance"
     WEBHOOKS_ADVANCE = "webhooks.advance"
+    MLFLOW_RUNS_ADVANCE = "mlflow_runs.advance"
 
 
 class PeriodicStep(StrEnum):

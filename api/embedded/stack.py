@@ -12,6 +12,7 @@ from api.embedded.errors import StackError, StackInterruptedError
 from api.embedded.schema import prepare_database
 from api.embedded.state_folder import Secrets, StateFolder, listen_error
 from api.embedded.supervisor import Reporter, Supervisor
+from api.runtime import extras
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the user chooses the address
 
@@ -85,6 +86,8 @@ class EmbeddedStack:
         return self._supervisor.pid(service)
 
     def _start(self, sockets: Path) -> None:
+        if missing := extras.missing(os.environ):
+            raise StackError(missing)
         folder, secrets = self.folder, self.folder.secrets()
         port = self._port or folder.port("api")
         if reason := listen_error(self._host, port):

@@ -6,13 +6,32 @@ from typing import Final, TypeVar
 
 from api.domain import status
 from api.domain.steps import Step
-from api.store.tables import ClusterRow, ExecutionRow, ModelRow, NodeRow, PredictionRow, SearchRow, TrainingRow, WebhookRow
+from api.store.tables import (
+    ClusterRow,
+    ExecutionRow,
+    MlflowRunRow,
+    ModelRow,
+    NodeRow,
+    PredictionRow,
+    SearchRow,
+    TrainingRow,
+    WebhookRow,
+)
 
 StatusRow = ClusterRow | NodeRow | TrainingRow | PredictionRow | ModelRow | SearchRow | ExecutionRow
-LeasedRow = StatusRow | WebhookRow
+LeasedRow = StatusRow | WebhookRow | MlflowRunRow
 StatusRowT = TypeVar("StatusRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow)
 LeasedRowT = TypeVar(
-    "LeasedRowT", ClusterRow, NodeRow, TrainingRow, PredictionRow, ModelRow, SearchRow, ExecutionRow, WebhookRow
+    "LeasedRowT",
+    ClusterRow,
+    NodeRow,
+    TrainingRow,
+    PredictionRow,
+    ModelRow,
+    SearchRow,
+    ExecutionRow,
+    WebhookRow,
+    MlflowRunRow,
 )
 
 
@@ -45,6 +64,11 @@ KINDS: Final = (
     RowKind(SearchRow, "search", "searches", status.SEARCH_MOVES, Step.SEARCHES_ADVANCE),
     RowKind(ExecutionRow, "execution", "executions", status.EXECUTION_MOVES, Step.EXECUTIONS_ADVANCE),
 )
+_NOUNS: Final[Mapping[type, str]] = {
+    **{kind.table: kind.noun for kind in KINDS},
+    WebhookRow: "webhook",
+    MlflowRunRow: "mlflow_run",
+}
 _KIND_OF: Final[Mapping[type, RowKind]] = {kind.table: kind for kind in KINDS}
 
 
@@ -55,4 +79,4 @@ def kind_of(table: type[StatusRow]) -> RowKind:
 
 def noun_of(table: type[LeasedRow]) -> str:
     """Return what the rows of a table class are called."""
-    return "webhook" if table is WebhookRow else kind_of(table).noun  # type: ignore[arg-type]
+    return _NOUNS[table]

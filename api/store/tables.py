@@ -533,6 +533,26 @@ class WebhookDeliveryRow(Base):
     )
 
 
+class MlflowRunRow(Leased, Base):
+    """What an MLflow server has of a training. `id` is the training's.
+
+    `status` is the training's status that the run shows. `rounds` is the last round that was sent.
+    `exports` has the ids of the models that were sent. `failing_since` is the time of the first
+    failure since the last success. After `given_up_at` nothing is sent any more.
+    """
+
+    __tablename__ = "mlflow_runs"
+    id: Mapped[str] = mapped_column(ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[str | None]
+    status: Mapped[str | None]
+    rounds: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    exports: Mapped[list[str]] = mapped_column(server_default=text("'[]'"), default=list)
+    failing_since: Mapped[datetime | None]
+    given_up_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_mlflow_runs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
+
+
 class EventRow(Base):
     """An event of a cluster. `seq` counts from 1 in commit order, without gaps in a cluster."""
 

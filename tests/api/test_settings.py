@@ -38,3 +38,11 @@ def test_a_setting_that_needs_a_value_refuses_null(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FLOW_NEXUS_MAX_STREAMS", "null")
     with pytest.raises(ValidationError, match="max_streams"):
         Settings()
+
+
+def test_the_address_of_mlflow_must_be_one_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOW_NEXUS_MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert Settings().mlflow_tracking_uri is not None
+    monkeypatch.setenv("FLOW_NEXUS_MLFLOW_TRACKING_URI", "./mlruns")
+    with pytest.raises(ValidationError, match="must begin with http"):
+        Settings()

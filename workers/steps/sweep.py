@@ -12,10 +12,10 @@ from api.domain.status import LIVE_NODE
 from api.domain.steps import Step
 from api.store import leases
 from api.store.kinds import KINDS
-from api.store.tables import NodeRow, WebhookRow
+from api.store.tables import MlflowRunRow, NodeRow, WebhookRow
 from workers import metrics
 from workers.context import Context
-from workers.steps import nodes, webhooks
+from workers.steps import mlflow_runs, nodes, webhooks
 from workers.steps.shared import agent_probe
 from workers.steps.shared.deployment import metadata
 from workers.steps.shared.heartbeat import heartbeat
@@ -42,6 +42,11 @@ def enqueue_due(context: Context) -> None:
         metrics.SWEPT_ROWS.labels("webhook").inc(len(due_webhooks))
         for webhook_id in due_webhooks:
             uow.enqueue(Step.WEBHOOKS_ADVANCE, webhook_id)
+        mlflow_runs.wake_due(context, uow)
+        due_runs = leases.due(uow.session, MlflowRunRow)
+        metrics.SWEPT_ROWS.labels("mlflow_run").inc(len(due_runs))
+        for training_id in due_runs:
+            uow.enqueue(Step.MLFLOW_RUNS_ADVANCE, training_id)
         for kind in KINDS:
             if kind.table is NodeRow:
                 continue

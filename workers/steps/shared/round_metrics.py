@@ -29,27 +29,32 @@ def after(session: Session, training_id: str, number: int, most: int) -> Sequenc
     return session.scalars(_completed(training_id).where(RoundRow.number > number).limit(most)).all()
 
 
-def metrics(session: Session, rounds: Sequence[RoundRow]) -> list[RoundMetrics]:
+def metrics(session: Session, rounds: Sequence[RoundRow], *, workers: bool = True) -> list[RoundMetrics]:
     """Return the figures of completed rounds of one training. What was not measured is left out.
 
-    Figures of single workers are left out beyond `MOST_WORKER_ROUNDS`.
+    With `workers`, they include those of single workers, unless the rounds have more than
+    `MOST_WORKER_ROUNDS` of them.
     """
-    if not rounds:
-        return []
-    of_rounds = (RoundNodeRow.training_id == rounds[0].training_id, RoundNodeRow.number.in_([row.number for row in rounds]))
-    count = session.scalar(select(func.count()).select_from(RoundNodeRow).where(*of_rounds)) or 0
-    workers: dict[int, list[RoundNodeRow]] = {}
-    if count <= MOST_WORKER_ROUNDS:
-        for worker in session.scalars(select(RoundNodeRow).where(*of_rounds).order_by(RoundNodeRow.node_id)):
-            workers.setdefault(worker.number, []).append(worker)
+    nodes = _nodes(session, rounds) if workers and rounds else {}
     return [
         RoundMetrics(
             number=row.number,
             ended_at=(row.finished_at or row.started_at).timestamp(),
-            values=dict(_values(row, workers.get(row.number, ()))),
+            values=dict(_values(row, nodes.get(row.number, ()))),
         )
         for row in rounds
     ]
+
+
+def _nodes(session: Session, rounds: Sequence[RoundRow]) -> dict[int, list[RoundNodeRow]]:
+    of_rounds = (RoundNodeRow.training_id == rounds[0].training_id, RoundNodeRow.number.in_([row.number for row in rounds]))
+    count = session.scalar(select(func.count()).select_from(RoundNodeRow).where(*of_rounds)) or 0
+    if count > MOST_WORKER_ROUNDS:
+        return {}
+    nodes: dict[int, list[RoundNodeRow]] = {}
+    for node in session.scalars(select(RoundNodeRow).where(*of_rounds).order_by(RoundNodeRow.node_id)):
+        nodes.setdefault(node.number, []).append(node)
+    return nodes
 
 
 def _completed(training_id: str) -> Select[RoundRow]:
