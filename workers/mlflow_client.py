@@ -8,14 +8,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from workers.agent.protocol.exports import RoundMetrics
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -77,6 +75,13 @@ class RunUpdate:
     end: RunEnd | None
 
 
+def _library(name: str) -> Any:
+    """Import a module of MLflow when it is needed. Its types are not: mypy would read them for a
+    minute.
+    """
+    return import_module(name)
+
+
 def send(uri: str, experiment: str, update: RunUpdate) -> str:
     """Send an update and return the run's id. To send it again changes nothing.
 
@@ -85,10 +90,8 @@ def send(uri: str, experiment: str, update: RunUpdate) -> str:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
     try:
-        client = MlflowClient(tracking_uri=uri)
+        client = _library("mlflow").MlflowClient(tracking_uri=uri)
         run_id = update.run_id or _run_of(client, experiment, update)
         _send(client, run_id, update)
     except Exception as error:  # noqa: BLE001 - the library's errors are of many kinds, and quote what was sent
@@ -96,7 +99,7 @@ def send(uri: str, experiment: str, update: RunUpdate) -> str:
     return run_id
 
 
-def _run_of(client: "MlflowClient", experiment: str, update: RunUpdate) -> str:
+def _run_of(client: Any, experiment: str, update: RunUpdate) -> str:
     """Return the run of the training. Create it unless an earlier step did so and then died."""
     experiment_id = _experiment_id(client, experiment)
     found = client.search_runs([experiment_id], f"tags.`{TRAINING_TAG}` = '{update.training_id}'", max_results=1)
@@ -108,14 +111,12 @@ def _run_of(client: "MlflowClient", experiment: str, update: RunUpdate) -> str:
     return str(created.info.run_id)
 
 
-def _experiment_id(client: "MlflowClient", name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
+def _experiment_id(client: Any, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return str(client.create_experiment(name))
-        except MlflowException:
+        except _library("mlflow.exceptions").MlflowException:
             # Another worker may have created it meanwhile.
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -123,20 +124,19 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
     return str(found.experiment_id)
 
 
-def _send(client: "MlflowClient", run_id: str, update: RunUpdate) -> None:
-    from mlflow.entities import Metric, Param, RunTag
-
-    params = [Param(name, value[:_LONGEST_PARAM]) for name, value in update.params.items()]
+def _send(client: Any, run_id: str, update: RunUpdate) -> None:
+    entities = _library("mlflow.entities")
+    params = [entities.Param(name, value[:_LONGEST_PARAM]) for name, value in update.params.items()]
     for params_part in _parts(params, _MOST_PARAMS):
         client.log_batch(run_id, params=params_part)
     metrics = [
-        Metric(name, value, int(done.ended_at * 1000), done.number)
+        entities.Metric(name, value, int(done.ended_at * 1000), done.number)
         for done in update.rounds
         for name, value in done.values.items()
     ]
     for metrics_part in _parts(metrics, _MOST_METRICS):
         client.log_batch(run_id, metrics=metrics_part)
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in update.tags.items()])
+    client.log_batch(run_id, tags=[entities.RunTag(name, value) for name, value in update.tags.items()])
     for export in update.exports:
         client.set_tag(run_id, f"flow_nexus.export.{export.name}", f"/v1/models/{export.model_id}/download")
         _upload(client, run_id, export)
@@ -146,7 +146,7 @@ def _send(client: "MlflowClient", run_id: str, update: RunUpdate) -> None:
         client.set_terminated(run_id, status=update.end.status, end_time=update.end.at_ms)
 
 
-def _upload(client: "MlflowClient", run_id: str, export: Export) -> None:
+def _upload(client: Any, run_id: str, export: Export) -> None:
     """Upload an export's tar. Where that is not possible, the tag with its path is all there is."""
     if urlsplit(client.get_run(run_id).info.artifact_uri).scheme in ("", "file"):
         log.warning("%s: MLflow keeps artifacts in a folder of its own machine; only the path is sent", export.model_id)
