@@ -43,14 +43,18 @@ def secret_of(secret_key: str, webhook_id: str) -> str:
     return f"whsec_{base64.b64encode(_key(secret_key, webhook_id)).decode()}"
 
 
-def signed_headers(secret_key: str, webhook_id: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the three headers of the Standard Webhooks specification."""
+def signed_headers(secret_keys: Sequence[str], webhook_id: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Return the three headers of the Standard Webhooks specification.
+
+    There is a signature for each of the service's secret keys: the present one, and during a
+    rotation the one before it. A receiver needs one of them.
+    """
     content = f"{message_id}.{timestamp}.".encode() + body
-    signature = hmac.digest(_key(secret_key, webhook_id), content, hashlib.sha256)
+    digests = [hmac.digest(_key(secret_key, webhook_id), content, hashlib.sha256) for secret_key in secret_keys]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
     }
 
 

@@ -121,11 +121,12 @@ async def _send_all(context: Context, messages: list[_Message]) -> list[Outcome]
 async def _send(context: Context, message: _Message) -> Outcome:
     if message.body is None:
         return Outcome(None, 0, "event_removed")
-    secret_key = context.settings.secret_key.get_secret_value()
+    present, former = context.settings.secret_key, context.settings.old_secret_key
+    secret_keys = [key.get_secret_value() for key in (present, former) if key is not None]
     headers = {
         "content-type": "application/json",
         "user-agent": "flow-nexus",
-        **signed_headers(secret_key, message.webhook_id, message.delivery_id, int(time.time()), message.body),
+        **signed_headers(secret_keys, message.webhook_id, message.delivery_id, int(time.time()), message.body),
     }
     return await webhook_sender.send(message.url, headers, message.body, context.settings.webhook_networks)
 

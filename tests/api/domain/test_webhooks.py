@@ -63,8 +63,10 @@ def test_the_pauses_grow_for_a_day() -> None:
 
 
 def test_the_shown_secret_signs_the_message() -> None:
-    headers = signed_headers("k" * 32, "hook_1", "msg_1", 1700000000, b'{"a":1}')
+    headers = signed_headers(["k" * 32], "hook_1", "msg_1", 1700000000, b'{"a":1}')
     key = base64.b64decode(secret_of("k" * 32, "hook_1").removeprefix("whsec_"))
     expected = hmac.digest(key, b'msg_1.1700000000.{"a":1}', hashlib.sha256)
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(expected).decode()}"
+    both = signed_headers(["n" * 32, "k" * 32], "hook_1", "msg_1", 1700000000, b'{"a":1}')["webhook-signature"]
+    assert both.split()[1] == headers["webhook-signature"]
     assert secret_of("k" * 32, "hook_1") != secret_of("k" * 32, "hook_2")
