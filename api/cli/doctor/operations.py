@@ -188,7 +188,7 @@ async def _download_folder(probe: Probe) -> str | None:
     return None
 
 
-async def _list(probe: Probe) -> str | None:
+async def _list_folder(probe: Probe) -> str | None:
     entries = await probe.provider.list_files(probe.sandbox_id, "/data/doctor")
     found = {entry.name: entry.size for entry in entries}
     expect(found.get("file.bin") == UPLOAD_BYTES, "the list of a folder lacks its file or its size")
@@ -330,7 +330,7 @@ OPERATIONS: Final = (
     Operation("keep a file", ("files.exists",), _keep),
     Operation("download 10 MB", ("files.get_info", "files.read"), _download),
     Operation("download a folder", ("files.get_info", "files.read"), _download_folder),
-    Operation("list a folder", ("files.list",), _list),
+    Operation("list a folder", ("files.list",), _list_folder),
     Operation("remove a file", ("files.remove",), _remove),
     Operation("start a service", ("commands.run", "handle.pid", "commands.list"), _serve),
     Operation("reach a port", ("sandbox.get_host", "sandbox.traffic_access_token"), _port),
