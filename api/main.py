@@ -45,6 +45,7 @@ from api.routes import (
     webhooks,
 )
 from api.routes import problems as problem_routes
+from api.runtime import tracing
 from api.runtime.answer_cache import AnswerCache
 from api.runtime.audit_writer import AuditWriter
 from api.runtime.dispatch import CeleryDispatcher
@@ -117,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
                 registries.shown.unregister(collector)
             await asyncio.to_thread(use_cases.close)
             database.dispose()
+            await asyncio.to_thread(tracing.shut_down)
 
     app = FastAPI(
         title="Flow Nexus",
@@ -129,6 +131,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=openapi.TAGS,
+        # Its own traces have paths as clients write them, and its logs the messages of errors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     for module in (
@@ -172,4 +176,5 @@ def _folders(settings: Settings) -> dict[str, Path]:
 def create_app_from_env() -> FastAPI:
     settings = Settings()
     set_up_logging(settings.log_level, settings.log_format)
+    tracing.set_up("flow-nexus-api", settings.otlp_endpoint)
     return create_app(settings)

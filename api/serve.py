@@ -66,11 +66,14 @@ def create_worker_app() -> "FastAPI":
 
 
 def _read_settings() -> "Settings":
-    """Return the settings, or end with one line that names those that are wrong."""
+    """Return the settings, or end with one line that says what is wrong or missing."""
     from pydantic import ValidationError
 
+    from api.runtime import extras
     from api.settings import Settings
 
+    if missing := extras.missing(os.environ):
+        sys.exit(missing)
     try:
         return Settings()
     except ValidationError as error:

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
         None, description="the address of an MLflow server that gets each training as a run; it may hold a password"
     )
     mlflow_experiment: str = Field("Flow Nexus", min_length=1, description="the name of the MLflow experiment of all runs")
+    otlp_endpoint: str | None = Field(
+        None, description="the address of a collector of OpenTelemetry that gets traces by OTLP over HTTP, without /v1/traces"
+    )
     docs: bool = Field(True, description="serve /docs")
     dashboard: bool = Field(True, description="serve /dashboard, and send browsers there from /")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -131,10 +134,11 @@ class Settings(BaseSettings):
         "text", description="the form of the log: lines of text, or one JSON object a line with the ids of request and step"
     )
 
-    @field_validator("mlflow_tracking_uri")
+    @field_validator("mlflow_tracking_uri", "otlp_endpoint")
     @classmethod
-    def _is_a_server(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+    def _is_a_server(cls, value: SecretStr | str | None) -> SecretStr | str | None:
+        address = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if address is not None and not address.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value
 

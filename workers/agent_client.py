@@ -9,9 +9,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import httpx
+from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from api.domain import ids
 from api.domain.sandboxes import Endpoint
+from api.runtime import tracing
 from workers.agent.peers.tokens import CONTROL_PLANE, Caller, issue, with_tokens
 from workers.agent.protocol import storable
 from workers.agent.protocol.admin import AgentHealth
@@ -54,6 +57,12 @@ _LONGEST_MESSAGE = 2_000
 # How a call fails whose connection was ended while it was idle.
 _STALE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 T = TypeVar("T", bound=BaseModel)
+
+
+def _route(path: str) -> str:
+    """Return the path without its query, with `{id}` and `{number}` for what differs."""
+    parts = path.partition("?")[0].split("/")
+    return "/".join("{number}" if part.isdecimal() else "{id}" if ids.field_of(part) else part for part in parts)
 
 
 class _Problem(BaseModel):
@@ -237,12 +246,19 @@ class AgentClient:
         Raises:
             AgentRefusedError: `answer_too_large`.
         """
+        with tracing.span(f"agent {method} {_route(path)}", SpanKind.CLIENT, fields={"node_id": self.node_id}) as span:
+            success, status, content = await self._send(method, path, body, timeout_s)
+            span.set_attribute("http.response.status_code", status)
+            return success, status, content
+
+    async def _send(self, method: str, path: str, body: BaseModel | None, timeout_s: float) -> tuple[bool, int, bytes]:
         reuse = _ReuseTrace()
+        traced = {tracing.HEADER: header} if (header := tracing.header()) else {}
         request = self._http.build_request(
             method,
             self._url + path,
             content=with_tokens(body, self._token_at).model_dump_json() if body else None,
-            headers={**self._headers, "Content-Type": "application/json"} if body else self._headers,
+            headers={**self._headers, **traced, **({"Content-Type": "application/json"} if body else {})},
             timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
             extensions={"trace": reuse},
         )

@@ -17,7 +17,7 @@ from celery.signals import (
 )
 
 from api.domain.steps import QUEUE, PeriodicStep, task_name
-from api.runtime import extras, log_context, log_setup
+from api.runtime import extras, log_context, log_setup, tracing
 from api.runtime.dispatch import REQUEST_HEADER
 from api.settings import Settings
 from workers import metrics_server
@@ -75,10 +75,11 @@ def _serve_metrics(**_: object) -> None:
 
 
 @celeryd_init.connect
-def _check_extras(**_: object) -> None:
-    """Refuse to start without what a setting needs."""
+def _start(**_: object) -> None:
+    """Begin to trace. Refuse to start without what a setting needs."""
     if reason := extras.missing(os.environ):
         sys.exit(reason)
+    tracing.set_up("flow-nexus-worker", settings.otlp_endpoint)
 
 
 @worker_shutting_down.connect
@@ -90,6 +91,7 @@ def _start_draining(**_: object) -> None:
 @worker_process_shutdown.connect
 def _close_connections(**_: object) -> None:
     close_context()
+    tracing.shut_down()
 
 
 @celeryd_init.connect

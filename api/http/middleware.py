@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 from fastapi import Request
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -18,7 +19,7 @@ from api.http.body_encoding import GZIP, with_gzip_decoded
 from api.http.head_requests import answer_head
 from api.http.metrics.requests import RequestMetrics
 from api.http.problems import ProblemDetails, response
-from api.runtime import log_context
+from api.runtime import log_context, tracing
 from api.runtime.log_setup import describe
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,16 @@ class RequestMiddleware:
             return
         scope["request_id"] = f"req_{secrets.token_hex(8)}"
         named = log_context.ids_among(scope["path"].split("/"))
-        with log_context.bound({**named, log_context.REQUEST_ID: scope["request_id"]}):
-            await self._answer(scope, receive, send)
+        named[log_context.REQUEST_ID] = scope["request_id"]
+        caller = Headers(scope=scope).get(tracing.HEADER)
+        with (
+            log_context.bound(named),
+            tracing.span(scope["method"], SpanKind.SERVER, caller, named) as span,
+            tracing.originating(),
+        ):
+            await self._answer(scope, receive, send, span)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         # An empty header says nothing. Clients send it for a variable without a value.
         scope["headers"] = [header for header in scope["headers"] if header[1].strip()]
         app = self._app
@@ -76,6 +83,7 @@ class RequestMiddleware:
                 self._metrics.count(scope, message["status"], seconds)
                 operation = getattr(scope.get("route"), "operation_id", None) or "none"
                 log.debug("%s: %s answered %d after %.3f s", scope["request_id"], operation, message["status"], seconds)
+                _describe(span, scope, message["status"])
             # A client that reads nothing any more must not hold resources here.
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 await send(message)
@@ -127,6 +135,21 @@ class RequestMiddleware:
         for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
         headers.setdefault("Content-Security-Policy", _POLICY)
+
+
+def _describe(span: Span, scope: Scope, status: int) -> None:
+    """Name the span after the operation.
+
+    The path itself is left out, because a client may write any text there.
+    """
+    route = scope.get("route")
+    span.set_attribute("http.request.method", scope["method"])
+    span.set_attribute("http.response.status_code", status)
+    if route is not None:
+        span.set_attribute("http.route", route.path)
+        span.update_name(getattr(route, "operation_id", None) or route.path)
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
 
 
 def _record(scope: Scope, status: int) -> None:

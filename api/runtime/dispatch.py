@@ -10,7 +10,7 @@ import time
 from celery import Celery
 
 from api.domain.steps import QUEUE, Step, task_name
-from api.runtime import log_context
+from api.runtime import log_context, tracing
 from api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,10 @@ class CeleryDispatcher:
             return
         try:
             if time.monotonic() >= self._silent_until:
-                headers = {REQUEST_HEADER: log_context.current().get(log_context.REQUEST_ID)}
+                headers = {
+                    REQUEST_HEADER: log_context.current().get(log_context.REQUEST_ID),
+                    tracing.HEADER: tracing.origin(),
+                }
                 self._app.send_task(task_name(step), args=[row_id], headers=headers, retry=False, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - the row is committed, so the sweep will find it
             self._silent_until = time.monotonic() + _SILENT_S

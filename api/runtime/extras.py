@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 # The setting, the module that it needs, and the extra of this project that installs it.
-_NEEDED = (("FLOW_NEXUS_MLFLOW_TRACKING_URI", "mlflow", "mlflow"),)
+_NEEDED = (
+    ("FLOW_NEXUS_MLFLOW_TRACKING_URI", "mlflow", "mlflow"),
+    ("FLOW_NEXUS_OTLP_ENDPOINT", "opentelemetry.exporter", "otel"),
+)
 
 
 def missing(environment: Mapping[str, str]) -> str | None:

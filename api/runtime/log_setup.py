@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal
 
-from api.runtime import log_context
+from api.runtime import log_context, tracing
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _MOST_FRAMES = 12
@@ -62,6 +62,7 @@ class JsonFormatter(ErrorTypeFormatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **tracing.current_ids(),
             **log_context.current(),
             **log_context.ids_among(arguments),
         }

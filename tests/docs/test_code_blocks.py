@@ -25,6 +25,7 @@ NOT_RUN = {
     "deploying.md": "Docker, Kubernetes or a registry is needed; tests/deploy checks the files",
     "sdk.md": "tests/e2e/sdk/test_clients.py runs the same generators, and the programs",
     "operating.md": "tests/api/cli and tests/e2e/test_backup.py run these commands",
+    "traces.md": "it needs a collector; tests/e2e/test_traces.py has one",
     "sandboxes.md": "each block needs a sandbox of its own; tests/api/routes/test_executions.py sends the same requests",
 }
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from api.embedded.stack import EmbeddedStack
 from tests.canary import SENTENCE, Canary, marked
 from tests.e2e.walk import Walk, samples
+from tests.otlp_receiver import Receiver
 
 pytestmark = pytest.mark.timeout(300)
 PLANTED = "brimtassel planted by the test itself"
@@ -91,7 +92,7 @@ def sandbox_of(where: str) -> str:
     return where.split("/root/")[0]
 
 
-def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: EmbeddedStack) -> None:
+def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: EmbeddedStack, collector: Receiver) -> None:
     walk, canary = RecordingWalk(stack.url, stack.api_key), Canary()
     cluster_id = walk.create(wasm_optimization=True)
     workers = [str(walk.deploy(cluster_id, data_owner=True)["node_id"]) for _ in range(3)]
@@ -156,6 +157,8 @@ def test_marked_sentences_are_found_nowhere_but_in_their_workers_data(stack: Emb
     left = [(where, found) for where, content in rows(engine) if (found := canary.found_in(content))]
     left += [(where, found) for where, content in keys(redis) if (found := canary.found_in(content))]
     left += [(where, found) for where, content in unpacked(archive) if (found := canary.found_in(content))]
+    left += [("trace", found) for body in [*collector.bodies] if (found := canary.found_in(body))]
+    assert len(collector.spans) > 40
     answers = [answer for user in (walk, *owners) for answer in user.answers]
     left += [(where, found) for where, content in answers if (found := canary.found_in(content))]
     assert not left

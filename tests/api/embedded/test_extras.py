@@ -32,7 +32,7 @@ def test_what_no_extra_names_comes_with_the_whole_package() -> None:
 
 def test_the_package_has_these_extras() -> None:
     extras = metadata("flow-nexus").get_all("Provides-Extra") or []
-    wanted = {"api", "worker", "sandbox", "embedded", "pretrained", "mlflow", "all"}
+    wanted = {"api", "worker", "sandbox", "embedded", "pretrained", "mlflow", "otel", "all"}
     assert {extra.partition(".")[0] for extra in extras} == wanted
 
 

@@ -5,13 +5,33 @@ Callers log names, counts and durations. They never log texts, labels or tokens.
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 _MOST_FRAMES = 12
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 _ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+@contextmanager
+def within_trace(traceparent: str) -> Iterator[None]:
+    """Name the trace of `traceparent` (W3C Trace Context) in the lines that the block logs.
+
+    Tasks that begin in the block keep it.
+    """
+    found = _TRACEPARENT.fullmatch(traceparent)
+    token = _trace_id.set(found.group(1) if found else None)
+    try:
+        yield
+    finally:
+        _trace_id.reset(token)
 
 
 class Log:
@@ -19,7 +39,9 @@ class Log:
         self._node_id = node_id
 
     def __call__(self, event: str, **facts: str | float | None) -> None:
-        line = {"time": round(time.time(), 3), "node_id": self._node_id, "event": event, **facts}
+        trace_id = _trace_id.get()
+        traced = {} if trace_id is None else {"trace_id": trace_id}
+        line = {"time": round(time.time(), 3), "node_id": self._node_id, "event": event, **traced, **facts}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 

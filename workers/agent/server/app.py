@@ -18,6 +18,7 @@ from workers.agent.runtime.paths import SandboxRoot
 from workers.agent.server.control_routes import ControlRoutes
 from workers.agent.server.node_routes import NodeRoutes
 from workers.agent.server.parts import AgentParts
+from workers.agent.server.tracing import TraceMiddleware
 from workers.agent.synchronous.routes import SynchronousRoutes
 
 
@@ -45,7 +46,8 @@ class Agent:
             HTTPException: _unknown_route,
             Exception: self._unexpected_error,
         }
-        return AuthMiddleware(Starlette(routes=routes, exception_handlers=handlers), self._key)  # type: ignore[arg-type]
+        inner = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+        return TraceMiddleware(AuthMiddleware(inner, self._key))
 
     async def _unexpected_error(self, request: Request, error: Exception) -> Response:
         self._log("failed", path=request.scope["path"][:200], error=type(error).__name__)

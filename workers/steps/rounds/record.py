@@ -2,6 +2,7 @@
 next.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from api.domain import progress
 from api.domain.events import WORKER_STATE_EVENTS, EventType
 from api.domain.steps import Step
 from api.domain.stopping import TrainingStop, stop_reason
+from api.runtime import tracing
 from api.services import progress as figures
 from api.services import searches
 from api.services.lookup import locked_cluster
@@ -28,6 +30,7 @@ from workers.steps.rounds.plan import round_node
 from workers.steps.shared import red_flags
 from workers.steps.shared.decisions import record_decisions
 
+_TRACED = ("train_seconds", "aggregate_seconds", "consensus_seconds", "evaluate_seconds", "bytes_received")
 _LATE = "its update had not come by the round's deadline"
 
 
@@ -63,6 +66,7 @@ def record(this: RoundContext, observation: RoundObservation) -> None:
         if aggregate is not None and aggregate.state == "done" and rows.training.status in ("training", "stopping"):
             _complete(rows, this, observation, aggregate)
             completed = RoundFigures.of(rows.round, aggregate)
+            _trace(rows)
             searches.wake_search(uow, rows.training)
         figures.note_workers(uow.session, rows.training, this.number)
         red_flags.update(uow.session, rows.training)
@@ -184,6 +188,21 @@ def _complete(rows: _Rows, this: RoundContext, observation: RoundObservation, ag
     if row.number < this.spec.total_rounds and training.status == "training":
         training.stop_reason = _stop_reason(rows)
     _emit_completed(rows, this, aggregate)
+
+
+def _trace(rows: _Rows) -> None:
+    """Record the completed round as a span below the request that led to it."""
+    row = rows.round
+    ended = rows.session.execute(select(func.clock_timestamp())).scalar_one()
+    states = Counter(node.state for node in rows.nodes)
+    measured = {name: getattr(row, name) for name in _TRACED}
+    fields = {name: value for name, value in measured.items() if value is not None}
+    tracing.measured(
+        "round",
+        row.started_at,
+        ended,
+        {"training_id": row.training_id, "round": row.number, "accepted": states["done"], **fields},
+    )
 
 
 def _copy_aggregate(row: RoundRow, aggregate: AggregateReport) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.domain.records import FailureReason
 from api.domain.sandboxes import SandboxError
-from api.runtime import log_context, log_setup
+from api.runtime import log_context, log_setup, tracing
 from api.store import leases
 from api.store.kinds import LeasedRow, noun_of
 from workers import metrics
@@ -51,7 +51,9 @@ def under_lease(
         return
     if claim.is_takeover:
         metrics.TAKEN_OVER.labels(noun_of(table)).inc()
-    with log_context.bound({**owners, **log_context.ids_among([row_id])}):
+    named = {**owners, **log_context.ids_among([row_id])}
+    tracing.annotate(named)
+    with log_context.bound(named):
         _run(context, table, row_id, claim.token, body, fail)
 
 
