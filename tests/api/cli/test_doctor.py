@@ -20,6 +20,7 @@ from api.cli.main import main
 from api.embedded.stack import EmbeddedStack
 from tests.e2e.provider import provider
 
+pytestmark = pytest.mark.timeout(600)
 NOWHERE = "127.0.0.1:9"
 PROVIDERS = "tests.api.cli.broken_providers"
 Doctor = Callable[..., dict[str, dict[str, str]]]
