@@ -49,8 +49,8 @@ FROM runtime AS worker
 # It asks this worker through Redis.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=30s \
     CMD ["sh", "-c", "exec celery -A workers.app inspect ping --destination celery@$(hostname) --timeout 10"]
-CMD ["celery", "-A", "workers.app", "worker", "--pool=threads", "--concurrency=16", \
-     "--without-gossip", "--without-mingle", "--queues=flow_nexus", "--loglevel=info"]
+CMD ["celery", "-q", "-A", "workers.app", "worker", "--pool=threads", "--concurrency=16", \
+     "--without-gossip", "--without-mingle", "--queues=flow_nexus"]
 
 FROM runtime AS api
 EXPOSE 8700

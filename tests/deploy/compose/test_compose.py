@@ -19,8 +19,8 @@ TEXT = (FOLDER / "compose.yaml").read_text()
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([?-])([^}]*))?\}")
 # Those that up.sh and its caller set.
 FROM_THE_CALLER = {"VERSION", "IMAGE_PREFIX"}
-# prepare.sh makes the first. The configuration and boards of the second are a work of their own.
-NOT_YET = ("./compose/secrets", "./monitoring")
+# prepare.sh makes them.
+NOT_YET = ("./compose/secrets",)
 CONTROL = {"api-1", "api-2", "worker-1", "worker-2", "beat"}
 OURS = {*CONTROL, "migrate", "sandbox-host"}
 

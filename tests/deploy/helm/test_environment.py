@@ -96,14 +96,19 @@ def test_the_api_accepts_its_options(rendered: Rendered) -> None:
     assert all(f"{option} " in help_text for option in options)
 
 
+def test_the_migration_is_a_command() -> None:
+    command = [sys.executable, "-m", "api.cli.main", "migrate", "--help"]
+    assert "FLOW_NEXUS_DATABASE_URL" in subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
 def test_celery_accepts_its_options(rendered: Rendered) -> None:
     for component, command in (("worker", worker), ("beat", beat)):
         container = container_of(rendered.pod(component))
-        assert container["command"] == ["celery", "-A", "workers.app", component]
+        assert container["command"] == ["celery", "-q", "-A", "workers.app", component]
         context = command.make_context(
             component, list(container["args"]), obj=CLIContext(Celery("test"), no_color=False, workdir=None)
         )
-        assert context.params["loglevel"] is not None
+        assert context.params["schedule" if component == "beat" else "concurrency"]
     # So many threads at least do not wait for a connection.
     pool = environment(rendered, "worker")["FLOW_NEXUS_DATABASE_POOL_SIZE"]
     assert f"--concurrency={pool}" in container_of(rendered.pod("worker"))["args"]

@@ -16,11 +16,11 @@ NOT_ROUTED = ["/metrics", "/metrics/", "//metrics", "/metricsx", "/v1x"]
 # The TCP ports that each part may call, beside those of DNS.
 CALLS = {
     "api": {"database", "redis", "sandboxes"},
-    "worker": {"database", "redis", "sandboxes"},
+    "worker": {"database", "redis", "sandboxes", "webhooks"},
     "beat": {"redis"},
     "migration": {"database"},
 }
-PORTS = {"database": 5432, "redis": 6379, "sandboxes": 443}
+PORTS = {"database": 5432, "redis": 6379, "sandboxes": 443, "webhooks": 443}
 
 
 def paths(rendered: Rendered) -> list[tuple[str, str]]:
@@ -112,9 +112,11 @@ def test_a_part_calls_what_it_needs(guarded: Rendered, policies: dict[str, Manif
         ]
 
 
-def test_sandboxes_in_the_cloud_are_not_on_private_addresses(guarded: Rendered, policies: dict[str, Manifest]) -> None:
-    *_, rule = policies["worker"]["spec"]["egress"]
-    if guarded.name in ("e2b", "fixed-size"):
+def test_webhooks_and_sandboxes_in_the_cloud_are_not_on_private_addresses(
+    guarded: Rendered, policies: dict[str, Manifest]
+) -> None:
+    *_, sandboxes, webhooks = policies["worker"]["spec"]["egress"]
+    for rule in (webhooks, *([sandboxes] if guarded.name in ("e2b", "fixed-size") else [])):
         assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(rule["to"][0]["ipBlock"]["except"])
 
 

@@ -8,6 +8,23 @@
   {{- end }}
 {{- end -}}
 
+{{/* The same, but an empty list is every public address. */}}
+{{- define "flow-nexus.publicRule" -}}
+{{- if .to -}}
+{{ include "flow-nexus.egressRule" . }}
+{{- else -}}
+- ports:
+    - {protocol: TCP, port: {{ .port }}}
+  to:
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+    - ipBlock:
+        cidr: ::/0
+        except: [fc00::/7, fe80::/10]
+{{- end -}}
+{{- end -}}
+
 {{- define "flow-nexus.dnsRule" -}}
 - ports:
     - {protocol: UDP, port: 53}
@@ -29,16 +46,8 @@
       podSelector:
         matchLabels:
           {{- include "flow-nexus.componentSelector" (dict "root" . "component" "sandbox-host") | nindent 10 }}
-{{- else if and (eq .Values.sandboxes.provider "e2b") (empty .Values.networkPolicy.sandboxes.to) -}}
-- ports:
-    - {protocol: TCP, port: {{ .Values.networkPolicy.sandboxes.port }}}
-  to:
-    - ipBlock:
-        cidr: 0.0.0.0/0
-        except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
-    - ipBlock:
-        cidr: ::/0
-        except: [fc00::/7, fe80::/10]
+{{- else if eq .Values.sandboxes.provider "e2b" -}}
+{{ include "flow-nexus.publicRule" .Values.networkPolicy.sandboxes }}
 {{- else -}}
 {{ include "flow-nexus.egressRule" .Values.networkPolicy.sandboxes }}
 {{- end -}}
