@@ -7,6 +7,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -165,14 +166,16 @@ def stack(collector: Receiver) -> Iterator[EmbeddedStack]:
     too.
     """
     with (
-        pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory(prefix="stack-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as started,
     ):
-        patch.setenv("FLOW_NEXUS_WEBHOOK_NETWORKS", "127.0.0.0/8")
-        patch.setenv("FLOW_NEXUS_LOG_FORMAT", "json")
-        patch.setenv("FLOW_NEXUS_OTLP_ENDPOINT", collector.url)
-        with EmbeddedStack(Path(folder) / "home", port=0) as running:
-            yield running
+        # The settings are the stack's alone: other tests of this process have the defaults.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FLOW_NEXUS_WEBHOOK_NETWORKS", "127.0.0.0/8")
+            patch.setenv("FLOW_NEXUS_LOG_FORMAT", "json")
+            patch.setenv("FLOW_NEXUS_OTLP_ENDPOINT", collector.url)
+            running = started.enter_context(EmbeddedStack(Path(folder) / "home", port=0))
+        yield running
 
 
 @pytest.fixture
