@@ -57,7 +57,7 @@ class Walk:
         node: dict[str, Any] = self.call("POST", f"/v1/clusters/{cluster_id}/nodes", status=202, json=body)
         return node
 
-    def running(self, node_id: str, within_s: float = 150) -> dict[str, Any]:
+    def running(self, node_id: str, within_s: float = 300) -> dict[str, Any]:
         end = time.monotonic() + within_s
         while True:
             node: dict[str, Any] = self.call("GET", f"/v1/nodes/{node_id}")
