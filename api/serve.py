@@ -70,15 +70,14 @@ def _read_settings() -> "Settings":
     from pydantic import ValidationError
 
     from api.runtime import extras
-    from api.settings import Settings
+    from api.settings import Settings, wrong_settings
 
     if missing := extras.missing(os.environ):
         sys.exit(missing)
     try:
         return Settings()
     except ValidationError as error:
-        names = [str(item["loc"][0]).upper().removeprefix("FLOW_NEXUS_") for item in error.errors()]
-        sys.exit(f"these settings are missing or wrong: {', '.join(f'FLOW_NEXUS_{name}' for name in names)}")
+        sys.exit(f"these settings are missing or wrong: {wrong_settings(error)}")
 
 
 def _set_up_logging(settings: "Settings") -> None:

@@ -3,14 +3,16 @@
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PREFIX: Final = "FLOW_NEXUS_"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="FLOW_NEXUS_", extra="ignore", env_parse_none_str="null")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", env_parse_none_str="null")
 
     database_url: str = Field(description="SQLAlchemy URL of Postgres, with the psycopg driver")
     redis_url: str = Field(description="URL of the Celery broker")
@@ -156,3 +158,9 @@ class Settings(BaseSettings):
         if self.metrics_per_training is None:
             return self.metrics_port is not None or self.metrics_token is not None
         return self.metrics_per_training
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """Return the names of the settings that are missing or wrong, without their values."""
+    names = [str(item["loc"][0]).upper().removeprefix(_PREFIX) for item in error.errors()]
+    return ", ".join(_PREFIX + name for name in names)

@@ -8,10 +8,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.cli.errors import CliError, UsageError
 from api.domain.errors import DomainError
-from api.settings import Settings
+from api.settings import Settings, wrong_settings
 from api.store.database import Database, UnitOfWork, make_engine
-
-_PREFIX = "FLOW_NEXUS_"
 
 
 def read_settings() -> Settings:
@@ -23,8 +21,7 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        names = [str(item["loc"][0]).upper().removeprefix(_PREFIX) for item in error.errors()]
-        wrong = ", ".join(_PREFIX + name for name in names)
+        wrong = wrong_settings(error)
         raise UsageError(
             f"these settings are missing or wrong: {wrong} (source <home>/operator.env of `flow-nexus up`)"
         ) from None

@@ -16,6 +16,7 @@ Address = IPv4Address | IPv6Address
 AddressRange = IPv4Network | IPv6Network
 
 DELIVERY_STATES: Final = ("pending", "delivered", "failed")
+DELIVERY_ENDED: Final = ("delivered", "failed")
 DeliveryState = Annotated[str, Words("DeliveryState", "`pending` means that it is tried again.", DELIVERY_STATES)]
 TEST_TYPE: Final = "webhook.test"
 MOST_WEBHOOKS: Final = 20

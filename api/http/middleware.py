@@ -80,8 +80,8 @@ class RequestMiddleware:
                 self._add_headers(scope, message)
                 _record(scope, message["status"])
                 seconds = time.perf_counter() - started
-                self._metrics.count(scope, message["status"], seconds)
                 operation = getattr(scope.get("route"), "operation_id", None) or "none"
+                self._metrics.count(operation, scope["method"], message["status"], seconds)
                 log.debug("%s: %s answered %d after %.3f s", scope["request_id"], operation, message["status"], seconds)
                 _describe(span, scope, message["status"])
             # A client that reads nothing any more must not hold resources here.

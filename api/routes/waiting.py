@@ -1,21 +1,25 @@
 """Hold the answer until a background step is done, as `Prefer: wait=N` asks."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request, Response
 
 from api.domain.errors import ConflictError, InvalidError, WorkFailedError
 from api.domain.records import FailureReason
+from api.domain.webhooks import DELIVERY_ENDED
 from api.http.deps import AppState, State, Wait
 from api.routes.common import set_location
 from api.services import webhooks
 from api.services.lookup import owned
 from api.services.principals import Principal
-from api.store.kinds import StatusRowT, kind_of
+from api.store.database import UnitOfWork
+from api.store.kinds import StatusRow, StatusRowT, kind_of
 from api.store.tables import ClusterRow, ExecutionRow, ModelRow, PredictionRow, WebhookDeliveryRow
 
+WaitedT = TypeVar("WaitedT", bound=StatusRow | WebhookDeliveryRow)
 _CONFLICTS = ("cancelled", "input_changed", "no_aggregator", "no_workers", "sandbox_ended", "unknown_model")
 _WORK_FAILED = (
     "agent_died",
@@ -58,34 +62,34 @@ class WaitingAnswer:
         held meanwhile.
         """
         settled = statuses or kind_of(type(row)).settled
-        seconds = max(self.wait_s, at_least_s)
-        if seconds > 0 and row.status not in settled:
-            row = await self._poll(caller, row, settled, seconds)
-        if self.wait_s and row.status in settled:
-            self.response.status_code = HTTPStatus.OK
-        return row
-
-    async def _poll(self, caller: Principal, row: StatusRowT, settled: frozenset[str], seconds: float) -> StatusRowT:
         cluster_id = row.id if isinstance(row, ClusterRow) else row.cluster_id
 
-        async def load() -> StatusRowT:
-            return await self.state.run(lambda uow: owned(uow.session, type(row), caller.project_id, row.id))
+        def load(uow: UnitOfWork) -> StatusRowT:
+            return owned(uow.session, type(row), caller.project_id, row.id)
 
-        return await self.state.listener.poll_until(
-            cluster_id, load, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
-        )
+        return await self._wait(cluster_id, row, load, settled, max(self.wait_s, at_least_s))
 
     async def wait_until_sent(self, caller: Principal, row: WebhookDeliveryRow) -> WebhookDeliveryRow:
         """Wait as asked until the delivery is not tried again. Then the status is 200."""
 
-        async def load() -> WebhookDeliveryRow:
-            return await self.state.run(lambda uow: webhooks.delivery(uow.session, caller.project_id, row.webhook_id, row.id))
+        def load(uow: UnitOfWork) -> WebhookDeliveryRow:
+            return webhooks.delivery(uow.session, caller.project_id, row.webhook_id, row.id)
 
-        if self.wait_s:
+        return await self._wait(row.webhook_id, row, load, DELIVERY_ENDED, self.wait_s)
+
+    async def _wait(
+        self, topic: str, row: WaitedT, load: Callable[[UnitOfWork], WaitedT], settled: Collection[str], seconds: float
+    ) -> WaitedT:
+        """Load the row at each notification of `topic` until its status is one of `settled`."""
+
+        async def read() -> WaitedT:
+            return await self.state.run(load)
+
+        if seconds > 0 and row.status not in settled:
             row = await self.state.listener.poll_until(
-                row.webhook_id, load, lambda loaded: loaded.status != "pending", self.wait_s, self.request.is_disconnected
+                topic, read, lambda loaded: loaded.status in settled, seconds, self.request.is_disconnected
             )
-        if self.wait_s and row.status != "pending":
+        if self.wait_s and row.status in settled:
             self.response.status_code = HTTPStatus.OK
         return row
 

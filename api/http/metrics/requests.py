@@ -1,7 +1,6 @@
 """Metrics of the requests, by operation. The number of series is bounded."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.types import Scope
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -29,8 +28,7 @@ class RequestMetrics:
             buckets=_BUCKETS,
         )
 
-    def count(self, scope: Scope, status: int, seconds: float) -> None:
-        operation = getattr(scope.get("route"), "operation_id", None) or "none"
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+    def count(self, operation: str, method: str, status: int, seconds: float) -> None:
+        method = method if method in _METHODS else "other"
         self._requests.labels(operation, method, str(status)).inc()
         self._seconds.labels(operation, method, f"{status // 100}xx").observe(seconds)

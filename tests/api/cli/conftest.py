@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from api.main import create_app
+from api.settings import Settings
 from tests.api.cli.fake_api import KEY, FakeApi, serve_fake_api
+from tests.api.routes.conftest import make_settings, serving
 
 
 @pytest.fixture
@@ -25,3 +28,15 @@ def api(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi
         monkeypatch.setenv("FLOW_NEXUS_URL", api.url)
         monkeypatch.setenv("FLOW_NEXUS_API_KEY", KEY)
         yield api
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(postgres_url, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def url(settings: Settings) -> Iterator[str]:
+    """The address of a real API on a database of the test's own."""
+    with serving(create_app(settings)) as base:
+        yield base

@@ -1,7 +1,7 @@
 """`flow-nexus keys` and `projects`: the API for an admin, the database for the operator."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,24 +9,11 @@ import pytest
 
 from api.cli.main import main
 from api.domain.scopes import EXPORT, SCOPES
-from api.main import create_app
 from api.services import keys
 from api.settings import Settings
 from api.store.database import Database
-from tests.api.routes.conftest import make_settings, serving
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return make_settings(postgres_url, tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def url(settings: Settings) -> Iterator[str]:
-    with serving(create_app(settings)) as base:
-        yield base
 
 
 @pytest.fixture
